@@ -1,0 +1,95 @@
+"""The command line: a group that imports a command only when it is used, and the one place where errors become text."""
+
+import importlib
+import os
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from onprem_llm import __version__
+from onprem_llm.errors import ExitCode, OnpremError
+
+# The short helps stand here so that `--help` imports nothing else; a unit test compares them with the commands' own.
+COMMANDS = {
+    "bootstrap": "Prepare every host: checks, container engine, GPU checks.",
+    "deploy": "Bring a model to the hosts and start it.",
+    "plan": "Show what deploy would do, and change nothing.",
+    "status": "Show what runs where.",
+    "logs": "Show the log of a deployment.",
+    "chat": "Ask a deployment a question and stream the answer.",
+    "down": "Remove what deploy made.",
+    "lab": "Make rehearsal hosts on the local docker engine.",
+}
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands live in `onprem_llm.commands.<name>`, as `command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order in which a user meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"onprem_llm.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="onprem-llm")
+def cli() -> None:
+    """From bare metal to a private LLM service, without the internet, in two commands.
+
+    \b
+    Example:
+      onprem-llm bootstrap inventory.ini
+      onprem-llm deploy model.yaml
+    """
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command line; every error that a user can act on ends here."""
+    # A stop by systemd or a shell's `timeout` cleans up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        sys.exit(cli.main(standalone_mode=False))
+    except click.exceptions.Abort:
+        click.echo("Interrupted.", err=True)
+        sys.exit(ExitCode.INTERRUPTED)
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        sys.exit(ExitCode.INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except OnpremError as error:
+        _show(error)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # `onprem-llm … | head` closes our stdout; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitCode.OK)
+
+
+def _show(error: OnpremError) -> None:
+    click.secho("Error: ", fg="red", nl=False, err=True)
+    click.echo(error.message, err=True)
+    if error.details:
+        click.echo(error.details, err=True)
+    if error.hint:
+        click.secho("What to do: ", fg="yellow", nl=False, err=True)
+        click.echo(error.hint, err=True)
