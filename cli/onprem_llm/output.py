@@ -70,7 +70,7 @@ def human_seconds(seconds: float) -> str:
 
 
 class Progress(Protocol):
-    """What long work reports to. A step has a title and hosts; a host in it has a state, and bytes where some travel."""
+    """What long work reports to: a step has a title and hosts; a host has a state, and bytes where some travel."""
 
     def step(self, title: str, hosts: Sequence[str]) -> None:
         """Begin a step; the one before has ended."""
