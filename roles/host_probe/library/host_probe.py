@@ -1,0 +1,199 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""One look at a host: hardware, GPUs, docker, projects, weights, keys, the book. Reads only."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_probe
+short_description: Tell what a host is and what onprem-llm runs on it
+description:
+  - Returns hardware, GPUs, the docker engine with its images, the Compose projects below O(data_root), the weights,
+    fingerprints of keys and secrets, and the book, in one answer and with no change to the host.
+  - Works on a host that has nothing but Python; what is absent is said to be so. A part that hangs (a sick GPU driver,
+    a dead NFS server) is left out after a time limit and named under C(problems).
+options:
+  data_root:
+    description: Folder of the Compose projects.
+    type: path
+    default: /srv/onprem-llm
+  weights_dir:
+    description: Folder of the weights.
+    type: path
+    default: /srv/onprem-llm/weights
+  book_dir:
+    description: Folder of the book.
+    type: path
+    default: /var/lib/onprem-llm
+  salt:
+    description:
+      - Mixed into the fingerprints of keys and secrets, so that they mean nothing outside this run.
+      - Without it no fingerprints are returned.
+    type: str
+    default: ""
+  site:
+    description: Site settings of the host, returned as they are.
+    type: raw
+    default: {}
+  groups:
+    description: Inventory groups of the host, returned as they are.
+    type: list
+    elements: str
+    default: []
+  ansible_host:
+    description: Address by which Ansible reaches the host, returned as it is.
+    type: str
+    default: ""
+author: the onprem-llm authors
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  host_probe:
+    data_root: /srv/onprem-llm
+"""
+
+RETURN = r"""
+onprem_llm:
+  description: The answer, under the key C(probe).
+  type: dict
+  returned: always
+"""
+
+import threading
+import time
+
+from ansible.module_utils import onprem_llm_probe_engine as engine_part
+from ansible.module_utils import onprem_llm_probe_gpus as gpus_part
+from ansible.module_utils import onprem_llm_probe_machine as machine_part
+from ansible.module_utils import onprem_llm_probe_state as state_part
+from ansible.module_utils.basic import AnsibleModule
+
+SCHEMA = 1
+TIME_LIMIT = 25.0  # seconds for all parts together; they run beside each other
+ARGUMENTS = {
+    "data_root": {"type": "path", "default": "/srv/onprem-llm"},
+    "weights_dir": {"type": "path", "default": "/srv/onprem-llm/weights"},
+    "book_dir": {"type": "path", "default": "/var/lib/onprem-llm"},
+    "salt": {"type": "str", "default": "", "no_log": True},
+    "site": {"type": "raw", "default": {}},
+    "groups": {"type": "list", "elements": "str", "default": []},
+    "ansible_host": {"type": "str", "default": ""},
+}
+
+
+def gather(parts, limit=TIME_LIMIT):
+    """Run the functions beside each other; return ({name: answer}, [what went wrong]).
+
+    The threads are daemons: one that hangs in the kernel does not keep the module from ending.
+    """
+    answers, problems, threads = {}, [], {}
+
+    def run(name, function):
+        try:
+            answers[name] = function()
+        except Exception as error:  # one part that fails must not hide the others
+            problems.append("%s: %s: %s" % (name, type(error).__name__, error))
+
+    for name, function in parts.items():
+        threads[name] = threading.Thread(target=run, args=(name, function), daemon=True)
+        threads[name].start()
+    end = time.monotonic() + limit
+    for name, thread in threads.items():
+        thread.join(max(0.0, end - time.monotonic()))
+        if thread.is_alive():
+            problems.append("%s: no answer within %d s" % (name, limit))
+    return dict(answers), sorted(problems)
+
+
+def docker(data_root):
+    """Return the parts that need the engine: engine, images, containers of each project, published ports."""
+    found = {"engine": engine_part.engine(), "images": [], "containers": {}, "ports": {}}
+    if found["engine"]["running"]:
+        found["images"] = engine_part.images()
+        found["containers"], found["ports"] = engine_part.containers(data_root)
+    return found
+
+
+def disks(data_root, weights_dir, docker_root):
+    """Return the `disks` part of the probe, in bytes."""
+    paths = {"data_root": data_root, "weights": weights_dir, "docker": docker_root or "/var/lib/docker"}
+    return {name: machine_part.disk(path) for name, path in paths.items()}
+
+
+def projects(data_root, salt, containers):
+    """Return (projects, fingerprints of their secrets, the same of each part of a list)."""
+    found, whole, parts = {}, {}, {}
+    folders = dict(state_part.project_folders(data_root))
+    for name in sorted({*folders, *containers}):
+        folder = folders.get(name, "%s/%s" % (data_root.rstrip("/"), name))
+        found[name], whole[name], parts[name] = state_part.project(folder, salt)
+        found[name]["containers"] = containers.get(name, [])
+    return found, whole, parts
+
+
+def name_containers(listeners, ports):
+    """Write beside each port of a container's proxy which container it is, and add ports that have no proxy."""
+    for one in listeners:
+        one["container"] = ports.pop((one["address"], one["port"]), None)
+    for (address, port), name in sorted(ports.items()):
+        listeners.append({"address": address, "port": port, "pid": None, "process": None, "container": name})
+    return listeners
+
+
+def probe(params):
+    """Return the whole answer."""
+    data_root, weights_dir = params["data_root"], params["weights_dir"]
+    answers, problems = gather(
+        {
+            "host": machine_part.host,
+            "gpus": gpus_part.gpus,
+            "docker": lambda: docker(data_root),
+            "compose": engine_part.compose_version,
+            "listeners": machine_part.listeners,
+            "weights": lambda: state_part.weights(weights_dir),
+        }
+    )
+    seen = answers.get("docker") or {"engine": {"running": False, "error": "no answer"}, "images": [], "containers": {}}
+    seen["engine"]["compose"] = answers.get("compose")
+    answers_too, more_problems = gather(
+        {
+            "disks": lambda: disks(data_root, weights_dir, seen["engine"].get("root")),
+            "projects": lambda: projects(data_root, params["salt"], seen["containers"]),
+        }
+    )
+    own, whole, parts = answers_too.get("projects") or ({}, {}, {})
+    addresses = machine_part.addresses()
+    return {
+        "schema": SCHEMA,
+        "host": answers.get("host"),
+        "disks": answers_too.get("disks") or {},
+        "addresses": addresses,
+        "default_address": machine_part.default_address(addresses),
+        "listeners": name_containers(answers.get("listeners") or [], seen.get("ports") or {}),
+        "gpus": answers.get("gpus") or {"tool": True, "error": "nvidia-smi did not answer", "devices": []},
+        "engine": seen["engine"],
+        "images": seen["images"],
+        "projects": own,
+        "keys": state_part.keys(data_root, params["salt"]),
+        "env_secrets": whole,
+        "env_secret_parts": parts,
+        "weights": answers.get("weights") or {},
+        "book": state_part.book(params["book_dir"]),
+        "lock": state_part.lock(),
+        "problems": problems + more_problems,
+        "site": params["site"],
+        "groups": params["groups"],
+        "ansible_host": params["ansible_host"],
+    }
+
+
+def main():
+    """Run as an Ansible module."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    # The arguments are in the answer already; Ansible would send them a second time.
+    module.exit_json(changed=False, invocation={}, onprem_llm={"probe": probe(module.params)})
+
+
+if __name__ == "__main__":
+    main()

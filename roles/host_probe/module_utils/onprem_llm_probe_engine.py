@@ -1,0 +1,150 @@
+"""What the docker engine says, asked through its socket: a `docker` command a question would cost a process each."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import socket
+import subprocess
+from urllib.parse import quote
+
+SOCKET = "/var/run/docker.sock"
+TIME_LIMIT = 10.0  # seconds a question
+PLUGIN_FOLDERS = (
+    "/usr/local/lib/docker/cli-plugins",
+    "/usr/local/libexec/docker/cli-plugins",
+    "/usr/lib/docker/cli-plugins",
+    "/usr/libexec/docker/cli-plugins",
+)
+CDI_DEVICE = re.compile(r"^[\s-]*\"?name\"?:\s*[\"']?([^\"',\s]+)", re.MULTILINE)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over the engine's socket."""
+
+    def connect(self):
+        """Open the socket; the host name is a formality."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(TIME_LIMIT)
+        self.sock.connect(SOCKET)
+
+
+def ask(path):
+    """GET `path` of the engine's API and return the decoded answer. Raises OSError or ValueError."""
+    connection = _UnixConnection("docker", timeout=TIME_LIMIT)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+    if answer.status != 200:
+        raise OSError("the docker engine answered %d to %s: %s" % (answer.status, path, body[:200].decode("utf-8", "replace")))
+    return json.loads(body.decode("utf-8"))
+
+
+def compose_version():
+    """Return the version of the Compose plugin, or None where there is none."""
+    for folder in PLUGIN_FOLDERS:
+        plugin = os.path.join(folder, "docker-compose")
+        if os.access(plugin, os.X_OK):
+            with contextlib.suppress(OSError, subprocess.SubprocessError):
+                answer = subprocess.run([plugin, "version", "--short"], stdout=subprocess.PIPE, timeout=TIME_LIMIT)
+                return answer.stdout.decode("utf-8", "replace").strip().lstrip("v") or None
+    return None
+
+
+def _cdi_devices(folders):
+    """Return the names of the nvidia.com/gpu devices in the CDI folders: "0", "all", "GPU-…"."""
+    names = []
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            for name in sorted(os.listdir(folder)):
+                if name.endswith((".yaml", ".yml", ".json")):
+                    with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as handle:
+                        text = handle.read()
+                    if "nvidia.com/gpu" in text:
+                        names += CDI_DEVICE.findall(text)
+    return sorted(set(names))
+
+
+def engine():
+    """Return the `engine` part of the probe."""
+    found = {
+        "running": False, "version": None, "compose": None, "cdi": False, "cdi_devices": [],
+        "runtimes": [], "root": None, "error": None,
+    }  # fmt: skip
+    if not os.path.exists(SOCKET):
+        found["error"] = "no docker engine: %s does not exist" % SOCKET
+        return found
+    try:
+        info = ask("/info")
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        found["error"] = "the docker engine does not answer on %s: %s" % (SOCKET, error)
+        return found
+    devices = _cdi_devices(info.get("CDISpecDirs") or [])
+    found.update(
+        running=True,
+        version=info.get("ServerVersion"),
+        cdi=bool(devices),
+        cdi_devices=devices,
+        runtimes=sorted(info.get("Runtimes") or {}),
+        root=info.get("DockerRootDir"),
+    )
+    return found
+
+
+def images():
+    """Return the images on the host, those without a name too: they are found by id."""
+    found = []
+    for image in ask("/images/json"):
+        tags = [tag for tag in image.get("RepoTags") or [] if tag != "<none>:<none>"]
+        digests = [digest for digest in image.get("RepoDigests") or [] if not digest.startswith("<none>@")]
+        found.append({"id": image["Id"], "tags": sorted(tags), "digests": sorted(digests)})
+    return sorted(found, key=lambda one: one["id"])
+
+
+def _container(listed):
+    """Return one container; `inspect` knows what the list does not: health, exit code, restarts."""
+    detail = ask("/containers/%s/json" % quote(listed["Id"]))
+    state = detail["State"]
+    labels = detail["Config"].get("Labels") or {}
+    return {
+        "service": labels.get("com.docker.compose.service"),
+        "id": detail["Id"],
+        "name": detail["Name"].lstrip("/"),
+        "image": detail["Image"],
+        "state": state["Status"],
+        "health": (state.get("Health") or {}).get("Status"),
+        "exit_code": state.get("ExitCode"),
+        "started_at": state.get("StartedAt"),
+        "restarts": detail.get("RestartCount", 0),
+        "labels": {key: value for key, value in labels.items() if key.startswith("onprem-llm.")},
+    }
+
+
+def _published(listed):
+    """Yield the (address, port) pairs that a container publishes on the host."""
+    for port in listed.get("Ports") or []:
+        if port.get("PublicPort") and port.get("Type") == "tcp":
+            yield port.get("IP") or "0.0.0.0", port["PublicPort"]
+
+
+def containers(data_root):
+    """Return ({project: [container, …]}, {(address, port): container name}).
+
+    A project is ours where its folder is right below `data_root`; ports are those of every container on the host.
+    """
+    projects = {}
+    ports = {}
+    for listed in ask("/containers/json?all=1"):
+        name = listed["Names"][0].lstrip("/") if listed.get("Names") else listed["Id"][:12]
+        ports.update((pair, name) for pair in _published(listed))
+        labels = listed.get("Labels") or {}
+        folder = labels.get("com.docker.compose.project.working_dir", "")
+        if os.path.dirname(folder.rstrip("/")) == data_root.rstrip("/"):
+            projects.setdefault(labels["com.docker.compose.project"], []).append(_container(listed))
+    for found in projects.values():
+        found.sort(key=lambda one: one["name"])
+    return projects, ports

@@ -1,0 +1,114 @@
+"""What nvidia-smi says. Every call has a time limit: with a sick driver the real tool hangs for ever."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import re
+import shutil
+import signal
+import subprocess
+
+TIME_LIMIT = 10.0  # seconds a call
+FIELDS = ("index", "uuid", "name", "driver_version", "memory.total", "memory.used", "compute_cap")
+OLD_FIELDS = FIELDS[:-1]  # compute_cap came with driver 510
+APP_FIELDS = ("gpu_uuid", "pid", "process_name", "used_memory")
+CUDA_VERSION = re.compile(r"CUDA (?:UMD )?Version\s*:\s*(\d+\.\d+)")
+NOT_SAID = ("", "N/A", "[N/A]", "[Not Supported]", "Not Supported", "[Unknown Error]", "[GPU requires reset]")
+
+
+class GpuToolError(Exception):
+    """nvidia-smi failed or did not answer; the text is for a person."""
+
+
+def _call(tool, *arguments):
+    """Run the tool and return its output; it is left behind, not waited for, where it cannot even be killed."""
+    process = subprocess.Popen(
+        [tool, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env=dict(os.environ, LC_ALL="C"),
+    )
+    try:
+        output, _ = process.communicate(timeout=TIME_LIMIT)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise GpuToolError("nvidia-smi did not answer within %d s; see `dmesg | grep -i nvrm`" % TIME_LIMIT) from None
+    text = output.decode("utf-8", "replace")
+    if process.returncode != 0:
+        raise GpuToolError("nvidia-smi failed (exit code %d): %s" % (process.returncode, text.strip()[:300]))
+    return text
+
+
+def _said(text):
+    return None if text in NOT_SAID else text
+
+
+def _number(text):
+    """Return a number of MiB or an index; None where the tool says [N/A]."""
+    said = _said(text)
+    return int(float(said)) if said is not None and re.match(r"^\d+(\.\d+)?$", said) else None
+
+
+def _rows(text, width):
+    """Split the tool's CSV; a process name may hold commas, so surplus fields are put back together."""
+    for line in text.splitlines():
+        parts = [part.strip() for part in line.split(",")]
+        if len(parts) > width:
+            parts[2 : len(parts) - width + 3] = [",".join(parts[2 : len(parts) - width + 3])]
+        if len(parts) == width:
+            yield parts
+
+
+def _query(tool, what, fields):
+    text = _call(tool, "--query-%s=%s" % (what, ",".join(fields)), "--format=csv,noheader,nounits")
+    return [dict(zip(fields, row)) for row in _rows(text, len(fields))]
+
+
+def _gpus(tool):
+    try:
+        return _query(tool, "gpu", FIELDS)
+    except GpuToolError as error:
+        if "compute_cap" not in str(error):
+            raise
+        return _query(tool, "gpu", OLD_FIELDS)
+
+
+def _device(row, apps):
+    return {
+        "index": _number(row["index"]),
+        "uuid": row["uuid"],
+        "name": row["name"],
+        "memory_total": _number(row["memory.total"]),
+        "memory_used": _number(row["memory.used"]),
+        "compute_cap": _said(row.get("compute_cap", "")),
+        "processes": [
+            {"pid": _number(app["pid"]), "name": app["process_name"], "memory": _number(app["used_memory"])}
+            for app in apps
+            if app["gpu_uuid"] == row["uuid"]
+        ],
+    }
+
+
+def gpus():
+    """Return the `gpus` part of the probe; memory in MiB. No nvidia-smi is an answer too, not an error."""
+    found = {"tool": False, "driver": None, "cuda": None, "error": None, "devices": []}
+    tool = shutil.which("nvidia-smi", path=os.environ.get("PATH", "") + ":/usr/bin:/usr/local/bin:/usr/lib/wsl/lib")
+    if tool is None:
+        return found
+    found["tool"] = True
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        rows = pool.submit(_gpus, tool)
+        apps = pool.submit(_query, tool, "compute-apps", APP_FIELDS)
+        table = pool.submit(_call, tool)
+        try:
+            devices = rows.result()
+            version = CUDA_VERSION.search(table.result())
+            found["driver"] = next((_said(row["driver_version"]) for row in devices), None)
+            found["cuda"] = version.group(1) if version else None
+            found["devices"] = [_device(row, apps.result()) for row in devices]
+        except (GpuToolError, OSError) as error:
+            found["error"] = str(error)
+    return found

@@ -1,0 +1,174 @@
+"""What a Linux machine is: system, disks, addresses, listening ports. Reads /proc and /sys only, starts no process."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import os
+import platform
+import re
+import socket
+import struct
+
+SIOCGIFCONF = 0x8912
+IFREQ_SIZE = 40  # bytes of one struct ifreq on 64-bit Linux
+DOCKER_BRIDGE = re.compile(r"^(docker\d+|docker_gwbridge|br-[0-9a-f]{12})$")
+TCP_LISTEN = "0A"
+
+
+def read_text(path, default=""):
+    """Return a small file's text, or `default` where it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            return handle.read()
+    except OSError:
+        return default
+
+
+def key_values(text):
+    """Parse os-release's KEY="value" lines."""
+    found = {}
+    for line in text.splitlines():
+        key, separator, value = line.partition("=")
+        if separator:
+            found[key.strip()] = value.strip().strip("\"'")
+    return found
+
+
+def memory():
+    """Return (total, available) memory in bytes."""
+    found = {}
+    for line in read_text("/proc/meminfo").splitlines():
+        key, _, value = line.partition(":")
+        fields = value.split()
+        if fields:
+            found[key] = int(fields[0]) * 1024
+    return found.get("MemTotal"), found.get("MemAvailable")
+
+
+def host():
+    """Return the host's system, as the `host` part of the probe."""
+    release = key_values(read_text("/etc/os-release") or read_text("/usr/lib/os-release"))
+    total, available = memory()
+    return {
+        "hostname": socket.gethostname(),
+        "os_id": release.get("ID", "unknown"),
+        "os_version": release.get("VERSION_ID", ""),
+        "os_name": release.get("PRETTY_NAME", "unknown"),
+        "kernel": platform.release(),
+        "arch": platform.machine(),
+        "boot_id": read_text("/proc/sys/kernel/random/boot_id").strip(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "memory_total": total,
+        "memory_available": available,
+        "python": platform.python_version(),
+    }
+
+
+def disk(path):
+    """Return free and total bytes at `path`, measured at its nearest existing parent.
+
+    `device` is the file system's number: paths with the same one share the free bytes.
+    """
+    existing = os.path.abspath(path)
+    while not os.path.isdir(existing):
+        existing = os.path.dirname(existing)
+    stat = os.statvfs(existing)
+    return {
+        "path": path,
+        "free": stat.f_bavail * stat.f_frsize,
+        "total": stat.f_blocks * stat.f_frsize,
+        "device": os.stat(existing).st_dev,
+    }
+
+
+def _ipv4_addresses():
+    """Yield (interface, address) for every IPv4 address of the host, aliases too."""
+    room = array.array("B", bytes(IFREQ_SIZE * 512))
+    address, _ = room.buffer_info()
+    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
+        answer = fcntl.ioctl(probe.fileno(), SIOCGIFCONF, struct.pack("iL", len(room), address))
+    used = struct.unpack("iL", answer)[0]
+    data = room.tobytes()[:used]
+    for start in range(0, used, IFREQ_SIZE):
+        name = data[start : start + 16].split(b"\0", 1)[0].decode()
+        yield name, socket.inet_ntoa(data[start + 20 : start + 24])
+
+
+def _ipv6_addresses():
+    """Yield (interface, address) for every global IPv6 address of the host."""
+    for line in read_text("/proc/net/if_inet6").splitlines():
+        digits, _, _, scope, _, name = line.split()
+        if scope == "00":
+            yield name, socket.inet_ntop(socket.AF_INET6, bytes.fromhex(digits))
+
+
+def addresses():
+    """Return the host's own addresses, loopback and docker's bridges left out."""
+    found = []
+    for name, address in [*_ipv4_addresses(), *_ipv6_addresses()]:
+        if not address.startswith("127.") and address != "::1" and not DOCKER_BRIDGE.match(name) and address not in found:
+            found.append(address)
+    return found
+
+
+def default_address(known):
+    """Return the address from which the host reaches others, or the first one where no route leads out."""
+    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # a datagram socket sends nothing on connect
+            return probe.getsockname()[0]
+        except OSError:
+            return known[0] if known else None
+
+
+def _socket_address(text):
+    """Decode the kernel's hexadecimal ADDRESS:PORT, whose 32-bit words are in the machine's byte order."""
+    digits, port = text.split(":")
+    raw = bytes.fromhex(digits)
+    words = [struct.pack("=I", word) for word in struct.unpack(">%dI" % (len(raw) // 4), raw)]
+    family = socket.AF_INET if len(raw) == 4 else socket.AF_INET6
+    return socket.inet_ntop(family, b"".join(words)), int(port, 16)
+
+
+def _listening_sockets():
+    """Return {inode: (address, port)} of the listening TCP sockets."""
+    found = {}
+    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in read_text(path).splitlines()[1:]:
+            fields = line.split()
+            if len(fields) > 9 and fields[3] == TCP_LISTEN:
+                found[fields[9]] = _socket_address(fields[1])
+    return found
+
+
+def _socket_owners(inodes):
+    """Return {inode: pid} by walking /proc/*/fd, ended as soon as all are found."""
+    wanted = {"socket:[%s]" % inode: inode for inode in inodes}
+    owners = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if len(owners) == len(wanted):
+            break
+        folder = "/proc/%s/fd" % pid
+        try:
+            for name in os.listdir(folder):
+                with contextlib.suppress(OSError):
+                    inode = wanted.get(os.readlink("%s/%s" % (folder, name)))
+                    if inode is not None:
+                        owners.setdefault(inode, int(pid))
+        except OSError:
+            continue  # the process ended meanwhile
+    return owners
+
+
+def listeners():
+    """Return the listening TCP ports with the process behind each, where one is seen."""
+    sockets = _listening_sockets()
+    owners = _socket_owners(sockets)
+    found = []
+    for inode, (address, port) in sockets.items():
+        pid = owners.get(inode)
+        process = read_text("/proc/%d/comm" % pid).strip() if pid else None
+        found.append({"address": address, "port": port, "pid": pid, "process": process, "container": None})
+    return sorted(found, key=lambda one: (one["port"], one["address"]))
