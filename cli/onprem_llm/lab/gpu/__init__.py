@@ -1,0 +1,1 @@
+"""Stand-ins for GPUs; see README.md in this folder."""
