@@ -4,6 +4,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from pathlib import Path
+
+from ansible.module_utils import onprem_llm_probe_engine as engine_part
+from ansible.module_utils import onprem_llm_probe_gpus as gpus_part
+from ansible.module_utils import onprem_llm_probe_machine as machine_part
+from ansible.module_utils import onprem_llm_probe_state as state_part
+from ansible.module_utils.basic import AnsibleModule
+
 DOCUMENTATION = r"""
 module: host_probe
 short_description: Tell what a host is and what onprem-llm runs on it
@@ -60,15 +70,6 @@ onprem_llm:
   returned: always
 """
 
-import threading
-import time
-
-from ansible.module_utils import onprem_llm_probe_engine as engine_part
-from ansible.module_utils import onprem_llm_probe_gpus as gpus_part
-from ansible.module_utils import onprem_llm_probe_machine as machine_part
-from ansible.module_utils import onprem_llm_probe_state as state_part
-from ansible.module_utils.basic import AnsibleModule
-
 SCHEMA = 1
 TIME_LIMIT = 25.0  # seconds for all parts together; they run beside each other
 ARGUMENTS = {
@@ -93,7 +94,7 @@ def gather(parts, limit=TIME_LIMIT):
         try:
             answers[name] = function()
         except Exception as error:  # one part that fails must not hide the others
-            problems.append("%s: %s: %s" % (name, type(error).__name__, error))
+            problems.append(f"{name}: {type(error).__name__}: {error}")
 
     for name, function in parts.items():
         threads[name] = threading.Thread(target=run, args=(name, function), daemon=True)
@@ -102,7 +103,7 @@ def gather(parts, limit=TIME_LIMIT):
     for name, thread in threads.items():
         thread.join(max(0.0, end - time.monotonic()))
         if thread.is_alive():
-            problems.append("%s: no answer within %d s" % (name, limit))
+            problems.append(f"{name}: no answer within {limit:.0f} s")
     return dict(answers), sorted(problems)
 
 
@@ -124,10 +125,8 @@ def disks(data_root, weights_dir, docker_root):
 def projects(data_root, salt, containers):
     """Return (projects, fingerprints of their secrets, the same of each part of a list)."""
     found, whole, parts = {}, {}, {}
-    folders = dict(state_part.project_folders(data_root))
-    for name in sorted({*folders, *containers}):
-        folder = folders.get(name, "%s/%s" % (data_root.rstrip("/"), name))
-        found[name], whole[name], parts[name] = state_part.project(folder, salt)
+    for name in sorted({*state_part.project_names(data_root), *containers}):
+        found[name], whole[name], parts[name] = state_part.project(Path(data_root, name), salt)
         found[name]["containers"] = containers.get(name, [])
     return found, whole, parts
 

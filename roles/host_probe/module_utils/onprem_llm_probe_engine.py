@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import subprocess
+from pathlib import Path
 from urllib.parse import quote
 
 SOCKET = "/var/run/docker.sock"
@@ -19,6 +20,7 @@ PLUGIN_FOLDERS = (
     "/usr/lib/docker/cli-plugins",
     "/usr/libexec/docker/cli-plugins",
 )
+CDI_SUFFIXES = (".yaml", ".yml", ".json")
 CDI_DEVICE = re.compile(r"^[\s-]*\"?name\"?:\s*[\"']?([^\"',\s]+)", re.MULTILINE)
 
 
@@ -40,18 +42,19 @@ def ask(path):
         answer = connection.getresponse()
         body = answer.read()
     if answer.status != 200:
-        raise OSError("the docker engine answered %d to %s: %s" % (answer.status, path, body[:200].decode("utf-8", "replace")))
+        said = body[:200].decode("utf-8", "replace")
+        raise OSError(f"the docker engine answered {answer.status} to {path}: {said}")
     return json.loads(body.decode("utf-8"))
 
 
 def compose_version():
     """Return the version of the Compose plugin, or None where there is none."""
     for folder in PLUGIN_FOLDERS:
-        plugin = os.path.join(folder, "docker-compose")
+        plugin = f"{folder}/docker-compose"
         if os.access(plugin, os.X_OK):
             with contextlib.suppress(OSError, subprocess.SubprocessError):
-                answer = subprocess.run([plugin, "version", "--short"], stdout=subprocess.PIPE, timeout=TIME_LIMIT)
-                return answer.stdout.decode("utf-8", "replace").strip().lstrip("v") or None
+                said = subprocess.check_output([plugin, "version", "--short"], timeout=TIME_LIMIT)
+                return said.decode("utf-8", "replace").strip().lstrip("v") or None
     return None
 
 
@@ -60,12 +63,10 @@ def _cdi_devices(folders):
     names = []
     for folder in folders:
         with contextlib.suppress(OSError):
-            for name in sorted(os.listdir(folder)):
-                if name.endswith((".yaml", ".yml", ".json")):
-                    with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as handle:
-                        text = handle.read()
-                    if "nvidia.com/gpu" in text:
-                        names += CDI_DEVICE.findall(text)
+            for path in Path(folder).iterdir():
+                text = path.read_text(encoding="utf-8", errors="replace") if path.suffix in CDI_SUFFIXES else ""
+                if "nvidia.com/gpu" in text:
+                    names += CDI_DEVICE.findall(text)
     return sorted(set(names))
 
 
@@ -75,13 +76,13 @@ def engine():
         "running": False, "version": None, "compose": None, "cdi": False, "cdi_devices": [],
         "runtimes": [], "root": None, "error": None,
     }  # fmt: skip
-    if not os.path.exists(SOCKET):
-        found["error"] = "no docker engine: %s does not exist" % SOCKET
+    if not Path(SOCKET).exists():
+        found["error"] = f"no docker engine: {SOCKET} does not exist"
         return found
     try:
         info = ask("/info")
     except (OSError, ValueError, http.client.HTTPException) as error:
-        found["error"] = "the docker engine does not answer on %s: %s" % (SOCKET, error)
+        found["error"] = f"the docker engine does not answer on {SOCKET}: {error}"
         return found
     devices = _cdi_devices(info.get("CDISpecDirs") or [])
     found.update(
@@ -107,7 +108,7 @@ def images():
 
 def _container(listed):
     """Return one container; `inspect` knows what the list does not: health, exit code, restarts."""
-    detail = ask("/containers/%s/json" % quote(listed["Id"]))
+    detail = ask(f"/containers/{quote(listed['Id'])}/json")
     state = detail["State"]
     labels = detail["Config"].get("Labels") or {}
     return {
@@ -128,7 +129,7 @@ def _published(listed):
     """Yield the (address, port) pairs that a container publishes on the host."""
     for port in listed.get("Ports") or []:
         if port.get("PublicPort") and port.get("Type") == "tcp":
-            yield port.get("IP") or "0.0.0.0", port["PublicPort"]
+            yield port.get("IP"), port["PublicPort"]
 
 
 def containers(data_root):
@@ -142,8 +143,7 @@ def containers(data_root):
         name = listed["Names"][0].lstrip("/") if listed.get("Names") else listed["Id"][:12]
         ports.update((pair, name) for pair in _published(listed))
         labels = listed.get("Labels") or {}
-        folder = labels.get("com.docker.compose.project.working_dir", "")
-        if os.path.dirname(folder.rstrip("/")) == data_root.rstrip("/"):
+        if Path(labels.get("com.docker.compose.project.working_dir", "")).parent == Path(data_root):
             projects.setdefault(labels["com.docker.compose.project"], []).append(_container(listed))
     for found in projects.values():
         found.sort(key=lambda one: one["name"])

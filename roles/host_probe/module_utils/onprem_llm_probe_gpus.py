@@ -35,10 +35,10 @@ def _call(tool, *arguments):
         output, _ = process.communicate(timeout=TIME_LIMIT)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        raise GpuToolError("nvidia-smi did not answer within %d s; see `dmesg | grep -i nvrm`" % TIME_LIMIT) from None
+        raise GpuToolError(f"nvidia-smi did not answer within {TIME_LIMIT:.0f} s; see `dmesg | grep -i nvrm`") from None
     text = output.decode("utf-8", "replace")
     if process.returncode != 0:
-        raise GpuToolError("nvidia-smi failed (exit code %d): %s" % (process.returncode, text.strip()[:300]))
+        raise GpuToolError(f"nvidia-smi failed (exit code {process.returncode}): {text.strip()[:300]}")
     return text
 
 
@@ -63,7 +63,7 @@ def _rows(text, width):
 
 
 def _query(tool, what, fields):
-    text = _call(tool, "--query-%s=%s" % (what, ",".join(fields)), "--format=csv,noheader,nounits")
+    text = _call(tool, f"--query-{what}={','.join(fields)}", "--format=csv,noheader,nounits")
     return [dict(zip(fields, row)) for row in _rows(text, len(fields))]
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shlex
 import time
+from pathlib import Path
 
 LOCK_UNIT = "onprem-llm-lock.service"
-LOCK_FILE = "/run/systemd/transient/" + LOCK_UNIT
-NOT_HASHED = ("data", "secrets")  # folders of a project that hold what its containers and its keys wrote
+LOCK_FILE = Path("/run/systemd/transient") / LOCK_UNIT
+NOT_HASHED = ("data", "secrets", ".env")  # what a project's containers, its keys and the role itself wrote
 LARGEST_FILE = 16 * 1024 * 1024  # bytes; a rendered file is a few kB, anything larger is somebody else's
 
 
@@ -20,30 +20,31 @@ def fingerprint(salt, value):
     return hashlib.sha256(salt.encode() + value).hexdigest()[:16]
 
 
-def _bytes(path):
-    with open(path, "rb") as handle:
-        return handle.read()
+def _folders(path):
+    """Return the folders right below `path`, sorted; none where it does not exist."""
+    try:
+        return sorted(one for one in Path(path).iterdir() if one.is_dir() and not one.name.startswith("."))
+    except OSError:
+        return []
 
 
 def _hashes(folder):
-    """Return {relative path: sha256} of a project's rendered files; `.env` is the role's own."""
+    """Return {relative path: sha256} of a project's rendered files."""
     found = {}
-    for root, folders, names in os.walk(folder):
-        if root == folder:
-            folders[:] = [name for name in folders if name not in NOT_HASHED]
-        for name in names:
-            path = os.path.join(root, name)
-            relative = os.path.relpath(path, folder)
-            with contextlib.suppress(OSError):
-                if relative != ".env" and os.path.getsize(path) <= LARGEST_FILE:
-                    found[relative] = hashlib.sha256(_bytes(path)).hexdigest()
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if relative.parts[0] in NOT_HASHED:
+            continue
+        with contextlib.suppress(OSError):
+            if path.is_file() and path.stat().st_size <= LARGEST_FILE:
+                found[str(relative)] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
 
 def _secret_values(folder):
     """Return (content of secrets/env or None, {name: value}) of a project."""
     try:
-        content = _bytes(os.path.join(folder, "secrets", "env"))
+        content = (folder / "secrets" / "env").read_bytes()
     except OSError:
         return None, {}
     try:
@@ -58,7 +59,7 @@ def project(folder, salt):
     """Return (project without containers, {name: fingerprint}, {name: [fingerprint of each ;-part]})."""
     content, values = _secret_values(folder)
     found = {
-        "path": folder,
+        "path": str(folder),
         "files": _hashes(folder),
         "secrets_digest": None if content is None else hashlib.sha256(content).hexdigest()[:16],
         "containers": [],
@@ -70,23 +71,17 @@ def project(folder, salt):
     return found, whole, parts
 
 
-def project_folders(data_root):
-    """Yield (name, folder) of every project below `data_root`: the folders that hold a compose.yaml."""
-    with contextlib.suppress(OSError):
-        for name in sorted(os.listdir(data_root)):
-            folder = os.path.join(data_root, name)
-            if os.path.isfile(os.path.join(folder, "compose.yaml")):
-                yield name, folder
+def project_names(data_root):
+    """Return the projects below `data_root`: the folders that hold a compose.yaml."""
+    return [folder.name for folder in _folders(data_root) if (folder / "compose.yaml").is_file()]
 
 
 def keys(data_root, salt):
     """Return {name: fingerprint} of the keys below `data_root`."""
     found = {}
-    folder = os.path.join(data_root, "secrets")
-    if salt and os.path.isdir(folder):
-        for name in sorted(os.listdir(folder)):
-            with contextlib.suppress(OSError):
-                found[name] = fingerprint(salt, _bytes(os.path.join(folder, name)).strip())
+    with contextlib.suppress(OSError):
+        for path in sorted(Path(data_root, "secrets").iterdir()) if salt else ():
+            found[path.name] = fingerprint(salt, path.read_bytes().strip())
     return found
 
 
@@ -95,7 +90,7 @@ def _drift(folder, files):
     found = []
     for path, (size, mtime_ns, _sha256) in files.items():
         try:
-            stat = os.stat(os.path.join(folder, path))
+            stat = (folder / path).stat()
         except OSError:
             found.append(path)
             continue
@@ -107,31 +102,24 @@ def _drift(folder, files):
 def weights(weights_dir):
     """Return the `weights` part of the probe: folders, and whether they are what was verified."""
     found = {}
-    if not os.path.isdir(weights_dir):
-        return found
-    for name in sorted(os.listdir(weights_dir)):
-        folder = os.path.join(weights_dir, name)
-        if not os.path.isdir(folder) or name.startswith("."):
-            continue
-        try:
-            files = json.loads(_bytes(folder + ".json").decode())["files"]
+    for folder in _folders(weights_dir):
+        about = {"path": str(folder), "files": 0, "bytes": 0, "drift": [], "complete": False}
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            files = json.loads(folder.with_name(folder.name + ".json").read_text(encoding="utf-8"))["files"]
             drift = _drift(folder, files)
-        except (OSError, ValueError, KeyError, TypeError):
-            found[name] = {"path": folder, "files": 0, "bytes": 0, "drift": [], "complete": False}
-            continue
-        size = sum(entry[0] for entry in files.values())
-        found[name] = {"path": folder, "files": len(files), "bytes": size, "drift": drift, "complete": not drift}
+            about.update(files=len(files), bytes=sum(entry[0] for entry in files.values()))
+            about.update(drift=drift, complete=not drift)
+        found[folder.name] = about
     return found
 
 
 def _deployment(folder):
     """Return the revision of a deployment that the book says is current."""
-    revision = int(_bytes(os.path.join(folder, "current")))
-    about = json.loads(_bytes(os.path.join(folder, "%d.json" % revision)).decode())
-    text = _bytes(os.path.join(folder, "%d.yaml" % revision)).decode()
+    revision = int((folder / "current").read_text())
+    about = json.loads((folder / f"{revision}.json").read_text(encoding="utf-8"))
     return {
         "revision": revision,
-        "model_yaml": text,
+        "model_yaml": (folder / f"{revision}.yaml").read_text(encoding="utf-8"),
         "images": about["images"],
         "recorded_at": about["recorded_at"],
     }
@@ -139,33 +127,29 @@ def _deployment(folder):
 
 def book(book_dir):
     """Return the `book` part of the probe, or None on a host that has none."""
-    if not os.path.isdir(book_dir):
+    root = Path(book_dir)
+    if not root.is_dir():
         return None
-    found = {"gateway": os.path.isfile(os.path.join(book_dir, "gateway")), "deployments": {}, "removed": {}, "errors": []}
-    for name in sorted(os.listdir(book_dir)):
-        folder = os.path.join(book_dir, name)
-        if not os.path.isdir(folder):
-            continue
-        if not os.path.exists(os.path.join(folder, "current")):
-            revisions = [int(entry[:-5]) for entry in os.listdir(folder) if entry[:-5].isdigit()]
-            found["removed"][name] = max(revisions, default=0)
+    found = {"gateway": (root / "gateway").is_file(), "deployments": {}, "removed": {}, "errors": []}
+    for folder in _folders(root):
+        if not (folder / "current").exists():
+            revisions = [int(path.stem) for path in folder.glob("*.yaml") if path.stem.isdigit()]
+            found["removed"][folder.name] = max(revisions, default=0)
             continue
         try:
-            found["deployments"][name] = _deployment(folder)
+            found["deployments"][folder.name] = _deployment(folder)
         except (OSError, ValueError, KeyError) as error:
-            found["errors"].append("%s: %s" % (folder, error))
+            found["errors"].append(f"{folder}: {error}")
     return found
 
 
 def lock():
     """Return who holds the deployment lock and for how many seconds, or None."""
     try:
-        text = _bytes(LOCK_FILE).decode("utf-8", "replace")
-        age = time.time() - os.stat(LOCK_FILE).st_mtime
+        text = LOCK_FILE.read_text(encoding="utf-8", errors="replace")
+        age = time.time() - LOCK_FILE.stat().st_mtime
     except OSError:
         return None
-    owner = ""
-    for line in text.splitlines():
-        if line.startswith("Description="):
-            owner = line.partition("=")[2].replace("%%", "%")
+    descriptions = [line[len("Description=") :] for line in text.splitlines() if line.startswith("Description=")]
+    owner = descriptions[-1].replace("%%", "%") if descriptions else ""
     return {"owner": owner, "age": round(max(age, 0.0), 1), "unit": LOCK_UNIT}
