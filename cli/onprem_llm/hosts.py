@@ -1,0 +1,284 @@
+"""What the hosts say, as typed values. Made from the probe's JSON; `null`, `[N/A]` and missing keys never break it."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeGuard
+
+from onprem_llm.errors import InvalidError
+
+# Sockets above belong to whoever asked for any free port; they come and go and decide nothing.
+FIRST_EPHEMERAL_PORT = 32768
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """Free and total bytes of the file system that holds `path`."""
+
+    path: str
+    free: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listening TCP socket, and who holds it where that is known."""
+
+    address: str
+    port: int
+    pid: int | None
+    process: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process that uses a GPU; memory in MiB, None where the driver does not say."""
+
+    pid: int
+    name: str
+    memory: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU; memory in MiB, None where the driver says [N/A]."""
+
+    index: int
+    uuid: str
+    name: str
+    memory_total: int | None
+    memory_used: int | None
+    compute_cap: str | None
+    processes: tuple[GpuProcess, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The container engine of a host."""
+
+    running: bool
+    version: str | None
+    compose: str | None
+    cdi: bool
+    runtimes: tuple[str, ...]
+    root: str | None
+    error: str | None
+    cdi_devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that a host has."""
+
+    id: str
+    tags: tuple[str, ...]
+    digests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container of one of our projects."""
+
+    service: str
+    id: str
+    name: str
+    image: str
+    state: str
+    health: str | None
+    exit_code: int | None
+    started_at: str | None
+    restarts: int
+    labels: Mapping[str, str]
+
+    def label(self, name: str) -> str | None:
+        """Return our own label, `digest` for onprem-llm.digest."""
+        return self.labels.get(f"onprem-llm.{name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A Compose project of ours on a host: its files (path -> sha256) and containers."""
+
+    name: str
+    path: str
+    files: Mapping[str, str]
+    secrets_digest: str | None
+    containers: tuple[Container, ...]
+
+    def label(self, name: str) -> str | None:
+        """Return our label from the first container that has it."""
+        return next((value for c in self.containers if (value := c.label(name)) is not None), None)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredWeights:
+    """A folder of weights on a host; `drift` names the files that are missing or not as they were verified."""
+
+    id: str
+    path: str
+    files: int
+    bytes: int
+    drift: tuple[str, ...]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BookEntry:
+    """The latest revision of a deployment, as the book has it."""
+
+    revision: int
+    model_yaml: str
+    images: Mapping[str, str]
+    recorded_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """The book of a host; `gateway` says that this host is the recorded gateway."""
+
+    gateway: bool
+    deployments: Mapping[str, BookEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Who holds the lock; age in seconds."""
+
+    owner: str
+    age: float | None
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """Everything that one host said."""
+
+    name: str
+    hostname: str
+    os_name: str
+    arch: str
+    cpus: int | None
+    memory_total: int | None
+    memory_available: int | None
+    boot_id: str | None
+    disks: Mapping[str, Disk]
+    addresses: tuple[str, ...]
+    default_address: str | None
+    listeners: tuple[Listener, ...]
+    gpu_tool: bool
+    driver: str | None
+    cuda: str | None
+    gpu_error: str | None
+    gpus: tuple[Gpu, ...]
+    engine: Engine
+    images: tuple[Image, ...]
+    projects: Mapping[str, Project]
+    keys: Mapping[str, str]
+    env_secrets: Mapping[str, Mapping[str, str]]
+    weights: Mapping[str, StoredWeights]
+    book: Book | None
+    lock: Lock | None
+    site: Mapping[str, object]
+    groups: tuple[str, ...]
+    ansible_host: str | None
+
+    def image(self, reference: str) -> Image | None:
+        """Find an image by id, tag or repo@sha256 digest."""
+        return next(
+            (i for i in self.images if reference == i.id or reference in i.tags or reference in i.digests), None
+        )
+
+    @property
+    def cluster_address(self) -> str:
+        """The address at which other hosts reach this one: ansible_host if it is its own, else the default route's."""
+        if self.ansible_host in self.addresses and self.ansible_host is not None:
+            return self.ansible_host
+        return self.default_address or self.ansible_host or self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """All hosts that answered, in inventory order, and the names of those that did not."""
+
+    hosts: tuple[HostState, ...]
+    unreachable: tuple[str, ...] = ()
+    _digest: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def host(self, name: str) -> HostState | None:
+        """Find a host by its inventory name."""
+        return next((host for host in self.hosts if host.name == name), None)
+
+    @property
+    def gateway(self) -> HostState | None:
+        """The host that was recorded as the gateway."""
+        return next((host for host in self.hosts if host.book is not None and host.book.gateway), None)
+
+    @property
+    def book(self) -> Mapping[str, BookEntry]:
+        """The deployments of the gateway's book."""
+        gateway = self.gateway
+        return gateway.book.deployments if gateway is not None and gateway.book is not None else {}
+
+    def site_settings(self) -> Mapping[str, object]:
+        """Return `onprem_llm_site` as the inventory gives it to every host; InvalidError where hosts differ."""
+        if not self.hosts:
+            return {}
+        first = self.hosts[0]
+        other = next((host for host in self.hosts if host.site != first.site), None)
+        if other is not None:
+            raise InvalidError(
+                f"onprem_llm_site is not the same on {first.name} and {other.name}",
+                hint="these are the whole site's settings: put them in group_vars/all.yml only",
+            )
+        return first.site
+
+    def digest(self) -> str:
+        """Return 16 hex digits over all that planning depends on.
+
+        Left out: free memory and disk, ages, uptimes, process ids and salted fingerprints, which differ between two
+        looks at hosts that nobody touched.
+        """
+        if "value" not in self._digest:
+            view = [self.unreachable, [_decisive(host) for host in self.hosts]]
+            text = json.dumps(view, sort_keys=True, separators=(",", ":"))
+            self._digest["value"] = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self._digest["value"]
+
+
+def fingerprint(salt: str, value: str) -> str:
+    """Return what the probe returns for a secret; each part of a list of keys (a;b) on its own."""
+    return ";".join(hashlib.sha256((salt + part).encode()).hexdigest()[:16] for part in value.split(";"))
+
+
+def _decisive(host: HostState) -> list[object]:
+    ports = sorted({(s.address, s.port) for s in host.listeners if s.port < FIRST_EPHEMERAL_PORT})
+    gpus = [(g.uuid, g.name, g.memory_total, bool(g.processes)) for g in host.gpus]
+    engine = [host.engine.running, host.engine.cdi, sorted(host.engine.runtimes), sorted(host.engine.cdi_devices)]
+    images = sorted((i.id, sorted(i.tags), sorted(i.digests)) for i in host.images)
+    weights = sorted((w.id, sorted(w.drift), w.complete) for w in host.weights.values())
+    book = host.book and [host.book.gateway, {n: (e.revision, e.images) for n, e in host.book.deployments.items()}]
+    projects = {name: _decisive_project(host, project) for name, project in host.projects.items()}
+    return [host.name, host.cluster_address, ports, gpus, engine, images, weights, book, projects, host.site,
+            sorted(host.groups), sorted(host.keys)]  # fmt: skip
+
+
+def _decisive_project(host: HostState, project: Project) -> list[object]:
+    containers = sorted(
+        (c.service, c.image, c.state in {"running", "restarting"}, c.health == "unhealthy", sorted(c.labels.items()))
+        for c in project.containers
+    )
+    secrets = host.env_secrets.get(project.name, {})
+    key = project.label("deployment")
+    spread = key is not None and secrets.get("VLLM_API_KEY") == host.keys.get(key)
+    return [project.path, project.files, project.secrets_digest, containers, sorted(secrets), spread]
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping[str, object]]:
+    """Tell whether a JSON value is an object."""
+    return isinstance(value, Mapping)
+
+
+def is_list(value: object) -> TypeGuard[Sequence[object]]:
+    """Tell whether a JSON value is an array."""
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)

@@ -1,0 +1,127 @@
+"""What goes into a plan and what comes out of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from onprem_llm.spec.deployment import Deployment
+from onprem_llm.spec.weights_identity import WeightsManifest
+
+Action = Literal["create", "update", "restart", "remove", "keep"]
+StepKind = Literal["stage", "apply", "remove", "record"]
+Order = Mapping[str, object]
+
+PLAN_VERSION = 1
+UI_PROJECT = "open-webui"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """An image as model.yaml names it, and where its bytes can come from.
+
+    `id` is known from an archive's manifest; `pull` is `repo@sha256:…` from a registry. With neither, hosts must have
+    the tag already. `bytes` is the archive's size, 0 when there is none.
+    """
+
+    ref: str
+    id: str | None = None
+    archive: str | None = None
+    pull: str | None = None
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WantedDeployment:
+    """One deployment that is to be. `weights` and `image` are None for those of the book that are not being changed."""
+
+    deployment: Deployment
+    weights: WeightsManifest | None = None
+    source: str | None = None  # the folder of the weights on the control host, absolute
+    image: ImageSource | None = None
+    env_fingerprints: Mapping[str, str] = field(default_factory=dict)  # salted as the probe's
+    env_references: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # {"HF_TOKEN": {"from_env": "X"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """All deployments of the book with one added or changed (`focus`) or taken away (`remove`)."""
+
+    deployments: tuple[WantedDeployment, ...]
+    focus: str | None = None
+    remove: str | None = None
+    purge: bool = False
+    ui_image: ImageSource | None = None
+    ui_env_fingerprints: Mapping[str, str] = field(default_factory=dict)
+    ui_env_references: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def named(self, name: str) -> WantedDeployment | None:
+        """Find a deployment by name."""
+        return next((item for item in self.deployments if item.deployment.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happens to one thing (a project, weights, an image) on one host, and why."""
+
+    host: str
+    subject: str
+    action: Action
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One playbook with an order a host. Relative paths in orders are relative to the run folder."""
+
+    kind: StepKind
+    title: str
+    orders: Mapping[str, Order]
+
+    @property
+    def playbook(self) -> str:
+        """The playbook's file name."""
+        return f"{self.kind}.yml"
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts that take part."""
+        return tuple(self.orders)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where something answers. kind: `api` (an engine) or `ui`; key_file is on the gateway host, readable by root."""
+
+    kind: Literal["api", "ui"]
+    name: str
+    host: str
+    url: str
+    served_name: str | None = None
+    key_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that deploy or down will do. Holds no secret: `secrets` says where values come from."""
+
+    based_on: str
+    gateway: str
+    deployment: str
+    verb: Literal["deploy", "down"]
+    revision: int
+    model_yaml: str
+    steps: tuple[Step, ...] = ()
+    files: Mapping[str, Mapping[str, Mapping[str, str]]] = field(
+        default_factory=dict
+    )  # host -> project -> path -> text
+    changes: tuple[Change, ...] = ()
+    send_bytes: Mapping[str, int] = field(default_factory=dict)
+    endpoints: tuple[Endpoint, ...] = ()
+    warnings: tuple[str, ...] = ()
+    secrets: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)  # project -> env -> reference
+    version: int = PLAN_VERSION
+
+    @property
+    def is_noop(self) -> bool:
+        """Tell whether nothing at all is to be done."""
+        return not self.steps

@@ -1,0 +1,1 @@
+"""Pure: one builder a file, from placed deployments to Compose projects."""

@@ -1,0 +1,160 @@
+"""model.yaml: one deployment, as a person writes it."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, PlainValidator, StringConstraints, field_validator, model_validator
+
+from onprem_llm.spec.documents import Document, read_document
+from onprem_llm.spec.engine_args import EngineArg, args_problems, parallel_size
+from onprem_llm.spec.fields import Env, ImageRef, Listen, Model, Names, Port, SecretRef, literal_env, secret_env
+from onprem_llm.spec.problems import checked
+
+Task = Literal["chat", "completion", "embed", "rerank"]
+GpuAccess = Literal["runtime", "gpus", "cdi"]
+
+# What the rendering sets in the container itself: telemetry, the hub, and the engine's own key.
+OWNED_ENV = {
+    "VLLM_API_KEY": "the engine's key is made on the hosts",
+    "VLLM_NO_USAGE_STATS": "telemetry is always off",
+    "DO_NOT_TRACK": "telemetry is always off",
+    "HF_HUB_DISABLE_TELEMETRY": "telemetry is always off",
+    "HF_HUB_OFFLINE": "weights come from `model`, never from a hub",
+    "TRANSFORMERS_OFFLINE": "weights come from `model`, never from a hub",
+    "NVIDIA_VISIBLE_DEVICES": "use resources.gpus",
+    "CUDA_VISIBLE_DEVICES": "use resources.gpus",
+}
+
+
+def _gpus(value: object) -> int | Literal["all"]:
+    if value == "all":
+        return "all"
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ValueError(f"found {value!r}, expected a number of GPUs (0 for a CPU engine) or all")
+
+
+def _shm_size(value: str) -> str:
+    if re.fullmatch(r"[1-9][0-9]*(\.[0-9]+)?\s*([kmg]b?|b)?", value, re.IGNORECASE):
+        return value
+    raise ValueError(f"found {value!r}, expected a size such as 16g")
+
+
+class Engine(Model):
+    """The engine and its flags."""
+
+    name: Literal["vllm"] = "vllm"
+    image: ImageRef
+    engine_args: dict[str, EngineArg] = Field(default_factory=dict)
+    shm_size: Annotated[str, AfterValidator(_shm_size)] | None = None
+
+    @field_validator("engine_args")
+    @classmethod
+    def _not_the_plans(cls, value: dict[str, EngineArg]) -> dict[str, EngineArg]:
+        problems = args_problems(value)
+        if problems:
+            raise ValueError("\n".join(problems))
+        return value
+
+
+class Resources(Model):
+    """What a replica needs and where it may run."""
+
+    gpus: Annotated[int | Literal["all"], PlainValidator(_gpus)] = 1
+    gpu_models: Names = ()
+    hosts: Names = ()
+
+
+class Timeouts(Model):
+    """How long to wait, in seconds."""
+
+    start: Annotated[int, Field(ge=1)] = 1800
+    readiness: Annotated[int, Field(ge=1)] = 300
+
+
+class Deployment(Model):
+    """What one model.yaml describes."""
+
+    api_version: Literal[1]
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+    model: Annotated[str, StringConstraints(min_length=1)]
+    served_name: Annotated[str, StringConstraints(min_length=1)] = ""
+    task: Task = "chat"
+    engine: Engine
+    trust_remote_code: bool = False
+    resources: Resources = Resources()
+    gpu_access: GpuAccess | None = None
+    env: Env = Field(default_factory=dict)
+    port: Port = 8000
+    listen: Listen = "cluster"
+    timeouts: Timeouts = Timeouts()
+
+    @field_validator("name")
+    @classmethod
+    def _not_reserved(cls, value: str) -> str:
+        if value == "open-webui":
+            raise ValueError("open-webui is the name of the web page's own project: choose another")
+        return value
+
+    @field_validator("env")
+    @classmethod
+    def _env_not_owned(cls, value: dict[str, str | SecretRef]) -> dict[str, str | SecretRef]:
+        owned = [f"{name} is set by the plan: {why}" for name, why in OWNED_ENV.items() if name in value]
+        if owned:
+            raise ValueError("; ".join(owned))
+        return value
+
+    @model_validator(mode="after")
+    def _fill(self) -> "Deployment":
+        if not self.served_name:
+            # The one default that depends on another field; frozen models are filled this way.
+            object.__setattr__(self, "served_name", self.name)
+        size = parallel_size(self.engine.engine_args)
+        if isinstance(self.resources.gpus, int) and 0 < self.resources.gpus < size:
+            raise ValueError(
+                f"engine.engine_args asks for {size} GPUs (the product of its parallel sizes), "
+                f"resources.gpus is {self.resources.gpus}: set resources.gpus to {size}"
+            )
+        return self
+
+    @property
+    def literal_env(self) -> dict[str, str]:
+        """The environment that may be read by everybody."""
+        return literal_env(self.env)
+
+    @property
+    def secret_env(self) -> dict[str, SecretRef]:
+        """The environment that travels as a secret."""
+        return secret_env(self.env)
+
+
+def load_deployment(path: Path) -> Deployment:
+    """Read a model.yaml; InvalidError shows every problem with its line, what was found, expected and to do."""
+    return _deployment(read_document(path))
+
+
+def parse_deployment(text: str, where: str) -> Deployment:
+    """Read the text of a model.yaml, as the book keeps it; `where` names it in errors."""
+    return _deployment(Document.parse(text, where))
+
+
+def _deployment(document: Document) -> Deployment:
+    return checked(Deployment, document.value, where=document.where, lines=document.lines)
+
+
+def model_folder(deployment: Deployment, model_yaml: Path) -> Path:
+    """Return the absolute path of the weights on the control host: `model` is relative to the file that names it."""
+    return (model_yaml.resolve().parent / Path(deployment.model).expanduser()).resolve()
+
+
+def secret_references(env: Mapping[str, str | SecretRef], folder: Path) -> dict[str, dict[str, str]]:
+    """Return where each secret comes from, files as absolute paths: a plan may be applied from another folder."""
+    references = {}
+    for name, value in secret_env(dict(env)).items():
+        if value.from_env is not None:
+            references[name] = {"from_env": value.from_env}
+        else:
+            references[name] = {"from_file": str((folder / Path(str(value.from_file)).expanduser()).resolve())}
+    return references

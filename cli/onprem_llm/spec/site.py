@@ -1,0 +1,157 @@
+"""The site's settings: the mapping `onprem_llm_site` of the inventory's group_vars. Every setting has a default."""
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from onprem_llm.spec.fields import Env, ImageRef, Listen, Model, Names, Port, SecretRef, secret_env
+from onprem_llm.spec.problems import checked
+
+PREFIX = "onprem_llm_site"
+
+
+def _absolute(value: str) -> str:
+    if not value.startswith("/") or "/../" in f"{value}/" or "\n" in value:
+        raise ValueError(f"found {value!r}, expected an absolute path")
+    return value.rstrip("/") or "/"
+
+
+def _host_path(value: str) -> str:
+    path = _absolute(value)
+    if path.count("/") < 2:
+        raise ValueError(f"found {value!r}, expected a folder of its own such as /srv/onprem-llm")
+    return path
+
+
+def _url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError(f"found {value!r}, expected an address that begins with http:// or https://")
+    return value.rstrip("/")
+
+
+def _registry_address(value: str) -> str:
+    if "://" in value or "/" in value or not value:
+        raise ValueError(f"found {value!r}, expected host or host:port, as in image names (registry.local:5000)")
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.IPv4Network(value))
+    except ValueError:
+        raise ValueError(f"found {value!r}, expected an IPv4 network such as 10.200.0.0/16") from None
+
+
+HostPath = Annotated[str, AfterValidator(_host_path)]
+ControlPath = Annotated[str, AfterValidator(_absolute)]
+Url = Annotated[str, AfterValidator(_url)]
+
+
+class WeightsDir(Model):
+    """Where weights lie on the hosts; `shared` says that all hosts see one folder (NFS)."""
+
+    path: HostPath | None = None
+    shared: bool = False
+
+
+class Registry(Model):
+    """A registry that hosts pull images from."""
+
+    address: Annotated[str, AfterValidator(_registry_address)]
+    ca_file: ControlPath | None = None
+    username: str | None = None
+    password: SecretRef | None = None
+
+    @model_validator(mode="after")
+    def _both(self) -> "Registry":
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password go together: give both or none")
+        return self
+
+
+class PackageMirrors(Model):
+    """Where bootstrap's packages come from, instead of what the hosts have configured."""
+
+    debian: Url | None = None
+    debian_security: Url | None = None
+    ubuntu: Url | None = None
+    docker: Url | None = None
+
+
+class Proxy(Model):
+    """The proxy that package managers and the container engine use."""
+
+    http: Url | None = None
+    https: Url | None = None
+    no_proxy: Names = ()
+
+
+class Pool(Model):
+    """Networks of /size are cut out of base for Docker's networks."""
+
+    base: Annotated[str, AfterValidator(_network)]
+    size: Annotated[int, Field(ge=8, le=29)]
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Pool":
+        prefix = ipaddress.IPv4Network(self.base).prefixlen
+        if self.size < prefix:
+            raise ValueError(f"size {self.size} is larger than its base {self.base}: expected {prefix} to 29")
+        return self
+
+
+class Docker(Model):
+    """The container engine's settings that a site decides."""
+
+    address_pools: Annotated[tuple[Pool, ...], Field(strict=False)] | None = None
+
+
+class OpenWebui(Model):
+    """The web page to chat on."""
+
+    enabled: bool = True
+    image: ImageRef = "ghcr.io/open-webui/open-webui:v0.6.5"
+    port: Port = 3000
+    listen: Listen = "cluster"
+    admin_email: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")] = "admin@example.com"
+    env: Env = Field(default_factory=dict)
+
+    @property
+    def secret_env(self) -> dict[str, SecretRef]:
+        """The environment that travels as a secret."""
+        return secret_env(self.env)
+
+
+class Site(Model):
+    """What is true for every deployment of an inventory."""
+
+    data_root: HostPath = "/srv/onprem-llm"
+    weights_dir: WeightsDir = WeightsDir()
+    images_dir: str | None = None
+    registry: Registry | None = None
+    package_mirrors: PackageMirrors = PackageMirrors()
+    proxy: Proxy | None = None
+    extra_ca: ControlPath | None = None
+    docker: Docker = Docker()
+    open_webui: OpenWebui = OpenWebui()
+    public_port: Port = 8080
+
+    @property
+    def weights_path(self) -> str:
+        """The folder of all weights on a host."""
+        return self.weights_dir.path or f"{self.data_root}/weights"
+
+    def project_path(self, project: str) -> str:
+        """The folder of a project on a host."""
+        return f"{self.data_root}/{project}"
+
+    def key_path(self, key: str) -> str:
+        """The file of a key on a host."""
+        return f"{self.data_root}/secrets/{key}"
+
+
+def parse_site(raw: Mapping[str, object], where: str) -> Site:
+    """Check the mapping; `where` names where it came from (the inventory). InvalidError shows every problem."""
+    return checked(Site, raw, where=where, prefix=PREFIX)

@@ -1,0 +1,104 @@
+"""Which weights a folder holds: a manifest of sizes and sha256 sums, and an id made from them."""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from onprem_llm.errors import InvalidError
+
+CHUNK = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """One file: its path inside the folder, its bytes, sha256 and time of change in nanoseconds."""
+
+    path: str
+    size: int
+    sha256: str
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsManifest:
+    """All files of a folder of weights. The id is the folder's name and 12 hex digits over paths and sums."""
+
+    id: str
+    name: str
+    files: tuple[WeightsFile, ...]
+    bytes: int
+
+
+def scan_folder(path: Path, cache: Path) -> WeightsManifest:
+    """Hash the files of `path` (hidden ones left out); sums are kept in `cache`, so that the next scan only looks.
+
+    Raises InvalidError for a link that leads nowhere and for a file that cannot be read.
+    """
+    root = path.resolve()
+    known = _read_cache(cache)
+    found = sorted(weights_files(root), key=lambda file: file.relative_to(root).as_posix())
+    try:
+        with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+            files = tuple(pool.map(lambda file: _entry(root, file, known), found))
+    except OSError as error:
+        raise InvalidError(f"{error.filename}: cannot be read: {error.strerror}", hint="mend its permissions") from None
+    _write_cache(cache, known)
+    sums = "".join(f"{file.path}\0{file.sha256}\n" for file in files)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", root.name).strip("-.") or "weights"
+    identity = hashlib.sha256(sums.encode()).hexdigest()[:12]
+    return WeightsManifest(f"{name}-{identity}", name, files, sum(file.size for file in files))
+
+
+def weights_files(root: Path) -> Iterator[Path]:
+    """Yield the files below `root`; hidden files and folders are no weights."""
+    visited: set[Path] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        # Links to folders are followed, but never in a circle.
+        visited.add(Path(folder).resolve())
+        shown = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in shown if (Path(folder) / name).resolve() not in visited]
+        for name in sorted(names):
+            file = Path(folder) / name
+            if name.startswith("."):
+                continue
+            if not file.exists():
+                raise InvalidError(f"{file}: a link to {file.readlink()}, which is not there", hint="mend the folder")
+            yield file
+
+
+def _entry(root: Path, file: Path, known: dict[str, str]) -> WeightsFile:
+    # A hub's cache holds links to blobs beside the folder; what counts is the file that they lead to.
+    state = file.stat()
+    key = f"{file.resolve()}:{state.st_size}:{state.st_mtime_ns}:{state.st_ino}"
+    if key not in known:
+        known[key] = _sha256(file)
+    return WeightsFile(file.relative_to(root).as_posix(), state.st_size, known[key], state.st_mtime_ns)
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _read_cache(cache: Path) -> dict[str, str]:
+    try:
+        raw = json.loads((cache / "sha256.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {key: value for key, value in raw.items() if isinstance(value, str)} if isinstance(raw, dict) else {}
+
+
+def _write_cache(cache: Path, known: dict[str, str]) -> None:
+    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.NamedTemporaryFile("w", dir=cache, prefix="sha256.", delete=False, encoding="utf-8") as stream:
+        json.dump(known, stream)
+    Path(stream.name).replace(cache / "sha256.json")
