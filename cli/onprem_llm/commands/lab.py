@@ -85,7 +85,7 @@ def ssh(name: str, host: str, command_line: tuple[str, ...]) -> None:
 
     argv = lifecycle.ssh_argv(name, host, command_line)
     try:
-        os.execvp(argv[0], argv)  # noqa: S606 - no shell on purpose: ssh takes this terminal over
+        os.execvp(argv[0], argv)  # ssh takes this terminal over
     except FileNotFoundError:
         raise OnpremError("there is no ssh on this machine", hint="apt-get install openssh-client") from None
 
@@ -107,4 +107,3 @@ def down(name: str, images: bool) -> None:
 
 
 command = lab
-cli = lab

@@ -21,8 +21,9 @@ PRIVILEGES = (
     "--cgroupns", "private",
 )  # fmt: skip
 
-# /tmp runs programs, as a host's does. /dev/shm: vLLM's workers talk through it when a container uses the host's IPC.
-FILESYSTEMS = ("--tmpfs", "/run:mode=0755", "--tmpfs", "/tmp:exec,mode=1777", "--shm-size", "4g")  # noqa: S108
+# vLLM's workers talk through /dev/shm, and a container that uses the host's IPC uses the host's /dev/shm.
+# (/run and /tmp are systemd's to mount, as on any host.)
+FILESYSTEMS = ("--shm-size", "4g")
 
 # Folders on a real file system: an overlay cannot lie on the container's own, and weights should not pass through one.
 VOLUMES = {"docker": "/var/lib/docker", "srv": "/srv"}

@@ -12,13 +12,15 @@ def text(lab: Lab) -> str:
     """Return the inventory of `lab`."""
     width = max((len(host.name) for host in lab.hosts), default=0)
     hosts = "\n".join(f"{host.name:<{width}} ansible_host={host.address}" for host in lab.hosts)
+    with_gpus = [host.name for host in lab.hosts if host.gpus]
+    gpu_group = "\n[gpu]\n" + "\n".join(with_gpus) + "\n" if with_gpus else ""
     # Quoted twice: once for the ini file, once for the shell-like splitting of ssh arguments.
     arguments = f"-o 'UserKnownHostsFile=\"{lab.known_hosts}\"' -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes"
     return f"""{MARK}{lab.name}; `onprem-llm lab down --name {lab.name}` removes it.
-[gpu]
+[rehearsal]
 {hosts}
-
-[gpu:vars]
+{gpu_group}
+[rehearsal:vars]
 ansible_user={USER}
 ansible_ssh_private_key_file={lab.key}
 ansible_ssh_common_args={arguments}

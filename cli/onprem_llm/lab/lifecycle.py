@@ -116,7 +116,7 @@ def status(name: str) -> list[dict[str, object]]:
 
 
 def down(name: str, say: Callable[[str], None]) -> bool:
-    """Remove everything that carries the lab's label, its state and its inventory; return whether there was anything."""
+    """Remove all that carries the lab's label, its state and its inventory; return whether there was anything."""
     folder = state.folder(name)
     engine.require_engine()
     found = {kind: engine.labelled(kind, name) for kind in ("container", "network", "volume")}

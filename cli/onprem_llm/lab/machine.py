@@ -1,4 +1,4 @@
-"""What rehearsal hosts must share with the machine that they run on: its Debian mirror, its private CAs, its apt proxy."""
+"""What rehearsal hosts share with the machine that they run on: its Debian mirror, private CAs and apt proxy."""
 
 import os
 import re
@@ -35,7 +35,7 @@ def find_mirror(etc_apt: Path = Path("/etc/apt")) -> Mirror:
         # A Debian suite's security archive is `<codename>-security`; Ubuntu and others have no /debian in the address.
         if "/debian" not in uri:
             continue
-        if suite.endswith("-security") or suite.endswith("/updates"):
+        if suite.endswith(("-security", "/updates")):
             security = security or uri
         elif "-" not in suite or suite.endswith("-updates"):
             main = main or uri
@@ -84,9 +84,7 @@ def sources_text(mirror: Mirror) -> str:
 
 def shared_files() -> dict[str, bytes]:
     """Return path in the host → content: the machine's private CAs and the apt settings that reach the mirror."""
-    files = {
-        f"{CA_FOLDER}/{path.name}": path.read_bytes() for path in sorted(Path("/", CA_FOLDER).glob("*.crt"))
-    }
+    files = {f"{CA_FOLDER}/{path.name}": path.read_bytes() for path in sorted(Path("/", CA_FOLDER).glob("*.crt"))}
     settings = "".join(f"{line}\n" for line in _apt_settings())
     if settings:
         files["etc/apt/apt.conf.d/80onprem-llm-lab"] = settings.encode()

@@ -43,9 +43,7 @@ def ensure(name: str, lab: str, subnet: str) -> None:
 
 def _routes() -> list[str]:
     try:
-        done = subprocess.run(
-            ["ip", "-json", "-4", "route"], capture_output=True, text=True, check=False, timeout=30
-        )
+        done = subprocess.run(["ip", "-json", "-4", "route"], capture_output=True, text=True, check=False, timeout=30)
     except FileNotFoundError:
         return []
     routes = json.loads(done.stdout) if done.returncode == 0 and done.stdout.strip() else []

@@ -80,9 +80,7 @@ def folder(name: str) -> Path:
 
 def plan_hosts(name: str, subnet: str, gpus: list[str | None]) -> list[Host]:
     """Return the hosts of a lab: names and addresses from their numbers."""
-    return [
-        Host(f"{name}-{number}", network.address(subnet, number), one) for number, one in enumerate(gpus, start=1)
-    ]
+    return [Host(f"{name}-{number}", network.address(subnet, number), one) for number, one in enumerate(gpus, start=1)]
 
 
 def load(name: str) -> Lab | None:
@@ -126,7 +124,8 @@ def ensure_key(lab: Lab) -> str:
     public = lab.key.with_suffix(".pub")
     if not public.is_file():
         lab.key.unlink(missing_ok=True)
-        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"onprem-llm-lab-{lab.name}", "-f", str(lab.key)]
+        comment = f"onprem-llm-lab-{lab.name}"
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(lab.key)]
         try:
             subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
         except FileNotFoundError:

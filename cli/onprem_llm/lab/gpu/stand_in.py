@@ -125,7 +125,7 @@ def _gpu_fact(host: str, index: int, model: str) -> dict[str, object]:
     fact["uuid"] = f"GPU-{uuid.UUID(bytes=seed[:16], version=4)}"
     fact["serial"] = str(1_320_000_000_000 + int.from_bytes(seed[16:20], "big") % 10**10)
     fact["bus_id"] = f"00000000:{BUSES[index]:02X}:00.0"
-    fact["vbios"] = "96.00.89.00.{:02X}".format(seed[20])
+    fact["vbios"] = f"96.00.89.00.{seed[20]:02X}"
     return fact
 
 
