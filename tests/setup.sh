@@ -1,0 +1,24 @@
+#!/bin/sh
+# Make the virtual environment of a checkout: sh tests/setup.sh PYTHON VENV
+# On a fresh Debian the venv module is a package of its own, and so are the few tools that tests call.
+set -eu
+python=$1
+venv=$2
+
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    wanted=""
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || wanted="$wanted python3-venv"
+    command -v ssh >/dev/null || wanted="$wanted openssh-client"
+    command -v sshpass >/dev/null || wanted="$wanted sshpass"
+    if [ -n "$wanted" ]; then
+        echo "Installing:$wanted"
+        apt-get update -qq
+        # shellcheck disable=SC2086 # a list of names
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $wanted >/dev/null
+    fi
+fi
+
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+echo "Installing onprem-llm and its tools into $venv"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+"$venv/bin/onprem-llm" --version
