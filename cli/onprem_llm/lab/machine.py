@@ -30,15 +30,11 @@ def find_mirror(etc_apt: Path = Path("/etc/apt")) -> Mirror:
     named = os.environ.get("ONPREM_LLM_DEBIAN_MIRROR")
     if named:
         return Mirror(named, re.sub(r"/debian/?$", "/debian-security", named))
-    main = security = None
-    for uri, suite in _sources(etc_apt):
-        # A Debian suite's security archive is `<codename>-security`; Ubuntu and others have no /debian in the address.
-        if "/debian" not in uri:
-            continue
-        if suite.endswith(("-security", "/updates")):
-            security = security or uri
-        elif "-" not in suite or suite.endswith("-updates"):
-            main = main or uri
+    entries = list(_sources(etc_apt))
+    # Vendors' archives end in /debian too; only Debian's own has <codename>-updates and <codename>-security.
+    main = next((uri for uri, suite in entries if suite.endswith("-updates") and "/debian" in uri), None)
+    main = main or next((uri for uri, suite in entries if uri.rstrip("/").endswith("/debian")), None)
+    security = next((uri for uri, suite in entries if suite.endswith("-security") and "/debian" in uri), None)
     if main is None:
         raise OnpremError(
             f"{etc_apt}: no Debian mirror in the apt sources of this machine, and the hosts are Debian 13",
@@ -48,17 +44,19 @@ def find_mirror(etc_apt: Path = Path("/etc/apt")) -> Mirror:
 
 
 def _sources(etc_apt: Path) -> Iterator[tuple[str, str]]:
-    """Yield (URI, suite) of every binary archive, from both of apt's formats."""
+    """Yield (URI, suite) of every archive of binary packages with a component `main`, from both of apt's formats."""
     folder = etc_apt / "sources.list.d"
     for path in [etc_apt / "sources.list", *sorted(folder.glob("*.list"))]:
         for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
-            found = re.match(r"\s*deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)", line)
-            if found:
+            found = re.match(r"\s*deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)\s+(.*)", line)
+            if found and "main" in found[3].split():
                 yield _resolved(found[1]), found[2]
     for path in sorted(folder.glob("*.sources")):
         for stanza in re.split(r"\n\s*\n", path.read_text("utf-8")):
             fields = dict(re.findall(r"^(\w[\w-]*):[ \t]*(.*)$", stanza, re.MULTILINE))
-            if fields.get("Enabled", "yes") == "no" or "deb" not in fields.get("Types", "").split():
+            if fields.get("Enabled") == "no" or "deb" not in fields.get("Types", "").split():
+                continue
+            if "main" not in fields.get("Components", "").split():
                 continue
             for uri in fields.get("URIs", "").split():
                 yield from ((_resolved(uri), suite) for suite in fields.get("Suites", "").split())

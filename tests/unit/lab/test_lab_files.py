@@ -1,0 +1,158 @@
+"""What a lab writes on the control host, and what decides its image, subnet and mirror."""
+
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from onprem_llm.errors import OnpremError, UsageError
+from onprem_llm.lab import image, inventory, machine, network, state
+from onprem_llm.lab.state import Host, Lab
+
+DEB822 = """\
+# a comment
+Types: deb
+URIs: http://mirror.example/debian
+Suites: bookworm bookworm-updates
+Components: main
+
+Types: deb
+URIs: http://mirror.example/debian-security
+Suites: bookworm-security
+Components: main
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    return Lab(
+        name="lab",
+        os="debian-13",
+        ready=False,
+        driver="580.95.05",
+        memory=None,
+        subnet="10.213.4.0/24",
+        inventory=str(tmp_path / "inventory.ini"),
+        hosts=state.plan_hosts("lab", "10.213.4.0/24", ["2xL4-24GB", None]),
+    )
+
+
+def test_inventory_text(lab: Lab) -> None:
+    assert inventory.text(lab) == (
+        "# Written by `onprem-llm lab up` for lab lab; `onprem-llm lab down --name lab` removes it.\n"
+        "[rehearsal]\n"
+        "lab-1 ansible_host=10.213.4.11\n"
+        "lab-2 ansible_host=10.213.4.12\n"
+        "\n"
+        "[gpu]\n"
+        "lab-1\n"
+        "\n"
+        "[rehearsal:vars]\n"
+        "ansible_user=ops\n"
+        "ansible_ssh_private_key_file=/state/onprem-llm/lab/lab/id_ed25519\n"
+        "ansible_ssh_common_args=-o 'UserKnownHostsFile=\"/state/onprem-llm/lab/lab/known_hosts\"' "
+        "-o StrictHostKeyChecking=yes -o IdentitiesOnly=yes\n"
+        "ansible_python_interpreter=/usr/bin/python3\n"
+    )
+
+
+def test_a_lab_without_gpus_has_no_gpu_group(lab: Lab) -> None:
+    assert "[gpu]" not in inventory.text(replace(lab, hosts=state.plan_hosts("lab", lab.subnet, [None])))
+
+
+def test_inventory_is_written_once_and_removed(lab: Lab) -> None:
+    path = Path(lab.inventory)
+    assert inventory.write(lab)
+    assert not inventory.write(lab)
+    inventory.check_writable(path, "lab")
+    assert inventory.remove(lab)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("text", ["[gpu]\nserver1\n", "# Written by `onprem-llm lab up` for lab other; ...\n"])
+def test_somebody_elses_inventory_stays(lab: Lab, text: str) -> None:
+    path = Path(lab.inventory)
+    path.write_text(text, "utf-8")
+    with pytest.raises(OnpremError, match="it stays as it is"):
+        inventory.check_writable(path, "lab")
+    assert not inventory.remove(lab)
+    assert path.read_text("utf-8") == text
+
+
+def test_state_survives_and_is_private(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    state.save(lab)
+    assert state.load("lab") == lab
+    assert stat.S_IMODE(lab.folder.stat().st_mode) == 0o700
+    assert state.names() == ["lab"]
+    state.remove("lab")
+    assert not (tmp_path / "state" / "onprem-llm").exists()
+
+
+def test_a_broken_state_says_how_to_go_on(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    state.save(lab)
+    (lab.folder / "lab.json").write_text("{", "utf-8")
+    with pytest.raises(OnpremError) as caught:
+        state.load("lab")
+    assert caught.value.hint == "remove the lab and make it anew: onprem-llm lab down --name lab"
+
+
+@pytest.mark.parametrize("name", ["Lab", "a_b", "9", "lab-", "x" * 31, "../x"])
+def test_names_must_be_fit_for_hosts(name: str) -> None:
+    with pytest.raises(UsageError):
+        state.folder(name)
+
+
+def test_host_by_name_and_number(lab: Lab) -> None:
+    assert lab.host("lab-2") == lab.host("2") == Host("lab-2", "10.213.4.12", None)
+    with pytest.raises(UsageError, match="no host 'lab-3'"):
+        lab.host("lab-3")
+
+
+def test_free_subnet_avoids_what_overlaps() -> None:
+    assert network.free_subnet([]) == "10.213.0.0/24"
+    assert network.free_subnet(["10.213.0.0/24", "10.213.1.128/25", "172.17.0.0/16", "fd00::/64"]) == "10.213.2.0/24"
+    with pytest.raises(OnpremError, match=r"no free /24 in 10\.213\.0\.0/16"):
+        network.free_subnet(["10.208.0.0/12"])
+
+
+def test_digest_changes_with_content_and_path() -> None:
+    files = {"Dockerfile": b"FROM a", "sources": b"x"}
+    before = image.digest(files)
+    assert before == image.digest(dict(reversed(files.items())))
+    assert (
+        len({before, image.digest({**files, "sources": b"y"}), image.digest({"Dockerfile": b"FROM a", "s": b"x"})}) == 3
+    )
+    assert image.tag("debian-13", True, files) == f"onprem-llm/lab-host:debian-13-{before}-ready"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("sources.list.d/debian.sources", DEB822),
+        (
+            "sources.list",
+            "deb https://vendor.example/linux/debian bookworm stable\n"
+            "deb https://other.example/debian bookworm main\n"
+            "deb [arch=amd64] http://mirror.example/debian bookworm main contrib\n"
+            "deb http://mirror.example/debian bookworm-updates main\n"
+            "deb http://mirror.example/debian-security bookworm-security main\n"
+            "deb https://vendor.example/apt stable main\n",
+        ),
+    ],
+)
+def test_mirror_is_the_machines_own(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / name).write_text(text, "utf-8")
+    found = machine.find_mirror(tmp_path)
+    assert found == machine.Mirror("http://mirror.example/debian", "http://mirror.example/debian-security")
+    assert "Suites: trixie-security\n" in machine.sources_text(found)
+
+
+def test_a_machine_without_a_debian_mirror_is_told_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(OnpremError) as caught:
+        machine.find_mirror(tmp_path)
+    assert "ONPREM_LLM_DEBIAN_MIRROR" in (caught.value.hint or "")
