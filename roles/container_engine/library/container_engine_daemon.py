@@ -1,0 +1,195 @@
+"""Ansible module: merge settings into docker's daemon.json, and make a running engine take them over.
+
+Containers survive it: live-restore is switched on by a reload first, and only then is the engine restarted, where
+a restart is needed at all. An engine that does not come back gets its old file again. The old file lies beside the
+new one until the engine has taken it over, so that a run that was cut off is finished by the next one.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from typing import Any, Callable, Dict, NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.container_engine_run import docker_info, last_journal_lines, run
+from ansible.module_utils.container_engine_settings import (
+    RELOADABLE,
+    BrokenSettings,
+    Settings,
+    asked_settings,
+    changed_keys,
+    holds_password,
+    merged,
+    parse,
+    text_of,
+)
+
+DOCUMENTATION = r"""
+module: container_engine_daemon
+short_description: Merge settings into daemon.json without stopping a container
+options:
+  path: {description: The file., type: path, default: /etc/docker/daemon.json}
+  enforced: {description: Settings that are written over what the file has., type: dict, default: {}}
+  defaults: {description: Settings that are written where the file has none., type: dict, default: {}}
+  address_pools: {description: Networks that docker may use., type: list, elements: dict}
+  proxy: {description: The engine's proxy as http https no_proxy., type: dict}
+author: [onprem-llm]
+"""
+
+OPTIONS: Dict[str, Any] = {
+    "path": {"type": "path", "default": "/etc/docker/daemon.json"},
+    "enforced": {"type": "dict", "default": {}},
+    "defaults": {"type": "dict", "default": {}},
+    "address_pools": {"type": "list", "elements": "dict"},
+    # A proxy's address may hold a password.
+    "proxy": {"type": "dict", "no_log": True},
+}
+OLD_FILE = ".before-onprem-llm"
+RELOAD_S, RESTART_S = 15.0, 90.0
+
+
+class Daemon:
+    """One daemon.json and the engine that reads it."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        """Read the file; fail where it is no JSON object."""
+        self.module = module
+        self.path = os.path.realpath(module.params["path"])
+        self.old = self.path + OLD_FILE
+        self.text = self._read(self.path)
+        self.before = self._parse(self.text, self.path)
+        asked = asked_settings(module.params["address_pools"], module.params["proxy"])
+        self.after = merged(self.before, {**module.params["enforced"], **asked}, module.params["defaults"])
+        self.unfinished = os.path.exists(self.old)
+        # After a run that was cut off, what the engine has is the old file.
+        running_with = self._parse(self._read(self.old), self.old) if self.unfinished else self.before
+        self.keys = changed_keys(running_with, self.after)
+
+    def configure(self) -> None:
+        """Bring file and engine to what is wanted."""
+        mode = self._mode()
+        changed = self.after != self.before or self.unfinished or self._mode_of_file() not in (None, mode)
+        if changed and not self.module.check_mode:
+            installed = run(["dockerd", "--version"])[0] == 0
+            if installed:
+                self._validate()
+            self._write(mode)
+            if installed and run(["systemctl", "is-active", "--quiet", "docker"])[0] == 0:
+                self._apply()
+            if os.path.exists(self.old):
+                os.unlink(self.old)
+        self.module.exit_json(changed=changed, keys=sorted(self.keys))
+
+    def _read(self, path: str) -> str:
+        if not os.path.exists(path):
+            return ""
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+
+    def _parse(self, text: str, path: str) -> Settings:
+        try:
+            return parse(text)
+        except BrokenSettings as error:
+            self._fail(f"{path}: {error}", "docker's settings as a JSON object", "Mend the file; nothing was written.")
+
+    def _mode(self) -> int:
+        """Keep a file's mode, but hide a password; 0644 is what docker's packages use."""
+        if holds_password(self.after):
+            return 0o600
+        return self._mode_of_file() or 0o644
+
+    def _mode_of_file(self) -> "int | None":
+        return os.stat(self.path).st_mode & 0o777 if os.path.exists(self.path) else None
+
+    def _temporary(self, folder: str) -> str:
+        handle, path = tempfile.mkstemp(prefix=".daemon.json.", dir=folder)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text_of(self.after))
+        return path
+
+    def _validate(self) -> None:
+        """Ask the engine that is installed; nothing has been written yet."""
+        path = self._temporary(tempfile.gettempdir())
+        try:
+            code, said = run(["dockerd", "--validate", "--config-file", path])
+        finally:
+            os.unlink(path)
+        if code != 0:
+            self._fail(
+                f"{self.path} with our settings is refused by dockerd: {said.replace(path, self.path)}",
+                "settings that dockerd accepts",
+                "Correct the file; nothing was written. `dockerd --validate` shows the same.",
+            )
+
+    def _write(self, mode: int) -> None:
+        """Keep the old text first: it is both the way back and the mark that the engine has to follow."""
+        folder = os.path.dirname(self.path)
+        os.makedirs(folder, mode=0o755, exist_ok=True)
+        if not self.unfinished:
+            with open(os.open(self.old, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+                stream.write(self.text)
+        path = self._temporary(folder)
+        os.chmod(path, mode)
+        os.replace(path, self.path)
+
+    def _apply(self) -> None:
+        """Reload, which is harmless; restart only with live-restore on, since then containers stay."""
+        running = run(["docker", "ps", "--quiet", "--no-trunc"])[1].split()
+        run(["systemctl", "reload", "docker"])
+        if not self._wait(lambda: bool(docker_info().get("LiveRestoreEnabled")), RELOAD_S):
+            said = last_journal_lines("docker", 3)
+            self._go_back(restart=False)
+            self._fail(
+                f"docker does not switch live-restore on: {said}",
+                "an engine that keeps its containers when it restarts",
+                "An engine in a swarm cannot: `docker swarm leave` first. The old daemon.json is in place again.",
+            )
+        if not self.keys <= RELOADABLE:
+            run(["systemctl", "restart", "docker"], RESTART_S)
+            if not self._wait(lambda: bool(docker_info()), RESTART_S):
+                said = last_journal_lines("docker")
+                self._go_back(restart=True)
+                self._fail(
+                    f"docker does not start with the new {self.path}:\n{said}",
+                    "a running engine",
+                    "The old daemon.json is in place again. Correct what the lines above name.",
+                )
+        self._expect(running)
+
+    def _expect(self, running: "list[str]") -> None:
+        """Containers that ran before must run on."""
+        lost = set(running) - set(run(["docker", "ps", "--quiet", "--no-trunc"])[1].split())
+        if lost:
+            self.module.warn(f"these containers ran before docker was restarted, and do not now: {', '.join(sorted(lost))}")
+
+    def _go_back(self, restart: bool) -> None:
+        if self._read(self.old).strip():
+            os.replace(self.old, self.path)
+        else:
+            os.unlink(self.path)
+            os.unlink(self.old)
+        run(["systemctl", "reset-failed", "docker"])
+        run(["systemctl", "restart" if restart else "reload", "docker"], RESTART_S)
+
+    def _wait(self, met: Callable[[], bool], seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while not met():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.5)
+        return True
+
+    def _fail(self, found: str, expected: str, remedy: str) -> NoReturn:
+        self.module.fail_json(msg=f"daemon.json: found {found}; expected {expected}. {remedy}")
+        raise AssertionError("fail_json returned")
+
+
+def main() -> None:
+    """Read, merge, validate, write, and have the engine follow."""
+    Daemon(AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)).configure()
+
+
+if __name__ == "__main__":
+    main()

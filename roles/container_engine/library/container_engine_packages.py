@@ -1,0 +1,111 @@
+"""Ansible module: install Docker Engine with Compose v2 from the sources that the host has.
+
+It runs apt-get and dnf itself: ansible.builtin.apt wants python3-apt and fetches every package list to get it, which
+fails where only the site's mirrors answer; ansible.builtin.dnf does not run on RHEL 8 from ansible-core 2.17 on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Any, Dict, List, NamedTuple
+
+from ansible.module_utils import container_engine_apt as apt
+from ansible.module_utils import container_engine_dnf as dnf
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.container_engine_run import numbers
+
+DOCUMENTATION = r"""
+module: container_engine_packages
+short_description: Install Docker Engine with Compose v2
+description:
+  - C(docker-ce) where a repository on the host has it, the distribution's packages otherwise.
+options:
+  min_engine: {description: The oldest Docker Engine that will do., type: str, required: true}
+  min_compose: {description: The oldest Compose that will do., type: str, required: true}
+  mirrors: {description: Mirrors by name; debian debian_security ubuntu docker., type: dict, default: {}}
+  extra: {description: Further packages to install in the same go where there are any., type: list, elements: str, default: []}
+  proxy: {description: The proxy for fetching packages as http https no_proxy., type: dict}
+author: [onprem-llm]
+"""
+
+OPTIONS: Dict[str, Any] = {
+    "min_engine": {"type": "str", "required": True},
+    "min_compose": {"type": "str", "required": True},
+    "mirrors": {"type": "dict", "default": {}},
+    "extra": {"type": "list", "elements": "str", "default": []},
+    # A proxy's address may hold a password.
+    "proxy": {"type": "dict", "no_log": True},
+}
+
+
+class System(NamedTuple):
+    """What /etc/os-release says."""
+
+    os_id: str
+    codename: str
+
+
+def system() -> System:
+    """Read /etc/os-release, which host_preflight has checked already."""
+    entries: Dict[str, str] = {}
+    with open("/etc/os-release", encoding="utf-8") as stream:
+        for line in stream:
+            key, _, value = line.strip().partition("=")
+            entries[key] = value.strip("\"'")
+    return System(entries.get("ID", ""), entries.get("VERSION_CODENAME", ""))
+
+
+def by_apt(options: Dict[str, Any], check_mode: bool) -> List[str]:
+    """Return what was (or would be) installed. Package lists are fetched only where something is to be installed."""
+    here = system()
+    mirrors = options["mirrors"]
+    complaints = ""
+    if not check_mode:
+        if mirrors:
+            apt.write_sources(mirrors, here.os_id, here.codename)
+        complaints = apt.refresh(mirrors)
+    engine_installed = shutil.which("dockerd") is not None
+    minimum = numbers(options["min_engine"]), numbers(options["min_compose"])
+    try:
+        wanted = apt.missing(apt.packages(engine_installed, *minimum, options["extra"]))
+    except apt.Problem as problem:
+        if check_mode:
+            return ["a container engine, if the package lists have one (they are not fetched in check mode)"]
+        raise apt.Problem(f"{problem}\n{complaints}".strip()) from problem
+    if wanted and not check_mode:
+        apt.install(wanted)
+    return wanted
+
+
+def by_dnf(options: Dict[str, Any], check_mode: bool) -> List[str]:
+    """Return what was (or would be) installed."""
+    if not check_mode:
+        dnf.write_repository(options["mirrors"], system().os_id)
+    wanted = dnf.missing(dnf.packages(options["extra"]))
+    if wanted and not check_mode:
+        dnf.install(wanted)
+    return wanted
+
+
+def use_proxy(proxy: Dict[str, Any]) -> None:
+    """Have apt-get and dnf use the proxy: both read the usual variables, and nothing is left on the host."""
+    values = {"http": proxy.get("http"), "https": proxy.get("https"), "no": ",".join(proxy.get("no_proxy") or [])}
+    os.environ.update({f"{name}_proxy": value for name, value in values.items() if value})
+
+
+def main() -> None:
+    """Choose by what the host has: apt-get or dnf."""
+    module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
+    use_proxy(module.params["proxy"] or {})
+    install = by_apt if shutil.which("apt-get") else by_dnf
+    try:
+        installed = install(module.params, module.check_mode)
+    except apt.Problem as problem:
+        module.fail_json(msg=f"packages: {problem}")
+        return
+    module.exit_json(changed=bool(installed), installed=installed)
+
+
+if __name__ == "__main__":
+    main()
