@@ -123,12 +123,12 @@ def disks(data_root, weights_dir, docker_root):
 
 
 def projects(data_root, salt, containers):
-    """Return (projects, fingerprints of their secrets, the same of each part of a list)."""
-    found, whole, parts = {}, {}, {}
+    """Return (projects, fingerprints of their secrets)."""
+    found, secrets = {}, {}
     for name in sorted({*state_part.project_names(data_root), *containers}):
-        found[name], whole[name], parts[name] = state_part.project(Path(data_root, name), salt)
+        found[name], secrets[name] = state_part.project(Path(data_root, name), salt)
         found[name]["containers"] = containers.get(name, [])
-    return found, whole, parts
+    return found, secrets
 
 
 def name_containers(listeners, ports):
@@ -161,7 +161,7 @@ def probe(params):
             "projects": lambda: projects(data_root, params["salt"], seen["containers"]),
         }
     )
-    own, whole, parts = answers_too.get("projects") or ({}, {}, {})
+    own, secrets = answers_too.get("projects") or ({}, {})
     addresses = machine_part.addresses()
     return {
         "schema": SCHEMA,
@@ -175,8 +175,7 @@ def probe(params):
         "images": seen["images"],
         "projects": own,
         "keys": state_part.keys(data_root, params["salt"]),
-        "env_secrets": whole,
-        "env_secret_parts": parts,
+        "env_secrets": secrets,
         "weights": answers.get("weights") or {},
         "book": state_part.book(params["book_dir"]),
         "lock": state_part.lock(),

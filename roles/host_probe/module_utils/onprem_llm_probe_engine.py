@@ -59,7 +59,7 @@ def compose_version():
 
 
 def _cdi_devices(folders):
-    """Return the names of the nvidia.com/gpu devices in the CDI folders: "0", "all", "GPU-…"."""
+    """Return the GPUs that CDI offers, as docker takes them: nvidia.com/gpu=0, …=all, …=GPU-…."""
     names = []
     for folder in folders:
         with contextlib.suppress(OSError):
@@ -67,7 +67,7 @@ def _cdi_devices(folders):
                 text = path.read_text(encoding="utf-8", errors="replace") if path.suffix in CDI_SUFFIXES else ""
                 if "nvidia.com/gpu" in text:
                     names += CDI_DEVICE.findall(text)
-    return sorted(set(names))
+    return sorted({f"nvidia.com/gpu={name}" for name in names})
 
 
 def engine():

@@ -11,13 +11,16 @@ from pathlib import Path
 
 LOCK_UNIT = "onprem-llm-lock.service"
 LOCK_FILE = Path("/run/systemd/transient") / LOCK_UNIT
-NOT_HASHED = ("data", "secrets", ".env")  # what a project's containers, its keys and the role itself wrote
+RENDERED = ".rendered.json"  # written by role compose_project: the names of the files it wrote
 LARGEST_FILE = 16 * 1024 * 1024  # bytes; a rendered file is a few kB, anything larger is somebody else's
 
 
 def fingerprint(salt, value):
-    """Return 16 hexadecimal digits that tell whether two secrets are the same, and nothing more."""
-    return hashlib.sha256(salt.encode() + value).hexdigest()[:16]
+    """Return 16 hexadecimal digits a part that tell whether two secrets are the same, and nothing more.
+
+    Keys joined by ";" are told one by one, so that each can be compared with its key file.
+    """
+    return ";".join(hashlib.sha256(salt.encode() + part).hexdigest()[:16] for part in value.split(b";"))
 
 
 def _folders(path):
@@ -29,15 +32,16 @@ def _folders(path):
 
 
 def _hashes(folder):
-    """Return {relative path: sha256} of a project's rendered files."""
+    """Return {relative path: sha256} of the files that were rendered for a project; a missing one is left out."""
+    names = ["compose.yaml"]
+    with contextlib.suppress(OSError, ValueError):
+        names = json.loads((folder / RENDERED).read_text(encoding="utf-8"))
     found = {}
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if relative.parts[0] in NOT_HASHED:
-            continue
+    for name in sorted(names):
+        path = folder / name
         with contextlib.suppress(OSError):
-            if path.is_file() and path.stat().st_size <= LARGEST_FILE:
-                found[str(relative)] = hashlib.sha256(path.read_bytes()).hexdigest()
+            if path.stat().st_size <= LARGEST_FILE:
+                found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
 
@@ -56,7 +60,7 @@ def _secret_values(folder):
 
 
 def project(folder, salt):
-    """Return (project without containers, {name: fingerprint}, {name: [fingerprint of each ;-part]})."""
+    """Return (project without containers, {name: fingerprint} of its secrets)."""
     content, values = _secret_values(folder)
     found = {
         "path": str(folder),
@@ -64,11 +68,7 @@ def project(folder, salt):
         "secrets_digest": None if content is None else hashlib.sha256(content).hexdigest()[:16],
         "containers": [],
     }
-    if not salt:
-        return found, {}, {}
-    whole = {name: fingerprint(salt, value) for name, value in values.items()}
-    parts = {name: [fingerprint(salt, part) for part in value.split(b";")] for name, value in values.items()}
-    return found, whole, parts
+    return found, {name: fingerprint(salt, value) for name, value in values.items()} if salt else {}
 
 
 def project_names(data_root):

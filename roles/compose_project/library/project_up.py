@@ -1,0 +1,219 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""Start a Compose project and wait until it is healthy; a container that dies meanwhile is an answer at once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: project_up
+short_description: Start a Compose project and wait until it is healthy
+description:
+  - Runs C(docker compose up --detach --wait) and watches the containers beside it. Compose looks twice a second and can
+    miss a container that dies and is restarted; this module counts restarts.
+  - On failure the project is stopped, since its restart policy would go on for ever, and the last lines of the
+    container's log are in the message, with the project's secrets struck out.
+options:
+  name:
+    description: Name of the project.
+    type: str
+    required: true
+  path:
+    description: Folder of the project.
+    type: path
+    required: true
+  recreate:
+    description: Make the containers anew even where Compose sees no difference.
+    type: bool
+    default: false
+  wait:
+    description: Seconds until it must be healthy.
+    type: int
+    default: 1800
+  log_lines:
+    description: Lines of the log to show on failure.
+    type: int
+    default: 40
+author: the onprem-llm authors
+"""
+
+EXAMPLES = r"""
+- name: Start the project
+  project_up:
+    name: tiny-0
+    path: /srv/onprem-llm/tiny-0
+"""
+
+RETURN = r"""
+seconds:
+  description: How long it took.
+  type: float
+  returned: success
+"""
+
+POLL = 1.0  # seconds between two looks at the containers
+STOP_LIMIT = 120  # seconds
+SHORTEST_SECRET = 6  # characters; shorter values would strike out ordinary words
+
+
+class StartError(Exception):
+    """Why the project did not come up, and the container to blame, if one is known."""
+
+    def __init__(self, message, container=None):
+        """Keep the container for its log."""
+        super().__init__(message)
+        self.container = container
+
+
+def docker(*arguments, limit=60):
+    """Run docker and return its output, errors in it."""
+    done = subprocess.run(
+        ["docker", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit, check=False
+    )
+    return done.stdout.decode("utf-8", "replace")
+
+
+def containers(project):
+    """Return {id: container as docker inspect tells it}."""
+    found = docker("ps", "--all", "--quiet", "--no-trunc", "--filter", f"label=com.docker.compose.project={project}")
+    identities = found.split()
+    if not identities:
+        return {}
+    try:
+        return {one["Id"]: one for one in json.loads(docker("inspect", *identities))}
+    except ValueError:
+        return {}  # one was removed between the two commands; the next look sees it right
+
+
+def marks(found):
+    """Return what changes when a container is made anew or started."""
+    return {identity: one["State"]["StartedAt"] for identity, one in found.items()}
+
+
+def check_alive(found, before):
+    """Raise StartError if a container died since `before`."""
+    for identity, one in found.items():
+        state, name = one["State"], one["Name"].lstrip("/")
+        restarts = one["RestartCount"] - (before[identity]["RestartCount"] if identity in before else 0)
+        started = state["StartedAt"][:4] != "0001"
+        if restarts > 0 or (started and state["Status"] in ("exited", "dead", "restarting")):
+            old = before.get(identity)
+            if old and old["State"]["StartedAt"] == state["StartedAt"] and restarts == 0:
+                continue  # it was dead before we came, and has not been started yet
+            killed = ", killed because the host or its memory limit ran out of memory" if state.get("OOMKilled") else ""
+            raise StartError(f"container {name} ended with exit code {state['ExitCode']}{killed}", identity)
+
+
+def wait(command, project, before, limit):
+    """Run `docker compose up`, watching the containers. Raises StartError."""
+    with tempfile.TemporaryFile() as said:  # a pipe that nobody reads until the end could fill up
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            watch(process, project, before, limit)
+        finally:
+            if process.poll() is None:
+                process.kill()
+        said.seek(0)
+        output = said.read().decode("utf-8", "replace")
+    if process.returncode != 0:
+        found = containers(project)
+        check_alive(found, before)
+        raise StartError(*explain(output, found))
+
+
+def watch(process, project, before, limit):
+    """Look at the containers until Compose is done. It keeps the limit itself; ours is for a Compose that hangs."""
+    end = time.monotonic() + limit + 60
+    while process.poll() is None:
+        check_alive(containers(project), before)
+        if time.monotonic() > end:
+            raise StartError(f"docker compose did not come back within {limit + 60} s")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(POLL)
+
+
+def explain(output, found):
+    """Return (message, container) for a Compose that gave up while every container lives."""
+    lines = [line.strip() for line in output.strip().splitlines() if line.strip()]
+    for identity, one in found.items():
+        health = one["State"].get("Health")
+        if health and health["Status"] != "healthy" and one["State"]["Status"] == "running":
+            last = (health.get("Log") or [{"Output": "no check was made"}])[-1]["Output"].strip()[-300:]
+            return f"{lines[-1] if lines else 'not healthy'}; the last health check said: {last}", identity
+    return "docker compose up failed:\n" + "\n".join(lines[-8:]), None
+
+
+def secrets_of(path):
+    """Return the values in secrets/env and each part of a list of them."""
+    try:
+        words = shlex.split((Path(path) / "secrets" / "env").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    values = [word.partition("=")[2] for word in words]
+    parts = [part for value in values for part in (value, *value.split(";")) if len(part) >= SHORTEST_SECRET]
+    return sorted(set(parts), key=len, reverse=True)
+
+
+def last_lines(container, count, path):
+    """Return the end of a container's log with the project's secrets struck out."""
+    text = docker("logs", "--tail", str(count), container)
+    for secret in secrets_of(path):
+        text = text.replace(secret, "********")
+    return text.rstrip()
+
+
+def up(params):
+    """Start the project and return whether anything changed. Raises StartError."""
+    name, path = params["name"], params["path"]
+    before = containers(name)
+    base = ["docker", "compose", "--project-directory", path, "--file", f"{path}/compose.yaml", "--project-name", name]
+    waiting = ["--wait", "--wait-timeout", str(params["wait"])]
+    anew = ["--force-recreate"] if params["recreate"] else []
+    wait([*base, "up", "--detach", "--remove-orphans", *anew, *waiting], name, before, params["wait"])
+    return marks(before) != marks(containers(name))
+
+
+def failure(params, error):
+    """Stop the project and return the message for a person."""
+    name = params["name"]
+    message = f"project {name} did not start: {error}"
+    if error.container:
+        lines = last_lines(error.container, params["log_lines"], params["path"])
+        message += f"\nthe last lines of its log:\n{lines or '(it wrote nothing)'}"
+    base = ["--project-directory", params["path"], "--file", f"{params['path']}/compose.yaml", "--project-name", name]
+    docker("compose", *base, "stop", "--timeout", "10", limit=STOP_LIMIT)
+    return message + f"\nThe project was left stopped. Its log on the host: docker compose -p {name} logs"
+
+
+def main():
+    """Run as an Ansible module."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "path": {"type": "path", "required": True},
+            "recreate": {"type": "bool", "default": False},
+            "wait": {"type": "int", "default": 1800},
+            "log_lines": {"type": "int", "default": 40},
+        }
+    )
+    begun = time.monotonic()
+    try:
+        changed = up(module.params)
+    except StartError as error:
+        module.fail_json(msg=failure(module.params, error))
+    except (OSError, subprocess.SubprocessError) as error:
+        module.fail_json(msg=f"cannot start the project {module.params['name']}: {error}")
+    module.exit_json(changed=changed, seconds=round(time.monotonic() - begun, 1))
+
+
+if __name__ == "__main__":
+    main()
