@@ -19,6 +19,7 @@ class Disk:
     path: str
     free: int
     total: int
+    device: int | None = None  # the same number is the same file system
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Listener:
     port: int
     pid: int | None
     process: str | None
+    container: str | None = None  # the container that publishes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Engine:
     runtimes: tuple[str, ...]
     root: str | None
     error: str | None
-    cdi_devices: tuple[str, ...] = ()
+    cdi_devices: tuple[str, ...] = ()  # what stands after nvidia.com/gpu=: 0, GPU-…, all
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,8 @@ class Book:
 
     gateway: bool
     deployments: Mapping[str, BookEntry]
+    removed: Mapping[str, int] = field(default_factory=dict)  # taken down: name -> last revision
+    errors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +186,7 @@ class HostState:
     site: Mapping[str, object]
     groups: tuple[str, ...]
     ansible_host: str | None
+    problems: tuple[str, ...] = ()  # parts of the look that failed; the rest is whole
 
     def image(self, reference: str) -> Image | None:
         """Find an image by id, tag or repo@sha256 digest."""
@@ -219,6 +224,13 @@ class Current:
         """The deployments of the gateway's book."""
         gateway = self.gateway
         return gateway.book.deployments if gateway is not None and gateway.book is not None else {}
+
+    def last_revision(self, deployment: str) -> int:
+        """Return the last revision of a deployment, also of one that was taken down; 0 if there was none."""
+        entry = self.book.get(deployment)
+        gateway = self.gateway
+        removed = gateway.book.removed if gateway is not None and gateway.book is not None else {}
+        return entry.revision if entry else removed.get(deployment, 0)
 
     def site_settings(self) -> Mapping[str, object]:
         """Return `onprem_llm_site` as the inventory gives it to every host; InvalidError where hosts differ."""

@@ -68,15 +68,22 @@ def parse_host(name: str, raw: object) -> HostState:
         site=_mapping(probe.get("site")),
         groups=_texts(probe.get("groups")),
         ansible_host=_text(probe, "ansible_host"),
+        problems=_texts(probe.get("problems")),
     )
 
 
 def _disk(raw: Mapping[str, object]) -> Disk:
-    return Disk(_text(raw, "path") or "", _int(raw, "free") or 0, _int(raw, "total") or 0)
+    return Disk(_text(raw, "path") or "", _int(raw, "free") or 0, _int(raw, "total") or 0, _int(raw, "device"))
 
 
 def _listener(raw: Mapping[str, object]) -> Listener:
-    return Listener(_text(raw, "address") or "", _int(raw, "port") or 0, _int(raw, "pid"), _text(raw, "process"))
+    return Listener(
+        _text(raw, "address") or "",
+        _int(raw, "port") or 0,
+        _int(raw, "pid"),
+        _text(raw, "process"),
+        _text(raw, "container"),
+    )
 
 
 def _gpu(raw: Mapping[str, object]) -> Gpu:
@@ -148,7 +155,9 @@ def _book(raw: object) -> Book | None:
     if not is_mapping(raw):
         return None
     entries = {name: _entry(_mapping(value)) for name, value in _mapping(raw.get("deployments")).items()}
-    return Book(bool(raw.get("gateway")), entries)
+    removed = _mapping(raw.get("removed"))
+    last = {name: revision for name in removed if (revision := _int(removed, name)) is not None}
+    return Book(bool(raw.get("gateway")), entries, last, _texts(raw.get("errors")))
 
 
 def _entry(raw: Mapping[str, object]) -> BookEntry:

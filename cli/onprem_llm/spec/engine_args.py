@@ -19,6 +19,14 @@ OWNED_FLAGS = {
     "fd": "use `listen` and `port`",
     "root_path": "remove it: the engine is served at /v1",
 }
+# vLLM's one-dash abbreviations; a flag is written with two.
+ABBREVIATIONS = {
+    "tp": "tensor_parallel_size",
+    "pp": "pipeline_parallel_size",
+    "dp": "data_parallel_size",
+    "q": "quantization",
+}
+PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 TLS_HINT = "remove it: TLS in front of the engine is the gateway's"
 
 
@@ -44,27 +52,32 @@ def args_problems(args: Mapping[str, object]) -> list[str]:
     seen: dict[str, str] = {}
     for flag in args:
         name = normal(flag)
-        why = TLS_HINT if name.startswith("ssl_") else OWNED_FLAGS.get(name.removeprefix("no_"))
+        why = _owned(name)
         if why:
             problems.append(f"{flag}: the plan owns this flag: {why}")
         elif not name or not name.replace("_", "").replace(".", "").isalnum():
             problems.append(f"{flag}: this is not the name of a flag, such as max_model_len")
+        elif name in ABBREVIATIONS:
+            problems.append(f"{flag}: write {ABBREVIATIONS[name]}")
         elif name in seen:
             problems.append(f"{flag}: stands twice, also as {seen[name]}: remove one")
         seen[name] = flag
     return problems
 
 
+def _owned(name: str) -> str | None:
+    bare = name.removeprefix("no_")
+    if bare == "ssl" or bare.startswith("ssl_"):
+        return TLS_HINT
+    # argparse takes the beginning of a flag for the flag: --trust-remote is --trust-remote-code.
+    return next((why for owned, why in OWNED_FLAGS.items() if bare and owned.startswith(bare)), None)
+
+
 def parallel_size(args: Mapping[str, object]) -> int:
     """Return how many GPUs the parallel sizes ask for on one host; 1 where they are not numbers."""
     size = 1
     for flag, value in args.items():
-        name = normal(flag)
-        short = {"tp": "tensor_parallel_size", "pp": "pipeline_parallel_size", "dp": "data_parallel_size"}.get(
-            name, name
-        )
-        wanted = short in {"tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"}
-        if wanted and isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        if normal(flag) in PARALLEL and isinstance(value, int) and not isinstance(value, bool) and value > 0:
             size *= value
     return size
 

@@ -1,0 +1,48 @@
+"""The plan: what deploy or down will do, as ordered steps and files."""
+
+from onprem_llm.errors import InvalidError, UnreachableError
+from onprem_llm.hosts import Current, HostState
+from onprem_llm.planning.deploy import plan_deploy
+from onprem_llm.planning.down import plan_down
+from onprem_llm.planning.types import Plan, Wanted
+from onprem_llm.spec.site import Site
+
+
+def plan(site: Site, wanted: Wanted, current: Current) -> Plan:
+    """Return the plan; the same input always gives the same plan.
+
+    Raises InvalidError when the hosts cannot carry what is wanted and UnreachableError when what matters is on a host
+    that did not answer; nothing was changed in either case.
+    """
+    gateway = _gateway(current)
+    _check_served_names(wanted)
+    if wanted.remove is not None:
+        return plan_down(site, wanted, current, gateway, wanted.remove)
+    return plan_deploy(site, wanted, current, gateway)
+
+
+def _gateway(current: Current) -> HostState:
+    gateway = current.gateway
+    if gateway is not None:
+        return gateway
+    if current.unreachable:
+        raise UnreachableError(
+            f"no host that answered is the gateway; these did not answer: {', '.join(current.unreachable)}",
+            hint="the book and the keys are on the gateway host: bring it back and run this again",
+        )
+    raise InvalidError(
+        "no host of the inventory is recorded as the gateway: the hosts are not prepared yet",
+        hint="run first: onprem-llm bootstrap INVENTORY",
+    )
+
+
+def _check_served_names(wanted: Wanted) -> None:
+    seen: dict[str, str] = {}
+    for item in wanted.deployments:
+        deployment = item.deployment
+        other = seen.setdefault(deployment.served_name, deployment.name)
+        if other != deployment.name:
+            raise InvalidError(
+                f"served_name: found {deployment.served_name}, which both {other} and {deployment.name} have",
+                hint="clients choose a model by this name: give each deployment its own",
+            )

@@ -1,0 +1,77 @@
+"""Revisions: the text that the book keeps for a deployment, and what differs between two of them."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import yaml
+
+from onprem_llm.errors import InvalidError
+from onprem_llm.spec.deployment import Deployment, parse_deployment
+from onprem_llm.spec.engine_args import normal
+
+WEIGHTS_LINE: Final = "# weights: "
+
+
+def canonical_text(deployment: Deployment, weights_id: str) -> str:
+    """Return model.yaml as the book keeps it: what was written, in the order of the fields, and the weights it meant.
+
+    Two files that mean the same give the same text; a folder whose weights changed gives another one.
+    """
+    value = deployment.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    value = {"api_version": 1, **value, "served_name": deployment.served_name}
+    value["engine"]["engine_args"] = dict(sorted(deployment.engine.engine_args.items()))
+    body = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=10_000)
+    return f"{WEIGHTS_LINE}{weights_id}\n{body}"
+
+
+def weights_of(model_yaml: str) -> str | None:
+    """Return the weights that a text of the book names."""
+    first = model_yaml.partition("\n")[0]
+    return first.removeprefix(WEIGHTS_LINE).strip() if first.startswith(WEIGHTS_LINE) else None
+
+
+def differences(old_text: str, new_text: str) -> tuple[str, ...]:
+    """Say field by field what changed: `engine args: max_model_len 2048 -> 1024`."""
+    try:
+        old, new = _flat(parse_deployment(old_text, "book")), _flat(parse_deployment(new_text, "model.yaml"))
+    except InvalidError:
+        return ("model.yaml changed",)
+    reasons = [
+        f"{_label(key)} {_value(old, key)} -> {_value(new, key)}"
+        for key in sorted({**old, **new})
+        if old.get(key) != new.get(key)
+    ]
+    old_weights, new_weights = weights_of(old_text), weights_of(new_text)
+    if old_weights != new_weights:
+        reasons.append(f"weights {old_weights or 'unknown'} -> {new_weights or 'unknown'}")
+    return tuple(reasons)
+
+
+def _flat(deployment: Deployment) -> dict[str, object]:
+    found: dict[str, object] = {}
+
+    def walk(value: object, at: str) -> None:
+        if isinstance(value, Mapping) and value and at != "env":
+            for key, item in value.items():
+                name = normal(str(key)) if at == "engine.engine_args" else str(key)
+                walk(item, f"{at}.{name}" if at else name)
+        elif isinstance(value, Mapping) and at == "env":
+            found.update({f"env.{key}": item for key, item in value.items()})
+        else:
+            found[at] = value
+
+    walk(deployment.model_dump(mode="json"), "")
+    return found
+
+
+def _label(key: str) -> str:
+    args = "engine.engine_args."
+    return f"engine args: {key.removeprefix(args)}" if key.startswith(args) else f"{key}:"
+
+
+def _value(values: Mapping[str, object], key: str) -> str:
+    value = values.get(key)
+    if isinstance(value, Mapping):
+        return "a secret reference" if {"from_env", "from_file"} & set(value) else "a mapping"
+    text = str(value) if value not in (None, [], {}) else "(none)"
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,147 @@
+"""A plan as JSON and back: the same plan always gives the same bytes, for `plan --out` and `deploy --plan`."""
+
+import json
+from collections.abc import Mapping
+from typing import get_args
+
+from onprem_llm.errors import InvalidError
+from onprem_llm.hosts import is_list, is_mapping
+from onprem_llm.planning.types import PLAN_VERSION, Action, Change, Endpoint, Plan, Step, StepKind
+
+
+def to_json(plan: Plan) -> str:
+    """Write a plan; the files' texts stand in it too, so that the folder can be compared with it."""
+    value = {
+        "version": plan.version,
+        "based_on": plan.based_on,
+        "gateway": plan.gateway,
+        "deployment": plan.deployment,
+        "verb": plan.verb,
+        "revision": plan.revision,
+        "model_yaml": plan.model_yaml,
+        "steps": [{"kind": s.kind, "title": s.title, "orders": s.orders} for s in plan.steps],
+        "files": plan.files,
+        "changes": [
+            {"host": c.host, "subject": c.subject, "action": c.action, "reasons": list(c.reasons)} for c in plan.changes
+        ],
+        "send_bytes": plan.send_bytes,
+        "endpoints": [
+            {
+                "kind": e.kind,
+                "name": e.name,
+                "host": e.host,
+                "url": e.url,
+                "served_name": e.served_name,
+                "key_file": e.key_file,
+            }
+            for e in plan.endpoints
+        ],
+        "warnings": list(plan.warnings),
+        "secrets": plan.secrets,
+    }
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str, where: str) -> Plan:
+    """Read a plan; InvalidError names `where` when this is none of ours, or of another version."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise InvalidError(f"{where}: this is not JSON: {error}", hint="make it again: onprem-llm plan --out") from None
+    if not is_mapping(value) or value.get("version") != PLAN_VERSION:
+        found = value.get("version") if is_mapping(value) else type(value).__name__
+        raise InvalidError(
+            f"{where}: found plan version {found!r}, expected {PLAN_VERSION}",
+            hint="make it again with this version: onprem-llm plan --out",
+        )
+    try:
+        return _plan(value)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidError(f"{where}: this is no whole plan: {error}", hint="make it again: plan --out") from None
+
+
+def _plan(value: Mapping[str, object]) -> Plan:
+    verb = _text(value, "verb")
+    return Plan(
+        based_on=_text(value, "based_on"),
+        gateway=_text(value, "gateway"),
+        deployment=_text(value, "deployment"),
+        verb="down" if verb == "down" else "deploy",
+        revision=_number(value, "revision"),
+        model_yaml=_text(value, "model_yaml"),
+        steps=tuple(_step(item) for item in _items(value, "steps")),
+        files={
+            host: {project: _texts(files) for project, files in _mapping(projects).items()}
+            for host, projects in _mapping(value["files"]).items()
+        },
+        changes=tuple(_change(item) for item in _items(value, "changes")),
+        send_bytes={host: _number(_mapping(value["send_bytes"]), host) for host in _mapping(value["send_bytes"])},
+        endpoints=tuple(_endpoint(item) for item in _items(value, "endpoints")),
+        warnings=tuple(_strings(value["warnings"])),
+        secrets={
+            project: {env: _texts(reference) for env, reference in _mapping(references).items()}
+            for project, references in _mapping(value["secrets"]).items()
+        },
+    )
+
+
+def _step(raw: Mapping[str, object]) -> Step:
+    kinds: dict[str, StepKind] = {kind: kind for kind in get_args(StepKind)}
+    orders = {host: _mapping(order) for host, order in _mapping(raw["orders"]).items()}
+    return Step(kinds[_text(raw, "kind")], _text(raw, "title"), orders)
+
+
+def _change(raw: Mapping[str, object]) -> Change:
+    actions: dict[str, Action] = {action: action for action in get_args(Action)}
+    return Change(
+        _text(raw, "host"), _text(raw, "subject"), actions[_text(raw, "action")], tuple(_strings(raw["reasons"]))
+    )
+
+
+def _endpoint(raw: Mapping[str, object]) -> Endpoint:
+    served, key_file = raw["served_name"], raw["key_file"]
+    return Endpoint(
+        kind="ui" if _text(raw, "kind") == "ui" else "api",
+        name=_text(raw, "name"),
+        host=_text(raw, "host"),
+        url=_text(raw, "url"),
+        served_name=served if isinstance(served, str) else None,
+        key_file=key_file if isinstance(key_file, str) else None,
+    )
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    if not is_mapping(value):
+        raise TypeError(f"found {value!r:.60}, expected a mapping")
+    return value
+
+
+def _items(value: Mapping[str, object], key: str) -> list[Mapping[str, object]]:
+    found = value[key]
+    if not is_list(found):
+        raise TypeError(f"{key}: expected a list")
+    return [_mapping(item) for item in found]
+
+
+def _strings(value: object) -> list[str]:
+    if not is_list(value) or not all(isinstance(item, str) for item in value):
+        raise TypeError(f"found {value!r:.60}, expected a list of texts")
+    return [str(item) for item in value]
+
+
+def _texts(value: object) -> dict[str, str]:
+    return {key: _text(_mapping(value), key) for key in _mapping(value)}
+
+
+def _text(value: Mapping[str, object], key: str) -> str:
+    found = value[key]
+    if not isinstance(found, str):
+        raise TypeError(f"{key}: expected text")
+    return found
+
+
+def _number(value: Mapping[str, object], key: str) -> int:
+    found = value[key]
+    if not isinstance(found, int) or isinstance(found, bool):
+        raise TypeError(f"{key}: expected a number")
+    return found

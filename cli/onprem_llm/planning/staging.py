@@ -1,0 +1,165 @@
+"""What must reach a host before anything starts there: images and weights, and whether there is room for them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from onprem_llm.errors import InvalidError
+from onprem_llm.hosts import HostState
+from onprem_llm.output import human_bytes
+from onprem_llm.planning.types import Action, Change, ImageSource
+from onprem_llm.spec.site import Site
+from onprem_llm.spec.weights_identity import WeightsManifest
+
+
+@dataclass(frozen=True, slots=True)
+class HostImage:
+    """An image for one host: how Compose names it, the id if it is known, and what brings it there."""
+
+    reference: str
+    id: str | None
+    order: Mapping[str, object] | None
+    bytes: int = 0
+    reason: str | None = None
+
+
+def image_for(host: HostState, source: ImageSource, recorded: str | None) -> HostImage:
+    """Resolve an image on a host.
+
+    The id comes from the archive, else from the registry's digest, else from what the book recorded if the host still
+    has it, else from the host's own tag. InvalidError when nothing can bring it.
+    """
+    if source.pull:
+        there = host.image(source.pull)
+        tagged = there is not None and source.ref in there.tags
+        return HostImage(source.pull, there.id if there else None, *_stage(source, None, there is not None, tagged))
+    image_id = source.id
+    if image_id is None:
+        there = host.image(recorded) if recorded else None
+        there = there or host.image(source.ref)
+        if there is None:
+            raise _absent(host, source)
+        image_id = there.id
+    there = host.image(image_id)
+    if there is None and source.archive is None:
+        raise _absent(host, source)
+    tagged = there is not None and source.ref in there.tags
+    return HostImage(image_id, image_id, *_stage(source, image_id, there is not None, tagged))
+
+
+def _stage(
+    source: ImageSource, image_id: str | None, present: bool, tagged: bool
+) -> tuple[Mapping[str, object] | None, int, str | None]:
+    if present and tagged:
+        return None, 0, None
+    # An image that is there needs a tag only: nothing is sent for it.
+    order = {
+        "id": image_id,
+        "ref": source.ref,
+        "archive": None if present else source.archive,
+        "pull": source.pull,
+        "bytes": 0 if present else source.bytes,
+    }
+    if present:
+        return order, 0, f"tag {source.ref} points to another image"
+    return order, source.bytes, f"image {source.ref} is not there"
+
+
+def _absent(host: HostState, source: ImageSource) -> InvalidError:
+    return InvalidError(
+        f"image {source.ref} is not on {host.name}, and nothing can bring it there: "
+        "no archive in onprem_llm_site.images_dir holds it and no registry offers it",
+        hint=f"where you have it: docker save {source.ref} -o FILE.tar, put FILE.tar into the folder that "
+        "onprem_llm_site.images_dir names; or set onprem_llm_site.registry; or docker load it on the host",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsNeed:
+    """Weights for one host: the order, the bytes to send and why."""
+
+    order: Mapping[str, object]
+    bytes: int
+    change: Change | None
+
+
+def weights_needs(
+    site: Site, hosts: Sequence[HostState], manifest: WeightsManifest, source: str
+) -> dict[str, WeightsNeed]:
+    """Say what each host lacks. A shared folder is written by the first host alone; the others check what they see."""
+    path = f"{site.weights_path}/{manifest.id}"
+    lacking = {host.name: _lacking(host, manifest, path) for host in hosts}
+    if not any(send or reason for send, reason in lacking.values()):
+        return {}
+    needs: dict[str, WeightsNeed] = {}
+    for host in hosts:
+        send, reason = lacking[host.name]
+        if reason is None:
+            continue
+        if site.weights_dir.shared and any(need.order["send"] for need in needs.values()):
+            send = []
+        size = sum(file.size for file in manifest.files if file.path in set(send))
+        order = {
+            "id": manifest.id,
+            "path": path,
+            "source": source,
+            "files": [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in manifest.files],
+            "send": send,
+        }
+        action: Action = "update" if manifest.id in host.weights else "create"
+        needs[host.name] = WeightsNeed(order, size, Change(host.name, f"weights {manifest.id}", action, (reason,)))
+    return needs
+
+
+def _lacking(host: HostState, manifest: WeightsManifest, path: str) -> tuple[list[str], str | None]:
+    stored = host.weights.get(manifest.id)
+    everything = [file.path for file in manifest.files]
+    if stored is None or stored.path != path:
+        return everything, "not there yet"
+    drift = [file for file in everything if file in stored.drift]
+    if drift:
+        more = f" and {len(drift) - 3} more" if len(drift) > 3 else ""
+        return drift, f"weight file {', '.join(drift[:3])}{more} differs"
+    if not stored.complete:
+        return everything, "not complete"
+    return [], None
+
+
+@dataclass(slots=True)
+class HostWork:
+    """What is to be staged on one host."""
+
+    host: HostState
+    images: list[HostImage] = field(default_factory=list)
+    weights: WeightsNeed | None = None
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of the archives that travel."""
+        return sum(image.bytes for image in self.images)
+
+    @property
+    def bytes(self) -> int:
+        """All bytes that travel."""
+        return self.image_bytes + (self.weights.bytes if self.weights else 0)
+
+
+def check_space(host: HostState, *, weights: int, images: int) -> None:
+    """Raise InvalidError when the bytes to be sent do not fit; folders on one file system share its room."""
+    # An archive lies under data_root while the engine unpacks it into its own folder.
+    needs = (("weights", weights, "weights"), ("data_root", images, "image archives"), ("docker", images, "images"))
+    systems: dict[object, list[tuple[str, int, str]]] = {}
+    free_on: dict[object, int] = {}
+    for key, need, what in needs:
+        disk = host.disks.get(key)
+        if disk is not None and need:
+            system = disk.device if disk.device is not None else (disk.total, disk.free)
+            systems.setdefault(system, []).append((disk.path, need, what))
+            free_on[system] = disk.free
+    for system, parts in systems.items():
+        need, free = sum(part[1] for part in parts), free_on[system]
+        if need > free:
+            paths = ", ".join(f"{human_bytes(size)} of {what} in {path}" for path, size, what in parts)
+            raise InvalidError(
+                f"not enough disk on {host.name}: {human_bytes(need)} needed ({paths}), {human_bytes(free)} free",
+                hint="make room there, or name another folder in onprem_llm_site (weights_dir.path, data_root)",
+            )

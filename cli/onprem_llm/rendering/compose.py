@@ -1,0 +1,111 @@
+"""What every Compose file of ours has in common: quoting, secrets, labels, the digest, and text that never varies."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import yaml
+
+LABEL = "onprem-llm"
+COMPOSE_FILE = "compose.yaml"
+
+# The shell reads the mounted file and becomes the engine: keys are in no argv and in no `docker inspect`.
+# `$$` is compose's spelling of `$`.
+WITH_SECRETS = ("/bin/sh", "-c", 'set -a; . /run/secrets/env; set +a; exec "$$@"', "sh")
+
+# The one interpolation of ours: the role writes it to .env, so that changed secrets change the container.
+SECRETS_VARIABLE = "${ONPREM_LLM_SECRETS}"
+
+# Text that every YAML reader takes for text. Everything else is quoted: readers of YAML 1.1 and 1.2 differ about
+# 1e3, 012, on and y.
+PLAIN = re.compile(r"(--)?[A-Za-z/][A-Za-z0-9_./@:-]*[A-Za-z0-9_./@-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A project's files (path -> text) and the digest that its containers carry."""
+
+    project: str
+    files: Mapping[str, str]
+    digest: str
+
+    def sums(self) -> dict[str, str]:
+        """Return path -> sha256, as the probe and the orders spell a project's files."""
+        return {path: hashlib.sha256(text.encode()).hexdigest() for path, text in sorted(self.files.items())}
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A project before its revision is known: a new revision that renders the same must not restart anything."""
+
+    project: str
+    service: str
+    body: Mapping[str, object]
+    labels: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """Return the sha256 over all that is rendered, the revision aside."""
+        text = json.dumps([self.project, self.service, self.body, self.labels], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def finish(self, revision: int | None) -> Rendered:
+        """Write the files, with the labels that are the state."""
+        labels = dict(self.labels)
+        if revision is not None:
+            labels[f"{LABEL}.revision"] = str(revision)
+        labels[f"{LABEL}.digest"] = self.digest
+        labels[f"{LABEL}.secrets"] = SECRETS_VARIABLE
+        file = {
+            "name": self.project,
+            "services": {self.service: {**self.body, "labels": labels}},
+            "secrets": {"env": {"file": "./secrets/env"}},
+        }
+        return Rendered(self.project, {COMPOSE_FILE: to_yaml(file)}, self.digest)
+
+
+def to_yaml(value: Mapping[str, object]) -> str:
+    """Write YAML in the order given; strings that some reader could take for something else are quoted."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+
+
+def user_text(value: str) -> str:
+    """Spell text so that compose takes it as it stands: `$` begins an interpolation, `$$` is a dollar."""
+    return value.replace("$", "$$")
+
+
+def health_check(url: str, *, start_period: int) -> dict[str, object]:
+    """Return a health check that needs nothing but the image's own python3; `start_period` in seconds.
+
+    Failures while the engine starts do not count; compose's `up --wait` goes on at the first success.
+    """
+    program = f"import urllib.request; urllib.request.urlopen('{url}', timeout=5)"
+    return {
+        "test": ["CMD", "python3", "-c", program],
+        "interval": "10s",
+        "timeout": "10s",
+        "retries": 3,
+        "start_period": f"{start_period}s",
+    }
+
+
+def published(address: str, port: int, inner: int) -> str:
+    """Return a published port; every interface is said explicitly, an IPv6 address stands in brackets."""
+    return f"[{address}]:{port}:{inner}" if ":" in address else f"{address}:{port}:{inner}"
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper without anchors, and with our quoting."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    style = None if PLAIN.fullmatch(value) else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _text)

@@ -1,0 +1,78 @@
+"""Open WebUI as a Compose project: one page for all chat deployments."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from onprem_llm.rendering.compose import LABEL, WITH_SECRETS, Draft, health_check, published, user_text
+
+PROJECT = "open-webui"
+SERVICE = "open-webui"
+INNER_PORT = 8080
+START_SECONDS = 300
+
+# Every name here is set by us; the site's own `env` may add others.
+ENVIRONMENT = {
+    "ANONYMIZED_TELEMETRY": "false",
+    "DO_NOT_TRACK": "true",
+    "SCARF_NO_ANALYTICS": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    # Nothing is looked for on the internet: models for search, speech and ranking, or a newer version.
+    "OFFLINE_MODE": "true",
+    "HF_HUB_OFFLINE": "1",
+    "ENABLE_VERSION_UPDATE_CHECK": "false",
+    "RAG_EMBEDDING_MODEL_AUTO_UPDATE": "false",
+    "RAG_RERANKING_MODEL_AUTO_UPDATE": "false",
+    "WHISPER_MODEL_AUTO_UPDATE": "false",
+    "RAG_EMBEDDING_ENGINE": "openai",
+    "BYPASS_EMBEDDING_AND_RETRIEVAL": "true",
+    "ENABLE_COMMUNITY_SHARING": "false",
+    # Settings come from this file, not from what the database remembers of an older one.
+    "ENABLE_PERSISTENT_CONFIG": "false",
+    "ENABLE_SIGNUP": "false",
+    "ENABLE_OLLAMA_API": "false",
+    "ENABLE_OPENAI_API": "true",
+    # A host that does not answer must not hold up the list of models (seconds).
+    "AIOHTTP_CLIENT_TIMEOUT_MODEL_LIST": "3",
+    # The page offers built-in tools with each message, which vLLM refuses unless a tool parser was chosen.
+    "DEFAULT_MODEL_METADATA": json.dumps({"capabilities": {"builtin_tools": False}}),
+}
+
+OWNED = (*ENVIRONMENT, "OPENAI_API_BASE_URLS", "OPENAI_API_KEYS", "WEBUI_SECRET_KEY", "WEBUI_ADMIN_EMAIL",
+         "WEBUI_ADMIN_PASSWORD")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class WebUi:
+    """The page with its place: everything that its Compose file says."""
+
+    image: str
+    address: str
+    port: int
+    admin_email: str
+    engines: tuple[str, ...]  # http://10.0.0.1:8000/v1, in the order of the deployments' names
+    env: Mapping[str, str]
+
+
+def draft(ui: WebUi) -> Draft:
+    """Build the project; keys and passwords come with the secrets file."""
+    environment = {
+        **ENVIRONMENT,
+        "OPENAI_API_BASE_URLS": ";".join(ui.engines),
+        "WEBUI_ADMIN_EMAIL": ui.admin_email,
+        **ui.env,
+    }
+    body: dict[str, object] = {
+        "image": ui.image,
+        "pull_policy": "never",
+        "restart": "unless-stopped",
+        "stop_grace_period": "15s",
+        "entrypoint": [*WITH_SECRETS, "bash", "start.sh"],
+        "environment": {name: user_text(value) for name, value in sorted(environment.items())},
+        "secrets": ["env"],
+        "ports": [published(ui.address, ui.port, INNER_PORT)],
+        "volumes": ["./data:/app/backend/data"],
+        "healthcheck": health_check(f"http://127.0.0.1:{INNER_PORT}/health", start_period=START_SECONDS),
+    }
+    labels = {f"{LABEL}.project": PROJECT, f"{LABEL}.listen": f"{ui.address}:{ui.port}"}
+    return Draft(PROJECT, SERVICE, body, labels)
