@@ -92,5 +92,3 @@ def make_site(folder: Path, lab: Lab, settings: str) -> Site:
 def cache() -> Path:
     """Return the cache folder, as the Makefile sets it."""
     return Path(os.environ.get("ONPREM_LLM_CACHE") or Path.home() / ".cache" / "onprem-llm")
-
-

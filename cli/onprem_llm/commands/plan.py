@@ -1,0 +1,42 @@
+"""`onprem-llm plan`: what deploy would do."""
+
+from pathlib import Path
+
+import click
+
+from onprem_llm import output
+from onprem_llm.connection import Connection
+from onprem_llm.options import connection_options
+from onprem_llm.plan_view import endpoints_text, plan_json, plan_text
+from onprem_llm.planned import plan_deploy
+
+
+@click.command("plan", short_help="Show what deploy would do, and change nothing.")
+@click.argument("model_yaml", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write the whole plan to this folder, for `deploy --plan`."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@connection_options(limit=False)
+def command(model_yaml: Path, out: Path | None, as_json: bool, connection: Connection) -> None:
+    """Show what deploy would do, and change nothing.
+
+    \b
+    Example:
+      onprem-llm plan model.yaml
+      onprem-llm plan model.yaml --out change-4711    # for the change board
+      onprem-llm deploy --plan change-4711
+    """
+    with output.progress() as progress:
+        plan = plan_deploy(model_yaml, connection, progress).plan
+    if out is not None:
+        from onprem_llm.plan_folder import write_folder
+
+        write_folder(plan, out)
+        output.note(f"Written to {out}. Apply it with: onprem-llm deploy --plan {out}")
+    if as_json:
+        output.show_json(plan_json(plan))
+        return
+    output.say(plan_text(plan))
+    if plan.endpoints:
+        output.say(f"\n{endpoints_text(plan)}")

@@ -1,0 +1,69 @@
+"""From a command's arguments to a plan: look at the hosts, read the files, plan. Changes nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from onprem_llm.connection import Connection
+from onprem_llm.hosts import Current
+from onprem_llm.look import gateway_of, look_whole
+from onprem_llm.output import Progress
+from onprem_llm.planning.plan import plan
+from onprem_llm.planning.types import ImageSource, Plan, Wanted
+from onprem_llm.registry import resolve
+from onprem_llm.spec.deployment import load_deployment
+from onprem_llm.spec.site import Site
+from onprem_llm.wanted import load_site, require_known, wanted_with, wanted_without
+
+Resolver = Callable[[list[str]], dict[str, ImageSource]]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, and what it was made from."""
+
+    plan: Plan
+    site: Site
+    current: Current
+
+
+def plan_deploy(model_yaml: Path, connection: Connection, progress: Progress) -> Planned:
+    """Plan the deployment that `model_yaml` describes. The file is checked before any host is touched."""
+    deployment = load_deployment(model_yaml)
+    view = look_whole(connection, progress)
+    site = load_site(view.current, connection.inventory)
+    gateway = gateway_of(view)
+    wanted = wanted_with(deployment, model_yaml, site, connection.inventory, view.current, view.salt)
+    wanted = with_images(wanted, view.current, lambda refs: resolve(refs, site, gateway.name, connection, progress))
+    return Planned(plan(site, wanted, view.current), site, view.current)
+
+
+def plan_down(name: str, connection: Connection, progress: Progress, *, purge: bool) -> Planned:
+    """Plan to take the deployment `name` away; `purge` takes its weights, images and keys too."""
+    view = look_whole(connection, progress)
+    gateway_of(view)
+    require_known(name, view.current)
+    site = load_site(view.current, connection.inventory)
+    wanted = wanted_without(name, site, connection.inventory, view.current, view.salt, purge=purge)
+    return Planned(plan(site, wanted, view.current), site, view.current)
+
+
+def with_images(wanted: Wanted, current: Current, resolver: Resolver) -> Wanted:
+    """Ask the registry for what neither an archive, nor the book, nor any host knows."""
+    sources = [item.image for item in wanted.deployments if item.image] + [wanted.ui_image]
+    unknown = [source.ref for source in sources if source and _unknown(source, current)]
+    if not unknown:
+        return wanted
+    found = resolver(unknown)
+    deployments = tuple(
+        replace(item, image=found.get(item.image.ref, item.image)) if item.image else item
+        for item in wanted.deployments
+    )
+    ui = wanted.ui_image and found.get(wanted.ui_image.ref, wanted.ui_image)
+    return replace(wanted, deployments=deployments, ui_image=ui)
+
+
+def _unknown(source: ImageSource, current: Current) -> bool:
+    if source.id or source.pull:
+        return False
+    return not any(host.image(source.ref) for host in current.hosts)

@@ -1,0 +1,125 @@
+"""What runs where, from what the hosts say: rows for status, and the place to ask for logs and chats."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from onprem_llm.errors import InvalidError, OnpremError
+from onprem_llm.hosts import Container, Current, HostState, Project
+from onprem_llm.planning.addresses import EVERY, LOOPBACK
+from onprem_llm.planning.types import UI_PROJECT
+
+
+@dataclass(frozen=True)
+class Running:
+    """One container of a project of ours, or a deployment of the book that runs nowhere (`host` is None then)."""
+
+    project: str
+    deployment: str | None
+    replica: str | None
+    revision: str | None
+    host: str | None
+    gpus: tuple[str, ...]
+    state: str
+    health: str | None
+    up_seconds: float | None
+    restarts: int
+    image: str | None
+    address: str | None
+
+    def as_json(self) -> dict[str, object]:
+        """Return it for --json."""
+        return {**self.__dict__, "gpus": list(self.gpus)}
+
+
+def running(current: Current, now: datetime) -> list[Running]:
+    """List every container of ours in the order of hosts, then what the book has and no host runs."""
+    rows = [
+        _row(host, project, container, now)
+        for host in current.hosts
+        for project in host.projects.values()
+        for container in project.containers
+    ]
+    seen = {row.deployment for row in rows}
+    state = "unknown" if current.unreachable else "missing"
+    rows += [
+        Running(f"{name}-0", name, "0", str(entry.revision), None, (), state, None, None, 0, None, None)
+        for name, entry in current.book.items()
+        if name not in seen
+    ]
+    return rows
+
+
+def _row(host: HostState, project: Project, container: Container, now: datetime) -> Running:
+    image = next((image for image in host.images if image.id == container.image), None)
+    uuids = [uuid for uuid in (container.label("gpus") or "").split(",") if uuid]
+    return Running(
+        project=project.name,
+        deployment=container.label("deployment"),
+        replica=container.label("replica"),
+        revision=container.label("revision"),
+        host=host.name,
+        gpus=tuple(_gpu_name(host, uuid) for uuid in uuids),
+        state=container.state,
+        health=container.health,
+        up_seconds=_seconds_since(container.started_at, now) if container.state == "running" else None,
+        restarts=container.restarts,
+        image=image.tags[0] if image and image.tags else container.image[:19],
+        address=container.label("listen"),
+    )
+
+
+def _gpu_name(host: HostState, uuid: str) -> str:
+    gpu = next((gpu for gpu in host.gpus if gpu.uuid == uuid), None)
+    return str(gpu.index) if gpu else uuid
+
+
+def _seconds_since(text: str | None, now: datetime) -> float | None:
+    """Read Docker's RFC 3339 time, which has nine digits of a second."""
+    if not text or text.startswith("0001-"):
+        return None
+    began = datetime.fromisoformat(text.split(".")[0].removesuffix("Z")).replace(tzinfo=UTC)
+    return max(0.0, (now - began).total_seconds())
+
+
+@dataclass(frozen=True)
+class Place:
+    """A replica's host and project, to be asked directly."""
+
+    host: HostState
+    project: Project
+
+    def url(self) -> str:
+        """Return the address that the host itself reaches the replica at."""
+        address, _, port = (self.project.label("listen") or "").rpartition(":")
+        if not port:
+            raise OnpremError(f"{self.project.name} on {self.host.name} is not running", hint="onprem-llm status")
+        return f"http://{LOOPBACK if address in EVERY else address}:{port}"
+
+
+def places(current: Current, name: str) -> list[Place]:
+    """Return where a deployment's replicas (or the UI) are; InvalidError if it is not known or runs nowhere."""
+    found = [
+        Place(host, project)
+        for host in current.hosts
+        for project in host.projects.values()
+        if name in (project.name, project.label("deployment"))
+    ]
+    if not found:
+        have = ", ".join(names(current)) or "none"
+        raise InvalidError(f"nothing called {name!r} runs on these hosts; there is: {have}", hint="onprem-llm status")
+    return found
+
+
+def names(current: Current) -> Sequence[str]:
+    """Name what logs can be asked for: the deployments, and the UI where there is one."""
+    ui = [UI_PROJECT] if any(UI_PROJECT in host.projects for host in current.hosts) else []
+    return [*current.book, *ui]
+
+
+def only_deployment(book: Mapping[str, object]) -> str:
+    """Return the one deployment there is, so that its name need not be typed."""
+    if len(book) == 1:
+        return next(iter(book))
+    have = ", ".join(book) or "none"
+    raise InvalidError(f"which deployment? there are {len(book)}: {have}", hint="name it; onprem-llm status shows them")

@@ -1,0 +1,118 @@
+"""What is wanted: the book's deployments with one added, changed or taken away. Reads files; decides nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from onprem_llm.caches import cache_folder
+from onprem_llm.errors import InvalidError
+from onprem_llm.hosts import Current, fingerprint
+from onprem_llm.image_archives import find_archives
+from onprem_llm.planning.types import ImageSource, Wanted, WantedDeployment
+from onprem_llm.secret_values import References, read_values
+from onprem_llm.spec.deployment import Deployment, model_folder, parse_deployment, secret_references
+from onprem_llm.spec.site import Site, parse_site
+from onprem_llm.spec.weights_folder import check_folder
+from onprem_llm.spec.weights_identity import scan_folder
+
+
+def wanted_with(
+    deployment: Deployment, model_yaml: Path, site: Site, inventory: Path, current: Current, salt: str
+) -> Wanted:
+    """Return the book with `deployment`, as `model_yaml` describes it, added or changed."""
+    folder = model_folder(deployment, model_yaml)
+    check_folder(folder)
+    references = secret_references(deployment.env, model_yaml.resolve().parent)
+    images = Images(site, inventory, current)
+    focus = WantedDeployment(
+        deployment=deployment,
+        weights=scan_folder(folder, cache_folder()),
+        source=str(folder),
+        image=images.source(deployment.engine.image, deployment.name),
+        env_fingerprints=_fingerprints(references, salt, str(model_yaml)),
+        env_references=references,
+    )
+    others = [item for item in book_deployments(current) if item.deployment.name != deployment.name]
+    return _with_ui([*others, focus], site, images, salt, inventory, focus=deployment.name)
+
+
+def wanted_without(name: str, site: Site, inventory: Path, current: Current, salt: str, *, purge: bool) -> Wanted:
+    """Return the book without the deployment `name`."""
+    others = [item for item in book_deployments(current) if item.deployment.name != name]
+    images = Images(site, inventory, current)
+    return replace(_with_ui(others, site, images, salt, inventory, focus=None), remove=name, purge=purge)
+
+
+def book_deployments(current: Current) -> list[WantedDeployment]:
+    """Read the deployments that the gateway's book holds."""
+    return [
+        WantedDeployment(parse_deployment(entry.model_yaml, f"the book's {name}, revision {entry.revision}"))
+        for name, entry in current.book.items()
+    ]
+
+
+def _with_ui(
+    deployments: Sequence[WantedDeployment],
+    site: Site,
+    images: "Images",
+    salt: str,
+    inventory: Path,
+    *,
+    focus: str | None,
+) -> Wanted:
+    ordered = tuple(sorted(deployments, key=lambda item: item.deployment.name))
+    ui = site.open_webui
+    if not ui.enabled:
+        return Wanted(ordered, focus=focus)
+    references = secret_references(ui.env, inventory_folder(inventory))
+    return Wanted(
+        ordered,
+        focus=focus,
+        ui_image=images.source(ui.image, None),
+        ui_env_fingerprints=_fingerprints(references, salt, "onprem_llm_site.open_webui"),
+        ui_env_references=references,
+    )
+
+
+def _fingerprints(references: References, salt: str, where: str) -> dict[str, str]:
+    return {name: fingerprint(salt, value) for name, value in read_values(references, where).items()}
+
+
+def inventory_folder(inventory: Path) -> Path:
+    """Return the folder that relative paths of site settings start from."""
+    return inventory if inventory.is_dir() else inventory.parent
+
+
+class Images:
+    """Where the bytes of an image can come from: an archive, a digest that was named or recorded, a registry."""
+
+    def __init__(self, site: Site, inventory: Path, current: Current) -> None:
+        """Read the archives' manifests, not the archives."""
+        self._current = current
+        self._archives: Mapping[str, ImageSource] = {}
+        if site.images_dir is not None:
+            self._archives = find_archives(inventory_folder(inventory) / Path(site.images_dir).expanduser())
+
+    def source(self, ref: str, deployment: str | None) -> ImageSource:
+        """Return the source of `ref`. What the book recorded for it stays until an archive or model.yaml says else."""
+        if ref in self._archives:
+            return self._archives[ref]
+        if "@sha256:" in ref:
+            return ImageSource(ref, pull=ref)
+        entry = self._current.book.get(deployment) if deployment else None
+        recorded = entry.images.get(ref) if entry else None
+        if recorded is None:
+            return ImageSource(ref)
+        return ImageSource(ref, pull=recorded) if "@sha256:" in recorded else ImageSource(ref, id=recorded)
+
+
+def load_site(current: Current, inventory: Path) -> Site:
+    """Check the site's settings that the inventory gave to every host."""
+    return parse_site(current.site_settings(), str(inventory))
+
+
+def require_known(name: str, current: Current) -> None:
+    """Raise InvalidError where the book has no deployment of that name, and say which it has."""
+    if name not in current.book:
+        names = ", ".join(current.book) or "none"
+        raise InvalidError(f"no deployment is called {name!r}; the book has: {names}", hint="onprem-llm status")
