@@ -32,16 +32,15 @@ def image_for(host: HostState, source: ImageSource, recorded: str | None) -> Hos
         there = host.image(source.pull)
         tagged = there is not None and source.ref in there.tags
         return HostImage(source.pull, there.id if there else None, *_stage(source, None, there is not None, tagged))
-    image_id = source.id
-    if image_id is None:
-        there = host.image(recorded) if recorded else None
-        there = there or host.image(source.ref)
+    if source.id is not None and source.archive is not None:
+        image_id, there = source.id, host.image(source.id)
+    else:
+        # Nothing can be sent: what was meant so far if the host still has it, else what its tag says.
+        names = (source.id, recorded, source.ref)
+        there = next((image for name in names if name and (image := host.image(name))), None)
         if there is None:
             raise _absent(host, source)
         image_id = there.id
-    there = host.image(image_id)
-    if there is None and source.archive is None:
-        raise _absent(host, source)
     tagged = there is not None and source.ref in there.tags
     return HostImage(image_id, image_id, *_stage(source, image_id, there is not None, tagged))
 
@@ -152,7 +151,7 @@ def check_space(host: HostState, *, weights: int, images: int) -> None:
     for key, need, what in needs:
         disk = host.disks.get(key)
         if disk is not None and need:
-            system = disk.device if disk.device is not None else (disk.total, disk.free)
+            system: object = disk.device if disk.device is not None else (disk.total, disk.free)
             systems.setdefault(system, []).append((disk.path, need, what))
             free_on[system] = disk.free
     for system, parts in systems.items():
