@@ -25,6 +25,8 @@ def environment(forks: int | None, private: Path) -> dict[str, str]:
         # Larger results than this are dropped by ansible-runner without a word (bytes); a probe may be large.
         "MAX_EVENT_RES": "50000000",
         "LC_ALL": "C.UTF-8",
+        # Nobody sits at a worker: a window that asks for a passphrase would hold the run up.
+        "SSH_ASKPASS_REQUIRE": "never",
         "ONPREM_LLM_RUN": str(private),
         "ONPREM_LLM_PROGRESS": str(private / "progress"),
         "PATH": _path(),

@@ -1,15 +1,12 @@
 """One Ansible run: a playbook, its hosts, its variables, its events as progress. The only import of ansible_runner."""
 
 import json
-import os
 import shlex
-import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,13 +14,28 @@ from typing import Any
 from onprem_llm.ansible_settings import environment
 from onprem_llm.connection import Connection
 from onprem_llm.errors import OnpremError, UnreachableError
-from onprem_llm.output import Progress, table_text
+from onprem_llm.output import Progress
+from onprem_llm.private_files import password_arguments, private_folder, write_private
 from onprem_llm.remedies import not_begun, remedy
 from onprem_llm.resources import folder
-from onprem_llm.run_events import Collector, HostFailure, RunResult, first_line
+from onprem_llm.run_events import Collector, HostFailure, RunResult
 from onprem_llm.run_processes import ByteTail, end_all
 
-__all__ = ["Connection", "HostFailure", "RunResult", "raise_for_failures", "run"]
+__all__ = ["Connection", "HostFailure", "RunResult", "raise_for_failures", "run", "run_once"]
+
+# A host can need a passphrase for the jump host, a host key for it, a host key for itself, and a passphrase again.
+ATTEMPTS = 4
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What one run is asked to do."""
+
+    playbook: Path
+    connection: Connection
+    limit: str | None
+    variables: Mapping[str, Any]
+    secrets: Mapping[str, Any]
 
 
 def run(
@@ -38,23 +50,39 @@ def run(
 ) -> RunResult:
     """Run `playbooks/<playbook>` and return what came of it. Failed hosts are in the result, not an exception.
 
-    `hosts` narrows the connection's limit to these. `secrets` are variables too, kept in a file of their own.
+    `hosts` are names from an earlier run's result and take the place of the connection's limit. `secrets` are
+    variables too, kept in a file of their own. A host that could not be entered because its key is unknown or our key
+    has a passphrase is tried again once a person has confirmed the one or typed the other.
     Raises InvalidError for an inventory that cannot be read or a limit that matches nothing, OnpremError for a run
     that never began, KeyboardInterrupt once everything that was started is gone.
     """
     if progress and title:
         progress.step(title, hosts or ())
+    limit = ",".join(hosts) if hosts is not None else connection.limit
+    task = _Task(folder("playbooks") / playbook, connection, limit, variables or {}, secrets or {})
+    result = run_once(task, progress)
+    for _ in range(ATTEMPTS):
+        if not any(failure.unreachable for failure in result.failures):
+            break
+        from onprem_llm.access import open_up  # asks people; most runs never need it
+
+        result, again = open_up(result, connection, progress)
+        if not again:
+            break
+        result = _joined(result, run_once(replace(task, limit=",".join(again)), progress), again)
+    return result
+
+
+def run_once(task: _Task, progress: Progress | None = None) -> RunResult:
+    """Run a playbook once, and ask nobody anything."""
     collector = Collector(progress)
-    with _private_folder() as private:
-        files = _write_files(private, connection, variables or {}, secrets or {})
-        limit = _limit(connection, hosts)
-        with ByteTail(private / "progress", progress), _interruptible() as stopped:
-            _start(folder("playbooks") / playbook, connection, private, files, limit, collector, stopped)
-            if stopped.is_set():
-                end_all(private)
-                raise KeyboardInterrupt
+    with private_folder() as private, ByteTail(private / "progress", progress), _interruptible() as stopped:
+        _start(task, private, collector, stopped)
+        if stopped.is_set():
+            end_all(private)
+            raise KeyboardInterrupt
     if collector.stats is None or not collector.order:
-        raise not_begun(collector.talk, connection.inventory, limit)
+        raise not_begun(collector.talk, task.connection.inventory, task.limit)
     return collector.result()
 
 
@@ -69,17 +97,9 @@ def raise_for_failures(result: RunResult, *, doing: str) -> None:
     well = [host for host in result.hosts if host not in bad]
     lines = [_describe(failure) for failure in result.failures]
     lines.append(f"ok: {', '.join(well)}" if well else "no other hosts took part")
-    unreachable = any(failure.unreachable for failure in result.failures)
-    kind = UnreachableError if unreachable else OnpremError
-    first = result.failures[0]
+    kind = UnreachableError if any(failure.unreachable for failure in result.failures) else OnpremError
     message = f"{len(bad)} of {len(result.hosts)} hosts failed while {doing}: {', '.join(sorted(bad))}"
-    hint = remedy(first.message, first.host) or "mend what is said above and run the same command again"
-    raise kind(message, details="\n".join(lines), hint=hint)
-
-
-def failures_table(failures: Sequence[HostFailure]) -> str:
-    """Lay out failures as a table: host, task, first line of the message."""
-    return table_text(["host", "task", "found"], [(f.host, f.task, first_line(f.message)) for f in failures])
+    raise kind(message, details="\n".join(lines), hint="mend what is said above and run the same command again")
 
 
 def _describe(failure: HostFailure) -> str:
@@ -89,105 +109,60 @@ def _describe(failure: HostFailure) -> str:
     return f"{failure.host}: {kind} at “{failure.task}”\n{text}" + (f"\n    what to do: {advice}" if advice else "")
 
 
-@dataclass(frozen=True)
-class _Files:
-    """Paths that ansible-playbook gets instead of values in its argv; None where there is nothing to tell."""
-
-    variables: Path
-    secrets: Path | None
-    become: Path | None
-    ssh: Path | None
-    vault: Path | None
-
-
-@contextmanager
-def _private_folder() -> Iterator[Path]:
-    """Give a fresh 0700 folder, gone afterwards: ansible-runner merges what an older run left in one."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    parent = runtime if runtime and os.access(runtime, os.W_OK) else None
-    path = Path(tempfile.mkdtemp(prefix="onprem-llm-", dir=parent))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def write_private(path: Path, text: str) -> Path:
-    """Write a file that only we can read, from its first byte on."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    return path
-
-
-def _write_files(
-    private: Path, connection: Connection, variables: Mapping[str, Any], secrets: Mapping[str, Any]
-) -> _Files:
-    def write(name: str, text: str | None) -> Path | None:
-        return None if text is None else write_private(private / name, text)
-
-    return _Files(
-        variables=write_private(private / "variables.json", json.dumps(dict(variables))),
-        secrets=write("secrets.json", json.dumps(dict(secrets)) if secrets else None),
-        become=write("become", connection.become_password),
-        ssh=write("ssh", connection.ssh_password),
-        vault=write("vault", connection.vault_password),
+def _joined(before: RunResult, after: RunResult, again: Sequence[str]) -> RunResult:
+    """Take what the second run says for the hosts that it was for."""
+    kept = {host: value for host, value in before.returned.items() if host not in again}
+    return RunResult(
+        hosts=before.hosts,
+        returned={**kept, **after.returned},
+        changed={**before.changed, **after.changed},
+        failures=tuple(failure for failure in before.failures if failure.host not in again) + after.failures,
     )
 
 
-def _limit(connection: Connection, hosts: Sequence[str] | None) -> str | None:
-    """Join both limits: `a,b` of the caller, and of these only what the person's limit allows."""
-    if hosts is None:
-        return connection.limit
-    names = ",".join(hosts)
-    if not connection.limit:
-        return names
-    return f"{names},&{connection.limit}" if "," not in connection.limit else names
-
-
-def _arguments(connection: Connection, files: _Files) -> str:
-    words = ["--extra-vars", f"@{files.variables}"]
-    if files.secrets:
-        words += ["--extra-vars", f"@{files.secrets}"]
-    if files.become:
-        words += ["--become-password-file", str(files.become)]
-    if files.ssh:
-        words += ["--connection-password-file", str(files.ssh)]
-    for path in (*connection.vault_password_files, *([files.vault] if files.vault else [])):
-        words += ["--vault-password-file", str(path)]
-    if connection.private_key:
-        words += ["--private-key", str(connection.private_key)]
-    return shlex.join(words)
-
-
-def _start(
-    playbook: Path,
-    connection: Connection,
-    private: Path,
-    files: _Files,
-    limit: str | None,
-    collector: Collector,
-    stopped: threading.Event,
-) -> None:
+def _start(task: _Task, private: Path, collector: Collector, stopped: threading.Event) -> None:
     import ansible_runner  # 150 ms: only where something is run
 
     ansible_runner.run(
         private_data_dir=str(private),
         # The user's folder, so that their ansible.cfg and relative key files work as with ansible itself.
         project_dir=str(Path.cwd()),
-        playbook=str(playbook),
-        inventory=str(connection.inventory),
-        limit=limit,
-        cmdline=_arguments(connection, files),
-        envvars=environment(connection.forks, private),
+        playbook=str(task.playbook),
+        inventory=str(task.connection.inventory),
+        limit=task.limit,
+        cmdline=_arguments(task, private),
+        envvars=environment(task.connection.forks, private),
         # No fact cache of the runner's: it would replace the user's.
         fact_cache_type="none",
         # How soon a Ctrl-C is seen, in seconds.
         settings={"pexpect_timeout": 0.2, "suppress_output_file": True},
+        # A prompt that somebody's ansible.cfg asks for is answered with nothing: it then fails, and hangs no run.
+        passwords={r"(?i)pass(word|phrase)[^\n]*:\s*$": ""},
         quiet=True,
         ident="run",
         event_handler=collector,
         cancel_callback=stopped.is_set,
     )
+
+
+def _arguments(task: _Task, private: Path) -> str:
+    words = password_arguments(task.connection, private)
+    for name, values in (("variables", task.variables), ("secrets", task.secrets)):
+        if values:
+            path = write_private(private / f"{name}.json", json.dumps(_as_text(values)))
+            words += ["--extra-vars", f"@{path}"]
+    return shlex.join(words)
+
+
+def _as_text(value: object) -> object:
+    """Mark every text as such: Ansible takes the values of extra variables for templates and would run them."""
+    if isinstance(value, str):
+        return {"__ansible_unsafe": value}
+    if isinstance(value, Mapping):
+        return {key: _as_text(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_text(item) for item in value]
+    return value
 
 
 @contextmanager

@@ -1,0 +1,201 @@
+"""Plain ssh with the settings that the inventory gives: for output that streams, where Ansible is the wrong tool."""
+
+import os
+import shlex
+import subprocess
+import tempfile
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from onprem_llm.connection import Connection
+from onprem_llm.errors import OnpremError, UnreachableError
+from onprem_llm.private_files import askpass
+from onprem_llm.remedies import remedy
+
+# ssh's own failure; anything else is the program's.
+SSH_FAILED = 255
+SUDO_ASKS = "onprem-llm: Missing sudo password"
+
+# The first line of stdin is sudo's password, used only where sudo asks for one. `sudo -n` succeeds where it does not.
+AS_ROOT = f"""
+if [ "$(id -u)" = 0 ]; then IFS= read -r _; exec "$@"
+elif ! command -v sudo >/dev/null; then echo "sudo: command not found" >&2; exit 127
+elif sudo -n true 2>/dev/null; then IFS= read -r _; exec sudo -n -- "$@"
+elif [ "$ASK" = no ]; then echo "{SUDO_ASKS}" >&2; exit 1
+else exec sudo -S -p '' -- "$@"
+fi
+"""
+
+# Runs the program in a session of its own and ends it when our side is gone: then stdin ends. The second line of stdin
+# is the program's own stdin in base64: a shell reads a line byte by byte, so nothing after it is swallowed.
+WATCHED = """
+exec 3<&0
+IFS= read -r data <&3
+printf %s "$data" | base64 -d | setsid "$@" 3<&- &
+child=$!
+{ cat <&3 >/dev/null; kill -TERM -- "-$child"; } 2>/dev/null >&2 &
+watcher=$!
+exec 3<&-
+wait "$child"; code=$?
+kill "$watcher" 2>/dev/null
+exit "$code"
+"""
+
+
+@dataclass(frozen=True)
+class Route:
+    """How one host is reached; see playbooks/routes.yml."""
+
+    host: str
+    local: bool
+    address: str
+    port: str | None
+    user: str | None
+    key: Path | None
+    options: tuple[str, ...]
+    password: str | None = field(default=None, repr=False)
+    become_password: str | None = field(default=None, repr=False)
+
+    @property
+    def arguments(self) -> list[str]:
+        """Return ssh's options and the address; a program's command line may follow. Nothing in it can ask a person."""
+        words = ["-o", "StrictHostKeyChecking=yes"] if not self._checking_named else []
+        words += ["-o", f"BatchMode={'no' if self.password else 'yes'}", "-o", "NumberOfPasswordPrompts=1"]
+        words += [*self.identity, *self.options]
+        return [*words, self.address]
+
+    @property
+    def identity(self) -> list[str]:
+        """Return who we are there: port, user and key. A shared ssh master is not used: it outlives a Ctrl-C."""
+        words = ["-o", "ControlMaster=no", "-o", "ControlPath=none"]
+        words += ["-o", f"Port={self.port}"] if self.port else []
+        words += ["-o", f"User={self.user}"] if self.user else []
+        words += ["-o", f"IdentityFile={self.key}"] if self.key else []
+        return words
+
+    @property
+    def _checking_named(self) -> bool:
+        return any("stricthostkeychecking" in word.lower() for word in self.options)
+
+
+def routes(connection: Connection, hosts: Sequence[str]) -> dict[str, Route]:
+    """Ask Ansible how hosts are reached (0.9 s, no host is touched)."""
+    from onprem_llm.runner import run
+
+    result = run("routes.yml", connection, hosts=hosts)
+    return {host: _route(host, values["route"], connection) for host, values in result.returned.items()}
+
+
+def _route(host: str, found: Mapping[str, Any], connection: Connection) -> Route:
+    words = [shlex.split(found[name] or "") for name in ("arguments", "common_arguments", "extra_arguments")]
+    key = found["key"] or connection.private_key
+    return Route(
+        host=host,
+        local=found["connection"] in ("local", "ansible.builtin.local"),
+        address=str(found["address"]),
+        port=str(found["port"]) if found["port"] else None,
+        user=found["user"] or None,
+        key=Path(key).expanduser() if key else None,
+        options=tuple(word for part in words for word in part),
+        password=found["password"] or connection.ssh_password,
+        become_password=found["become_password"] or connection.become_password or _password_from_environment(),
+    )
+
+
+def _password_from_environment() -> str | None:
+    """Read sudo's password where ansible would: a plain file that the user's environment names."""
+    path = os.environ.get("ANSIBLE_BECOME_PASSWORD_FILE")
+    if not path or os.access(path, os.X_OK) or not Path(path).is_file():
+        return None
+    return Path(path).read_text(encoding="utf-8").strip()
+
+
+def stream(host: str, argv: Sequence[str], connection: Connection, *, stdin: bytes = b"") -> Iterator[bytes]:
+    """Run `argv` as root on a host and yield its stdout as it comes. Closing the iterator ends the remote program.
+
+    Raises UnreachableError where ssh fails, OnpremError with the program's stderr where its exit code is not 0.
+    """
+    yield from stream_route(routes(connection, [host])[host], argv, stdin=stdin)
+
+
+def stream_route(route: Route, argv: Sequence[str], *, stdin: bytes = b"") -> Iterator[bytes]:
+    """As `stream`, for a caller that follows many programs and has asked for the routes once."""
+    with tempfile.TemporaryFile() as errors, _started(route, argv, stdin, errors) as process:
+        output = process.stdout
+        if output is None:
+            raise AssertionError("stdout is a pipe")
+        while data := os.read(output.fileno(), 65536):
+            yield data
+        code = process.wait()
+        if code:
+            errors.seek(0)
+            raise _failure(route, argv, code, errors.read().decode(errors="replace").strip())
+
+
+def run_remote(host: str, argv: Sequence[str], connection: Connection, *, stdin: bytes = b"") -> bytes:
+    """Run `argv` as root on a host and return its stdout; raises as `stream`."""
+    return b"".join(stream(host, argv, connection, stdin=stdin))
+
+
+@contextmanager
+def _started(route: Route, argv: Sequence[str], stdin: bytes, errors: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program; at the end its stdin is closed, which ends it over there, and then ssh here."""
+    with ExitStack() as stack:
+        extra = stack.enter_context(askpass(route.password)) if route.password and not route.local else {}
+        process = subprocess.Popen(
+            command_line(route, argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={**os.environ, "SSH_ASKPASS_REQUIRE": "never", **extra},
+            # A Ctrl-C on our terminal reaches us alone, so that we end the other side first.
+            start_new_session=True,
+        )
+        stack.callback(_end, process)
+        _feed(process, f"{route.become_password or ''}\n".encode() + b64encode(stdin) + b"\n")
+        yield process
+
+
+def command_line(route: Route, argv: Sequence[str]) -> list[str]:
+    """Return the exact command that is started here."""
+    ask = "yes" if route.become_password else "no"
+    words = ["env", f"ASK={ask}", "sh", "-c", AS_ROOT, "sh", "sh", "-c", WATCHED, "sh", *argv]
+    return words if route.local else ["ssh", *route.arguments, shlex.join(words)]
+
+
+def _feed(process: subprocess.Popen[bytes], data: bytes) -> None:
+    if process.stdin is None:
+        raise AssertionError("stdin is a pipe")
+    try:
+        process.stdin.write(data)
+        process.stdin.flush()
+    except BrokenPipeError:
+        return  # it has ended already; its exit code and stderr say why
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for stream_end in (process.stdin, process.stdout):
+        try:
+            if stream_end:
+                stream_end.close()
+        except BrokenPipeError:
+            continue
+    try:
+        process.wait(timeout=3)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        process.wait()
+
+
+def _failure(route: Route, argv: Sequence[str], code: int, errors: str) -> OnpremError:
+    last = "\n".join(errors.splitlines()[-20:])
+    if code == SSH_FAILED and not route.local:
+        kind: type[OnpremError] = UnreachableError
+        message = f"{route.host}: ssh could not connect"
+    else:
+        kind, message = OnpremError, f"{route.host}: `{shlex.join(argv)}` ended with exit code {code}"
+    return kind(message, details=last or None, hint=remedy(errors, route.host))
