@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ class Site:
     folder: Path
     lab: Lab
 
-    def run(self, *arguments: str, code: int = 0, timeout: int = 600) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, code: int | None = 0, timeout: int = 600) -> subprocess.CompletedProcess[str]:
         """Run onprem-llm here; fail with all that it printed when the exit code is another."""
         done = subprocess.run(
             ["onprem-llm", *arguments],
@@ -51,7 +52,7 @@ class Site:
             check=False,
         )
         shown = f"onprem-llm {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert done.returncode == code, shown
+        assert code is None or done.returncode == code, shown
         assert "Traceback" not in done.stderr, shown
         return done
 
@@ -81,14 +82,57 @@ def lab() -> Lab:
     return Lab(environment("ONPREM_LLM_TEST_LAB"), Path(environment("ONPREM_LLM_TEST_INVENTORY")))
 
 
-def make_site(folder: Path, lab: Lab, settings: str) -> Site:
-    """Lay out a person's folder with a copy of the lab's inventory."""
-    site = Site(folder, lab)
-    site.write("inventory.ini", lab.inventory.read_text())
-    site.write("group_vars/all.yml", settings)
-    return site
-
-
 def cache() -> Path:
     """Return the cache folder, as the Makefile sets it."""
     return Path(os.environ.get("ONPREM_LLM_CACHE") or Path.home() / ".cache" / "onprem-llm")
+
+
+SETTINGS = """\
+onprem_llm_site:
+  images_dir: images
+  open_webui: {image: "onprem-llm/open-webui:0.12.4", port: 3000}
+"""
+
+# task: completion keeps a stub deployment out of Open WebUI's list, so that the page is not restarted by every test.
+STUB = """\
+api_version: 1
+name: {name}
+model: model
+task: completion
+engine: {{image: "onprem-llm/stub-engine:{version}", engine_args: {{max_model_len: 512}}}}
+resources: {{gpus: {gpus}, hosts: [{host}]}}
+port: {port}
+timeouts: {{start: 60, readiness: 20}}
+"""
+
+
+@pytest.fixture(scope="session")
+def site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A folder on the lab, with the images that the run built and the tiny model."""
+    site = Site(tmp_path_factory.mktemp("site"), lab)
+    site.write("inventory.ini", lab.inventory.read_text())
+    site.write("group_vars/all.yml", SETTINGS)
+    images = site.folder / "images"
+    images.mkdir()
+    for archive in [*(cache() / "images").glob("*.tar"), *(cache() / "test/images").glob("*.tar")]:
+        (images / archive.name).symlink_to(archive)
+    shutil.copytree(cache() / "models" / "tiny", site.folder / "model")
+    return site
+
+
+def stub(
+    site: Site, name: str, *, host: str, port: int, version: int = 1, gpus: int = 0, extra: str = ""
+) -> tuple[str, str]:
+    """Write a model.yaml for the stub engine; return its file name and its project."""
+    text = STUB.format(name=name, version=version, gpus=gpus, host=host, port=port) + extra
+    site.write(f"{name}.yaml", text)
+    return f"{name}.yaml", f"{name}-0"
+
+
+def containers(lab: Lab, host: str) -> dict[str, str]:
+    """Map the names of all containers on a host to id and start time: a restart changes one of them."""
+    ids = lab.exec_root(host, "docker", "ps", "--all", "--quiet", "--no-trunc").split()
+    if not ids:
+        return {}
+    lines = lab.exec_root(host, "docker", "inspect", "--format", "{{.Name}} {{.Id}} {{.State.StartedAt}}", *ids)
+    return {line.split(" ", 1)[0].lstrip("/"): line.split(" ", 1)[1] for line in lines.splitlines()}

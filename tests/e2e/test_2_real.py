@@ -1,0 +1,156 @@
+"""The main job with the real engine and the real page: deploy, answer, a second deploy, kill, reboot, secrets."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from conftest import Site, containers
+
+MODEL = """\
+api_version: 1
+name: tiny
+model: model
+engine:
+  image: onprem-llm/vllm-cpu:0.32.0
+  engine_args: {max_model_len: 2048, dtype: float32, enforce_eager: true, max_num_seqs: 4}
+resources: {gpus: 0}
+env: {VLLM_CPU_KVCACHE_SPACE: "1", PLANTED_TOKEN: {from_env: PLANTED}}
+"""
+PLANTED = "planted-9f2c-secret"
+QUESTION = "What is the highest mountain?"
+
+
+@pytest.fixture(scope="module")
+def deployed(site: Site) -> Site:
+    """Deploy the tiny model once; the tests of this file use it, and the last one takes it down."""
+    os.environ["PLANTED"] = PLANTED
+    site.write("model.yaml", MODEL)
+    site.run("deploy", "model.yaml", "--yes", timeout=900)
+    return site
+
+
+def all_containers(site: Site) -> dict[str, dict[str, str]]:
+    return {host: containers(site.lab, host) for host in site.lab.hosts}
+
+
+def test_the_model_answers(deployed: Site) -> None:
+    assert "Everest" in deployed.run("chat", QUESTION).stdout
+    assert "珠穆朗玛峰" in deployed.json("chat", "世界上最高的山峰是哪座山？")["answer"]
+
+
+def test_a_second_deploy_changes_nothing(deployed: Site) -> None:
+    before = all_containers(deployed)
+    done = deployed.run("deploy", "model.yaml")
+    assert "Nothing to do" in done.stdout
+    assert all_containers(deployed) == before
+
+
+def test_status_and_logs(deployed: Site) -> None:
+    rows = {row["project"]: row for row in deployed.json("status")["replicas"]}
+    assert rows["tiny-0"]["state"] == "running"
+    assert rows["tiny-0"]["health"] == "healthy"
+    assert rows["tiny-0"]["image"] == "onprem-llm/vllm-cpu:0.32.0"
+    assert rows["open-webui"]["health"] == "healthy"
+    assert "Application startup complete" in deployed.run("logs", "tiny", "--tail", "500").stdout
+
+
+def test_the_engine_wants_its_key(deployed: Site) -> None:
+    row = next(row for row in deployed.json("status")["replicas"] if row["project"] == "tiny-0")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"http://{row['address']}/v1/models", timeout=10)
+    assert refused.value.code == 401
+
+
+def test_no_secret_is_anywhere_it_should_not_be(deployed: Site) -> None:
+    lab, gateway = deployed.lab, deployed.lab.hosts[0]
+    keys = lab.exec_root(gateway, "sh", "-c", "cat /srv/onprem-llm/secrets/*").split()
+    secrets = [*keys, PLANTED]
+    assert len(keys) >= 3
+    logs = deployed.run("logs", "tiny", "--tail", "5000").stdout + deployed.run("logs", "open-webui").stdout
+    for secret in secrets:
+        assert secret not in logs
+        for host in lab.hosts:
+            assert secret not in lab.exec_root(host, "sh", "-c", "docker inspect $(docker ps -aq)", check=False)
+            assert secret not in lab.exec_root(host, "sh", "-c", "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '")
+            found = lab.exec_root(
+                host,
+                "sh",
+                "-c",
+                f"grep -rlFs -e '{secret}' /srv/onprem-llm /var/lib/onprem-llm /etc /tmp /var/log /home /root"
+                " | xargs -r stat -c '%a %U %n'",
+                check=False,
+            )
+            for line in found.splitlines():
+                mode, owner, path = line.split(" ", 2)
+                assert owner == "root", line
+                assert mode == "600", line
+                assert "/secrets/" in path or path.endswith(".db"), line
+    leaks = subprocess.run(
+        ["grep", "-rlFs", *[word for secret in secrets for word in ("-e", secret)], str(deployed.folder), "/tmp",
+         str(Path.home() / ".ansible"), str(Path.home() / ".cache/onprem-llm")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert leaks.stdout == ""
+
+
+def test_a_chat_in_the_browser(deployed: Site, tmp_path: Path) -> None:
+    ui = next(row for row in deployed.json("status")["replicas"] if row["project"] == "open-webui")
+    password = tmp_path / "password"
+    password.write_text(
+        deployed.lab.exec_root(deployed.lab.hosts[0], "cat", "/srv/onprem-llm/secrets/open-webui-admin").strip()
+    )
+    shots = Path(os.environ.get("ONPREM_LLM_ARTIFACTS", "artifacts"))
+    shots.mkdir(exist_ok=True)
+    browser = Path(__file__).parents[1] / "browser" / "chat.py"
+    done = subprocess.run(
+        [sys.executable, str(browser), "--url", f"http://{ui['address']}", "--email", "admin@example.com",
+         "--password-file", str(password), "--message", QUESTION, "--expect", "Everest",
+         "--screenshot", str(shots / "open-webui.png")],
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def wait_for_answer(site: Site, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        done = subprocess.run(
+            ["onprem-llm", "chat", QUESTION], cwd=site.folder, capture_output=True, text=True, check=False, timeout=120
+        )
+        if done.returncode == 0 and "Everest" in done.stdout:
+            return
+        assert time.monotonic() < end, done.stdout + done.stderr
+        time.sleep(3)
+
+
+def test_a_killed_engine_comes_back_by_itself(deployed: Site) -> None:
+    row = next(row for row in deployed.json("status")["replicas"] if row["project"] == "tiny-0")
+    pid = deployed.lab.exec_root(row["host"], "docker", "inspect", "--format", "{{.State.Pid}}", "tiny-0-vllm-1")
+    deployed.lab.exec_root(row["host"], "kill", "-9", pid.strip())
+    wait_for_answer(deployed, 180)
+
+
+def test_a_rebooted_host_comes_back_serving(deployed: Site) -> None:
+    row = next(row for row in deployed.json("status")["replicas"] if row["project"] == "tiny-0")
+    subprocess.run(["docker", "restart", row["host"]], check=True, capture_output=True, timeout=180)
+    wait_for_answer(deployed, 240)
+    assert json.loads(deployed.run("plan", "model.yaml", "--json").stdout)["noop"] is True
+
+
+def test_down_removes_what_deploy_made(deployed: Site) -> None:
+    deployed.run("down", "tiny", "--yes")
+    for host in deployed.lab.hosts:
+        assert containers(deployed.lab, host) == {}
+        left = deployed.lab.exec_root(host, "ls", "/srv/onprem-llm").split()
+        assert "tiny-0" not in left
+    assert deployed.json("status")["replicas"] == []
+    # Weights stay without --purge.
+    stored = [
+        deployed.lab.exec_root(host, "sh", "-c", "ls /srv/onprem-llm/weights || true") for host in deployed.lab.hosts
+    ]
+    assert any("model-" in names for names in stored)
