@@ -1,0 +1,52 @@
+"""What the wheel and the sdist carry: everything a site needs, and nothing that is ours alone."""
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    # A file as a failed run leaves it: it must not be shipped.
+    stray = ROOT / "playbooks" / "stray.retry"
+    stray.write_text("host\n")
+    try:
+        subprocess.run(
+            [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)],
+            check=True,
+            capture_output=True,
+        )
+    finally:
+        stray.unlink()
+    return out
+
+
+def tracked(folder: str) -> set[str]:
+    listed = subprocess.run(
+        ["git", "ls-files", folder], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    return set(listed)
+
+
+def test_the_wheel_ships_playbooks_and_roles(built: Path) -> None:
+    names = set(zipfile.ZipFile(next(built.glob("*.whl"))).namelist())
+    for folder in ("playbooks", "roles"):
+        missing = {name for name in tracked(folder) if f"onprem_llm/{name}" not in names}
+        assert not missing, missing
+    assert {name.removeprefix("cli/") for name in tracked("cli/onprem_llm")} <= names
+    assert not [name for name in names if name.endswith(".retry") or "__pycache__" in name]
+    assert not [name for name in names if not name.startswith(("onprem_llm/", "onprem_llm-"))]
+
+
+def test_the_sdist_builds_the_same_wheel(built: Path) -> None:
+    names = tarfile.open(next(built.glob("*.tar.gz"))).getnames()
+    inside = {name.split("/", 1)[1] for name in names if "/" in name}
+    assert {"pyproject.toml", "README.md", "LICENSE", "playbooks/probe.yml"} <= inside
+    assert not [name for name in inside if name.endswith(".retry")]

@@ -1,0 +1,85 @@
+"""Playbooks against roles: every variable that one maps is one that the other declares, and nothing is decided twice."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from onprem_llm.spec.site import Site
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
+
+
+def specs(role: str) -> dict[str, Any]:
+    path = ROOT / "roles" / role / "meta" / "argument_specs.yml"
+    assert path.is_file(), f"{role} has no meta/argument_specs.yml"
+    specs: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]
+    return specs
+
+
+def uses(node: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield role, entry point and variables of every import_role and include_role."""
+    if isinstance(node, list):
+        for item in node:
+            yield from uses(item)
+    elif isinstance(node, dict):
+        for kind in ("ansible.builtin.import_role", "ansible.builtin.include_role"):
+            if kind in node:
+                entry = str(node[kind].get("tasks_from", "main")).removesuffix(".yml")
+                yield node[kind]["name"], entry, node.get("vars", {})
+        for value in node.values():
+            yield from uses(value)
+
+
+def playbooks() -> list[Path]:
+    return sorted((ROOT / "playbooks").glob("*.yml"))
+
+
+@pytest.mark.parametrize("playbook", playbooks(), ids=lambda path: path.name)
+def test_playbooks_map_what_roles_declare(playbook: Path) -> None:
+    for role, entry, variables in uses(yaml.safe_load(playbook.read_text(encoding="utf-8"))):
+        declared = specs(role)
+        assert entry in declared, f"{playbook.name}: {role} declares no entry point {entry}"
+        options = declared[entry].get("options", {})
+        unknown = [name for name in variables if name.startswith(f"{role}_") and name not in options]
+        assert not unknown, f"{playbook.name}: {role} does not declare {unknown}"
+        needed = {name for name, option in options.items() if option.get("required")}
+        assert needed <= set(variables), f"{playbook.name}: {role} needs {needed - set(variables)}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_roles_declare_prefixed_variables_only(role: str) -> None:
+    for entry in specs(role).values():
+        assert all(name.startswith(f"{role}_") for name in entry.get("options", {}))
+    defaults = ROOT / "roles" / role / "defaults" / "main.yml"
+    if defaults.is_file():
+        names = yaml.safe_load(defaults.read_text(encoding="utf-8")) or {}
+        assert all(name.startswith(f"{role}_") for name in names), role
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_roles_never_read_the_sites_settings(role: str) -> None:
+    """The site's settings have one reader, Python; a role that read them too would be a second master."""
+    for path in (ROOT / "roles" / role).rglob("*.yml"):
+        assert "onprem_llm_site" not in path.read_text(encoding="utf-8"), path
+
+
+def test_site_settings_and_role_variables_are_disjoint() -> None:
+    settings = set(Site.model_fields)
+    names = {name for role in ROLES for entry in specs(role).values() for name in entry.get("options", {})}
+    assert not settings & names
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_role_says_what_it_is(role: str) -> None:
+    assert (ROOT / "roles" / role / "README.md").is_file()
+
+
+def test_only_the_probe_reads_site_settings_in_playbooks() -> None:
+    for path in playbooks():
+        read = re.findall(r"onprem_llm_site[^)]*\)\)?\.(\w+)", path.read_text(encoding="utf-8"))
+        assert set(read) <= {"data_root", "weights_dir"}, path
