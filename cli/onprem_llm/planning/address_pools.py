@@ -68,7 +68,7 @@ def choose_pools(
     taken = tuple(taken_networks(network))
     if wanted:
         return _unless_collision(host, tuple(wanted), taken, f"{SITE_SETTING} gives it")
-    if present := _pools(network.get("pools")):
+    if present := _pools(host, network.get("pools")):
         return _unless_collision(host, present, taken, f"its {DAEMON_JSON} gives it")
     if not _collisions(DOCKERS_OWN, taken):
         return None
@@ -76,7 +76,7 @@ def choose_pools(
 
 
 def taken_networks(network: Mapping[str, object]) -> Iterator[Taken]:
-    """Yield the IPv4 networks of the host's routes, its interfaces and the peers it talks to; a default route is none."""
+    """Yield the IPv4 networks of the host's routes, interfaces and peers; a default route is none."""
     for route in _mappings(network.get("routes")):
         yield from _taken(str(route.get("network")), f"it has a route to it by {route.get('device')}")
     for address in _texts(network.get("addresses")):
@@ -135,8 +135,14 @@ def _candidates() -> Iterator[IPv4Network]:
     return chain(own, ten[200:], reversed(ten[:200]), *small)
 
 
-def _pools(raw: object) -> tuple[AddressPool, ...]:
-    return tuple(AddressPool.parse(entry) for entry in _mappings(raw))
+def _pools(host: str, raw: object) -> tuple[AddressPool, ...]:
+    try:
+        return tuple(AddressPool.parse(entry) for entry in _mappings(raw))
+    except (KeyError, ValueError) as error:
+        raise InvalidError(
+            f"{host}: {DAEMON_JSON}: default-address-pools: {error}",
+            hint="correct it on the host: a list of mappings with base and size",
+        ) from error
 
 
 def _mappings(raw: object) -> Iterator[Mapping[str, object]]:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from typing import Any, Callable, Dict, NoReturn
+from pathlib import Path
+from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.container_engine_run import docker_info, last_journal_lines, run
 from ansible.module_utils.container_engine_settings import (
     RELOADABLE,
-    BrokenSettings,
     Settings,
+    SettingsError,
     asked_settings,
     changed_keys,
     holds_password,
@@ -38,7 +39,7 @@ options:
 author: [onprem-llm]
 """
 
-OPTIONS: Dict[str, Any] = {
+OPTIONS: dict[str, Any] = {
     "path": {"type": "path", "default": "/etc/docker/daemon.json"},
     "enforced": {"type": "dict", "default": {}},
     "defaults": {"type": "dict", "default": {}},
@@ -56,13 +57,13 @@ class Daemon:
     def __init__(self, module: AnsibleModule) -> None:
         """Read the file; fail where it is no JSON object."""
         self.module = module
-        self.path = os.path.realpath(module.params["path"])
-        self.old = self.path + OLD_FILE
+        self.path = Path(module.params["path"]).resolve()
+        self.old = self.path.with_name(self.path.name + OLD_FILE)
         self.text = self._read(self.path)
         self.before = self._parse(self.text, self.path)
         asked = asked_settings(module.params["address_pools"], module.params["proxy"])
         self.after = merged(self.before, {**module.params["enforced"], **asked}, module.params["defaults"])
-        self.unfinished = os.path.exists(self.old)
+        self.unfinished = self.old.exists()
         # After a run that was cut off, what the engine has is the old file.
         running_with = self._parse(self._read(self.old), self.old) if self.unfinished else self.before
         self.keys = changed_keys(running_with, self.after)
@@ -78,20 +79,17 @@ class Daemon:
             self._write(mode)
             if installed and run(["systemctl", "is-active", "--quiet", "docker"])[0] == 0:
                 self._apply()
-            if os.path.exists(self.old):
-                os.unlink(self.old)
+            if self.old.exists():
+                self.old.unlink()
         self.module.exit_json(changed=changed, keys=sorted(self.keys))
 
-    def _read(self, path: str) -> str:
-        if not os.path.exists(path):
-            return ""
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
+    def _read(self, path: Path) -> str:
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
-    def _parse(self, text: str, path: str) -> Settings:
+    def _parse(self, text: str, path: Path) -> Settings:
         try:
             return parse(text)
-        except BrokenSettings as error:
+        except SettingsError as error:
             self._fail(f"{path}: {error}", "docker's settings as a JSON object", "Mend the file; nothing was written.")
 
     def _mode(self) -> int:
@@ -100,39 +98,39 @@ class Daemon:
             return 0o600
         return self._mode_of_file() or 0o644
 
-    def _mode_of_file(self) -> "int | None":
-        return os.stat(self.path).st_mode & 0o777 if os.path.exists(self.path) else None
+    def _mode_of_file(self) -> int | None:
+        return self.path.stat().st_mode & 0o777 if self.path.exists() else None
 
-    def _temporary(self, folder: str) -> str:
+    def _temporary(self, folder: str) -> Path:
+        """Write the new settings into a file that root alone can read."""
         handle, path = tempfile.mkstemp(prefix=".daemon.json.", dir=folder)
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text_of(self.after))
-        return path
+        return Path(path)
 
     def _validate(self) -> None:
         """Ask the engine that is installed; nothing has been written yet."""
         path = self._temporary(tempfile.gettempdir())
         try:
-            code, said = run(["dockerd", "--validate", "--config-file", path])
+            code, said = run(["dockerd", "--validate", "--config-file", str(path)])
         finally:
-            os.unlink(path)
+            path.unlink()
         if code != 0:
             self._fail(
-                f"{self.path} with our settings is refused by dockerd: {said.replace(path, self.path)}",
+                f"{self.path} with our settings is refused by dockerd: {said.replace(str(path), str(self.path))}",
                 "settings that dockerd accepts",
                 "Correct the file; nothing was written. `dockerd --validate` shows the same.",
             )
 
     def _write(self, mode: int) -> None:
         """Keep the old text first: it is both the way back and the mark that the engine has to follow."""
-        folder = os.path.dirname(self.path)
-        os.makedirs(folder, mode=0o755, exist_ok=True)
+        self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         if not self.unfinished:
-            with open(os.open(self.old, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-                stream.write(self.text)
-        path = self._temporary(folder)
-        os.chmod(path, mode)
-        os.replace(path, self.path)
+            self.old.touch(mode=0o600)
+            self.old.write_text(self.text, encoding="utf-8")
+        path = self._temporary(str(self.path.parent))
+        path.chmod(mode)
+        path.replace(self.path)
 
     def _apply(self) -> None:
         """Reload, which is harmless; restart only with live-restore on, since then containers stay."""
@@ -158,18 +156,18 @@ class Daemon:
                 )
         self._expect(running)
 
-    def _expect(self, running: "list[str]") -> None:
+    def _expect(self, running: list[str]) -> None:
         """Containers that ran before must run on."""
         lost = set(running) - set(run(["docker", "ps", "--quiet", "--no-trunc"])[1].split())
         if lost:
-            self.module.warn(f"these containers ran before docker was restarted, and do not now: {', '.join(sorted(lost))}")
+            self.module.warn(f"these containers ran until docker was restarted, and do not now: {sorted(lost)}")
 
     def _go_back(self, restart: bool) -> None:
         if self._read(self.old).strip():
-            os.replace(self.old, self.path)
+            self.old.replace(self.path)
         else:
-            os.unlink(self.path)
-            os.unlink(self.old)
+            self.path.unlink()
+            self.old.unlink()
         run(["systemctl", "reset-failed", "docker"])
         run(["systemctl", "restart" if restart else "reload", "docker"], RESTART_S)
 

@@ -6,7 +6,8 @@ import base64
 import json
 import os
 import tempfile
-from typing import Any, Dict
+from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -21,7 +22,7 @@ options:
 author: [onprem-llm]
 """
 
-OPTIONS: Dict[str, Any] = {
+OPTIONS: dict[str, Any] = {
     "registry": {"type": "str", "required": True},
     "username": {"type": "str", "required": True},
     "password": {"type": "str", "required": True, "no_log": True},
@@ -29,43 +30,43 @@ OPTIONS: Dict[str, Any] = {
 }
 
 
-def with_login(config: Dict[str, Any], registry: str, username: str, password: str) -> Dict[str, Any]:
+def with_login(config: dict[str, Any], registry: str, username: str, password: str) -> dict[str, Any]:
     """Return the configuration with this registry's credentials; other registries and keys stay."""
     login = base64.b64encode(f"{username}:{password}".encode()).decode()
     return {**config, "auths": {**config.get("auths", {}), registry: {"auth": login}}}
 
 
-def write_private(path: str, config: Dict[str, Any]) -> None:
+def write_private(path: Path, config: dict[str, Any]) -> None:
     """Write the file in one go, for root alone."""
-    folder = os.path.dirname(path)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # mkstemp makes it 0600.
-    handle, temporary = tempfile.mkstemp(prefix=".config.json.", dir=folder)
+    handle, temporary = tempfile.mkstemp(prefix=".config.json.", dir=str(path.parent))
     with os.fdopen(handle, "w", encoding="utf-8") as stream:
         stream.write(json.dumps(config, indent=2) + "\n")
-    os.replace(temporary, path)
+    Path(temporary).replace(path)
 
 
 def main() -> None:
     """Merge, and write only what differs; fail where docker would not look into the file."""
     module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
-    path, registry = module.params["path"], module.params["registry"]
-    config: Dict[str, Any] = {}
+    path, registry = Path(module.params["path"]), module.params["registry"]
+    config: dict[str, Any] = {}
     try:
-        if os.path.exists(path):
-            with open(path, encoding="utf-8") as stream:
-                config = json.load(stream)
+        if path.exists():
+            config = json.loads(path.read_text(encoding="utf-8"))
         helper = config.get("credHelpers", {}).get(registry) or config.get("credsStore")
         wanted = with_login(config, registry, module.params["username"], module.params["password"])
     except (ValueError, AttributeError, TypeError):
-        module.fail_json(msg=f"{path}: found no JSON object, expected docker's client settings. Mend the file; nothing was written.")
+        module.fail_json(
+            msg=f"{path}: found no JSON object, expected docker's client settings. Mend the file; nothing was written."
+        )
         return
     if helper:
         module.fail_json(
-            msg=f"{path}: found the credential helper {helper} for {registry}, expected none: docker asks it and not the file. "
+            msg=f"{path}: found the credential helper {helper} for {registry}, expected none: docker asks it alone. "
             f"Run `docker login {registry}` as root on the host and leave registry.username out, or remove the helper."
         )
-    private = not os.path.exists(path) or os.stat(path).st_mode & 0o077 == 0
+    private = not path.exists() or path.stat().st_mode & 0o077 == 0
     changed = wanted != config or not private
     if changed and not module.check_mode:
         write_private(path, wanted)

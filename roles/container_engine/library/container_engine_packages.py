@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import Any, Dict, List, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from ansible.module_utils import container_engine_apt as apt
 from ansible.module_utils import container_engine_dnf as dnf
@@ -24,12 +25,12 @@ options:
   min_engine: {description: The oldest Docker Engine that will do., type: str, required: true}
   min_compose: {description: The oldest Compose that will do., type: str, required: true}
   mirrors: {description: Mirrors by name; debian debian_security ubuntu docker., type: dict, default: {}}
-  extra: {description: Further packages to install in the same go where there are any., type: list, elements: str, default: []}
+  extra: {description: Packages to install in the same go, type: list, elements: str, default: []}
   proxy: {description: The proxy for fetching packages as http https no_proxy., type: dict}
 author: [onprem-llm]
 """
 
-OPTIONS: Dict[str, Any] = {
+OPTIONS: dict[str, Any] = {
     "min_engine": {"type": "str", "required": True},
     "min_compose": {"type": "str", "required": True},
     "mirrors": {"type": "dict", "default": {}},
@@ -48,15 +49,14 @@ class System(NamedTuple):
 
 def system() -> System:
     """Read /etc/os-release, which host_preflight has checked already."""
-    entries: Dict[str, str] = {}
-    with open("/etc/os-release", encoding="utf-8") as stream:
-        for line in stream:
-            key, _, value = line.strip().partition("=")
-            entries[key] = value.strip("\"'")
+    entries: dict[str, str] = {}
+    for line in Path("/etc/os-release").read_text(encoding="utf-8").splitlines():
+        key, _, value = line.strip().partition("=")
+        entries[key] = value.strip("\"'")
     return System(entries.get("ID", ""), entries.get("VERSION_CODENAME", ""))
 
 
-def by_apt(options: Dict[str, Any], check_mode: bool) -> List[str]:
+def by_apt(options: dict[str, Any], check_mode: bool) -> list[str]:
     """Return what was (or would be) installed. Package lists are fetched only where something is to be installed."""
     here = system()
     mirrors = options["mirrors"]
@@ -69,16 +69,16 @@ def by_apt(options: Dict[str, Any], check_mode: bool) -> List[str]:
     minimum = numbers(options["min_engine"]), numbers(options["min_compose"])
     try:
         wanted = apt.missing(apt.packages(engine_installed, *minimum, options["extra"]))
-    except apt.Problem as problem:
+    except apt.PackageError as problem:
         if check_mode:
             return ["a container engine, if the package lists have one (they are not fetched in check mode)"]
-        raise apt.Problem(f"{problem}\n{complaints}".strip()) from problem
+        raise apt.PackageError(f"{problem}\n{complaints}".strip()) from problem
     if wanted and not check_mode:
         apt.install(wanted)
     return wanted
 
 
-def by_dnf(options: Dict[str, Any], check_mode: bool) -> List[str]:
+def by_dnf(options: dict[str, Any], check_mode: bool) -> list[str]:
     """Return what was (or would be) installed."""
     if not check_mode:
         dnf.write_repository(options["mirrors"], system().os_id)
@@ -88,7 +88,7 @@ def by_dnf(options: Dict[str, Any], check_mode: bool) -> List[str]:
     return wanted
 
 
-def use_proxy(proxy: Dict[str, Any]) -> None:
+def use_proxy(proxy: dict[str, Any]) -> None:
     """Have apt-get and dnf use the proxy: both read the usual variables, and nothing is left on the host."""
     values = {"http": proxy.get("http"), "https": proxy.get("https"), "no": ",".join(proxy.get("no_proxy") or [])}
     os.environ.update({f"{name}_proxy": value for name, value in values.items() if value})
@@ -101,7 +101,7 @@ def main() -> None:
     install = by_apt if shutil.which("apt-get") else by_dnf
     try:
         installed = install(module.params, module.check_mode)
-    except apt.Problem as problem:
+    except apt.PackageError as problem:
         module.fail_json(msg=f"packages: {problem}")
         return
     module.exit_json(changed=bool(installed), installed=installed)

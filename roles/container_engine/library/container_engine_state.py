@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.container_engine_run import Finding, Version, docker_info, dotted, finding, numbers, run
@@ -19,7 +19,7 @@ options:
 author: [onprem-llm]
 """
 
-OPTIONS: Dict[str, Any] = {
+OPTIONS: dict[str, Any] = {
     "min_engine": {"type": "str", "required": True},
     "min_compose": {"type": "str", "required": True},
     "required": {"type": "bool", "default": False},
@@ -45,7 +45,9 @@ def main() -> None:
         engine=dotted(engine),
         compose=dotted(compose),
         complete=not errors and engine >= min_engine and compose >= min_compose,
-        failure="\n".join(f"{each['check']}: found {each['found']}, expected {each['expected']}. {each['remedy']}" for each in errors),
+        failure="\n".join(
+            f"{each['check']}: found {each['found']}, expected {each['expected']}. {each['remedy']}" for each in errors
+        ),
         onprem_llm={"findings": findings},
     )
 
@@ -62,7 +64,7 @@ def compose_version() -> Version:
     return numbers(text) if code == 0 else ()
 
 
-def _imposter() -> Optional[Finding]:
+def _imposter() -> Finding | None:
     """Name what answers to `docker` and is something else."""
     path = os.path.realpath(shutil.which("docker") or "")
     expected = "Docker Engine from packages, or no engine yet"
@@ -70,17 +72,19 @@ def _imposter() -> Optional[Finding]:
         remedy = "It keeps its own settings and cannot see /srv: `snap remove docker`, then run bootstrap again."
         return finding("engine", "error", "docker from a snap", expected, remedy)
     if path and "podman" in run(["docker", "--version"])[1].lower():
-        return finding("engine", "error", "podman as docker", expected, "Remove podman-docker, then run bootstrap again.")
+        return finding(
+            "engine", "error", "podman as docker", expected, "Remove podman-docker, then run bootstrap again."
+        )
     return None
 
 
-def _too_old(engine: Version, minimum: Version) -> Optional[Finding]:
+def _too_old(engine: Version, minimum: Version) -> Finding | None:
     if not engine or engine >= minimum:
         return None
     return finding("engine", "error", f"Docker Engine {dotted(engine)}", f"{dotted(minimum)} or newer", OLD_REMEDY)
 
 
-def required_findings(engine: Version, compose: Version, min_compose: Version, info: Dict[str, Any]) -> List[Finding]:
+def required_findings(engine: Version, compose: Version, min_compose: Version, info: dict[str, Any]) -> list[Finding]:
     """Judge the engine as bootstrap leaves it."""
     if not info:
         remedy = "Read `journalctl --unit docker` on the host, mend it, and run bootstrap again."

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
-import urllib.request
-from typing import Dict, List, NamedTuple, Optional
+from pathlib import Path
+from typing import NamedTuple
 
 from ansible.module_utils.container_engine_run import Version, dotted, numbers, run
 
-SOURCES = "/etc/apt/sources.list.d/onprem-llm.sources"
-DOCKER_KEY = "/etc/apt/keyrings/docker.asc"
+SOURCES = Path("/etc/apt/sources.list.d/onprem-llm.sources")
+DOCKER_KEY = Path("/etc/apt/keyrings/docker.asc")
 DOCKER_CE = ["docker-ce", "docker-ce-cli", "containerd.io", "docker-compose-plugin"]
 # Compose v2 has another name in every distribution: Ubuntu's, a docker-ce repository's, Debian 13's.
 COMPOSE_NAMES = ["docker-compose-v2", "docker-compose-plugin", "docker-compose"]
@@ -19,7 +18,7 @@ LOCK_WAIT_S = 300
 NO_QUESTIONS = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "LC_ALL": "C"}
 
 
-class Problem(Exception):
+class PackageError(Exception):
     """What was found and expected, and the remedy, in one sentence each."""
 
 
@@ -30,18 +29,25 @@ class Policy(NamedTuple):
     candidate: str
 
 
-def refresh(mirrors: Dict[str, str]) -> str:
+def refresh(mirrors: dict[str, str]) -> str:
     """Fetch the package lists: of the site's mirrors alone where there are some, since others may be out of reach.
 
     Return apt's warnings: a source that does not answer matters only when a package is then missing.
     """
-    only_ours = ["-o", f"Dir::Etc::sourcelist={SOURCES}", "-o", "Dir::Etc::sourceparts=-", "-o", "APT::Get::List-Cleanup=0"]
+    only_ours = [
+        "-o",
+        f"Dir::Etc::sourcelist={SOURCES}",
+        "-o",
+        "Dir::Etc::sourceparts=-",
+        "-o",
+        "APT::Get::List-Cleanup=0",
+    ]
     text = _apt_get(["update", *(only_ours if mirrors else [])], "the package lists could not be fetched")
     return _complaints(text)
 
 
-def packages(engine_installed: bool, min_engine: Version, min_compose: Version, extra: List[str]) -> List[str]:
-    """Return the packages that are wanted. Problem when no repository has an engine with Compose v2."""
+def packages(engine_installed: bool, min_engine: Version, min_compose: Version, extra: list[str]) -> list[str]:
+    """Return the packages that are wanted. PackageError when no repository has an engine with Compose v2."""
     known = policies([*DOCKER_CE, *COMPOSE_NAMES, "docker.io", "docker-cli", *extra])
     others = [name for name in extra if known[name].candidate]
     if known["docker-ce"].installed or (known["docker-ce"].candidate and not known["docker.io"].installed):
@@ -49,26 +55,26 @@ def packages(engine_installed: bool, min_engine: Version, min_compose: Version, 
     compose = _compose_package(known, min_compose)
     has_engine = engine_installed or numbers(known["docker.io"].candidate) >= min_engine
     if not has_engine or not compose:
-        raise Problem(_nothing_fits(known, min_engine, min_compose))
+        raise PackageError(_nothing_fits(known, min_engine, min_compose))
     if engine_installed and not known["docker.io"].installed:
         return [compose, *others]
     client = ["docker-cli"] if known["docker-cli"].candidate else []
     return ["docker.io", compose, *client, *others]
 
 
-def missing(names: List[str]) -> List[str]:
+def missing(names: list[str]) -> list[str]:
     """Return those that are not installed."""
     known = policies(names)
     return [name for name in names if not known[name].installed]
 
 
-def install(names: List[str]) -> None:
+def install(names: list[str]) -> None:
     """Install without a question, without recommended packages, without touching a changed configuration file."""
     options = ["--yes", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"]
     _apt_get(["install", *options, *names], f"{', '.join(names)} could not be installed")
 
 
-def policies(names: List[str]) -> Dict[str, Policy]:
+def policies(names: list[str]) -> dict[str, Policy]:
     """Return apt's policy of every name; names that apt does not know have empty versions."""
     text = run(["env", "LC_ALL=C", "apt-cache", "policy", *names], 60)[1]
     known = {name: Policy("", "") for name in names}
@@ -79,21 +85,18 @@ def policies(names: List[str]) -> Dict[str, Policy]:
     return known
 
 
-def write_sources(mirrors: Dict[str, str], os_id: str, codename: str) -> bool:
+def write_sources(mirrors: dict[str, str], os_id: str, codename: str) -> bool:
     """Write the site's mirrors as apt sources beside the host's own; say whether the file changed."""
     text = sources_text(mirrors, os_id, codename)
-    if os.path.exists(SOURCES):
-        with open(SOURCES, encoding="utf-8") as stream:
-            if stream.read() == text:
-                return False
+    if SOURCES.exists() and SOURCES.read_text(encoding="utf-8") == text:
+        return False
     if "docker" in mirrors:
         _docker_key(mirrors["docker"], os_id)
-    with open(SOURCES, "w", encoding="utf-8") as stream:
-        stream.write(text)
+    SOURCES.write_text(text, encoding="utf-8")
     return True
 
 
-def sources_text(mirrors: Dict[str, str], os_id: str, codename: str) -> str:
+def sources_text(mirrors: dict[str, str], os_id: str, codename: str) -> str:
     """Return a deb822 file with one paragraph a mirror that fits this system."""
     keyring = f"/usr/share/keyrings/{os_id}-archive-keyring.gpg"
     components = "main universe" if os_id == "ubuntu" else "main"
@@ -104,7 +107,7 @@ def sources_text(mirrors: Dict[str, str], os_id: str, codename: str) -> str:
     if os_id == "debian" and "debian_security" in mirrors:
         paragraphs.append(_paragraph(mirrors["debian_security"], f"{codename}-security", components, keyring))
     if "docker" in mirrors:
-        paragraphs.append(_paragraph(f"{mirrors['docker']}/linux/{os_id}", codename, "stable", DOCKER_KEY))
+        paragraphs.append(_paragraph(f"{mirrors['docker']}/linux/{os_id}", codename, "stable", str(DOCKER_KEY)))
     return "\n\n".join(paragraphs) + "\n"
 
 
@@ -114,40 +117,41 @@ def _paragraph(address: str, suites: str, components: str, keyring: str) -> str:
 
 def _docker_key(mirror: str, os_id: str) -> None:
     """Fetch the repository's key, over TLS alone: it decides whose packages run as root."""
-    if os.path.exists(DOCKER_KEY):
+    if DOCKER_KEY.exists():
         return
     address = f"{mirror}/linux/{os_id}/gpg"
     remedy = f"Put docker's repository key at {DOCKER_KEY} on the host (mode 0644), then run bootstrap again."
     if not address.startswith("https://"):
-        raise Problem(f"found no {DOCKER_KEY}, and {address} is not https, expected a key from a safe place. {remedy}")
-    try:
-        with urllib.request.urlopen(address, timeout=30) as answer:
-            key = answer.read()
-    except OSError as error:
-        raise Problem(f"found no key at {address} ({error}), expected docker's repository key. {remedy}") from error
-    os.makedirs(os.path.dirname(DOCKER_KEY), mode=0o755, exist_ok=True)
-    with open(DOCKER_KEY, "wb") as stream:
-        stream.write(key)
+        raise PackageError(
+            f"found no {DOCKER_KEY}, and {address} is not https, expected a key from a safe place. {remedy}"
+        )
+    DOCKER_KEY.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    # apt's own downloader knows apt's proxies.
+    code, text = run(["/usr/lib/apt/apt-helper", "download-file", address, str(DOCKER_KEY)], 60)
+    if code != 0:
+        raise PackageError(
+            f"found no key at {address}, expected docker's repository key. {remedy}\n{_complaints(text)}"
+        )
 
 
-def _compose_package(known: Dict[str, Policy], minimum: Version) -> Optional[str]:
+def _compose_package(known: dict[str, Policy], minimum: Version) -> str | None:
     for name in COMPOSE_NAMES:
         if numbers(known[name].candidate) >= minimum:
             return name
     return None
 
 
-def _nothing_fits(known: Dict[str, Policy], min_engine: Version, min_compose: Version) -> str:
+def _nothing_fits(known: dict[str, Policy], min_engine: Version, min_compose: Version) -> str:
     offered = [f"{name} {known[name].candidate}" for name in ("docker.io", *COMPOSE_NAMES) if known[name].candidate]
     return (
         f"found {', '.join(offered) or 'neither docker-ce nor docker.io'} in the host's package sources, expected "
-        f"docker-ce, or docker.io {dotted(min_engine)} and Compose {dotted(min_compose)} or newer. Configure docker-ce's "
-        "repository on the host, or name a mirror of it: onprem_llm_site.package_mirrors.docker "
+        f"docker-ce, or docker.io {dotted(min_engine)} and Compose {dotted(min_compose)} or newer. Configure "
+        "docker-ce's repository on the host, or name a mirror of it: onprem_llm_site.package_mirrors.docker "
         "(container_engine_package_mirrors without the onprem-llm command)."
     )
 
 
-def _field(lines: List[str], name: str) -> str:
+def _field(lines: list[str], name: str) -> str:
     for line in lines:
         key, _, value = line.strip().partition(": ")
         if key == name:
@@ -159,7 +163,7 @@ def _complaints(text: str) -> str:
     return "\n".join([line for line in text.splitlines() if line.startswith(("E:", "W:", "Err:"))][-6:])
 
 
-def _apt_get(arguments: List[str], problem: str) -> str:
+def _apt_get(arguments: list[str], problem: str) -> str:
     """Run apt-get and return what it printed; another apt that holds a lock (unattended upgrades) is waited for."""
     environment = [f"{name}={value}" for name, value in NO_QUESTIONS.items()]
     lock = ["-o", f"DPkg::Lock::Timeout={LOCK_WAIT_S}"]
@@ -171,8 +175,9 @@ def _apt_get(arguments: List[str], problem: str) -> str:
             break
         time.sleep(5)
     if code != 0:
-        raise Problem(
-            f"{problem}: apt-get says\n{_complaints(text) or text[-600:]}\nexpected package sources that answer. Correct the host's apt sources, or name "
-            "mirrors (onprem_llm_site.package_mirrors) or a proxy (onprem_llm_site.proxy) in group_vars."
+        raise PackageError(
+            f"{problem}: apt-get says\n{_complaints(text) or text[-600:]}\nexpected package "
+            "sources that answer. Correct the host's apt sources, or name mirrors (onprem_llm_site.package_mirrors) "
+            "or a proxy (onprem_llm_site.proxy) in group_vars."
         )
     return text

@@ -2,49 +2,47 @@
 
 from __future__ import annotations
 
-import os
-from typing import Dict, List
+from pathlib import Path
 
-from ansible.module_utils.container_engine_apt import DOCKER_CE, Problem
+from ansible.module_utils.container_engine_apt import DOCKER_CE, PackageError
 from ansible.module_utils.container_engine_run import run
 
-REPOSITORY = "/etc/yum.repos.d/onprem-llm-docker-ce.repo"
+REPOSITORY = Path("/etc/yum.repos.d/onprem-llm-docker-ce.repo")
 
 
-def packages(extra: List[str]) -> List[str]:
-    """Return the packages that are wanted. Problem when no repository has docker-ce."""
+def packages(extra: list[str]) -> list[str]:
+    """Return the packages that are wanted. PackageError when no repository has docker-ce."""
     if run(["rpm", "--query", "docker-ce"])[0] != 0 and run(["dnf", "--quiet", "list", "docker-ce"], 300)[0] != 0:
-        raise Problem(
-            "found no docker-ce in the host's package repositories, expected one. Configure docker-ce's repository on the host, "
-            "or name a mirror of it: onprem_llm_site.package_mirrors.docker (container_engine_package_mirrors without the "
-            "onprem-llm command)."
+        raise PackageError(
+            "found no docker-ce in the host's package repositories, expected one. Configure docker-ce's repository on "
+            "the host, or name a mirror of it: onprem_llm_site.package_mirrors.docker ("
+            "container_engine_package_mirrors without the onprem-llm command)."
         )
     return DOCKER_CE + extra
 
 
-def missing(names: List[str]) -> List[str]:
+def missing(names: list[str]) -> list[str]:
     """Return those that are not installed."""
     return [name for name in names if run(["rpm", "--query", name])[0] != 0]
 
 
-def install(names: List[str]) -> None:
+def install(names: list[str]) -> None:
     """Install without a question. dnf waits for its own lock."""
     code, text = run(["dnf", "--assumeyes", "--quiet", "install", *names], 1800)
     if code != 0:
-        raise Problem(f"{', '.join(names)} could not be installed: dnf says\n{text[-800:]}\nCorrect the host's repositories.")
+        raise PackageError(
+            f"{', '.join(names)} could not be installed: dnf says\n{text[-800:]}\nCorrect the host's repositories."
+        )
 
 
-def write_repository(mirrors: Dict[str, str], os_id: str) -> bool:
+def write_repository(mirrors: dict[str, str], os_id: str) -> bool:
     """Write docker-ce's repository where the site names a mirror; say whether the file changed."""
     if "docker" not in mirrors:
         return False
     text = repository_text(mirrors["docker"], os_id)
-    if os.path.exists(REPOSITORY):
-        with open(REPOSITORY, encoding="utf-8") as stream:
-            if stream.read() == text:
-                return False
-    with open(REPOSITORY, "w", encoding="utf-8") as stream:
-        stream.write(text)
+    if REPOSITORY.exists() and REPOSITORY.read_text(encoding="utf-8") == text:
+        return False
+    REPOSITORY.write_text(text, encoding="utf-8")
     return True
 
 

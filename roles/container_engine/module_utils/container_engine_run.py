@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Tuple
 
 # The spelling of types here is that of Python 3.8, the oldest that ansible-core 2.19 runs on.
 Finding = Dict[str, str]
@@ -24,11 +24,16 @@ def finding(check: str, level: str, found: str, expected: str, remedy: str = "")
     }
 
 
-def run(argv: List[str], timeout: float = 30) -> Tuple[int, str]:
+def run(argv: list[str], timeout: float = 30) -> tuple[int, str]:
     """Return the exit code and what was printed on both channels; 127 when it is missing, 124 when it hangs."""
     try:
         done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, check=False
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            check=False,
         )
     except FileNotFoundError:
         return 127, f"{argv[0]}: not found"
@@ -37,7 +42,7 @@ def run(argv: List[str], timeout: float = 30) -> Tuple[int, str]:
     return done.returncode, done.stdout.decode("utf-8", "replace").strip()
 
 
-def docker_info() -> Dict[str, Any]:
+def docker_info() -> dict[str, Any]:
     """Return what the running engine says about itself, empty when none answers."""
     code, text = run(["docker", "info", "--format", "{{json .}}"])
     if code != 0:

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, FrozenSet, List, Optional
+from typing import Any, Dict
 
 Settings = Dict[str, Any]
-# What the engine takes over on SIGHUP, as far as we write it; the rest (logs, pools, features, proxies) wants a restart.
+# What the engine takes over on SIGHUP, of what we write; logs, pools, features and proxies want a restart.
 RELOADABLE = frozenset({"live-restore"})
 # Other drivers refuse max-size and max-file, and the engine would not start.
 ROTATING_DRIVERS = ("json-file", "local")
 
 
-class BrokenSettings(Exception):
+class SettingsError(Exception):
     """daemon.json is not what docker reads; the message says where."""
 
 
 def parse(text: str) -> Settings:
-    """Return the settings in `text`, empty for an empty file. BrokenSettings when it is no JSON object."""
+    """Return the settings in `text`, empty for an empty file. SettingsError when it is no JSON object."""
     if not text.strip():
         return {}
     try:
         settings = json.loads(text)
     except ValueError as error:
-        raise BrokenSettings("it is not JSON: {}".format(error)) from error
+        raise SettingsError(f"it is not JSON: {error}") from error
     if not isinstance(settings, dict):
-        raise BrokenSettings("it holds {}, not a mapping".format(json.dumps(settings)[:60]))
+        raise SettingsError(f"it holds {json.dumps(settings)[:60]}, not a mapping")
     return settings
 
 
@@ -42,7 +42,7 @@ def merged(existing: Settings, enforced: Settings, defaults: Settings) -> Settin
     return _forced(_filled(existing, wanted), enforced)
 
 
-def asked_settings(address_pools: Optional[List[Settings]], proxy: Optional[Settings]) -> Settings:
+def asked_settings(address_pools: list[Settings] | None, proxy: Settings | None) -> Settings:
     """Return the settings for what a site says about pools and its proxy.
 
     The proxy stands here and not in a systemd drop-in: that would want a `systemctl daemon-reload`, which can take
@@ -50,7 +50,9 @@ def asked_settings(address_pools: Optional[List[Settings]], proxy: Optional[Sett
     """
     settings: Settings = {}
     if address_pools:
-        settings["default-address-pools"] = [{"base": pool["base"], "size": int(pool["size"])} for pool in address_pools]
+        settings["default-address-pools"] = [
+            {"base": pool["base"], "size": int(pool["size"])} for pool in address_pools
+        ]
     if proxy:
         named = {"http-proxy": proxy.get("http"), "https-proxy": proxy.get("https")}
         settings["proxies"] = {name: value for name, value in named.items() if value}
@@ -64,7 +66,7 @@ def holds_password(settings: Settings) -> bool:
     return isinstance(proxies, dict) and any("@" in str(value) for value in proxies.values())
 
 
-def changed_keys(before: Settings, after: Settings) -> FrozenSet[str]:
+def changed_keys(before: Settings, after: Settings) -> frozenset[str]:
     """Return the top-level keys whose values differ."""
     return frozenset(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import List, Optional
 
 from ansible.module_utils.host_preflight_findings import Finding, finding, judged, output_of
 
 
-def clock_findings(control_time: Optional[float], max_skew: float) -> List[Finding]:
+def clock_findings(control_time: float | None, max_skew: float) -> list[Finding]:
     """Return two findings. The skew includes the seconds that the task took to reach the host."""
     return [_synchronised(), _skew(time.time(), control_time, max_skew)]
 
@@ -20,7 +19,7 @@ def _synchronised() -> Finding:
     return judged("clock_sync", answer == "yes", found, "synchronised by NTP", remedy, bad="warning")
 
 
-def _skew(here: float, control_time: Optional[float], max_skew: float) -> Finding:
+def _skew(here: float, control_time: float | None, max_skew: float) -> Finding:
     if control_time is None:
         return finding("clock", "ok", "not compared", f"at most {max_skew:g} s off the control host's")
     ahead = here - control_time

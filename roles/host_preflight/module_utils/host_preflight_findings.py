@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-from typing import Any, Dict, List, Optional
+from pathlib import Path
+from typing import Any, Dict
 
 # The spelling of types here is that of Python 3.8, the oldest that ansible-core 2.19 runs on.
 Finding = Dict[str, str]
@@ -30,7 +30,7 @@ def judged(check: str, good: bool, found: str, expected: str, remedy: str, bad: 
     return finding(check, "ok" if good else bad, found, expected, "" if good else remedy)
 
 
-def failure(findings: List[Finding]) -> str:
+def failure(findings: list[Finding]) -> str:
     """Return the message that fails the host: every error with its remedy; empty when there is none."""
     errors = [each for each in findings if each["level"] == "error"]
     if not errors:
@@ -41,7 +41,7 @@ def failure(findings: List[Finding]) -> str:
     return "\n".join(lines)
 
 
-def output_of(argv: List[str], timeout: float = 10) -> Optional[str]:
+def output_of(argv: list[str], timeout: float = 10) -> str | None:
     """Return what a command prints, or None when it is missing, fails or hangs."""
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=True)
@@ -53,13 +53,12 @@ def output_of(argv: List[str], timeout: float = 10) -> Optional[str]:
 def read(path: str) -> str:
     """Return a file's text, empty when it cannot be read."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
+        return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 
 
-def daemon_settings() -> Dict[str, Any]:
+def daemon_settings() -> dict[str, Any]:
     """Return daemon.json, empty when it is missing or broken (container_engine says so then, and changes nothing)."""
     try:
         settings = json.loads(read(DAEMON_JSON) or "{}")
@@ -68,8 +67,9 @@ def daemon_settings() -> Dict[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
-def nearest_existing(path: str) -> str:
+def nearest_existing(path: str) -> Path:
     """Return the path, or its first parent that exists."""
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    return path
+    here = Path(path)
+    while not here.exists():
+        here = here.parent
+    return here

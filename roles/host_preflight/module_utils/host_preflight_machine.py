@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from typing import Dict, List
+from pathlib import Path
 
 from ansible.module_utils.host_preflight_findings import GIB, Finding, finding, judged, output_of, read
 
@@ -23,7 +23,7 @@ RHEL_FAMILY = ("rhel", "rocky", "almalinux", "centos", "ol")
 ARCHITECTURES = ("x86_64", "aarch64")
 
 
-def machine_findings(min_memory_gib: float) -> List[Finding]:
+def machine_findings(min_memory_gib: float) -> list[Finding]:
     """Return what is found about the machine itself."""
     return [
         _os(os_release()),
@@ -39,9 +39,9 @@ def machine_findings(min_memory_gib: float) -> List[Finding]:
     ]
 
 
-def os_release(text: str = "") -> Dict[str, str]:
+def os_release(text: str = "") -> dict[str, str]:
     """Return /etc/os-release as a mapping; quotes around values are taken off."""
-    entries: Dict[str, str] = {}
+    entries: dict[str, str] = {}
     for line in (text or read("/etc/os-release")).splitlines():
         key, mark, value = line.partition("=")
         if mark and not key.startswith("#"):
@@ -49,7 +49,7 @@ def os_release(text: str = "") -> Dict[str, str]:
     return entries
 
 
-def _os(release: Dict[str, str]) -> Finding:
+def _os(release: dict[str, str]) -> Finding:
     name, version = release.get("ID", ""), release.get("VERSION_ID", "")
     if name in RHEL_FAMILY:
         version = version.split(".")[0]
@@ -82,23 +82,25 @@ def _memory(meminfo: str, min_gib: float) -> Finding:
 
 
 def _rights(user_id: int) -> Finding:
-    remedy = "Let the SSH user become root with sudo (--ask-become-pass where sudo wants a password), or set ansible_user=root."
+    remedy = (
+        "Let the SSH user become root with sudo (--ask-become-pass where it wants a password), or ansible_user=root."
+    )
     return judged("sudo", user_id == 0, "root" if user_id == 0 else f"user id {user_id}", "root", remedy)
 
 
-def _python(version: "tuple[int, ...]") -> Finding:
+def _python(version: tuple[int, ...]) -> Finding:
     remedy = "Install a newer python3 and name it in the inventory: ansible_python_interpreter=/usr/bin/python3.12"
     return judged("python", version >= (3, 8), ".".join(str(part) for part in version), "3.8 or newer", remedy)
 
 
 def _systemd() -> Finding:
-    running = os.path.isdir("/run/systemd/system")
+    running = Path("/run/systemd/system").is_dir()
     found = "running" if running else f"the first process is {read('/proc/1/comm').strip() or 'unknown'}"
     return judged("systemd", running, found, "running", "Boot the host with systemd: it starts docker and keeps it up.")
 
 
 def _cgroup() -> Finding:
-    second = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+    second = Path("/sys/fs/cgroup/cgroup.controllers").exists()
     remedy = "Newer docker engines drop version 1: boot with systemd.unified_cgroup_hierarchy=1 when you next reboot."
     return judged("cgroup", second, "version 2" if second else "version 1", "version 2", remedy, bad="warning")
 
@@ -111,7 +113,9 @@ def _selinux() -> Finding:
 def _firewall() -> Finding:
     active = [name for name in ("ufw", "firewalld") if _is_active(name)]
     remedy = "A port that docker publishes is open in spite of it: choose with `listen` in model.yaml who reaches it."
-    return judged("firewall", not active, " and ".join(active) or "neither ufw nor firewalld", "known", remedy, "warning")
+    return judged(
+        "firewall", not active, " and ".join(active) or "neither ufw nor firewalld", "known", remedy, "warning"
+    )
 
 
 def _is_active(name: str) -> bool:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import glob
 import ipaddress
 import json
 import os
 import re
 import socket
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator
 
 from ansible.module_utils.host_preflight_findings import (
-    DAEMON_JSON,
     Finding,
     daemon_settings,
     finding,
@@ -23,11 +22,11 @@ from ansible.module_utils.host_preflight_findings import (
 Network = Dict[str, Any]
 # Docker's own bridges: what they use is docker's already, and collides with nothing.
 DOCKER_BRIDGE = re.compile(r"docker0|docker_gwbridge|br-[0-9a-f]{12}")
-DOCKERS_OWN = ["172.{}.0.0/16".format(second) for second in range(17, 32)] + ["192.168.0.0/16"]
+DOCKERS_OWN = [f"172.{second}.0.0/16" for second in range(17, 32)] + ["192.168.0.0/16"]
 ESTABLISHED = "01"
 
 
-def network_facts(peers: Iterable[str]) -> Tuple[Network, List[Finding]]:
+def network_facts(peers: Iterable[str]) -> tuple[Network, list[Finding]]:
     """Return routes, addresses, peers and docker's networks (IPv4), and a finding when they cannot be read."""
     routes = _ip("route", "show", "table", "all")
     links = _ip("address", "show")
@@ -37,7 +36,7 @@ def network_facts(peers: Iterable[str]) -> Tuple[Network, List[Finding]]:
     return _facts(routes, links, peers), []
 
 
-def pool_findings(network: Network, pools: Optional[List[Dict[str, Any]]]) -> List[Finding]:
+def pool_findings(network: Network, pools: list[dict[str, Any]] | None) -> list[Finding]:
     """Compare the pools that docker will use with what the host needs; the first collision is named."""
     wanted = pools if pools is not None else network["pools"]
     bases = [str(pool["base"]) for pool in wanted] if wanted else DOCKERS_OWN
@@ -49,13 +48,13 @@ def pool_findings(network: Network, pools: Optional[List[Dict[str, Any]]]) -> Li
     for base in bases:
         for taken, why in _taken(network):
             if ipaddress.ip_network(base, strict=False).overlaps(taken):
-                found = "docker would use {}, which hides {} ({})".format(base, taken, why)
+                found = f"docker would use {base}, which hides {taken} ({why})"
                 return [finding("address_pools", "error", found, expected, remedy)]
     found = ", ".join(bases) if wanted else "docker's own, no collision"
     return [judged("address_pools", True, found, expected, remedy)]
 
 
-def _facts(routes: List[Network], links: List[Network], peers: Iterable[str]) -> Network:
+def _facts(routes: list[Network], links: list[Network], peers: Iterable[str]) -> Network:
     own = [route for route in routes if DOCKER_BRIDGE.fullmatch(route.get("dev", ""))]
     others = [route for route in routes if route not in own and _is_unicast(route)]
     gateways = {str(route["gateway"]) for route in others if "gateway" in route}
@@ -69,7 +68,7 @@ def _facts(routes: List[Network], links: List[Network], peers: Iterable[str]) ->
     }
 
 
-def _ip(*arguments: str) -> Optional[List[Network]]:
+def _ip(*arguments: str) -> list[Network] | None:
     text = output_of(["ip", "-4", "-json", *arguments])
     if text is None:
         return None
@@ -88,7 +87,7 @@ def _network(destination: str) -> str:
     return "0.0.0.0/0" if destination == "default" else str(ipaddress.ip_network(destination, strict=False))
 
 
-def _addresses(links: List[Network]) -> Iterator[str]:
+def _addresses(links: list[Network]) -> Iterator[str]:
     for link in links:
         name = link.get("ifname", "")
         if name != "lo" and not DOCKER_BRIDGE.fullmatch(name):
@@ -97,16 +96,16 @@ def _addresses(links: List[Network]) -> Iterator[str]:
                     yield "{}/{}".format(entry["local"], entry["prefixlen"])
 
 
-def _name_servers() -> Set[str]:
+def _name_servers() -> set[str]:
     """Return those that are asked in the end: behind systemd-resolved, its upstream servers."""
     text = read("/run/systemd/resolve/resolv.conf") or read("/etc/resolv.conf")
     fields = (line.split() for line in text.splitlines())
     return {each[1] for each in fields if len(each) > 1 and each[0] == "nameserver" and not each[1].startswith("127.")}
 
 
-def _resolved(peers: Iterable[str]) -> Set[str]:
+def _resolved(peers: Iterable[str]) -> set[str]:
     """Return the peers' IPv4 addresses; a name that does not resolve is left out, it cannot be hidden either."""
-    found: Set[str] = set()
+    found: set[str] = set()
     for peer in peers:
         try:
             found |= {str(entry[4][0]) for entry in socket.getaddrinfo(peer, None, socket.AF_INET)}
@@ -115,10 +114,10 @@ def _resolved(peers: Iterable[str]) -> Set[str]:
     return found
 
 
-def ssh_clients() -> Set[str]:
+def ssh_clients() -> set[str]:
     """Return the far ends of every SSH session, ours too: sudo takes SSH_CONNECTION away, sshd's sockets stay."""
     inodes = _sshd_socket_inodes()
-    found: Set[str] = set()
+    found: set[str] = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in read(table).splitlines()[1:]:
             fields = line.split()
@@ -127,12 +126,12 @@ def ssh_clients() -> Set[str]:
     return found
 
 
-def _sshd_socket_inodes() -> Set[str]:
-    inodes: Set[str] = set()
-    for process in glob.glob("/proc/[0-9]*"):
-        if not read(process + "/comm").startswith("sshd"):
+def _sshd_socket_inodes() -> set[str]:
+    inodes: set[str] = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        if not read(str(process / "comm")).startswith("sshd"):
             continue
-        for descriptor in glob.glob(process + "/fd/*"):
+        for descriptor in _descriptors(process):
             try:
                 target = os.readlink(descriptor)
             except OSError:
@@ -142,7 +141,15 @@ def _sshd_socket_inodes() -> Set[str]:
     return inodes
 
 
-def _far_end(field: str) -> Set[str]:
+def _descriptors(process: Path) -> list[Path]:
+    """Return a process's open files; none when it has ended meanwhile."""
+    try:
+        return list((process / "fd").iterdir())
+    except OSError:
+        return []
+
+
+def _far_end(field: str) -> set[str]:
     """Read /proc/net/tcp's `0100007F:0016`: 32-bit words in the host's byte order; IPv6 only where it maps IPv4."""
     words = bytes.fromhex(field.split(":")[0])
     packed = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
@@ -151,16 +158,16 @@ def _far_end(field: str) -> Set[str]:
     return set() if mapped is None or mapped.is_loopback else {str(mapped)}
 
 
-def _taken(network: Network) -> Iterator[Tuple[ipaddress.IPv4Network, str]]:
+def _taken(network: Network) -> Iterator[tuple[ipaddress.IPv4Network, str]]:
     for route in network["routes"]:
         yield from _usable(route["network"], "a route by " + route["device"])
     for address in network["addresses"]:
         yield from _usable(address, "the host's address " + address)
     for peer in network["peers"]:
-        yield from _usable(peer, "it talks to {}: an SSH client, gateway, name server, registry or mirror".format(peer))
+        yield from _usable(peer, f"it talks to {peer}: an SSH client, gateway, name server, registry or mirror")
 
 
-def _usable(text: str, why: str) -> Iterator[Tuple[ipaddress.IPv4Network, str]]:
+def _usable(text: str, why: str) -> Iterator[tuple[ipaddress.IPv4Network, str]]:
     try:
         found = ipaddress.ip_interface(text).network
     except ValueError:

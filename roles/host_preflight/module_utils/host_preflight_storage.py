@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Dict, List
 
 from ansible.module_utils.host_preflight_findings import GIB, Finding, daemon_settings, judged, nearest_existing
 
 
-def disk_findings(data_root: str, weights_dir: str, wanted_gib: Dict[str, float]) -> List[Finding]:
+def disk_findings(data_root: str, weights_dir: str, wanted_gib: dict[str, float]) -> list[Finding]:
     """Return one finding a place. Places on one file system are each compared with all that is free there."""
     docker_root = str(daemon_settings().get("data-root", "/var/lib/docker"))
     places = {"data_root": data_root, "weights_dir": weights_dir, "docker_root": docker_root}

@@ -81,3 +81,8 @@ def test_nothing_free_is_said() -> None:
 def test_a_pool_that_is_none(raw: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"size|host bits"):
         AddressPool.parse(raw)
+
+
+def test_a_broken_pool_of_the_host_is_named() -> None:
+    with pytest.raises(InvalidError, match=r"h: /etc/docker/daemon\.json: default-address-pools"):
+        choose_pools("h", network(pools=[{"base": "10.8.0.0"}]))
