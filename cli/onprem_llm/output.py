@@ -1,5 +1,6 @@
 """Tables, JSON, questions and progress: the only code that prints."""
 
+import io
 import json
 import sys
 import time
@@ -139,6 +140,11 @@ def progress() -> Progress:
 
         return LiveProgress()
     return PlainProgress()
+
+
+def glimpse() -> Progress:
+    """Return progress for a look of seconds: live on a terminal, nothing elsewhere."""
+    return progress() if sys.stderr.isatty() else PlainProgress(io.StringIO())
 
 
 def mapping_text(values: Mapping[str, object]) -> str:

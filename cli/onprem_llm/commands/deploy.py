@@ -38,7 +38,7 @@ def command(
     """
     if (model_yaml is None) == (folder is None):
         raise UsageError("name a model.yaml, or a plan with --plan (one of them)", hint="onprem-llm deploy --help")
-    with output.progress() as progress:
+    with output.glimpse() as progress:
         plan = read_folder(folder) if folder else plan_deploy(_given(model_yaml), connection, progress).plan
     if not as_json:
         output.say(plan_text(plan))

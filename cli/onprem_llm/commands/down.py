@@ -25,7 +25,7 @@ def command(name: str, purge: bool, yes: bool, break_lock: bool, as_json: bool, 
       onprem-llm down tiny
       onprem-llm down tiny --purge --yes
     """
-    with output.progress() as progress:
+    with output.glimpse() as progress:
         plan = plan_down(name, connection, progress, purge=purge).plan
     if not as_json:
         output.say(plan_text(plan))

@@ -26,7 +26,7 @@ def command(name: str | None, follow: bool, tail: int, replica: int | None, conn
       onprem-llm logs tiny
       onprem-llm logs -f open-webui
     """
-    with output.progress() as progress:
+    with output.glimpse() as progress:
         current = look(connection, progress).current
     name = name or only_deployment(current.book)
     found = places(current, name)

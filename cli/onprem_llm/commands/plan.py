@@ -27,7 +27,7 @@ def command(model_yaml: Path, out: Path | None, as_json: bool, connection: Conne
       onprem-llm plan model.yaml --out change-4711    # for the change board
       onprem-llm deploy --plan change-4711
     """
-    with output.progress() as progress:
+    with output.glimpse() as progress:
         plan = plan_deploy(model_yaml, connection, progress).plan
     if out is not None:
         from onprem_llm.plan_folder import write_folder

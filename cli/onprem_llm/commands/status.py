@@ -27,7 +27,7 @@ def command(as_json: bool, connection: Connection) -> None:
       onprem-llm status
       onprem-llm status --json | jq '.replicas[].health'
     """
-    with output.progress() as progress:
+    with output.glimpse() as progress:
         view = look(connection, progress)
     rows = running(view.current, datetime.now(UTC))
     if as_json:
