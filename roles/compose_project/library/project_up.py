@@ -110,7 +110,17 @@ def check_alive(found, before):
             if old and old["State"]["StartedAt"] == state["StartedAt"] and restarts == 0:
                 continue  # it was dead before we came, and has not been started yet
             killed = ", killed because the host or its memory limit ran out of memory" if state.get("OOMKilled") else ""
-            raise StartError(f"container {name} ended with exit code {state['ExitCode']}{killed}", identity)
+            raise StartError(f"container {name} ended with exit code {exit_code(identity, state)}{killed}", identity)
+
+
+def exit_code(container, state):
+    """Return the last exit code; once the restart policy has started it again, only docker's events know it."""
+    if state["Status"] == "exited":
+        return state["ExitCode"]
+    now = str(int(time.time()) + 1)
+    window = ["--since", "2h", "--until", now, "--filter", f"container={container}", "--filter", "event=die"]
+    codes = docker("events", *window, "--format", "{{.Actor.Attributes.exitCode}}").split()
+    return codes[-1] if codes else state["ExitCode"]
 
 
 def wait(command, project, before, limit):
@@ -190,7 +200,7 @@ def failure(params, error):
         lines = last_lines(error.container, params["log_lines"], params["path"])
         message += f"\nthe last lines of its log:\n{lines or '(it wrote nothing)'}"
     base = ["--project-directory", params["path"], "--file", f"{params['path']}/compose.yaml", "--project-name", name]
-    docker("compose", *base, "stop", "--timeout", "10", limit=STOP_LIMIT)
+    docker("compose", *base, "stop", "--timeout", "3", limit=STOP_LIMIT)
     return message + f"\nThe project was left stopped. Its log on the host: docker compose -p {name} logs"
 
 
