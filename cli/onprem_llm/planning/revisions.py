@@ -17,7 +17,7 @@ def canonical_text(deployment: Deployment, weights_id: str) -> str:
 
     Two files that mean the same give the same text; a folder whose weights changed gives another one.
     """
-    value = deployment.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    value = deployment.model_dump(mode="json", exclude_defaults=True, exclude_none=True, warnings="none")
     value = {"api_version": 1, **value, "served_name": deployment.served_name}
     value["engine"]["engine_args"] = dict(sorted(deployment.engine.engine_args.items()))
     body = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=10_000)
@@ -60,7 +60,7 @@ def _flat(deployment: Deployment) -> dict[str, object]:
         else:
             found[at] = value
 
-    walk(deployment.model_dump(mode="json"), "")
+    walk(deployment.model_dump(mode="json", warnings="none"), "")
     return found
 
 

@@ -20,7 +20,9 @@ SECRETS_VARIABLE = "${ONPREM_LLM_SECRETS}"
 
 # Text that every YAML reader takes for text. Everything else is quoted: readers of YAML 1.1 and 1.2 differ about
 # 1e3, 012, on and y.
-PLAIN = re.compile(r"(--)?[A-Za-z/][A-Za-z0-9_./@:-]*[A-Za-z0-9_./@-]")
+PLAIN = re.compile(
+    r"(?!(?:true|false|null|yes|no|on|off|nan|inf)$)(--)?[A-Za-z/][A-Za-z0-9_./@:-]*[A-Za-z0-9_./@-]", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ SERVICE = "open-webui"
 INNER_PORT = 8080
 START_SECONDS = 300
 
-# Every name here is set by us; the site's own `env` may add others.
+# The site's own `env` may add to these and change those that spec/site.py does not keep for us.
 ENVIRONMENT = {
     "ANONYMIZED_TELEMETRY": "false",
     "DO_NOT_TRACK": "true",
@@ -37,10 +37,6 @@ ENVIRONMENT = {
     # The page offers built-in tools with each message, which vLLM refuses unless a tool parser was chosen.
     "DEFAULT_MODEL_METADATA": json.dumps({"capabilities": {"builtin_tools": False}}),
 }
-
-OWNED = (*ENVIRONMENT, "OPENAI_API_BASE_URLS", "OPENAI_API_KEYS", "WEBUI_SECRET_KEY", "WEBUI_ADMIN_EMAIL",
-         "WEBUI_ADMIN_PASSWORD")  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class WebUi:

@@ -10,7 +10,8 @@ from onprem_llm.spec.deployment import Deployment, GpuAccess
 SERVICE = "vllm"
 INNER_PORT = 8000
 
-# Before this release the image's own entrypoint was the module; since then it is `vllm serve`.
+# Old images start the module themselves, new ones `vllm serve`; in the releases between both work, so the line need
+# not be exact. `vllm serve` is what vLLM keeps: 0.29 moved parts of the module.
 FIRST_WITH_SERVE = (0, 11)
 MODULE = ("python3", "-m", "vllm.entrypoints.openai.api_server")
 SERVE = ("vllm", "serve")
@@ -59,7 +60,7 @@ def draft(replica: Replica) -> Draft:
         **_shared_memory(deployment),
         "entrypoint": [*WITH_SECRETS, *entrypoint],
         "command": [user_text(part) for part in [*positional, *_flags(deployment)]],
-        "environment": {name: user_text(value) for name, value in sorted(_environment(deployment).items())},
+        "environment": {name: user_text(value) for name, value in sorted(_environment(replica).items())},
         "secrets": ["env"],
         "ports": [published(replica.address, deployment.port, INNER_PORT)],
         "volumes": [
@@ -87,8 +88,11 @@ def _flags(deployment: Deployment) -> list[str]:
     return ["--served-model-name", deployment.served_name, *code, *flags(deployment.engine.engine_args)]
 
 
-def _environment(deployment: Deployment) -> dict[str, str]:
-    return {**ENVIRONMENT, **deployment.literal_env}
+def _environment(replica: Replica) -> dict[str, str]:
+    # CUDA images say `all` in their own environment, which the nvidia runtime would follow.
+    some = replica.gpu_access == "runtime" and replica.deployment.resources.gpus != "all"
+    visible = {"NVIDIA_VISIBLE_DEVICES": ",".join(replica.devices)} if some and replica.devices else {}
+    return {**ENVIRONMENT, **visible, **replica.deployment.literal_env}
 
 
 def _shared_memory(deployment: Deployment) -> dict[str, object]:

@@ -4,12 +4,29 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from onprem_llm.spec.fields import Env, ImageRef, Listen, Model, Names, Port, SecretRef, secret_env
 from onprem_llm.spec.problems import checked
 
 PREFIX = "onprem_llm_site"
+
+# What the rendering of Open WebUI sets: its engines, its accounts, and that it asks nobody outside.
+OWNED_UI_ENV = {
+    "ANONYMIZED_TELEMETRY",
+    "DO_NOT_TRACK",
+    "ENABLE_OPENAI_API",
+    "ENABLE_PERSISTENT_CONFIG",
+    "HF_HUB_DISABLE_TELEMETRY",
+    "HF_HUB_OFFLINE",
+    "OFFLINE_MODE",
+    "OPENAI_API_BASE_URLS",
+    "OPENAI_API_KEYS",
+    "SCARF_NO_ANALYTICS",
+    "WEBUI_ADMIN_EMAIL",
+    "WEBUI_ADMIN_PASSWORD",
+    "WEBUI_SECRET_KEY",
+}
 
 
 def _absolute(value: str) -> str:
@@ -117,6 +134,14 @@ class OpenWebui(Model):
     listen: Listen = "cluster"
     admin_email: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")] = "admin@example.com"
     env: Env = Field(default_factory=dict)
+
+    @field_validator("env")
+    @classmethod
+    def _env_not_owned(cls, value: dict[str, str | SecretRef]) -> dict[str, str | SecretRef]:
+        owned = [name for name in value if name in OWNED_UI_ENV]
+        if owned:
+            raise ValueError(f"set by the plan: {', '.join(owned)}; remove them")
+        return value
 
     @property
     def secret_env(self) -> dict[str, SecretRef]:

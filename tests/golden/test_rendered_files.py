@@ -1,0 +1,52 @@
+"""Whole rendered files. After a wanted change: UPDATE_GOLDEN=1 pytest tests/golden, and read the diff."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+import yaml
+from cases import CASES, FILES, rendered
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_files_are_as_kept(case: str) -> None:
+    texts = rendered(case)
+    folder = FILES / case
+    if os.environ.get("UPDATE_GOLDEN"):
+        shutil.rmtree(folder, ignore_errors=True)
+        for path, text in texts.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8")
+    kept = {p.relative_to(folder).as_posix(): p.read_text(encoding="utf-8") for p in folder.rglob("*") if p.is_file()}
+    assert texts == kept
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_rendering_twice_gives_the_same_bytes(case: str) -> None:
+    assert rendered(case) == rendered(case)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_tag_is_started_and_nothing_is_pulled(case: str) -> None:
+    for text in rendered(case).values():
+        for service in yaml.safe_load(text)["services"].values():
+            assert "sha256:" in service["image"]
+            assert service["pull_policy"] == "never"
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="no docker client")
+@pytest.mark.parametrize("case", CASES)
+def test_compose_reads_what_we_mean(case: str, tmp_path) -> None:
+    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode:
+        pytest.skip("no docker compose")
+    for path, text in rendered(case).items():
+        folder = tmp_path / path.replace("/", "-")
+        folder.mkdir()
+        (folder / "compose.yaml").write_text(text, encoding="utf-8")
+        (folder / ".env").write_text("ONPREM_LLM_SECRETS=0123456789abcdef\n")
+        (folder / "secrets").mkdir()
+        (folder / "secrets/env").touch()
+        command = ["docker", "compose", "config", "--no-interpolate", "--format", "json"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
