@@ -1,14 +1,14 @@
 """Host keys that ssh does not know: shown and confirmed once, added to known_hosts. Checking is never switched off."""
 
 import os
+import shlex
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import click
-
+from onprem_llm.errors import InvalidError
 from onprem_llm.output import confirm, note, table_text
 from onprem_llm.ssh import Route
 
@@ -38,6 +38,12 @@ def settle(routes: Sequence[Route], *, asking: bool) -> dict[str, str]:
 
     Returns host → what is wrong, for every host whose key is not known now. A changed key is never taken.
     """
+    on_the_way = _settle_direct(list(dict.fromkeys(jump for route in routes for jump in unknown_jumps(route))), asking)
+    said = {route.host: on_the_way[jump.host] for route in routes for jump in _jumps(route) if jump.host in on_the_way}
+    return {**said, **_settle_direct([route for route in routes if route.host not in said], asking)}
+
+
+def _settle_direct(routes: Sequence[Route], asking: bool) -> dict[str, str]:
     said: dict[str, str] = {}
     unknown: list[tuple[Route, Offered]] = []
     for route in routes:
@@ -56,13 +62,32 @@ def settle(routes: Sequence[Route], *, asking: bool) -> dict[str, str]:
     return said
 
 
+def unknown_jumps(route: Route) -> list[Route]:
+    """Return the jump hosts of a host whose keys no known_hosts file has: ssh does not get past them."""
+    found = []
+    for jump in _jumps(route):
+        settings = _settings(jump)
+        if not _lookup(_listed_name(settings), settings):
+            found.append(jump)
+    return found
+
+
+def _jumps(route: Route) -> list[Route]:
+    jumps = _settings(route).get("proxyjump", "none")
+    if jumps == "none":
+        return []
+    urls = [jump if jump.startswith("ssh://") else f"ssh://{jump}" for jump in jumps.split(",")]
+    return [Route(url, False, url, None, None, None, ()) for url in urls]
+
+
 def unknown_text(offered: Offered, route: Route) -> str:
     """Say which key is unknown, and the command that shows it and asks."""
-    words = [*route.identity[4:], *route.options, route.address, "true"]
-    by_hand = "ssh " + " ".join(f"'{word}'" if " " in word else word for word in words)
+    # Ours first: for ssh, the first value of an option counts.
+    by_hand = shlex.join(["ssh", "-o", "StrictHostKeyChecking=ask", *route.person, *route.options, route.address])
     return (
         f"Host key verification failed: {offered.file} has no key for {offered.name}; it offers "
-        f"{offered.type} {offered.fingerprint}. Confirm it by hand: {by_hand}"
+        f"{offered.type} {offered.fingerprint}. Run the command on a terminal to confirm it, or connect by hand: "
+        f"{by_hand}"
     )
 
 
@@ -122,7 +147,7 @@ def _append(offered: Offered) -> None:
     before = offered.file.read_text() if offered.file.exists() else ""
     lines = [line for line in offered.lines if line not in before.splitlines()]
     gap = "" if not before or before.endswith("\n") else "\n"
-    with offered.file.open("a", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+    with os.fdopen(os.open(offered.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as file:
         file.write(gap + "".join(f"{line}\n" for line in lines))
 
 
@@ -131,7 +156,9 @@ def _settings(route: Route) -> dict[str, str]:
     command = ["ssh", "-G", *route.arguments]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     if shown.returncode:
-        raise click.ClickException(f"{route.host}: ssh does not take its options: {shown.stderr.strip()}")
+        raise InvalidError(
+            f"{route.host}: ssh does not take the options that the inventory gives it", details=shown.stderr.strip()
+        )
     pairs = (line.partition(" ") for line in shown.stdout.splitlines())
     return {name: value for name, _, value in pairs}
 

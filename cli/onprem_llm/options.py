@@ -18,14 +18,18 @@ DEFAULT_INVENTORY = "inventory.ini"
 VARIABLE = "ONPREM_LLM_INVENTORY"
 
 
-def connection_options(*, limit: bool = True) -> Callable[[Callable[..., R]], Callable[..., R]]:
-    """Add the options and hand the command one `connection` made from them. `limit=False` leaves --limit out."""
+def connection_options(*, limit: bool = True, argument: bool = False) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Add the options and hand the command one `connection` made from them.
+
+    `limit=False` leaves --limit out; `argument=True` takes the inventory as an argument too.
+    """
 
     def decorate(command: Callable[..., R]) -> Callable[..., R]:
         @functools.wraps(command)
         def wrapper(
             *args: object,
             inventory: Path | None,
+            inventory_argument: Path | None = None,
             limit: str | None = None,
             ask_become_pass: bool,
             ask_pass: bool,
@@ -35,8 +39,10 @@ def connection_options(*, limit: bool = True) -> Callable[[Callable[..., R]], Ca
             forks: int | None,
             **kwargs: object,
         ) -> R:
+            if inventory and inventory_argument:
+                raise UsageError("the inventory is named twice: as an argument and with -i", hint="name it once")
             connection = Connection(
-                inventory=find_inventory(inventory),
+                inventory=find_inventory(inventory or inventory_argument),
                 limit=limit,
                 ssh_password=_ask("SSH password", "--ask-pass", ask_pass),
                 become_password=_ask("sudo password", "--ask-become-pass", ask_become_pass),
@@ -47,7 +53,7 @@ def connection_options(*, limit: bool = True) -> Callable[[Callable[..., R]], Ca
             )
             return command(*args, connection=connection, **kwargs)
 
-        options = [*_OPTIONS, _LIMIT] if limit else _OPTIONS
+        options = [*([_ARGUMENT] if argument else []), *_OPTIONS, *([_LIMIT] if limit else [])]
         for option in reversed(options):
             wrapper = option(wrapper)
         return wrapper
@@ -90,6 +96,7 @@ def _ask(what: str, option: str, wanted: bool) -> str | None:
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _LIMIT = click.option("--limit", "-l", metavar="PATTERN", help="Only these hosts or groups, as Ansible writes them.")
+_ARGUMENT = click.argument("inventory_argument", metavar="[INVENTORY]", required=False, type=click.Path(path_type=Path))
 _OPTIONS = [
     click.option(
         "--inventory", "-i", type=click.Path(path_type=Path), metavar="PATH",
@@ -100,5 +107,8 @@ _OPTIONS = [
     click.option("--private-key", type=_FILE, metavar="FILE", help="The SSH key, where ssh does not find it."),
     click.option("--ask-vault-pass", is_flag=True, help="Ask for the password of ansible-vault."),
     click.option("--vault-password-file", type=_FILE, multiple=True, metavar="FILE", help="Read it there; repeatable."),
-    click.option("--forks", type=click.IntRange(1), metavar="N", help="Hosts at a time.  [default: ansible.cfg's or 16]"),
+    click.option(
+        "--forks", type=click.IntRange(1), metavar="N",
+        help="Hosts at a time.  [default: as in ansible.cfg, or 16]",
+    ),
 ]  # fmt: skip

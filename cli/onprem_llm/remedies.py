@@ -15,9 +15,8 @@ REMEDIES = (
         "ssh-keygen -R",
     ),
     (
-        r"Host key verification failed|No .* host key is known",
-        "the key of {host} is not in known_hosts: run the command on a terminal to see and confirm it, or connect once "
-        "by hand with ssh",
+        r"No .* host key is known",
+        "the key of {host} is not in known_hosts: run the command on a terminal to see and confirm it",
     ),
     (
         r"[Mm]issing sudo password|sudo: a password is required",

@@ -1,5 +1,6 @@
 """What a run's events say: which hosts took part, what they returned, what failed. Knows no ansible_runner."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,11 @@ from onprem_llm.output import Progress
 RESULT_KEY = "onprem_llm"
 # Messages that say nothing without what the program wrote.
 HOLLOW = ("MODULE FAILURE", "Module result deserialization failed", "Shared connection to")
+# What Ansible puts before the reason; the host and the task stand beside the message anyway.
+WRAPPING = re.compile(
+    r"^(Task failed: )?((Action failed|Failed to connect to the host via ssh|Data could not be sent to remote host .*?"
+    r"Make sure this host can be reached over ssh): )?(Warning: Permanently added.*\n)?",
+)
 # What ansible itself says outside of tasks: warnings, and the reason why a run never began.
 TALK = ("verbose", "error", "warning", "system_warning", "debug")
 
@@ -69,10 +75,15 @@ class Collector:
         failures = tuple(self.failed[host] for host in self.order if host in bad and host in self.failed)
         return RunResult(
             hosts=tuple(self.order),
-            returned=self.returned,
+            returned={host: self.returned[host] for host in self.order if host in self.returned},
             changed=dict(self._count("changed")),
             failures=failures,
         )
+
+    @property
+    def said(self) -> str:
+        """Return what ansible itself said outside of tasks."""
+        return "\n".join(line for line in self.talk if line.strip())
 
     def _count(self, name: str) -> Mapping[str, int]:
         return (self.stats or {}).get(name) or {}
@@ -130,13 +141,10 @@ def message_of(result: Mapping[str, Any]) -> str:
         return message_of(failed_items[0])
     if "censored" in result:
         return "the task handles a secret, so its output is hidden"
-    parts = [str(result.get("msg") or "").strip()]
+    parts = [WRAPPING.sub("", str(result.get("msg") or "").strip())]
     if not parts[0] or parts[0] == "non-zero return code" or parts[0].startswith(HOLLOW):
-        for name in ("stderr", "module_stderr", "stdout", "module_stdout"):
-            text = str(result.get(name) or "").strip()
-            if text:
-                parts.append("\n".join(text.splitlines()[-12:]))
-                break
+        texts = [str(result.get(name) or "").strip() for name in ("stderr", "module_stderr", "stdout", "module_stdout")]
+        parts = [next(("\n".join(text.splitlines()[-12:]) for text in texts if text), parts[0])]
     return "\n".join(part for part in parts if part) or "no message"
 
 

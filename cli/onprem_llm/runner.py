@@ -82,6 +82,8 @@ def run_once(task: _Task, progress: Progress | None = None) -> RunResult:
             end_all(private)
             raise KeyboardInterrupt
     if collector.stats is None or not collector.order:
+        if collector.order:
+            raise OnpremError(f"ansible-playbook gave up in the middle of {task.playbook.name}", details=collector.said)
         raise not_begun(collector.talk, task.connection.inventory, task.limit)
     return collector.result()
 

@@ -1,0 +1,235 @@
+"""Bootstrap: look at the hosts, choose what must be chosen, then let the roles bring each host to that state."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from onprem_llm.connection import Connection
+from onprem_llm.errors import InvalidError
+from onprem_llm.hosts import Current, is_list, is_mapping
+from onprem_llm.look import look
+from onprem_llm.output import Progress
+from onprem_llm.planning.address_pools import AddressPool, choose_pools
+from onprem_llm.run_events import HostFailure, RunResult
+from onprem_llm.runner import run
+from onprem_llm.seam import run_folder, write_orders
+from onprem_llm.secret_values import read_values
+from onprem_llm.spec.site import Site, parse_site
+from onprem_llm.ssh import routes
+
+GATEWAY_GROUP = "gateway"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at on a host; `remedy` is empty where all is well."""
+
+    host: str
+    role: str
+    check: str
+    level: str
+    found: str
+    expected: str
+    remedy: str
+
+
+@dataclass
+class Report:
+    """What is known of the hosts so far. A host with a failure takes no further part."""
+
+    hosts: tuple[str, ...]
+    failures: list[HostFailure] = field(default_factory=list)
+    findings: dict[str, tuple[Finding, ...]] = field(default_factory=dict)
+    changed: dict[str, int] = field(default_factory=dict)
+    gateway: str | None = None
+    records_gateway: bool = False
+
+    @property
+    def able(self) -> list[str]:
+        """The hosts that are well so far."""
+        bad = {failure.host for failure in self.failures}
+        return [host for host in self.hosts if host not in bad]
+
+    def take(self, result: RunResult) -> None:
+        """Add what a run says; later findings of a host replace earlier ones."""
+        self.failures += result.failures
+        for host, values in result.returned.items():
+            if "findings" in values:
+                self.findings[host] = findings_of(host, values["findings"])
+
+    def as_result(self) -> RunResult:
+        """Return all of it as one run's result, for the message about what failed."""
+        return RunResult(self.hosts, {}, self.changed, tuple(self.failures))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was found out before anything is changed."""
+
+    report: Report
+    site: Site
+    orders: Mapping[str, Mapping[str, object]]
+
+
+def findings_of(host: str, raw: object) -> tuple[Finding, ...]:
+    """Read the findings that a role returned."""
+    entries = [entry for entry in raw if is_mapping(entry)] if is_list(raw) else []
+    names = ("role", "check", "level", "found", "expected", "remedy")
+    return tuple(Finding(host, *(str(entry.get(name) or "") for name in names)) for entry in entries)
+
+
+def prepare(connection: Connection, progress: Progress) -> Prepared:
+    """Look at every host and decide what bootstrap will do; nothing is changed.
+
+    Raises InvalidError for site settings that are wrong. Hosts that cannot be prepared are in the report.
+    """
+    view = look(connection, progress)
+    current = view.current
+    report = Report(_in_order(current, view.failures), list(view.failures))
+    site = parse_site(current.site_settings(), f"{connection.inventory} (group_vars)")
+    check_files(site)
+    report.gateway, report.records_gateway = choose_gateway(current, connection, progress)
+    base = base_order(site, peers(site, current))
+    if not report.able:
+        return Prepared(report, site, {})
+    with run_folder() as folder:
+        orders = dict.fromkeys(report.able, base)
+        result = _run("preflight.yml", "Checking the hosts", folder, orders, connection, progress)
+    report.take(result)
+    pools = pools_of(site, result, report)
+    return Prepared(report, site, {host: _order(host, base, pools[host], report.gateway) for host in report.able})
+
+
+def carry_out(prepared: Prepared, connection: Connection, progress: Progress) -> Report:
+    """Bring the hosts to the state that was decided on."""
+    report = prepared.report
+    with run_folder() as folder:
+        result = _run(
+            "bootstrap.yml",
+            "Preparing the hosts",
+            folder,
+            prepared.orders,
+            connection,
+            progress,
+            secrets=registry_password(prepared.site),
+        )
+    report.take(result)
+    report.changed = dict(result.changed)
+    return report
+
+
+def _run(
+    playbook: str,
+    title: str,
+    folder: Path,
+    orders: Mapping[str, Mapping[str, object]],
+    connection: Connection,
+    progress: Progress,
+    secrets: Mapping[str, str] | None = None,
+) -> RunResult:
+    path = write_orders(folder, 0, orders)
+    return run(
+        playbook,
+        connection,
+        hosts=list(orders),
+        variables={"onprem_llm_order_file": str(path), "onprem_llm_seam": str(folder)},
+        secrets={"onprem_llm_secrets": dict(secrets)} if secrets else None,
+        progress=progress,
+        title=title,
+    )
+
+
+def _in_order(current: Current, failures: Iterable[HostFailure]) -> tuple[str, ...]:
+    names = [host.name for host in current.hosts] + list(current.unreachable) + [failure.host for failure in failures]
+    return tuple(dict.fromkeys(names))
+
+
+def check_files(site: Site) -> None:
+    """Raise InvalidError for a file that the settings name and the control host does not have."""
+    named = {"extra_ca": site.extra_ca, "registry.ca_file": site.registry.ca_file if site.registry else None}
+    for setting, path in named.items():
+        if path and not Path(path).is_file():
+            raise InvalidError(
+                f"onprem_llm_site.{setting}: no such file on this machine: {path}", hint="mend the path in group_vars"
+            )
+
+
+def registry_password(site: Site) -> dict[str, str]:
+    """Read the registry's password from where the settings say."""
+    if site.registry is None or site.registry.password is None:
+        return {}
+    reference = site.registry.password.model_dump(exclude_none=True)
+    return read_values({"registry_password": reference}, "onprem_llm_site.registry.password")
+
+
+def choose_gateway(current: Current, connection: Connection, progress: Progress) -> tuple[str | None, bool]:
+    """Return the gateway and whether it is still to be recorded: a recorded one stays, whatever the inventory's order.
+
+    Otherwise the first host of the group `gateway`, else of the inventory. None where it cannot be known: it lies
+    outside of the limit or did not answer.
+    """
+    recorded = current.gateway
+    if recorded is not None:
+        return recorded.name, False
+    ways = routes(replace(connection, limit=None))
+    candidate = first_choice({host: way.groups for host, way in ways.items()})
+    answered = {host.name for host in current.hosts}
+    if candidate not in answered:
+        return None, False
+    if connection.limit and set(ways) - answered - set(current.unreachable):
+        elsewhere = look(replace(connection, limit=None), progress).current.gateway
+        if elsewhere is not None:
+            return elsewhere.name, False
+    return candidate, True
+
+
+def first_choice(groups: Mapping[str, Sequence[str]]) -> str | None:
+    """Return the first host of the group `gateway`, else the first of all; `groups` is in the inventory's order."""
+    members = [host for host, its in groups.items() if GATEWAY_GROUP in its]
+    return next(iter(members or groups), None)
+
+
+def peers(site: Site, current: Current) -> list[str]:
+    """Return the names and addresses that docker's networks must never hide: what hosts fetch from, and each other."""
+    mirrors = site.package_mirrors
+    urls = [mirrors.debian, mirrors.debian_security, mirrors.ubuntu, mirrors.docker]
+    urls += [site.proxy.http, site.proxy.https] if site.proxy else []
+    found = [urlsplit(url).hostname for url in urls if url]
+    found += [urlsplit(f"//{site.registry.address}").hostname] if site.registry else []
+    found += [host.ansible_host for host in current.hosts]
+    return list(dict.fromkeys(name for name in found if name))
+
+
+def base_order(site: Site, peers: Sequence[str]) -> dict[str, object]:
+    """Return what is the same in every host's order."""
+    registry = site.registry.model_dump(include={"address", "ca_file", "username"}) if site.registry else None
+    return {
+        "data_root": site.data_root,
+        "weights_dir": site.weights_path,
+        "peers": list(peers),
+        "registry": registry,
+        "package_mirrors": site.package_mirrors.model_dump(exclude_none=True),
+        "proxy": site.proxy.model_dump(mode="json", exclude_none=True) if site.proxy else None,
+        "extra_ca": site.extra_ca,
+    }
+
+
+def pools_of(site: Site, result: RunResult, report: Report) -> dict[str, tuple[AddressPool, ...] | None]:
+    """Choose docker's networks for each host that is well; where none can be, the host fails with the reason."""
+    wanted = [AddressPool.parse(pool.model_dump()) for pool in site.docker.address_pools or ()] or None
+    chosen = {}
+    for host in report.able:
+        try:
+            chosen[host] = choose_pools(host, result.returned[host]["network"], wanted)
+        except InvalidError as error:
+            text = f"{error.message}. {error.hint or ''}"
+            report.failures.append(HostFailure(host, "Choose docker's networks", text, unreachable=False))
+    return chosen
+
+
+def _order(
+    host: str, base: Mapping[str, object], pools: tuple[AddressPool, ...] | None, gateway: str | None
+) -> dict[str, object]:
+    listed = None if pools is None else [pool.as_order() for pool in pools]
+    return {**base, "address_pools": listed, "gateway": host == gateway}

@@ -1,0 +1,106 @@
+"""`onprem-llm bootstrap`: checks, container engine, GPU checks, on every host."""
+
+from dataclasses import asdict
+
+import click
+
+from onprem_llm import output
+from onprem_llm.bootstrapping import Finding, Prepared, Report, carry_out, prepare
+from onprem_llm.connection import Connection
+from onprem_llm.options import connection_options
+from onprem_llm.runner import raise_for_failures
+
+COLUMNS = ("host", "check", "level", "found", "expected", "remedy")
+# Shown although all is well: what a host has is what people ask.
+ALWAYS = {"gpus", "driver", "gpu_access", "container_engine", "engine"}
+
+
+@click.command("bootstrap", short_help="Prepare every host: checks, container engine, GPU checks.")
+@connection_options(argument=True)
+@click.option("--check", is_flag=True, help="Look, say what is found, and change nothing.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--verbose", "-v", is_flag=True, help="Show the checks that passed, too.")
+def command(check: bool, yes: bool, as_json: bool, verbose: bool, connection: Connection) -> None:
+    """Prepare every host: checks with remedies, Docker with Compose, GPU checks. The first host becomes the gateway.
+
+    A second run changes nothing and says so. A host that fails does not stop the others.
+
+    \b
+    Example:
+      onprem-llm bootstrap inventory.ini
+      onprem-llm bootstrap inventory.ini --limit gpu --ask-become-pass
+    """
+    with output.progress() as progress:
+        prepared = prepare(connection, progress)
+    report = prepared.report
+    if not check and report.able:
+        report = _carry_out(prepared, connection, yes=yes, as_json=as_json, verbose=verbose)
+    show(report, check=check, as_json=as_json, verbose=verbose)
+    raise_for_failures(report.as_result(), doing="checking the hosts" if check else "preparing the hosts")
+
+
+def _carry_out(prepared: Prepared, connection: Connection, *, yes: bool, as_json: bool, verbose: bool) -> Report:
+    report = prepared.report
+    if not yes:
+        if not as_json:
+            output.say(findings_text(report, verbose=verbose))
+        if not output.confirm(f"\nPrepare {', '.join(report.able)}?", yes=yes):
+            raise click.Abort
+    with output.progress() as progress:
+        return carry_out(prepared, connection, progress)
+
+
+def show(report: Report, *, check: bool, as_json: bool, verbose: bool) -> None:
+    """Print what was found and done."""
+    if as_json:
+        output.show_json(as_document(report))
+        return
+    output.say(findings_text(report, verbose=verbose))
+    if not check:
+        output.say(f"\n{ending(report)}")
+
+
+def findings_text(report: Report, *, verbose: bool) -> str:
+    """Lay out what needs a person's eye, and count the rest."""
+    every = [finding for host in report.hosts for finding in report.findings.get(host, ())]
+    shown = [finding for finding in every if verbose or finding.level != "ok" or finding.check in ALWAYS]
+    rows = [[getattr(finding, column) or "-" for column in COLUMNS] for finding in shown]
+    parts = [output.table_text(COLUMNS, rows)] if rows else []
+    if len(shown) < len(every):
+        parts.append(f"{len(every) - len(shown)} more checks passed; --verbose shows them.")
+    return "\n\n".join(parts)
+
+
+def ending(report: Report) -> str:
+    """Say in words what has changed, and which host is the gateway."""
+    changed = [host for host in report.able if report.changed.get(host)]
+    lines = [f"Changed: {', '.join(changed)}." if changed else "Nothing changed: the hosts are as they should be."]
+    if not report.able:
+        lines = ["No host was prepared."]
+    if report.gateway:
+        lines.append(f"Gateway: {report.gateway}.")
+    else:
+        lines.append(
+            "No gateway is recorded yet: the first host of the inventory (or of its group gateway) must be prepared."
+        )
+    return "\n".join(lines)
+
+
+def as_document(report: Report) -> dict[str, object]:
+    """Return the report for --json."""
+    bad = {failure.host: failure for failure in report.failures}
+    return {
+        "gateway": report.gateway,
+        "hosts": {host: _host_document(host, report, bad.get(host) is not None) for host in report.hosts},
+        "failures": [asdict(failure) for failure in report.failures],
+    }
+
+
+def _host_document(host: str, report: Report, failed: bool) -> dict[str, object]:
+    findings: tuple[Finding, ...] = report.findings.get(host, ())
+    return {
+        "ok": not failed,
+        "changed": report.changed.get(host, 0),
+        "findings": [asdict(finding) for finding in findings],
+    }
