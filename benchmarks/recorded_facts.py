@@ -1,11 +1,13 @@
 """Facts as the probe records them, made up: for tests and benchmarks that need hosts without having any.
 
-`applied` carries a plan out on facts, as the roles do on hosts, so that what comes after a deploy needs no hand-made data.
+`applied` carries a plan out on facts, as the roles do on hosts, so that what comes after a deploy needs no hand-made
+data.
 """
 
 import copy
 import hashlib
-import re
+from ipaddress import IPv4Address
+from typing import Any
 
 import yaml
 
@@ -17,9 +19,11 @@ from onprem_llm.spec.deployment import parse_deployment
 from onprem_llm.spec.site import Site, parse_site
 from onprem_llm.spec.weights_identity import WeightsFile, WeightsManifest
 
-Facts = dict[str, object]
+# JSON as the probe writes it.
+Facts = dict[str, Any]
 
 SALT = "salt"
+EVERYWHERE = str(IPv4Address(0))
 GIB = 1024**3
 H100 = "NVIDIA H100 80GB HBM3"
 L4 = "NVIDIA L4"
@@ -58,7 +62,7 @@ def host(
         "disks": {"data_root": disk, "weights": disk, "docker": disk},
         "addresses": [f"10.0.{number // 250}.{number % 250 + 1}"],
         "default_address": f"10.0.{number // 250}.{number % 250 + 1}",
-        "listeners": [{"address": "0.0.0.0", "port": 22, "pid": 7, "process": "sshd", "container": None}],
+        "listeners": [{"address": EVERYWHERE, "port": 22, "pid": 7, "process": "sshd", "container": None}],
         "gpus": {"tool": gpus > 0, "driver": "580.95.05", "cuda": "13.0", "error": None,
                  "devices": [gpu(name, index, model) for index in range(gpus)]},
         "engine": {"running": True, "version": "26.1.5", "compose": "2.26.1", "cdi": True, "runtimes": ["runc"],
@@ -132,7 +136,7 @@ def applied(done: Plan, facts: dict[str, Facts]) -> dict[str, Facts]:
     return after
 
 
-def _stage(facts, name, order, done):
+def _stage(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
     state = facts[name]
     for image in order["images"]:
         for other in state["images"]:
@@ -151,7 +155,7 @@ def _stage(facts, name, order, done):
         }  # fmt: skip
 
 
-def _apply(facts, name, order, done):
+def _apply(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
     keys = facts[order["keys_host"]]["keys"]
     for key in order["keys"]:
         keys.setdefault(key, fingerprint(SALT, f"key {key}"))
@@ -172,7 +176,7 @@ def _apply(facts, name, order, done):
         }
 
 
-def _container(state, text):
+def _container(state: Facts, text: str) -> Facts:
     project = yaml.safe_load(text)
     (service, body), *_ = project["services"].items()
     known = next(i["id"] for i in state["images"] if body["image"] == i["id"] or body["image"] in i["digests"])
@@ -183,7 +187,7 @@ def _container(state, text):
     }  # fmt: skip
 
 
-def _remove(facts, name, order, done):
+def _remove(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
     for project in order["projects"]:
         facts[name]["projects"].pop(project["name"], None)
         facts[name]["env_secrets"].pop(project["name"], None)
@@ -191,7 +195,7 @@ def _remove(facts, name, order, done):
         facts[name]["keys"].pop(key, None)
 
 
-def _record(facts, name, order, done):
+def _record(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
     deployments = facts[name]["book"]["deployments"]
     if order.get("removed"):
         entry = deployments.pop(order["deployment"], {"revision": 0})
@@ -238,8 +242,3 @@ def site(**settings: object) -> Site:
 def current(facts: dict[str, Facts], unreachable: tuple[str, ...] = ()) -> Current:
     """Return typed hosts."""
     return parse_current(facts, unreachable)
-
-
-def short(text: str) -> str:
-    """Cut long hexadecimal numbers, for messages."""
-    return re.sub(r"[0-9a-f]{40,}", lambda match: match[0][:12], text)

@@ -66,6 +66,8 @@ def check_ports(host: HostState, wanted: list[Claim], leaving: set[str]) -> None
     standing = [
         claim for name in host.projects if name not in names | leaving and (claim := standing_claim(host, name))
     ]
+    # Who has the port already keeps it; the error is about the newcomer.
+    wanted = sorted(wanted, key=lambda claim: standing_claim(host, claim.project) != claim)
     for index, claim in enumerate(wanted):
         other = next((c for c in [*standing, *wanted[:index]] if _collide(c.address, c.port, claim)), None)
         if other:

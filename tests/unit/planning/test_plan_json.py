@@ -1,0 +1,53 @@
+"""Plans as JSON: there and back, byte for byte, and without a secret."""
+
+import pytest
+import recorded_facts as made
+
+from onprem_llm.errors import InvalidError
+from onprem_llm.planning.serial import from_json, to_json
+
+TEXT = made.MODEL.format(name="tiny", image=made.VLLM_IMAGE, gpus=1, model="H100", port=8000)
+TINY = made.deployment(TEXT + "env: {HF_TOKEN: {from_env: HF_TOKEN}, NOTE: 'ä {{ x }}'}\n")
+
+
+def test_there_and_back() -> None:
+    plan = made.planned(made.lab(), TINY)
+    text = to_json(plan)
+    assert from_json(text, "plan.json") == plan
+    assert to_json(from_json(text, "plan.json")) == text
+
+
+def test_the_same_hosts_give_the_same_bytes() -> None:
+    assert to_json(made.planned(made.lab(), TINY)) == to_json(made.planned(made.lab(), TINY))
+
+
+def test_no_secret_and_no_fingerprint_of_one_is_in_it() -> None:
+    facts = made.lab()
+    facts = made.applied(made.planned(facts, TINY), facts)
+    facts["lab-1"]["projects"]["tiny-0"]["containers"] = []
+    text = to_json(made.planned(facts, TINY))
+    assert "value of HF_TOKEN" not in text
+    prints = [*facts["lab-1"]["keys"].values(), *facts["lab-1"]["env_secrets"]["tiny-0"].values()]
+    assert not [value for value in prints if value in text]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not JSON"),
+        ("[]", "expected 1"),
+        ('{"version": 2}', "found plan version 2, expected 1"),
+        ('{"version": 1}', "no whole plan"),
+        ('{"version": 1, "verb": 3}', "no whole plan"),
+    ],
+)
+def test_what_is_no_plan_is_refused(text: str, said: str) -> None:
+    with pytest.raises(InvalidError, match=r"plan\.json") as raised:
+        from_json(text, "plan.json")
+    assert said in raised.value.message
+
+
+def test_a_step_of_an_unknown_kind_is_refused() -> None:
+    text = to_json(made.planned(made.lab(), TINY)).replace('"kind": "stage"', '"kind": "format"')
+    with pytest.raises(InvalidError, match="no whole plan"):
+        from_json(text, "plan.json")
