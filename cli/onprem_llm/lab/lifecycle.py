@@ -28,6 +28,11 @@ class Wanted:
 def up(wanted: Wanted, say: Callable[[str], None]) -> tuple[Lab, bool]:
     """Make the lab, or finish one that was begun, or start what is switched off; return it and whether it changed."""
     engine.require_engine()
+    with state.locked(wanted.name):
+        return _up(wanted, say)
+
+
+def _up(wanted: Wanted, say: Callable[[str], None]) -> tuple[Lab, bool]:
     gpus = stand_in.parse_gpus(wanted.gpus, wanted.hosts)
     driver = wanted.driver or stand_in.default_driver()
     stand_in.cuda_version(driver)
@@ -117,8 +122,13 @@ def status(name: str) -> list[dict[str, object]]:
 
 def down(name: str, say: Callable[[str], None]) -> bool:
     """Remove all that carries the lab's label, its state and its inventory; return whether there was anything."""
-    folder = state.folder(name)
+    existed = state.folder(name).exists()
     engine.require_engine()
+    with state.locked(name):
+        return _down(name, say) or existed
+
+
+def _down(name: str, say: Callable[[str], None]) -> bool:
     found = {kind: engine.labelled(kind, name) for kind in ("container", "network", "volume")}
     if found["container"]:
         say("removing " + ", ".join(found["container"]))
@@ -126,12 +136,11 @@ def down(name: str, say: Callable[[str], None]) -> bool:
     for kind in ("network", "volume"):
         if found[kind]:
             engine.docker(kind, "rm", *found[kind], timeout_s=300)
-    existed = folder.exists() or any(found.values())
     lab = _load_or_none(name)
     if lab is not None:
         inventory.remove(lab)
     state.remove(name)
-    return existed
+    return any(found.values())
 
 
 def _load_or_none(name: str) -> Lab | None:

@@ -1,14 +1,18 @@
 """What the control host keeps of a lab: lab.json, the lab's ssh key, the hosts' public keys. One 0700 folder a lab."""
 
+import contextlib
+import fcntl
 import json
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TextIO
 
-from onprem_llm.errors import OnpremError, UsageError
+from onprem_llm.errors import OnpremError, RefusedError, UsageError
 from onprem_llm.lab import network
 
 USER = "ops"
@@ -108,6 +112,42 @@ def require(name: str) -> Lab:
 def names() -> list[str]:
     """Return the names of the labs that have state here."""
     return sorted(path.parent.name for path in root().glob("*/lab.json"))
+
+
+@contextlib.contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold the lab's lock: two commands do not make or remove one lab at a time; RefusedError if it is held."""
+    stream = _take_lock(folder(name))
+    if stream is None:
+        raise RefusedError(
+            f"another `lab up` or `lab down` of lab {name} is at work", hint="run this again when it is done"
+        )
+    with stream:
+        try:
+            yield
+        finally:
+            if not (folder(name) / "lab.json").is_file():
+                remove(name)  # nothing came of it: leave no empty folder
+
+
+def _take_lock(place: Path) -> TextIO | None:
+    """Return the locked file; None if somebody else holds it, or removed it with the lab a moment ago."""
+    for path in (root(), place):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        stream = (place / "lock").open("w", encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.close()
+        return None
+    # A lock on a file that `lab down` has removed keeps nobody out.
+    if os.fstat(stream.fileno()).st_nlink == 0:
+        stream.close()
+        return None
+    return stream
 
 
 def save(lab: Lab) -> None:

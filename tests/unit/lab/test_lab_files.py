@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from onprem_llm.errors import OnpremError, UsageError
+from onprem_llm.errors import OnpremError, RefusedError, UsageError
 from onprem_llm.lab import image, inventory, machine, network, state
 from onprem_llm.lab.state import Host, Lab
 
@@ -88,6 +88,24 @@ def test_state_survives_and_is_private(lab: Lab, tmp_path: Path, monkeypatch: py
     assert stat.S_IMODE(lab.folder.stat().st_mode) == 0o700
     assert state.names() == ["lab"]
     state.remove("lab")
+    assert not (tmp_path / "state" / "onprem-llm").exists()
+
+
+def test_one_command_at_a_time(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with state.locked("lab"), pytest.raises(RefusedError, match="at work"), state.locked("lab"):
+        pass
+    with state.locked("lab"), state.locked("other"):
+        state.save(lab)
+    assert state.names() == ["lab"]
+    with state.locked("lab"):
+        state.remove("lab")
+
+
+def test_a_lock_leaves_nothing_where_nothing_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with pytest.raises(KeyboardInterrupt), state.locked("lab"):
+        raise KeyboardInterrupt
     assert not (tmp_path / "state" / "onprem-llm").exists()
 
 
