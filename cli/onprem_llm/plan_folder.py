@@ -24,4 +24,4 @@ def read_folder(folder: Path) -> Plan:
         raise InvalidError(
             f"{path}: no plan is there: {error.strerror}", hint="make one: onprem-llm plan MODEL_YAML --out DIR"
         ) from None
-    return from_json(text)
+    return from_json(text, str(path))
