@@ -142,11 +142,11 @@ class Daemon:
             self._fail(
                 f"docker does not switch live-restore on: {said}",
                 "an engine that keeps its containers when it restarts",
-                "An engine in a swarm cannot: `docker swarm leave` first. The old daemon.json is in place again.",
+                "Correct what that line names. The old daemon.json is in place again.",
             )
         if not self.keys <= RELOADABLE:
-            run(["systemctl", "restart", "docker"], RESTART_S)
-            if not self._wait(lambda: bool(docker_info()), RESTART_S):
+            restarted = run(["systemctl", "restart", "docker"], RESTART_S)[0] == 0
+            if not restarted or not self._wait(lambda: bool(docker_info()), RESTART_S):
                 said = last_journal_lines("docker")
                 self._go_back(restart=True)
                 self._fail(

@@ -35,7 +35,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
     min_engine, min_compose = numbers(module.params["min_engine"]), numbers(module.params["min_compose"])
     engine, compose = engine_version(), compose_version()
-    findings = [each for each in (_imposter(), _too_old(engine, min_engine)) if each]
+    findings = [each for each in (_imposter(), _too_old(engine, min_engine), _swarm(docker_info())) if each]
     if module.params["required"]:
         findings += required_findings(engine, compose, min_compose, docker_info())
     errors = [each for each in findings if each["level"] == "error"]
@@ -82,6 +82,16 @@ def _too_old(engine: Version, minimum: Version) -> Finding | None:
     if not engine or engine >= minimum:
         return None
     return finding("engine", "error", f"Docker Engine {dotted(engine)}", f"{dotted(minimum)} or newer", OLD_REMEDY)
+
+
+def _swarm(info: dict[str, Any]) -> Finding | None:
+    state = info.get("Swarm", {}).get("LocalNodeState", "inactive")
+    if state == "inactive":
+        return None
+    remedy = (
+        "An engine in a swarm cannot keep its containers over a restart (live-restore): `docker swarm leave` first."
+    )
+    return finding("swarm", "error", f"a swarm node ({state})", "an engine of its own", remedy)
 
 
 def required_findings(engine: Version, compose: Version, min_compose: Version, info: dict[str, Any]) -> list[Finding]:

@@ -64,6 +64,7 @@ def dotted(version: Version) -> str:
     return ".".join(str(part) for part in version) or "none"
 
 
-def last_journal_lines(unit: str, count: int = 12) -> str:
-    """Return the end of a unit's journal, for a message about a unit that does not start."""
-    return run(["journalctl", "--unit", unit, "--lines", str(count), "--no-pager", "--output", "cat"])[1]
+def last_journal_lines(unit: str, count: int = 6) -> str:
+    """Return the end of a unit's journal, for a message; what went well is left out."""
+    text = run(["journalctl", "--unit", unit, "--lines", "40", "--no-pager", "--output", "cat"])[1]
+    return "\n".join([line for line in text.splitlines() if "level=info" not in line][-count:])
