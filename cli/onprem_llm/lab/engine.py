@@ -25,7 +25,8 @@ def require_engine() -> None:
         raise OnpremError(
             "no docker engine answers, and rehearsal hosts are containers on one",
             details=_tail(done.stderr),
-            hint="sh images/ensure-engine.sh (as root: it installs and starts one), or start your own",
+            hint=_hint(done.stderr)
+            or "sh images/ensure-engine.sh (as root: it installs and starts one), or start your own",
         )
 
 
@@ -66,7 +67,7 @@ def _run(command: list[str], *, stdin: str | None, timeout_s: float) -> subproce
 def _hint(stderr: str) -> str | None:
     if "no space left" in stderr:
         return "free some disk: docker system df"
-    if "permission denied" in stderr and "docker.sock" in stderr:
+    if "permission denied" in stderr and ".sock" in stderr:
         return "run as root, or add yourself to the group docker"
     return None
 

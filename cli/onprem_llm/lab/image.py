@@ -22,7 +22,8 @@ BASE_PACKAGES = (
     "python3-apt", "sudo", "systemd", "systemd-sysv",
 )  # fmt: skip
 
-# What bootstrap installs from the distribution; a ready host has them and nothing else of bootstrap.
+# What bootstrap installs from the distribution (roles/container_engine, on Debian 13); a ready host has them and
+# nothing else of bootstrap.
 READY_PACKAGES = ("docker.io", "docker-cli", "docker-compose", "rsync")
 
 
@@ -115,7 +116,9 @@ def _ensure_mmdebstrap() -> None:
             ["apt-get", *argv], capture_output=True, text=True, check=False, timeout=600, env=environment
         )
         if done.returncode != 0:
-            raise OnpremError(f"apt-get {argv[0]} failed", details=done.stderr.strip(), hint="install mmdebstrap")
+            raise OnpremError(
+                f"apt-get {argv[0]} failed", details=done.stderr.strip(), hint="mend it, or install mmdebstrap"
+            )
 
 
 def _build(name: str, base: str, target: str, files: Mapping[str, bytes]) -> None:
