@@ -1,0 +1,192 @@
+#!/bin/sh
+# Build what the project's own images need, from packages only, and keep everything in the cache.
+#
+#   sh images/build.sh [vllm-cpu|open-webui]...       both without a name; archives under CACHE/images
+#   sh images/build.sh tiny-model [NAME [DIR]]        the example model; NAME is what it calls itself
+#   sh images/build.sh clean                          forget the images and the archives
+#
+# CACHE is ${ONPREM_LLM_CACHE:-${XDG_CACHE_HOME:-~/.cache}/onprem-llm}. An image is built again only when its
+# recipe (the files here) changed; a second run takes about a second.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source-path=SCRIPTDIR
+. "$here/versions.env"
+cache=${ONPREM_LLM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/onprem-llm}
+work=
+trap '[ -z "$work" ] || rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+
+say() { printf 'images: %s\n' "$*"; }
+die() {
+    printf 'images: %s\n' "$1" >&2
+    [ -z "${2:-}" ] || printf 'hint: %s\n' "$2" >&2
+    exit 1
+}
+
+. "$here/site.sh"
+
+# digest FILE…: one sha256 over the names and the contents of recipe files.
+digest() { (cd "$here" && sha256sum "$@") | sha256sum | cut -d' ' -f1; }
+
+recipe() {
+    case $1 in
+        debian) digest versions.env build.sh ;;
+        base) digest versions.env build.sh install-packages.sh base/Dockerfile base/requirements.txt ;;
+        vllm-cpu) printf '%s' "$(recipe base)$(digest vllm-cpu/*)" | sha256sum | cut -d' ' -f1 ;;
+        open-webui) printf '%s' "$(recipe base)$(digest open-webui/*)" | sha256sum | cut -d' ' -f1 ;;
+    esac
+}
+
+version_of() {
+    case $1 in
+        vllm-cpu) echo "$VLLM_VERSION" ;;
+        open-webui) echo "$OPEN_WEBUI_VERSION" ;;
+        *) die "no image is called $1" "images: vllm-cpu, open-webui" ;;
+    esac
+}
+
+# The short form is enough in a tag; the whole digest stands in the image's label.
+tag_of() { printf 'onprem-llm/%s:%s' "$1" "$(recipe "$1" | cut -c1-12)"; }
+image_id() { docker image inspect --format '{{.Id}}' "$1" 2>/dev/null || true; }
+built_from() { docker image inspect --format '{{index .Config.Labels "onprem-llm.recipe"}}' "$1" 2>/dev/null || true; }
+
+# run LOG COMMAND…: its output goes to the log; the end of that is shown when it fails.
+run() {
+    log=$1
+    shift
+    if ! "$@" >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        if grep -q 'No matching distribution found for torch' "$log"; then
+            die "pip found no CPU build of torch (Python 3.11)" \
+                "set PIP_FIND_LINKS to a folder with its wheel, or PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds"
+        fi
+        die "this failed: $1 $2" "read all of it in $log"
+    fi
+}
+
+debian_image() {
+    tag=$(tag_of debian)
+    [ -z "$(image_id "$tag")" ] || return 0
+    [ "$(id -u)" -eq 0 ] || die "making Debian's root file system needs root" "run it again with sudo"
+    ensure_mmdebstrap
+    say "making Debian $DEBIAN_SUITE with Python"
+    # The image keeps no trace of the mirror. Documentation goes, licences stay.
+    # shellcheck disable=SC2016  # mmdebstrap runs the hooks with the root's folder as $1
+    run "$cache/images/debian.log" mmdebstrap --variant=minbase \
+        --include=python3,python3-distutils,ca-certificates,libnuma1,libstdc++6 \
+        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+        --customize-hook='rm -f "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/*' \
+        --customize-hook='rm -f "$1"/etc/hostname "$1"/etc/resolv.conf "$1"/var/log/*.log' \
+        "$DEBIAN_SUITE" "$work/debian.tar" "$work/context/site/sources.list"
+    docker import --change 'ENV LANG=C.UTF-8' --change 'CMD ["bash"]' \
+        --message 'Debian by mmdebstrap' "$work/debian.tar" "$tag" >/dev/null
+    rm -f "$work/debian.tar"
+}
+
+# build TAG DOCKERFILE ARGUMENT…
+build() {
+    tag=$1 dockerfile=$2
+    shift 2
+    # A name without a value takes it from the environment.
+    for proxy in http_proxy https_proxy no_proxy; do
+        eval "[ -z \"\${$proxy:-}\" ]" || set -- "$@" --build-arg "$proxy"
+    done
+    run "$cache/images/$(dirname "$dockerfile").log" docker build --tag "$tag" \
+        --file "$work/context/$dockerfile" "$@" "$work/context"
+}
+
+prepare() {
+    [ -z "$work" ] || return 0
+    work=$(mktemp -d "$cache/images/build.XXXXXX")
+    write_context "$work/context"
+    debian_image
+    base=$(tag_of base)
+    builder=$base-builder
+    say "building the base layer"
+    build "$builder" base/Dockerfile --target builder --build-arg "DEBIAN=$(tag_of debian)"
+    [ -n "$(image_id "$base")" ] || build "$base" base/Dockerfile --build-arg "DEBIAN=$(tag_of debian)"
+}
+
+# The stages that only fetch and strip are 2 GB each and are of no use once the image stands.
+tidy() {
+    docker image rm --force "$(tag_of base)-builder" >/dev/null 2>&1 || true
+    docker image prune --force --filter label=onprem-llm.stage >/dev/null
+}
+
+ensure_image() {
+    name=$1
+    version=$(version_of "$name")
+    wanted=$(recipe "$name")
+    image=onprem-llm/$name:$version
+    archive=$cache/images/$name-$version.tar
+    stamp=$archive.built-from
+
+    if [ "$(built_from "$image")" != "$wanted" ] && [ -f "$archive" ] && grep -q "^$wanted " "$stamp" 2>/dev/null; then
+        say "loading $image from $archive"
+        run "$cache/images/$name.log" docker load --input "$archive"
+    fi
+    if [ "$(built_from "$image")" != "$wanted" ]; then
+        prepare
+        say "building $image"
+        build "$image" "$name/Dockerfile" --build-arg "BUILDER=$(tag_of base)-builder" \
+            --build-arg "BASE=$(tag_of base)" --build-arg "VERSION=$version" --build-arg "RECIPE=$wanted"
+    fi
+    save "$image" "$archive" "$stamp" "$wanted $(image_id "$image")"
+    say "$image, $(docker image inspect --format '{{.Size}}' "$image" | awk '{printf "%.2f GB", $1 / 1e9}'), $archive"
+}
+
+# save IMAGE ARCHIVE STAMP CONTENT: the stamp is written last, so a cut leaves no archive that looks whole.
+save() {
+    if [ -f "$2" ] && [ "$(cat "$3" 2>/dev/null)" = "$4" ]; then return 0; fi
+    say "saving $1"
+    rm -f "$3"
+    docker save --output "$2.part" "$1" || die "docker could not save $1" "is there room in $cache? docker needs the image's size"
+    mv "$2.part" "$2"
+    printf '%s\n' "$4" >"$3.part"
+    mv "$3.part" "$3"
+}
+
+tiny_model() {
+    name=${1:-Tiny} out=${2:-$cache/models/tiny}
+    image=onprem-llm/vllm-cpu:$VLLM_VERSION
+    stamp="$(digest ../examples/make_tiny_model.py ../examples/tiny_model/*) $name"
+    if [ -f "$out/config.json" ] && [ "$(cat "$out.built-from" 2>/dev/null)" = "$stamp" ]; then
+        say "the model $out is made already"
+        return 0
+    fi
+    ensure_image vllm-cpu
+    mkdir -p "$(dirname "$out")"
+    parent=$(cd "$(dirname "$out")" && pwd)
+    say "training the model $out, which calls itself $name (one to two minutes)"
+    rm -f "$out.built-from"
+    docker run --rm --network none --volume "$here/../examples:/examples:ro" --volume "$parent:/out" \
+        --entrypoint python3 "$image" /examples/make_tiny_model.py --name "$name" --out "/out/$(basename "$out")" ||
+        die "the model was not made" "run it again; the lines above say what it answered"
+    printf '%s\n' "$stamp" >"$out.built-from"
+}
+
+clean() {
+    for name in vllm-cpu open-webui; do
+        docker image rm --force "onprem-llm/$name:$(version_of "$name")" >/dev/null 2>&1 || true
+        rm -f "$cache/images/$name-$(version_of "$name").tar" "$cache/images/$name-$(version_of "$name").tar.built-from"
+    done
+    docker image rm --force "$(tag_of base)" "$(tag_of debian)" >/dev/null 2>&1 || true
+    tidy
+    say "forgot the images and the archives"
+}
+
+sh "$here/ensure-engine.sh" >/dev/null || exit 1
+mkdir -p "$cache/images"
+# Two builds at once would each do all the work.
+exec 9>"$cache/images/lock"
+flock -n 9 || { say "another build runs; waiting for it"; flock 9; }
+
+case ${1:-all} in
+    tiny-model) shift; tiny_model "$@" ;;
+    clean) clean ;;
+    all) ensure_image vllm-cpu; ensure_image open-webui ;;
+    *) for name in "$@"; do ensure_image "$name"; done ;;
+esac
+[ -z "$work" ] || tidy
