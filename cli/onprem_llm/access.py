@@ -9,11 +9,14 @@ from dataclasses import replace
 from onprem_llm import hostkeys, keyring
 from onprem_llm.connection import Connection
 from onprem_llm.output import Progress
-from onprem_llm.run_events import HostFailure, RunResult
+from onprem_llm.run_events import RunResult
 from onprem_llm.ssh import routes
 
-KEY_REFUSED = re.compile(r"Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED")
-NOT_LET_IN = re.compile(r"Permission denied|Too many authentication failures")
+# The last is all that ssh says when a jump host was in the way, whatever the reason.
+KEY_REFUSED = re.compile(
+    r"Host key verification failed|IDENTIFICATION HAS CHANGED|host key is known|by UNKNOWN port", re.IGNORECASE
+)
+NOT_LET_IN = re.compile(r"Permission denied|Too many authentication failures|by UNKNOWN port")
 
 
 def open_up(result: RunResult, connection: Connection, progress: Progress | None) -> tuple[RunResult, tuple[str, ...]]:
@@ -21,41 +24,26 @@ def open_up(result: RunResult, connection: Connection, progress: Progress | None
 
     Returns the result with failures that say more, and the hosts that are worth another try; none without a terminal.
     """
-    strange = [
-        failure.host for failure in result.failures if failure.unreachable and KEY_REFUSED.search(failure.message)
-    ]
-    refused = [
-        failure.host for failure in result.failures if failure.unreachable and NOT_LET_IN.search(failure.message)
-    ]
+    strange, refused = _matching(result, KEY_REFUSED), _matching(result, NOT_LET_IN)
     if not strange and not refused:
         return result, ()
-    ways = routes(connection, strange + refused)
+    ways = routes(connection, list(dict.fromkeys(strange + refused)))
     asking = sys.stdin.isatty()
-    again: list[str] = []
     with _paused(progress):
-        said = hostkeys.settle([ways[host] for host in strange], asking=asking)
-        again += [host for host in strange if host not in said]
-        locked = keyring.locked_keys([ways[host] for host in refused])
-        said.update(_unlock(locked, asking=asking))
-        again += [host for host in refused if host in locked and host not in said]
-    return replace(result, failures=tuple(_told(failure, said) for failure in result.failures)), tuple(again)
+        said, opened = hostkeys.settle([ways[host] for host in strange], asking=asking)
+        locked = keyring.locked_keys([ways[host] for host in refused if host not in said])
+        unlocked = {key: asking and keyring.unlock(key) for key in dict.fromkeys(locked.values())}
+    for host, key in locked.items():
+        if unlocked[key]:
+            opened.add(host)
+        else:
+            said[host] = f"the key {key.path} has a passphrase, and no agent holds it"
+    told = tuple(replace(failure, message=said.get(failure.host, failure.message)) for failure in result.failures)
+    return replace(result, failures=told), tuple(host for host in ways if host in opened and host not in said)
 
 
-def _unlock(locked: dict[str, keyring.Key], *, asking: bool) -> dict[str, str]:
-    """Load the keys that need a passphrase; return host → what is wrong where that was not possible."""
-    said = {}
-    for key in dict.fromkeys(locked.values()):
-        hosts = [host for host, its in locked.items() if its == key]
-        if asking and keyring.unlock(key):
-            continue
-        text = f"the key {key.path} has a passphrase, and no agent holds it: load it with ssh-add {key.path}"
-        said.update(dict.fromkeys(hosts, text))
-    return said
-
-
-def _told(failure: HostFailure, said: dict[str, str]) -> HostFailure:
-    text = said.get(failure.host)
-    return replace(failure, message=text) if text else failure
+def _matching(result: RunResult, pattern: re.Pattern[str]) -> list[str]:
+    return [failure.host for failure in result.failures if failure.unreachable and pattern.search(failure.message)]
 
 
 @contextmanager

@@ -89,10 +89,10 @@ def prepare(connection: Connection, progress: Progress) -> Prepared:
     report = Report(_in_order(current, view.failures), list(view.failures))
     site = parse_site(current.site_settings(), f"{connection.inventory} (group_vars)")
     check_files(site)
-    report.gateway, report.records_gateway = choose_gateway(current, connection, progress)
-    base = base_order(site, peers(site, current))
     if not report.able:
         return Prepared(report, site, {})
+    report.gateway, report.records_gateway = choose_gateway(current, connection, progress)
+    base = base_order(site, peers(site, current))
     with run_folder() as folder:
         orders = dict.fromkeys(report.able, base)
         result = _run("preflight.yml", "Checking the hosts", folder, orders, connection, progress)

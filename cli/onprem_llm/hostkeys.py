@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from onprem_llm.errors import InvalidError
 from onprem_llm.output import confirm, note, table_text
 from onprem_llm.ssh import Route
+from onprem_llm.ssh_config import jumps, settings
 
 # Seconds to wait for a host to offer its key.
 PATIENCE = 15
@@ -30,54 +30,55 @@ class Offered:
     file: Path
     """The known_hosts file that counts for this host."""
     known: tuple[str, ...]
-    """Fingerprints that known_hosts has for the name, of the same type or another."""
+    """Types and fingerprints that known_hosts has for the name."""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the offered key is one of the known."""
+        return f"{self.type} {self.fingerprint}" in self.known
 
 
-def settle(routes: Sequence[Route], *, asking: bool) -> dict[str, str]:
-    """Show the unknown keys of these hosts and add them once a person agrees.
+def settle(routes: Sequence[Route], *, asking: bool) -> tuple[dict[str, str], set[str]]:
+    """Show the unknown keys on the way to these hosts and add them once a person agrees.
 
-    Returns host → what is wrong, for every host whose key is not known now. A changed key is never taken.
+    Returns host → what is wrong, where a key is still not trusted, and the hosts for which keys were added. A changed
+    key is never taken. Jump hosts come first: ssh reads no key behind an unknown one.
     """
-    on_the_way = _settle_direct(list(dict.fromkeys(jump for route in routes for jump in unknown_jumps(route))), asking)
-    said = {route.host: on_the_way[jump.host] for route in routes for jump in _jumps(route) if jump.host in on_the_way}
-    return {**said, **_settle_direct([route for route in routes if route.host not in said], asking)}
+    ways = {route.host: unknown_jumps(route) for route in routes}
+    wrong, added = _settle_direct(list(dict.fromkeys(jump for jumps in ways.values() for jump in jumps)), asking)
+    said = {host: wrong[jump.host] for host, jumps in ways.items() for jump in jumps if jump.host in wrong}
+    opened = {host for host, jumps in ways.items() if any(jump.host in added for jump in jumps)}
+    own, more = _settle_direct([route for route in routes if route.host not in said], asking)
+    return {**said, **own}, opened | more
 
 
-def _settle_direct(routes: Sequence[Route], asking: bool) -> dict[str, str]:
+def _settle_direct(routes: Sequence[Route], asking: bool) -> tuple[dict[str, str], set[str]]:
     said: dict[str, str] = {}
     unknown: list[tuple[Route, Offered]] = []
     for route in routes:
         offered = offer(route)
         if not offered.lines:
             said[route.host] = f"Host key verification failed, and the key could not be read: {offered.type}"
-        elif offered.known:
+        elif offered.known and not offered.trusted:
             said[route.host] = changed_text(offered)
-        else:
+        elif not offered.known:
             unknown.append((route, offered))
-    if unknown and not (asking and _agreed([offered for _, offered in unknown])):
-        said.update({route.host: unknown_text(offered, route) for route, offered in unknown})
-    elif unknown:
+    if unknown and asking and _agreed([offered for _, offered in unknown]):
         for _, offered in unknown:
             _append(offered)
-    return said
+        return said, {route.host for route, _ in unknown}
+    said.update({route.host: unknown_text(offered, route) for route, offered in unknown})
+    return said, set()
 
 
 def unknown_jumps(route: Route) -> list[Route]:
     """Return the jump hosts of a host whose keys no known_hosts file has: ssh does not get past them."""
-    found = []
-    for jump in _jumps(route):
-        settings = _settings(jump)
-        if not _lookup(_listed_name(settings), settings):
-            found.append(jump)
-    return found
-
-
-def _jumps(route: Route) -> list[Route]:
-    jumps = _settings(route).get("proxyjump", "none")
-    if jumps == "none":
-        return []
-    urls = [jump if jump.startswith("ssh://") else f"ssh://{jump}" for jump in jumps.split(",")]
-    return [Route(url, False, url, None, None, None, ()) for url in urls]
+    unknown = []
+    for jump in jumps(route):
+        found = dict(settings(jump))
+        if not _lookup(_listed_name(found), found):
+            unknown.append(jump)
+    return unknown
 
 
 def unknown_text(offered: Offered, route: Route) -> str:
@@ -103,8 +104,8 @@ def changed_text(offered: Offered) -> str:
 
 def offer(route: Route) -> Offered:
     """Read the key that a host offers, through the user's own configuration and jump hosts; we need not get in."""
-    settings = _settings(route)
-    file, name = _known_hosts(settings), _listed_name(settings)
+    found = dict(settings(route))
+    file, name = _known_hosts(found), _listed_name(found)
     with TemporaryDirectory(prefix="onprem-llm-") as folder:
         collected = Path(folder, "known_hosts")
         errors = _collect(route, collected)
@@ -112,7 +113,7 @@ def offer(route: Route) -> Offered:
         shown = _fingerprints(collected) if text else []
     lines = tuple(line for line in text.splitlines() if line.strip())
     kind, fingerprint = shown[-1] if shown else (errors, "")
-    known = tuple(f"{its} {print_}" for its, print_ in _lookup(name, settings))
+    known = tuple(f"{its} {print_}" for its, print_ in _lookup(name, found))
     return Offered(route.host, name, lines[-1:], kind, fingerprint, file, known)
 
 
@@ -139,7 +140,8 @@ def _agreed(offers: Sequence[Offered]) -> bool:
     note("ssh does not know the keys of these hosts:\n")
     note(table_text(["host", "address", "type", "fingerprint"], rows))
     note("\nCompare them with what the hosts say: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub")
-    return confirm(f"Add {len(offers)} keys to {', '.join(sorted({str(o.file) for o in offers}))}?", yes=False)
+    which = "this key" if len(offers) == 1 else f"these {len(offers)} keys"
+    return confirm(f"Add {which} to {', '.join(sorted({str(o.file) for o in offers}))}?", yes=False)
 
 
 def _append(offered: Offered) -> None:
@@ -151,43 +153,31 @@ def _append(offered: Offered) -> None:
         file.write(gap + "".join(f"{line}\n" for line in lines))
 
 
-def _settings(route: Route) -> dict[str, str]:
-    """Ask ssh what its configuration comes to for this host."""
-    command = ["ssh", "-G", *route.arguments]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    if shown.returncode:
-        raise InvalidError(
-            f"{route.host}: ssh does not take the options that the inventory gives it", details=shown.stderr.strip()
-        )
-    pairs = (line.partition(" ") for line in shown.stdout.splitlines())
-    return {name: value for name, _, value in pairs}
-
-
-def _known_hosts(settings: dict[str, str]) -> Path:
-    names = settings.get("userknownhostsfile", "").split()
+def _known_hosts(found: dict[str, str]) -> Path:
+    names = found.get("userknownhostsfile", "").split()
     return Path(names[0] if names else "~/.ssh/known_hosts").expanduser()
 
 
-def _listed_name(settings: dict[str, str]) -> str:
-    alias = settings.get("hostkeyalias")
+def _listed_name(found: dict[str, str]) -> str:
+    alias = found.get("hostkeyalias")
     if alias and alias != "none":
         return alias
-    port = settings.get("port", "22")
-    return settings["hostname"] if port == "22" else f"[{settings['hostname']}]:{port}"
+    port = found.get("port", "22")
+    return found["hostname"] if port == "22" else f"[{found['hostname']}]:{port}"
 
 
-def _lookup(name: str, settings: dict[str, str]) -> list[tuple[str, str]]:
+def _lookup(name: str, found: dict[str, str]) -> list[tuple[str, str]]:
     """Return the keys that all files that count have for a name: type, fingerprint."""
-    found: list[tuple[str, str]] = []
+    keys: list[tuple[str, str]] = []
     for option in ("userknownhostsfile", "globalknownhostsfile"):
-        for path in settings.get(option, "").split():
+        for path in found.get(option, "").split():
             place = Path(path).expanduser()
             if place.is_file():
                 command = ["ssh-keygen", "-l", "-F", name, "-f", str(place)]
                 shown = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
                 rows = [line.split() for line in shown.splitlines() if not line.startswith("#")]
-                found += [(words[1], words[2]) for words in rows if len(words) >= 3]
-    return found
+                keys += [(words[1], words[2]) for words in rows if len(words) >= 3]
+    return keys
 
 
 def _fingerprints(file: Path) -> list[tuple[str, str]]:

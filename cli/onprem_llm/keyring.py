@@ -12,6 +12,7 @@ import click
 from onprem_llm.output import note
 from onprem_llm.private_files import askpass
 from onprem_llm.ssh import Route
+from onprem_llm.ssh_config import jumps, settings
 
 TRIES = 3
 # Seconds after which an agent forgets the key, should we be killed before we can remove it.
@@ -39,11 +40,8 @@ def locked_keys(routes: Sequence[Route]) -> dict[str, Key]:
 
 def identity_files(route: Route) -> list[Path]:
     """Return the keys that ssh would try on a host, by its own account; those of its jump hosts after them."""
-    listed = _settings(route.arguments)
-    paths = [Path(value).expanduser() for name, value in listed if name == "identityfile"]
-    jumps = [value for name, value in listed if name == "proxyjump" and value != "none"]
-    for jump in (part for value in jumps for part in value.split(",")):
-        paths += [Path(value).expanduser() for name, value in _settings([_url(jump)]) if name == "identityfile"]
+    ways = [route, *jumps(route)]
+    paths = [Path(value).expanduser() for way in ways for name, value in settings(way) if name == "identityfile"]
     return list(dict.fromkeys(paths))
 
 
@@ -52,7 +50,7 @@ def unlock(key: Key) -> bool:
     _ensure_agent()
     for _ in range(TRIES):
         passphrase = click.prompt(f"Passphrase for {key.path}", hide_input=True, err=True)
-        with askpass(passphrase) as extra:
+        with askpass(passphrase, once=True) as extra:
             command = ["ssh-add", "-q", "-t", str(LIFETIME), str(key.path)]
             added = subprocess.run(command, env={**os.environ, **extra}, capture_output=True, timeout=30, check=False)
         if added.returncode == 0:
@@ -60,17 +58,6 @@ def unlock(key: Key) -> bool:
             return True
         note("That passphrase does not fit.")
     return False
-
-
-def _url(jump: str) -> str:
-    return jump if jump.startswith("ssh://") else f"ssh://{jump}"
-
-
-def _settings(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """Ask ssh what its configuration comes to: lower-case option names with their values, in order."""
-    asked = subprocess.run(["ssh", "-G", *arguments], capture_output=True, text=True, timeout=10, check=False)
-    parts = [line.partition(" ") for line in asked.stdout.splitlines()]
-    return [(name, value) for name, _, value in parts]
 
 
 def _locked(path: Path) -> bool:

@@ -47,9 +47,13 @@ def password_arguments(connection: Connection, private: Path) -> list[str]:
 
 
 @contextmanager
-def askpass(secret: str) -> Iterator[dict[str, str]]:
-    """Give an environment in which ssh, sshd's clients and ssh-add get `secret` where they would ask a person."""
+def askpass(secret: str, *, once: bool = False) -> Iterator[dict[str, str]]:
+    """Give an environment in which ssh and ssh-add get `secret` where they would ask a person.
+
+    `once`: a second question gets no answer. ssh-add asks for ever until a passphrase fits.
+    """
     with private_folder() as folder:
         answer = write_private(folder / "answer", secret + "\n")
-        helper = write_private(folder / "askpass", f'#!/bin/sh\nexec cat "{answer}"\n', 0o700)
+        after = f' && rm "{answer}"' if once else ""
+        helper = write_private(folder / "askpass", f'#!/bin/sh\ncat "{answer}"{after}\n', 0o700)
         yield {"SSH_ASKPASS": str(helper), "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": os.environ.get("DISPLAY", ":")}

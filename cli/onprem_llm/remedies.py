@@ -9,7 +9,7 @@ from onprem_llm.errors import InvalidError, OnpremError
 # The first that matches counts. {host} is the name in the inventory.
 REMEDIES = (
     (
-        r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for .* has changed",
+        r"IDENTIFICATION HAS CHANGED!|Host key for .* has changed",
         "the key of {host} is not the one that known_hosts has. If the host was reinstalled, compare the new "
         "fingerprint on its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then remove the old key with "
         "ssh-keygen -R",
@@ -37,7 +37,7 @@ REMEDIES = (
         "ansible_python_interpreter to where it is",
     ),
     (
-        r"incorrect passphrase|passphrase for key",
+        r"has a passphrase|incorrect passphrase|passphrase for key",
         "the key is protected by a passphrase: load it with ssh-add, or run the command on a terminal to be asked",
     ),
     (
@@ -55,6 +55,10 @@ REMEDIES = (
     (
         r"Connection timed out|Operation timed out|No route to host|Network is unreachable|Timeout .* waiting",
         "{host} does not answer: is it on, is ansible_host right, is a firewall in between?",
+    ),
+    (
+        r"by UNKNOWN port",
+        "the way to {host} leads over another host (ProxyJump), and it ends there: try to log in to that one by hand",
     ),
     (
         r"Connection closed|Connection reset|kex_exchange_identification",

@@ -130,8 +130,9 @@ def merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
 
 
 def first_line(text: str) -> str:
-    """Return the first line that says something."""
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+    """Return the first line that says something; ssh draws frames around its warnings."""
+    lines = (line.strip(" @") for line in text.splitlines())
+    return next((line for line in lines if line), "")
 
 
 def message_of(result: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """`onprem-llm bootstrap`: checks, container engine, GPU checks, on every host."""
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 
 import click
 
@@ -10,7 +11,7 @@ from onprem_llm.connection import Connection
 from onprem_llm.options import connection_options
 from onprem_llm.runner import raise_for_failures
 
-COLUMNS = ("host", "check", "level", "found", "expected", "remedy")
+COLUMNS = ("host", "check", "level", "found", "expected")
 # Shown although all is well: what a host has is what people ask.
 ALWAYS = {"gpus", "driver", "gpu_access", "container_engine", "engine"}
 
@@ -62,14 +63,24 @@ def show(report: Report, *, check: bool, as_json: bool, verbose: bool) -> None:
 
 
 def findings_text(report: Report, *, verbose: bool) -> str:
-    """Lay out what needs a person's eye, and count the rest."""
+    """Lay out what needs a person's eye, one line for all hosts of which the same is true, and count the rest."""
     every = [finding for host in report.hosts for finding in report.findings.get(host, ())]
     shown = [finding for finding in every if verbose or finding.level != "ok" or finding.check in ALWAYS]
-    rows = [[getattr(finding, column) or "-" for column in COLUMNS] for finding in shown]
+    alike: dict[Finding, list[str]] = {}
+    for finding in shown:
+        alike.setdefault(replace(finding, host=""), []).append(finding.host)
+    rows = [[names(hosts), f.check, f.level, f.found, f.expected] for f, hosts in alike.items()]
     parts = [output.table_text(COLUMNS, rows)] if rows else []
+    remedies = [f"  {f.check} ({names(hosts)}): {f.remedy}" for f, hosts in alike.items() if f.remedy]
+    parts += ["\n".join(["What to do:", *remedies])] if remedies else []
     if len(shown) < len(every):
         parts.append(f"{len(every) - len(shown)} more checks passed; --verbose shows them.")
     return "\n\n".join(parts)
+
+
+def names(hosts: Sequence[str]) -> str:
+    """Name the hosts, or count them where they are many."""
+    return ", ".join(hosts) if len(hosts) <= 4 else f"{len(hosts)} hosts ({hosts[0]} …)"
 
 
 def ending(report: Report) -> str:
