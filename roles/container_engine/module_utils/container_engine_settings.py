@@ -54,9 +54,12 @@ def asked_settings(address_pools: list[Settings] | None, proxy: Settings | None)
             {"base": pool["base"], "size": int(pool["size"])} for pool in address_pools
         ]
     if proxy:
-        named = {"http-proxy": proxy.get("http"), "https-proxy": proxy.get("https")}
+        named = {
+            "http-proxy": proxy.get("http"),
+            "https-proxy": proxy.get("https"),
+            "no-proxy": ",".join(proxy.get("no_proxy") or []),
+        }
         settings["proxies"] = {name: value for name, value in named.items() if value}
-        settings["proxies"]["no-proxy"] = ",".join(proxy.get("no_proxy") or [])
     return settings
 
 

@@ -102,14 +102,8 @@ def cuda_version(table: str) -> str:
 def gpu_findings(on_bus: int, tool: bool, answered: bool, said: str, table: str) -> list[Finding]:
     """Judge what the bus and nvidia-smi say; pure."""
     if not tool and not on_bus:
-        return [
-            finding(
-                "gpus",
-                "ok",
-                "no NVIDIA GPU",
-                "any number: this host can serve the gateway, the UI and models on its CPU",
-            )
-        ]
+        found = "no NVIDIA GPU: this host can serve the gateway, the UI and models on its CPU"
+        return [finding("gpus", "ok", found, "any number")]
     if not tool:
         remedy = "Install NVIDIA's driver (580 or newer for current vLLM images), reboot, then run bootstrap again."
         return [

@@ -14,7 +14,7 @@ def check(role_module):
 def test_none_at_all_is_fine(check):
     [finding] = check.gpu_findings(0, False, False, "", "")
     assert finding["level"] == "ok"
-    assert "CPU" in finding["expected"]
+    assert "CPU" in finding["found"]
 
 
 def test_gpus_without_a_driver(check):
