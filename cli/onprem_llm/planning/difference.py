@@ -7,7 +7,9 @@ from onprem_llm.hosts import Container, HostState, Project
 from onprem_llm.planning.types import Action, Change
 from onprem_llm.rendering.compose import Draft, Rendered
 
-ALIVE = {"running", "restarting"}
+# So many restarts without health in between are no accident.
+LOOP = 3
+STARTING = "container is still starting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,17 @@ def compare(
     state_reasons = _container_reasons(project, draft, None if file_reasons else image_id, bool(file_reasons))
     secret_reasons = _secret_reasons(host, project, secrets)
     reasons = (*file_reasons, *state_reasons, *secret_reasons)
-    action: Action = "update" if file_reasons else "restart" if reasons else "keep"
+    action = _action(file_reasons, reasons)
     recreate = bool(secret_reasons) or any(container.health == "unhealthy" for container in project.containers)
     return Outcome(rendered, Change(host.name, draft.project, action, reasons), recreate)
+
+
+def _action(file_reasons: tuple[str, ...], reasons: tuple[str, ...]) -> Action:
+    if file_reasons:
+        return "update"
+    if not reasons:
+        return "keep"
+    return "wait" if set(reasons) == {STARTING} else "restart"
 
 
 def _file_reasons(project: Project, rendered: Rendered, same: bool, why: tuple[str, ...]) -> tuple[str, ...]:
@@ -94,11 +104,15 @@ def _container_reasons(project: Project, draft: Draft, image_id: str | None, fil
 
 def _state(container: Container, draft: Draft, image_id: str | None, files_differ: bool) -> list[str]:
     reasons = []
-    if container.state not in ALIVE:
-        code = f" (exit code {container.exit_code})" if container.exit_code is not None else ""
+    code = f" (exit code {container.exit_code})" if container.exit_code is not None else ""
+    if container.state == "restarting" or (container.restarts >= LOOP and container.health == "starting"):
+        reasons.append(f"container starts over and over{code}")
+    elif container.state != "running":
         reasons.append(f"container is {container.state}{code}")
     elif container.health == "unhealthy":
         reasons.append("container is unhealthy")
+    elif container.health == "starting" and not files_differ:
+        reasons.append(STARTING)
     if image_id is not None and container.image != image_id:
         reasons.append("container runs another image")
     if not files_differ and container.label("digest") != draft.digest:

@@ -1,7 +1,9 @@
 """down: one deployment taken away; weights and images stay unless they are purged and nobody else uses them."""
 
+from collections.abc import Mapping
+
 from onprem_llm.errors import InvalidError, UnreachableError
-from onprem_llm.hosts import Current, HostState
+from onprem_llm.hosts import Current, HostState, is_list
 from onprem_llm.planning.addresses import check_ports
 from onprem_llm.planning.revisions import weights_of
 from onprem_llm.planning.steps import ui_step
@@ -33,6 +35,7 @@ def plan_down(site: Site, wanted: Wanted, current: Current, gateway: HostState, 
     if ui and ui.change:
         changes.append(ui.change)
     orders = _orders(site, wanted, current, gateway, name, standing, ui)
+    changes += _leavings(orders)
     record = {"deployment": name, "removed": True, "event": {"action": "down", "deployment": name}}
     steps = (
         ui_step(site, ui, gateway),
@@ -94,6 +97,22 @@ def _orders(
         if any(order.values()):
             orders[host.name] = order
     return orders
+
+
+def _leavings(orders: Mapping[str, Mapping[str, object]]) -> list[Change]:
+    """Say what goes beside the projects."""
+    found = []
+    for host, order in orders.items():
+        for kind, subject in (("keys", "key"), ("weights", "weights"), ("images", "image")):
+            items = order[kind]
+            names = [str(item) for item in items] if is_list(items) else []
+            found += [Change(host, f"{subject} {_short(item)}", "remove", ("down",)) for item in names]
+    return found
+
+
+def _short(item: str) -> str:
+    name = item.rpartition("/")[2]
+    return name[:19] if name.startswith("sha256:") else name
 
 
 def _purged(wanted: Wanted, current: Current, name: str) -> tuple[str | None, tuple[str, ...]]:

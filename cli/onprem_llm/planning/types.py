@@ -7,7 +7,8 @@ from typing import Literal
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.weights_identity import WeightsManifest
 
-Action = Literal["create", "update", "restart", "remove", "keep"]
+# `wait`: the container is right and still starting; only its start is waited for.
+Action = Literal["create", "update", "restart", "wait", "remove", "keep"]
 StepKind = Literal["stage", "apply", "remove", "record"]
 Order = Mapping[str, object]
 

@@ -123,6 +123,8 @@ def test_purge_takes_weights_and_leaves_what_others_use(two: dict[str, Facts]) -
     order = next(s for s in down(two, "apple", purge=True).steps if s.kind == "remove").orders["lab-1"]
     (weights,) = order["weights"]
     assert "/weights/apple-" in weights
+    gone = [c.subject for c in down(two, "apple", purge=True).changes if c.action == "remove"]
+    assert gone == ["apple-0", "key apple", f"weights {weights.rpartition('/')[2]}"]
     assert order["images"] == []  # zebra runs the same image
     after = made.applied(down(two, "apple", purge=True), two)
     order = next(s for s in down(after, "zebra", purge=True).steps if s.kind == "remove").orders["lab-1"]
