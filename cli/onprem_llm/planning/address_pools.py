@@ -66,13 +66,15 @@ def choose_pools(
     Raises InvalidError when the site's or the host's pools collide, or nothing is free.
     """
     taken = tuple(taken_networks(network))
+    # A new pool must be free of what docker has given out already, too: docker0 as a /16 would leave nothing of it.
+    used = (*taken, *(each for text in _texts(network.get("docker_networks")) for each in _taken(text, "docker's")))
     if wanted:
-        return _unless_collision(host, tuple(wanted), taken, f"{SITE_SETTING} gives it")
+        return _unless_collision(host, tuple(wanted), taken, used, f"{SITE_SETTING} gives it")
     if present := _pools(host, network.get("pools")):
-        return _unless_collision(host, present, taken, f"its {DAEMON_JSON} gives it")
+        return _unless_collision(host, present, taken, used, f"its {DAEMON_JSON} gives it")
     if not _collisions(DOCKERS_OWN, taken):
         return None
-    return (_first_free(host, taken),)
+    return (_first_free(host, used),)
 
 
 def taken_networks(network: Mapping[str, object]) -> Iterator[Taken]:
@@ -96,7 +98,7 @@ def _taken(text: str, why: str) -> Iterator[Taken]:
 
 
 def _unless_collision(
-    host: str, pools: tuple[AddressPool, ...], taken: Iterable[Taken], source: str
+    host: str, pools: tuple[AddressPool, ...], taken: Iterable[Taken], used: Iterable[Taken], source: str
 ) -> tuple[AddressPool, ...]:
     collisions = _collisions(pools, taken)
     if not collisions:
@@ -105,7 +107,7 @@ def _unless_collision(
     raise InvalidError(
         f"{host}: docker's address pool {pool} ({source}) hides {other.network} from the host: {other.why}",
         hint=f"set {SITE_SETTING} in group_vars to networks that {host} does not need, "
-        f"for example [{{base: {_first_free(host, taken)}, size: 24}}]",
+        f"for example [{{base: {_first_free(host, used)}, size: 24}}]",
     )
 
 

@@ -86,3 +86,13 @@ def test_a_pool_that_is_none(raw: dict[str, object]) -> None:
 def test_a_broken_pool_of_the_host_is_named() -> None:
     with pytest.raises(InvalidError, match=r"h: /etc/docker/daemon\.json: default-address-pools"):
         choose_pools("h", network(pools=[{"base": "10.8.0.0"}]))
+
+
+def test_a_new_pool_is_free_of_dockers_own_networks() -> None:
+    """Tried: docker0 as a /16 in a pool of the same /16 leaves docker no network to give out."""
+    found = {**network("172.20.0.0/16"), "docker_networks": ["172.17.0.0/16", "172.18.0.0/16"]}
+    assert choose_pools("h", found) == (pool("172.19.0.0/16"),)
+
+
+def test_dockers_own_networks_are_no_collision() -> None:
+    assert choose_pools("h", {**network(), "docker_networks": ["172.17.0.0/16"]}) is None
