@@ -41,7 +41,10 @@ class LiveProgress:
         """Show the task a host is at; an end is printed above the bars."""
         task = self._tasks.get(host)
         if state == "running":
-            if task is not None:
+            # A step over a whole inventory does not know its hosts beforehand.
+            if task is None:
+                self._tasks[host] = self._bars.add_task("", total=None, host=host, detail=detail)
+            else:
                 self._bars.update(task, detail=detail)
             return
         if task is not None:

@@ -20,18 +20,22 @@ from onprem_llm.remedies import remedy
 SSH_FAILED = 255
 SUDO_ASKS = "onprem-llm: Missing sudo password"
 
-# The first line of stdin is sudo's password, used only where sudo asks for one. `sudo -n` succeeds where it does not.
+# sudo's password comes twice, as the first two lines of stdin: sudo asks again after a wrong one, and would wait for
+# ever, so it is tried first. `sudo -n` succeeds where none is needed; `-k` makes sudo take the line even where it
+# remembers the person.
 AS_ROOT = f"""
-if [ "$(id -u)" = 0 ]; then IFS= read -r _; exec "$@"
+IFS= read -r word
+if [ "$(id -u)" = 0 ]; then IFS= read -r word; exec "$@"
 elif ! command -v sudo >/dev/null; then echo "sudo: command not found" >&2; exit 127
-elif sudo -n true 2>/dev/null; then IFS= read -r _; exec sudo -n -- "$@"
+elif sudo -n true 2>/dev/null; then IFS= read -r word; exec sudo -n -- "$@"
 elif [ "$ASK" = no ]; then echo "{SUDO_ASKS}" >&2; exit 1
-else exec sudo -S -p '' -- "$@"
+elif ! printf "%s\\n" "$word" | sudo -k -S -p '' true; then exit 1
+else exec sudo -k -S -p '' -- "$@"
 fi
 """
 
-# Runs the program in a session of its own and ends it when our side is gone: then stdin ends. The second line of stdin
-# is the program's own stdin in base64: a shell reads a line byte by byte, so nothing after it is swallowed.
+# Runs the program in a session of its own and ends it when our side is gone: then stdin ends. The line of stdin
+# after those is the program's own stdin in base64: a shell reads a line byte by byte, so nothing after it is swallowed.
 WATCHED = """
 exec 3<&0
 IFS= read -r data <&3
@@ -72,6 +76,8 @@ class Route:
         # A shared ssh master is not used: it outlives a Ctrl-C.
         words += ["-o", "ControlMaster=no", "-o", "ControlPath=none"]
         words += [*self.person, *self.options, *self.defaults]
+        # Last, so that the inventory's count first: a host that is off must not hold us for minutes.
+        words += ["-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
         return [*words, self.address]
 
     @property
@@ -163,7 +169,7 @@ def _started(route: Route, argv: Sequence[str], stdin: bytes, errors: IO[bytes])
             start_new_session=True,
         )
         stack.callback(_end, process)
-        _feed(process, f"{route.become_password or ''}\n".encode() + b64encode(stdin) + b"\n")
+        _feed(process, f"{route.become_password or ''}\n".encode() * 2 + b64encode(stdin) + b"\n")
         yield process
 
 
