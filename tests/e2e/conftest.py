@@ -23,7 +23,7 @@ class Lab:
         shown = subprocess.run(
             ["onprem-llm", "lab", "status", "--name", self.name, "--json"], capture_output=True, text=True, check=True
         )
-        return [host["name"] for host in json.loads(shown.stdout)["hosts"]]
+        return [host["host"] for host in json.loads(shown.stdout)["hosts"]]
 
     def exec_root(self, host: str, *argv: str, check: bool = True) -> str:
         """Run a command on a host as root, around ssh; return its stdout."""

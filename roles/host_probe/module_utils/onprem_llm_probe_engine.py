@@ -99,7 +99,8 @@ def engine():
 def images():
     """Return the images on the host, those without a name too: they are found by id."""
     found = []
-    for image in ask("/images/json"):
+    # all: an image that lost its tag to one made from it counts as intermediate, and is still what we started.
+    for image in ask("/images/json?all=true"):
         tags = [tag for tag in image.get("RepoTags") or [] if tag != "<none>:<none>"]
         digests = [digest for digest in image.get("RepoDigests") or [] if not digest.startswith("<none>@")]
         found.append({"id": image["Id"], "tags": sorted(tags), "digests": sorted(digests)})
