@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError
-from onprem_llm.hosts import Current, is_list, is_mapping
+from onprem_llm.hosts import Current
+from onprem_llm.json_values import is_list, is_mapping
 from onprem_llm.look import look
 from onprem_llm.output import Progress
 from onprem_llm.planning.address_pools import AddressPool, choose_pools

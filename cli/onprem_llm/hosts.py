@@ -1,15 +1,11 @@
 """What the hosts say, as typed values. Made from the probe's JSON; `null`, `[N/A]` and missing keys never break it."""
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeGuard
 
 from onprem_llm.errors import InvalidError
-
-# Sockets above belong to whoever asked for any free port; they come and go and decide nothing.
-FIRST_EPHEMERAL_PORT = 32768
+from onprem_llm.hosts_digest import digest_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,51 +242,12 @@ class Current:
         return first.site
 
     def digest(self) -> str:
-        """Return 16 hex digits over all that planning depends on.
-
-        Left out: free memory and disk, ages, uptimes, process ids and salted fingerprints, which differ between two
-        looks at hosts that nobody touched.
-        """
+        """Return 16 hex digits over all that planning depends on."""
         if "value" not in self._digest:
-            view = [self.unreachable, [_decisive(host) for host in self.hosts]]
-            text = json.dumps(view, sort_keys=True, separators=(",", ":"))
-            self._digest["value"] = hashlib.sha256(text.encode()).hexdigest()[:16]
+            self._digest["value"] = digest_of(self)
         return self._digest["value"]
 
 
 def fingerprint(salt: str, value: str) -> str:
     """Return what the probe returns for a secret; each part of a list of keys (a;b) on its own."""
     return ";".join(hashlib.sha256((salt + part).encode()).hexdigest()[:16] for part in value.split(";"))
-
-
-def _decisive(host: HostState) -> list[object]:
-    ports = sorted({(s.address, s.port) for s in host.listeners if s.port < FIRST_EPHEMERAL_PORT})
-    gpus = [(g.uuid, g.name, g.memory_total, bool(g.processes)) for g in host.gpus]
-    engine = [host.engine.running, host.engine.cdi, sorted(host.engine.runtimes), sorted(host.engine.cdi_devices)]
-    images = sorted((i.id, sorted(i.tags), sorted(i.digests)) for i in host.images)
-    weights = sorted((w.id, sorted(w.drift), w.complete) for w in host.weights.values())
-    book = host.book and [host.book.gateway, {n: (e.revision, e.images) for n, e in host.book.deployments.items()}]
-    projects = {name: _decisive_project(host, project) for name, project in host.projects.items()}
-    return [host.name, host.cluster_address, ports, gpus, engine, images, weights, book, projects, host.site,
-            sorted(host.groups), sorted(host.keys)]  # fmt: skip
-
-
-def _decisive_project(host: HostState, project: Project) -> list[object]:
-    containers = sorted(
-        (c.service, c.image, c.state in {"running", "restarting"}, c.health == "unhealthy", sorted(c.labels.items()))
-        for c in project.containers
-    )
-    secrets = host.env_secrets.get(project.name, {})
-    key = project.label("deployment")
-    spread = key is not None and secrets.get("VLLM_API_KEY") == host.keys.get(key)
-    return [project.path, project.files, project.secrets_digest, containers, sorted(secrets), spread]
-
-
-def is_mapping(value: object) -> TypeGuard[Mapping[str, object]]:
-    """Tell whether a JSON value is an object."""
-    return isinstance(value, Mapping)
-
-
-def is_list(value: object) -> TypeGuard[Sequence[object]]:
-    """Tell whether a JSON value is an array."""
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes)

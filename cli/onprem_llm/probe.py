@@ -18,9 +18,8 @@ from onprem_llm.hosts import (
     Lock,
     Project,
     StoredWeights,
-    is_list,
-    is_mapping,
 )
+from onprem_llm.json_values import is_list, is_mapping
 
 SCHEMA = 1
 

@@ -7,11 +7,12 @@ from onprem_llm.planning.addresses import Claim, check_ports, reached_at
 from onprem_llm.planning.replicas import PlannedReplica, plan_replicas
 from onprem_llm.planning.revisions import canonical_text, differences
 from onprem_llm.planning.staging import HostWork, check_space, weights_needs
-from onprem_llm.planning.steps import apply_step, record_step, remove_step, stage_step, ui_step
+from onprem_llm.planning.steps import Release, apply_step, record_step, remove_step, stage_step, ui_step
 from onprem_llm.planning.types import UI_PROJECT, Change, Endpoint, Plan, Wanted, WantedDeployment
 from onprem_llm.planning.warnings import deployment_warnings
 from onprem_llm.planning.web_ui import PlannedUi, find_engines, plan_ui
 from onprem_llm.spec.site import Site
+from onprem_llm.spec.weights_identity import WeightsManifest
 
 
 def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState) -> Plan:
@@ -20,36 +21,29 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
     if item is None or item.weights is None or item.source is None:
         raise ValueError("plan: the deployment in focus needs its weights' manifest and folder")
     name = item.deployment.name
-    entry = current.book.get(name)
-    text = canonical_text(item.deployment, item.weights.id)
-    why = differences(entry.model_yaml, text) if entry else ()
-    next_revision = current.last_revision(name) + 1
-    # Placed and resolved first: whether this is a new revision also depends on the image that was found.
-    replicas = plan_replicas(site, item, item.weights, current, revision=next_revision, why=why)
-    images = {item.deployment.engine.image: replicas[0].image.reference}
-    if entry and entry.model_yaml == text and dict(entry.images) == images:
-        next_revision = entry.revision
-        replicas = plan_replicas(site, item, item.weights, current, revision=next_revision, why=why)
+    release = _release(site, item, item.weights, current)
+    replicas = release.replicas
     engines = find_engines(wanted, current, {name: (replicas[0].claim, replicas[0].host)})
     ui = plan_ui(site, wanted, current, gateway, engines)
     _check_ports(replicas, ui, gateway)
     work = _staging(site, item, replicas, ui, gateway)
     for part in work.values():
         check_space(part.host, weights=part.weights.bytes if part.weights else 0, images=part.image_bytes)
+    record = record_step(name, gateway, current.book.get(name), release)
     steps = (
         stage_step(site, work),
-        apply_step(site, item, replicas, gateway),
+        apply_step(site, item, replicas, gateway, proven=record is None),
         ui_step(site, ui, gateway),
         remove_step(site, replicas, ui, gateway),
-        record_step(name, gateway, entry, next_revision, text, images),
+        record,
     )
     return Plan(
         based_on=current.digest(),
         gateway=gateway.name,
         deployment=name,
         verb="deploy",
-        revision=next_revision,
-        model_yaml=text,
+        revision=release.revision,
+        model_yaml=release.text,
         steps=tuple(step for step in steps if step is not None),
         files=_files(replicas, ui, gateway),
         changes=_changes(work, replicas, ui),
@@ -62,6 +56,22 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
         ),
         secrets=_references(wanted, item, replicas, ui),
     )
+
+
+def _release(site: Site, item: WantedDeployment, weights: WeightsManifest, current: Current) -> Release:
+    """Say which revision this is: the book's latest where text and image are the same, else the next."""
+    name = item.deployment.name
+    entry = current.book.get(name)
+    text = canonical_text(item.deployment, weights.id)
+    why = differences(entry.model_yaml, text) if entry else ()
+    revision = current.last_revision(name) + 1
+    # Placed and resolved first: whether this is a new revision also depends on the image that was found.
+    replicas = plan_replicas(site, item, weights, current, revision=revision, why=why)
+    images = {item.deployment.engine.image: replicas[0].image.reference}
+    if entry and entry.model_yaml == text and dict(entry.images) == images:
+        revision = entry.revision
+        replicas = plan_replicas(site, item, weights, current, revision=revision, why=why)
+    return Release(revision, text, images, replicas)
 
 
 def _check_ports(replicas: tuple[PlannedReplica, ...], ui: PlannedUi | None, gateway: HostState) -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from onprem_llm.errors import InvalidError, UnreachableError
-from onprem_llm.hosts import Current, HostState, is_list
+from onprem_llm.hosts import Current, HostState
+from onprem_llm.json_values import is_list
 from onprem_llm.planning.addresses import check_ports
 from onprem_llm.planning.revisions import weights_of
 from onprem_llm.planning.steps import ui_step
@@ -15,16 +16,7 @@ from onprem_llm.spec.site import Site
 def plan_down(site: Site, wanted: Wanted, current: Current, gateway: HostState, name: str) -> Plan:
     """Plan the removal; InvalidError if nothing of that name is known, UnreachableError if its host is silent."""
     entry = current.book.get(name)
-    standing = {host.name: _projects_of(host, name) for host in current.hosts}
-    found = any(standing.values())
-    if not entry and not found:
-        known = ", ".join(sorted(current.book)) or "none"
-        raise InvalidError(f"there is no deployment named {name}", hint=f"the book has: {known}")
-    if not found and current.unreachable:
-        raise UnreachableError(
-            f"{name} may run on a host that did not answer: {', '.join(current.unreachable)}",
-            hint="bring the host back and run this again, so that nothing is left running there",
-        )
+    standing = _standing(name, current)
     engines = find_engines(wanted, current, {})
     ui = plan_ui(site, wanted, current, gateway, engines)
     if ui and ui.outcome:
@@ -54,10 +46,23 @@ def plan_down(site: Site, wanted: Wanted, current: Current, gateway: HostState, 
         files=files,
         changes=tuple(changes),
         warnings=(*engines.warnings, *(ui.warnings if ui else ())),
-        secrets={UI_PROJECT: {k: dict(v) for k, v in wanted.ui_env_references.items()}}
-        if ui and ui.outcome and wanted.ui_env_references
-        else {},
+        secrets={UI_PROJECT: wanted.ui_env_references} if ui and ui.outcome and wanted.ui_env_references else {},
     )
+
+
+def _standing(name: str, current: Current) -> dict[str, list[str]]:
+    """Return host -> the deployment's projects there; an error if there can be none, or if they may be out of sight."""
+    standing = {host.name: _projects_of(host, name) for host in current.hosts}
+    found = any(standing.values())
+    if name not in current.book and not found:
+        known = ", ".join(sorted(current.book)) or "none"
+        raise InvalidError(f"there is no deployment named {name}", hint=f"the book has: {known}")
+    if not found and current.unreachable:
+        raise UnreachableError(
+            f"{name} may run on a host that did not answer: {', '.join(current.unreachable)}",
+            hint="bring the host back and run this again, so that nothing is left running there",
+        )
+    return standing
 
 
 def _projects_of(host: HostState, name: str) -> list[str]:

@@ -58,19 +58,20 @@ def homes(project: str, current: Current) -> list[HostState]:
 
 
 def access_path(deployment: Deployment, host: HostState) -> GpuAccess | None:
-    """Return how a container reaches GPUs: as model.yaml says, else CDI where the engine has it, else --gpus."""
+    """Return how a container reaches GPUs: as model.yaml says, else CDI where it is set up, else --gpus."""
     if deployment.resources.gpus == 0:
         return None
-    return deployment.gpu_access or ("cdi" if host.engine.cdi else "gpus")
+    # Bootstrap switches CDI on everywhere; it is set up where a specification names devices.
+    return deployment.gpu_access or ("cdi" if host.engine.cdi and host.engine.cdi_devices else "gpus")
 
 
 def device_names(placement: Placement, deployment: Deployment, access: GpuAccess | None) -> tuple[str, ...]:
     """Name the GPUs as the access path does: UUIDs; CDI by UUID only where such a device is known to exist."""
     if access != "cdi":
         return tuple(gpu.uuid for gpu in placement.gpus)
-    if deployment.resources.gpus == "all":
-        return ("nvidia.com/gpu=all",)
     existing = set(placement.host.engine.cdi_devices)
+    if deployment.resources.gpus == "all" and (not existing or "all" in existing):
+        return ("nvidia.com/gpu=all",)
     return tuple(f"nvidia.com/gpu={gpu.uuid if gpu.uuid in existing else gpu.index}" for gpu in placement.gpus)
 
 

@@ -60,18 +60,7 @@ def plan_replicas(
         host = placement.host
         image = image_for(host, source, recorded)
         claim = Claim(placement.project, bind_address(deployment.listen, host, deployment.name), deployment.port)
-        access = access_path(deployment, host)
-        replica = Replica(
-            deployment=deployment,
-            index=placement.index,
-            image=image.reference,
-            weights_path=f"{site.weights_path}/{manifest.id}",
-            weights_name=manifest.name,
-            address=claim.address,
-            gpus=tuple(gpu.uuid for gpu in placement.gpus),
-            devices=device_names(placement, deployment, access),
-            gpu_access=access,
-        )
+        replica = _replica(site, deployment, manifest, placement, image, claim)
         outcome = compare(
             host,
             draft(replica),
@@ -83,6 +72,23 @@ def plan_replicas(
         entries = (SecretEntry("VLLM_API_KEY", (deployment.name,)),)
         planned.append(PlannedReplica(placement, image, claim, outcome, entries))
     return tuple(planned)
+
+
+def _replica(
+    site: Site, deployment: Deployment, manifest: WeightsManifest, placement: Placement, image: HostImage, claim: Claim
+) -> Replica:
+    access = access_path(deployment, placement.host)
+    return Replica(
+        deployment=deployment,
+        index=placement.index,
+        image=image.reference,
+        weights_path=f"{site.weights_path}/{manifest.id}",
+        weights_name=manifest.name,
+        address=claim.address,
+        gpus=tuple(gpu.uuid for gpu in placement.gpus),
+        devices=device_names(placement, deployment, access),
+        gpu_access=access,
+    )
 
 
 def project_order(

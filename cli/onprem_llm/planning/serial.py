@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import get_args
 
 from onprem_llm.errors import InvalidError
-from onprem_llm.hosts import is_list, is_mapping
+from onprem_llm.json_values import is_list, is_mapping
 from onprem_llm.planning.types import PLAN_VERSION, Action, Change, Endpoint, Plan, Step, StepKind
 
 

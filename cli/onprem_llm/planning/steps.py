@@ -1,6 +1,7 @@
 """The steps of a plan: which playbook, on which hosts, with which orders."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from onprem_llm.hosts import BookEntry, HostState
 from onprem_llm.planning.addresses import reached_at
@@ -10,6 +11,16 @@ from onprem_llm.planning.types import UI_PROJECT, Step, WantedDeployment
 from onprem_llm.planning.web_ui import PlannedUi
 from onprem_llm.rendering.open_webui import START_SECONDS
 from onprem_llm.spec.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A revision of a deployment: its number, its text and images in the book, its replicas."""
+
+    revision: int
+    text: str
+    images: Mapping[str, str]
+    replicas: tuple[PlannedReplica, ...]
 
 
 def stage_step(site: Site, work: Mapping[str, HostWork]) -> Step | None:
@@ -29,13 +40,17 @@ def stage_step(site: Site, work: Mapping[str, HostWork]) -> Step | None:
 
 
 def apply_step(
-    site: Site, item: WantedDeployment, replicas: tuple[PlannedReplica, ...], gateway: HostState
+    site: Site, item: WantedDeployment, replicas: tuple[PlannedReplica, ...], gateway: HostState, *, proven: bool
 ) -> Step | None:
-    """Return the step that writes and starts the replicas that differ."""
+    """Return the step that writes and starts the replicas that differ.
+
+    `proven`: the book has this revision, so every replica has answered a real request once. Where it has not (the run
+    before was cut off), replicas that are as wanted are asked too.
+    """
     deployment = item.deployment
     orders: dict[str, dict[str, object]] = {}
     for replica in replicas:
-        if replica.outcome.needed:
+        if replica.outcome.needed or not proven:
             order = orders.setdefault(replica.host.name, _empty_order(gateway, [deployment.name]))
             project = project_order(
                 site,
@@ -97,17 +112,16 @@ def remove_step(
     return Step("remove", "Remove what moved away", orders) if orders else None
 
 
-def record_step(
-    name: str, gateway: HostState, entry: BookEntry | None, revision: int, text: str, images: dict[str, str]
-) -> Step | None:
+def record_step(name: str, gateway: HostState, entry: BookEntry | None, release: Release) -> Step | None:
     """Return the step that writes a new revision into the book; None where the book has it."""
-    if entry and entry.revision == revision and entry.model_yaml == text and dict(entry.images) == images:
+    known = entry and (entry.revision, entry.model_yaml, dict(entry.images))
+    if known == (release.revision, release.text, dict(release.images)):
         return None
     order = {
         "deployment": name,
-        "revision": revision,
+        "revision": release.revision,
         "model_yaml_file": "model.yaml",
-        "images": images,
-        "event": {"action": "deploy", "deployment": name, "revision": revision},
+        "images": release.images,
+        "event": {"action": "deploy", "deployment": name, "revision": release.revision},
     }
     return Step("record", "Write the book", {gateway.name: order})

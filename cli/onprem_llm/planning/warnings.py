@@ -25,6 +25,7 @@ def deployment_warnings(site: Site, deployment: Deployment, replicas: tuple[Plan
                 f"{replica.host.name} has no runtime named nvidia (gpu_access: runtime): the start will fail; "
                 f"the engine has {', '.join(engine.runtimes) or 'none'}"
             )
-        if deployment.gpu_access == "cdi" and not engine.cdi:
-            warnings.append(f"{replica.host.name}'s engine has CDI switched off (gpu_access: cdi): the start will fail")
+        if deployment.gpu_access == "cdi" and not (engine.cdi and engine.cdi_devices):
+            why = "no CDI specification in /etc/cdi or /var/run/cdi" if engine.cdi else "CDI switched off in its engine"
+            warnings.append(f"{replica.host.name} has {why} (gpu_access: cdi): the start will fail")
     return tuple(warnings)

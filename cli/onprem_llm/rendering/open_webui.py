@@ -38,6 +38,7 @@ ENVIRONMENT = {
     "DEFAULT_MODEL_METADATA": json.dumps({"capabilities": {"builtin_tools": False}}),
 }
 
+
 @dataclass(frozen=True, slots=True)
 class WebUi:
     """The page with its place: everything that its Compose file says."""

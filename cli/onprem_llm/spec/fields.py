@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, model_validator
 
 # A name with one of these in it holds a secret; a literal value for it would stand in compose.yaml and the book.
-SECRET_NAME = re.compile(r"TOKEN|KEY|PASSWORD|PASSWD|SECRET", re.IGNORECASE)
+# TOKENIZERS_PARALLELISM is none.
+SECRET_NAME = re.compile(r"TOKEN(?!IZER)|KEY|PASSWORD|PASSWD|SECRET", re.IGNORECASE)
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 MAX_PORT = 65535
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from onprem_llm.errors import InvalidError
-from onprem_llm.hosts import is_list, is_mapping
+from onprem_llm.json_values import is_list, is_mapping
 from onprem_llm.output import human_bytes
 from onprem_llm.spec.weights_identity import weights_files
 

@@ -94,9 +94,9 @@ def test_a_literal_secret_is_refused(name: str) -> None:
 
 
 def test_a_secret_may_be_referred_to() -> None:
-    text = SMALLEST + "env: {HF_TOKEN: {from_env: X}, A_KEY: {from_file: k.txt}, N: 3}\n"
+    text = SMALLEST + "env: {HF_TOKEN: {from_env: X}, A_KEY: {from_file: k.txt}, TOKENIZERS_PARALLELISM: 3}\n"
     deployment = parse_deployment(text, "model.yaml")
-    assert deployment.literal_env == {"N": "3"}
+    assert deployment.literal_env == {"TOKENIZERS_PARALLELISM": "3"}
     assert secret_references(deployment.env, Path("/models")) == {
         "HF_TOKEN": {"from_env": "X"},
         "A_KEY": {"from_file": "/models/k.txt"},

@@ -1,0 +1,45 @@
+"""A digest over what decides a plan, to tell whether the hosts moved since it was made.
+
+Left out: free memory and disk, ages, uptimes, process ids and salted fingerprints, which differ between two looks at
+hosts that nobody touched.
+"""
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onprem_llm.hosts import Current, HostState, Project
+
+# Sockets above belong to whoever asked for any free port; they come and go and decide nothing.
+FIRST_EPHEMERAL_PORT = 32768
+
+
+def digest_of(current: "Current") -> str:
+    """Return 16 hex digits."""
+    view = [current.unreachable, [_decisive(host) for host in current.hosts]]
+    text = json.dumps(view, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _decisive(host: "HostState") -> list[object]:
+    ports = sorted({(s.address, s.port) for s in host.listeners if s.port < FIRST_EPHEMERAL_PORT})
+    gpus = [(g.uuid, g.name, g.memory_total, bool(g.processes)) for g in host.gpus]
+    engine = [host.engine.running, host.engine.cdi, sorted(host.engine.runtimes), sorted(host.engine.cdi_devices)]
+    images = sorted((i.id, sorted(i.tags), sorted(i.digests)) for i in host.images)
+    weights = sorted((w.id, sorted(w.drift), w.complete) for w in host.weights.values())
+    book = host.book and [host.book.gateway, {n: (e.revision, e.images) for n, e in host.book.deployments.items()}]
+    projects = {name: _decisive_project(host, project) for name, project in host.projects.items()}
+    return [host.name, host.cluster_address, ports, gpus, engine, images, weights, book, projects, host.site,
+            sorted(host.groups), sorted(host.keys)]  # fmt: skip
+
+
+def _decisive_project(host: "HostState", project: "Project") -> list[object]:
+    containers = sorted(
+        (c.service, c.image, c.state in {"running", "restarting"}, c.health == "unhealthy", sorted(c.labels.items()))
+        for c in project.containers
+    )
+    secrets = host.env_secrets.get(project.name, {})
+    key = project.label("deployment")
+    spread = key is not None and secrets.get("VLLM_API_KEY") == host.keys.get(key)
+    return [project.path, project.files, project.secrets_digest, containers, sorted(secrets), spread]

@@ -1,0 +1,61 @@
+"""How a container reaches the GPUs that the plan chose."""
+
+import recorded_facts as made
+import yaml
+from recorded_facts import Facts
+
+MODEL = made.MODEL.format(name="tiny", image=made.VLLM_IMAGE, gpus=2, model="H100", port=8000)
+DEVICES = {"driver": "nvidia", "device_ids": ["GPU-lab-1-0", "GPU-lab-1-1"], "capabilities": ["gpu"]}
+
+
+def service(facts: dict[str, Facts], text: str) -> Facts:
+    files = made.planned(facts, made.deployment(text)).files
+    return yaml.safe_load(files["lab-1"]["tiny-0"]["compose.yaml"])["services"]["vllm"]
+
+
+def devices(found: Facts) -> list[Facts]:
+    return found["deploy"]["resources"]["reservations"]["devices"]
+
+
+def without_cdi() -> dict[str, Facts]:
+    facts = made.lab()
+    for state in facts.values():
+        state["engine"]["cdi_devices"] = []
+    return facts
+
+
+def test_cdi_where_it_is_set_up_and_gpus_elsewhere() -> None:
+    assert devices(service(made.lab(), MODEL))[0]["driver"] == "cdi"
+    assert devices(service(without_cdi(), MODEL)) == [DEVICES]
+
+
+def test_runtime_names_the_runtime_and_the_gpus_for_it() -> None:
+    found = service(made.lab(), MODEL + "gpu_access: runtime\n")
+    assert found["runtime"] == "nvidia"
+    assert devices(found) == [DEVICES]
+    assert found["environment"]["NVIDIA_VISIBLE_DEVICES"] == "GPU-lab-1-0,GPU-lab-1-1"
+
+
+def test_all_gpus() -> None:
+    text = MODEL.replace("gpus: 2,", "gpus: all,")
+    facts = made.lab()
+    for state in facts.values():
+        state["engine"]["cdi_devices"] = ["0", "1", "all"]
+    assert devices(service(facts, text))[0]["device_ids"] == ["nvidia.com/gpu=all"]
+    assert devices(service(made.lab(), text))[0]["device_ids"] == ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]
+    found = service(made.lab(), text + "gpu_access: gpus\n")
+    assert devices(found) == [{"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}]
+    assert "runtime" not in found
+
+
+def test_no_gpus_are_asked_for_where_none_are_wanted() -> None:
+    found = service(made.lab(), MODEL.replace("gpus: 2, gpu_models: [H100]", "gpus: 0").replace("size: 2", "size: 1"))
+    assert "deploy" not in found
+    assert "runtime" not in found
+
+
+def test_a_way_that_the_host_does_not_have_is_said() -> None:
+    plan = made.planned(without_cdi(), made.deployment(MODEL + "gpu_access: cdi\n"))
+    assert "no CDI specification" in plan.warnings[0]
+    plan = made.planned(made.lab(), made.deployment(MODEL + "gpu_access: runtime\n"))
+    assert "no runtime named nvidia" in plan.warnings[0]
