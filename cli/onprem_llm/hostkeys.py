@@ -4,6 +4,7 @@ import os
 import shlex
 import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ from onprem_llm.ssh_config import jumps, settings
 
 # Seconds to wait for a host to offer its key.
 PATIENCE = 15
+AT_A_TIME = 16
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,9 @@ def settle(routes: Sequence[Route], *, asking: bool) -> tuple[dict[str, str], se
 def _settle_direct(routes: Sequence[Route], asking: bool) -> tuple[dict[str, str], set[str]]:
     said: dict[str, str] = {}
     unknown: list[tuple[Route, Offered]] = []
-    for route in routes:
-        offered = offer(route)
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        offers = list(pool.map(offer, routes))
+    for route, offered in zip(routes, offers, strict=True):
         if not offered.lines:
             said[route.host] = f"Host key verification failed, and the key could not be read: {offered.type}"
         elif offered.known and not offered.trusted:
