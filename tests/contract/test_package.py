@@ -36,7 +36,8 @@ def tracked(folder: str) -> set[str]:
 
 
 def test_the_wheel_ships_playbooks_and_roles(built: Path) -> None:
-    names = set(zipfile.ZipFile(next(built.glob("*.whl"))).namelist())
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        names = set(wheel.namelist())
     for folder in ("playbooks", "roles"):
         missing = {name for name in tracked(folder) if f"onprem_llm/{name}" not in names}
         assert not missing, missing
@@ -46,7 +47,8 @@ def test_the_wheel_ships_playbooks_and_roles(built: Path) -> None:
 
 
 def test_the_sdist_builds_the_same_wheel(built: Path) -> None:
-    names = tarfile.open(next(built.glob("*.tar.gz"))).getnames()
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        names = archive.getnames()
     inside = {name.split("/", 1)[1] for name in names if "/" in name}
     assert {"pyproject.toml", "README.md", "LICENSE", "playbooks/probe.yml"} <= inside
     assert not [name for name in inside if name.endswith(".retry")]

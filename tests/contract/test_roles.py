@@ -1,4 +1,4 @@
-"""Playbooks against roles: every variable that one maps is one that the other declares, and nothing is decided twice."""
+"""Playbooks against roles: what one maps, the other declares, and nothing is decided twice."""
 
 import re
 from collections.abc import Iterator

@@ -88,7 +88,9 @@ def test_a_host_that_is_down_is_named_and_the_other_too(untouched: Site) -> None
 
 
 def test_an_engine_that_dies_is_shown_and_left_stopped(site: Site) -> None:
-    name, project = stub(site, "dying", host=site.lab.hosts[1], port=8111, extra='env: {STUB_EXIT_AFTER: "2", STUB_START_DELAY: "60"}\n')
+    name, project = stub(
+        site, "dying", host=site.lab.hosts[1], port=8111, extra='env: {STUB_EXIT_AFTER: "2", STUB_START_DELAY: "60"}\n'
+    )
     began = time.monotonic()
     shown = error(site, "deploy", name, "--yes", code=FAILED)
     assert time.monotonic() - began < 90

@@ -13,7 +13,7 @@ NAME = click.option("--name", default="lab", show_default=True, help="Which lab.
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group()
+@click.group(short_help="Make rehearsal hosts on the local docker engine.")
 def lab() -> None:
     """Make rehearsal hosts on the local docker engine.
 
@@ -47,7 +47,12 @@ def up(
     name: str, host_count: int, gpus: tuple[str, ...], driver: str | None, os_name: str, ready: bool,
     memory: str | None, inventory: Path, as_json: bool,
 ) -> None:  # fmt: skip
-    """Make the hosts and write their inventory; a second time, start what is switched off."""
+    """Make the hosts and write their inventory; a second time, start what is switched off.
+
+    \b
+    Example:
+      onprem-llm lab up --hosts 2 --gpus 2xH100-80GB
+    """
     from onprem_llm.lab import lifecycle  # --help stays fast
 
     wanted = lifecycle.Wanted(name, host_count, gpus, os_name, ready, inventory.absolute(), driver, memory)
@@ -64,7 +69,12 @@ def up(
 @NAME
 @JSON
 def status(name: str, as_json: bool) -> None:
-    """Show the hosts: switched on or off, systemd's state, docker's version, GPUs."""
+    """Show the hosts: switched on or off, systemd's state, docker's version, GPUs.
+
+    \b
+    Example:
+      onprem-llm lab status
+    """
     from onprem_llm.lab import lifecycle
 
     rows = lifecycle.status(name)
@@ -80,7 +90,12 @@ def status(name: str, as_json: bool) -> None:
 @click.argument("host")
 @click.argument("command_line", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD...]")
 def ssh(name: str, host: str, command_line: tuple[str, ...]) -> None:
-    """Step into a host by ssh, as its administrator, or run a command there."""
+    """Step into a host by ssh, as its administrator, or run a command there.
+
+    \b
+    Example:
+      onprem-llm lab ssh lab-1 -- sudo docker ps
+    """
     from onprem_llm.lab import lifecycle
 
     argv = lifecycle.ssh_argv(name, host, command_line)
@@ -94,7 +109,12 @@ def ssh(name: str, host: str, command_line: tuple[str, ...]) -> None:
 @NAME
 @click.option("--images", is_flag=True, help="Remove the cached host images too.")
 def down(name: str, images: bool) -> None:
-    """Remove the hosts, their volumes and network, the lab's keys and its inventory."""
+    """Remove the hosts, their volumes and network, the lab's keys and its inventory.
+
+    \b
+    Example:
+      onprem-llm lab down
+    """
     from onprem_llm.lab import image, lifecycle
 
     existed = lifecycle.down(name, note)

@@ -1,76 +1,104 @@
-"""The machine's docker engine, by its command line: contexts, DOCKER_HOST and TLS then work as the user set them up."""
+"""The machine's docker engine, through the docker SDK: DOCKER_HOST, TLS and docker's contexts as the user set them up.
 
-import json
+Importing the SDK takes 0.1 s: only what `lab` commands use may import this module.
+"""
+
+import functools
+import io
 import subprocess
-from collections.abc import Sequence
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
+from typing import ParamSpec, TypeVar
+
+import docker
+from docker.errors import APIError, BuildError, DockerException, NotFound
+from docker.models.containers import Container
+from requests.exceptions import RequestException
 
 from onprem_llm.errors import OnpremError
+from onprem_llm.lab.gpu.stand_in import File
 
 # Every container, volume and network of a lab carries this label; its value is the lab's name.
 LABEL = "onprem-llm.lab"
 
+# The longest silence of a call: a build's slowest step, an `exec` that waits for a boot.
+TIMEOUT_S = 900
 
-def docker(*argv: str, stdin: str | None = None, timeout_s: float = 120) -> str:
-    """Run `docker ARGV` and return its stdout; OnpremError with its last lines when it fails."""
-    done = _run(["docker", *argv], stdin=stdin, timeout_s=timeout_s)
-    if done.returncode != 0:
-        raise OnpremError(f"docker {argv[0]} failed", details=_tail(done.stderr), hint=_hint(done.stderr))
-    return done.stdout.strip()
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def require_engine() -> None:
-    """Raise OnpremError unless a docker engine answers."""
-    done = _run(["docker", "version", "--format", "{{.Server.Version}}"], stdin=None, timeout_s=30)
-    if done.returncode != 0 or not done.stdout.strip():
+@functools.cache
+def client() -> docker.DockerClient:
+    """Return the client; OnpremError unless a docker engine answers."""
+    try:
+        made = docker.from_env(timeout=TIMEOUT_S, use_ssh_client=True)
+        made.ping()
+    except (DockerException, RequestException) as error:
+        start = "sh images/ensure-engine.sh (as root: it installs and starts one), or start your own"
+        denied = "run as root, or add yourself to the group docker"
         raise OnpremError(
             "no docker engine answers, and rehearsal hosts are containers on one",
-            details=_tail(done.stderr),
-            hint=_hint(done.stderr)
-            or "sh images/ensure-engine.sh (as root: it installs and starts one), or start your own",
-        )
+            details=str(error),
+            hint=denied if "Permission denied" in str(error) else start,
+        ) from None
+    return made
 
 
-def exec_root(container: str, argv: Sequence[str], *, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `argv` as root in `container`, without its sshd; the caller looks at the exit code."""
-    flags = ["--interactive"] if stdin is not None else []
-    return _run(["docker", "exec", *flags, container, *argv], stdin=stdin, timeout_s=600)
+def explained(work: Callable[P, T]) -> Callable[P, T]:
+    """Decorate what calls the engine: the SDK's errors become OnpremErrors with what the engine said."""
+
+    @functools.wraps(work)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return work(*args, **kwargs)
+        except BuildError as error:
+            log = "".join(str(line.get("stream", "")) for line in error.build_log)
+            details = "\n".join([*log.strip().splitlines()[-6:], str(error)])
+            raise OnpremError("docker could not build the host image", details=details) from None
+        except (DockerException, RequestException) as error:
+            said = str(error.explanation if isinstance(error, APIError) else error)
+            hint = "free some disk: docker system df" if "no space left" in said else None
+            raise OnpremError("docker failed", details=said, hint=hint) from None
+
+    return wrapper
 
 
-def inspect(kind: str, name: str) -> dict[str, object] | None:
-    """Return what docker knows of a `container`, `image`, `network` or `volume`; None if there is none of that name."""
-    done = _run(["docker", kind, "inspect", name], stdin=None, timeout_s=60)
-    if done.returncode != 0:
-        return None
-    found: list[dict[str, object]] = json.loads(done.stdout)
-    return found[0] if found else None
-
-
-def labelled(kind: str, lab: str) -> list[str]:
-    """Return the names of the `container`s, `volume`s or `network`s of a lab, sorted."""
-    flags = ["--all"] if kind == "container" else []
-    column = "{{.Names}}" if kind == "container" else "{{.Name}}"
-    lines = docker(kind, "ls", *flags, "--filter", f"label={LABEL}={lab}", "--format", column)
-    return sorted(lines.split())
-
-
-def _run(command: list[str], *, stdin: str | None, timeout_s: float) -> subprocess.CompletedProcess[str]:
+def find(name: str) -> Container | None:
+    """Return the container of that name; None if there is none."""
     try:
-        return subprocess.run(
-            command, input=stdin or "", capture_output=True, text=True, check=False, timeout=timeout_s
-        )
-    except FileNotFoundError:
-        raise OnpremError("there is no `docker` command", hint="sh images/ensure-engine.sh installs docker") from None
-    except subprocess.TimeoutExpired:
-        raise OnpremError(f"{' '.join(command[:3])}: no answer within {timeout_s:.0f} s") from None
+        return client().containers.get(name)
+    except NotFound:
+        return None
 
 
-def _hint(stderr: str) -> str | None:
-    if "no space left" in stderr:
-        return "free some disk: docker system df"
-    if "permission denied" in stderr and ".sock" in stderr:
-        return "run as root, or add yourself to the group docker"
-    return None
+def labelled(lab: str) -> dict[str, str | list[str] | bool]:
+    """Return a filter for what belongs to a lab, as the SDK's `list` functions take it."""
+    return {"label": f"{LABEL}={lab}"}
 
 
-def _tail(text: str, lines: int = 6) -> str:
-    return "\n".join(text.strip().splitlines()[-lines:])
+def exec_root(container: str, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run `argv` as root in `container`, without its sshd; exit code 1 if it is switched off."""
+    api = client().api
+    try:
+        run = api.exec_create(container, list(argv))["Id"]
+        out, err = api.exec_start(run, demux=True)
+        code = api.exec_inspect(run)["ExitCode"]
+    except APIError as error:
+        return subprocess.CompletedProcess(list(argv), 1, "", str(error.explanation))
+    texts = [(part or b"").decode(errors="replace") for part in (out, err)]
+    return subprocess.CompletedProcess(list(argv), 1 if code is None else code, *texts)
+
+
+def put(container: str, files: Sequence[File]) -> None:
+    """Put files into a running container, owned by root; what is there is overwritten."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for file in files:
+            entry, content = tarfile.TarInfo(file.path.lstrip("/")), file.text.encode()
+            entry.size, entry.mode = len(content), file.mode
+            tar.addfile(entry, io.BytesIO(content))
+    # Made here, since folders that docker makes while it unpacks are not always readable for everybody.
+    exec_root(container, ["mkdir", "-p", *sorted({str(PurePosixPath(file.path).parent) for file in files})])
+    client().api.put_archive(container, "/", archive.getvalue())

@@ -1,7 +1,8 @@
 """One rehearsal host: a container that boots systemd and runs sshd."""
 
-import shlex
 import time
+
+from docker.types import EndpointConfig
 
 from onprem_llm.errors import OnpremError
 from onprem_llm.lab import engine
@@ -9,21 +10,7 @@ from onprem_llm.lab.gpu import stand_in
 from onprem_llm.lab.state import USER, Host, Lab
 
 BOOT_TIMEOUT_S = 90
-
-# What a container needs to boot systemd and to run a docker engine of its own. Not --privileged: that asks for every
-# capability, and fails on machines that lack one (SYS_RESOURCE is the usual one; a host does without).
-PRIVILEGES = (
-    "--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE",
-    "--security-opt", "seccomp=unconfined",
-    "--security-opt", "apparmor=unconfined",
-    "--security-opt", "systempaths=unconfined",
-    "--device-cgroup-rule", "a *:* rwm",
-    "--cgroupns", "private",
-)  # fmt: skip
-
-# vLLM's workers talk through /dev/shm, and a container that uses the host's IPC uses the host's /dev/shm.
-# (/run and /tmp are systemd's to mount, as on any host.)
-FILESYSTEMS = ("--shm-size", "4g")
+STOP_TIMEOUT_S = 30
 
 # Folders on a real file system: an overlay cannot lie on the container's own, and weights should not pass through one.
 VOLUMES = {"docker": "/var/lib/docker", "srv": "/srv"}
@@ -36,37 +23,55 @@ def volume_names(host: str) -> dict[str, str]:
 
 def create(lab: Lab, host: Host, image: str) -> None:
     """Make the container, without starting it."""
-    label = ["--label", f"{engine.LABEL}={lab.name}"]
-    mounts: list[str] = []
-    for volume, path in volume_names(host.name).items():
-        engine.docker("volume", "create", *label, volume)
-        mounts += ["--volume", f"{volume}:{path}"]
-    memory = ["--memory", lab.memory] if lab.memory else []
-    engine.docker(
-        "create", "--name", host.name, "--hostname", host.name, *label,
-        "--network", lab.network, "--ip", host.address,
-        "--stop-timeout", "30", *PRIVILEGES, *FILESYSTEMS, *memory, *mounts, image,
-    )  # fmt: skip
+    label = {engine.LABEL: lab.name}
+    volumes = volume_names(host.name)
+    for volume in volumes:
+        engine.client().volumes.create(volume, labels=label)
+    # The SDK's lower half: its upper half has no stop_timeout.
+    api = engine.client().api
+    endpoint = EndpointConfig(api.api_version, ipv4_address=host.address)
+    api.create_container(
+        image,
+        name=host.name,
+        hostname=host.name,
+        labels=label,
+        stop_timeout=STOP_TIMEOUT_S,
+        host_config=_host_config(lab, [f"{volume}:{path}" for volume, path in volumes.items()]),
+        networking_config={"EndpointsConfig": {lab.network: endpoint}},
+    )
+
+
+def _host_config(lab: Lab, binds: list[str]) -> dict[str, object]:
+    """Return what a container needs to boot systemd and to run a docker engine of its own.
+
+    Not `privileged`: that asks for every capability, and fails on machines that lack one (SYS_RESOURCE is the usual
+    one; a host does without). /run and /tmp are systemd's to mount, as on any host.
+    """
+    config = engine.client().api.create_host_config(
+        binds=binds,
+        network_mode=lab.network,
+        mem_limit=lab.memory,
+        cap_add=["ALL"],
+        cap_drop=["SYS_RESOURCE"],
+        security_opt=["seccomp=unconfined", "apparmor=unconfined"],
+        device_cgroup_rules=["a *:* rwm"],
+        cgroupns="private",
+        # vLLM's workers talk through /dev/shm, and a container that uses the host's IPC uses the host's /dev/shm.
+        shm_size="4g",
+    )
+    # What `docker run --security-opt systempaths=unconfined` sends; the SDK has no word for it.
+    return {**config, "MaskedPaths": [], "ReadonlyPaths": []}
 
 
 def start(host: Host) -> None:
     """Switch the host on."""
-    engine.docker("start", host.name)
+    engine.client().api.start(host.name)
 
 
 def furnish(host: Host, public_key: str, gpus: stand_in.GpuSet | None, driver: str) -> None:
     """Let the lab's key in and give the host its GPUs; the host must run. Safe to repeat."""
-    files = [
-        stand_in.File(f"/home/{USER}/.ssh/authorized_keys", f"{public_key}\n", 0o644),
-        *stand_in.host_files(host.name, gpus, driver),
-    ]
-    for file in files:
-        path = shlex.quote(file.path)
-        _as_root(
-            host,
-            ["sh", "-c", f'mkdir -p "$(dirname {path})" && cat > {path} && chmod {file.mode:04o} {path}'],
-            stdin=file.text,
-        )
+    key = stand_in.File(f"/home/{USER}/.ssh/authorized_keys", f"{public_key}\n")
+    engine.put(host.name, [key, *stand_in.host_files(host.name, gpus, driver)])
     if gpus is not None:
         _as_root(host, ["systemd-tmpfiles", "--create", stand_in.TMPFILES_PATH])
 
@@ -77,11 +82,8 @@ def is_running(host: Host) -> bool:
 
 
 def _state(host: Host) -> str:
-    found = engine.inspect("container", host.name)
-    if found is None:
-        return "absent"
-    state = found["State"]
-    return str(state["Status"]) if isinstance(state, dict) else "unknown"
+    found = engine.find(host.name)
+    return found.status if found else "absent"
 
 
 def wait_booted(host: Host) -> None:
@@ -91,7 +93,7 @@ def wait_booted(host: Host) -> None:
         if not is_running(host):
             raise OnpremError(
                 f"host {host.name}: its container stopped while it booted",
-                details=engine.docker("logs", "--tail", "15", host.name),
+                details=engine.client().api.logs(host.name, tail=15).decode(errors="replace"),
                 hint=f"docker start --attach {host.name} shows why",
             )
         done = engine.exec_root(host.name, ["systemctl", "is-system-running", "--wait"])
@@ -130,8 +132,8 @@ def describe(host: Host) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _as_root(host: Host, argv: list[str], *, stdin: str | None = None) -> str:
-    done = engine.exec_root(host.name, argv, stdin=stdin)
+def _as_root(host: Host, argv: list[str]) -> str:
+    done = engine.exec_root(host.name, argv)
     if done.returncode != 0:
         raise OnpremError(f"host {host.name}: {argv[0]} failed", details=done.stderr.strip())
     return done.stdout

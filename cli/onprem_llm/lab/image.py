@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 
+from docker.errors import ImageNotFound
+
 from onprem_llm.errors import OnpremError, UsageError
 from onprem_llm.lab import engine, machine
 
@@ -58,29 +60,39 @@ def ensure(os_name: str, ready: bool, say: Callable[[str], None]) -> str:
         raise UsageError(f"--os {os_name}: not known", hint="known: " + ", ".join(OS_NAMES))
     files = recipe()
     wanted = tag(os_name, ready, files)
-    if engine.inspect("image", wanted) is not None:
+    if _exists(wanted):
         return wanted
-    base = f"{BASE_REPOSITORY}:{os_name}-{digest({name: files[name] for name in ('sources', 'packages')})}"
-    if engine.inspect("image", base) is None:
+    base_tag = f"{os_name}-{digest({name: files[name] for name in ('sources', 'packages')})}"
+    base = f"{BASE_REPOSITORY}:{base_tag}"
+    if not _exists(base):
         say(f"building the host image: {os_name} by mmdebstrap")
-        _make_base(base, files["sources"].decode())
+        _make_base(base_tag, files["sources"].decode())
     say(f"building the host image: {wanted}")
     _build(wanted, base, "ready" if ready else "bare", files)
     return wanted
 
 
+def _exists(name: str) -> bool:
+    try:
+        engine.client().images.get(name)
+    except ImageNotFound:
+        return False
+    return True
+
+
+@engine.explained
 def remove_all() -> list[str]:
     """Remove the host images and return their names; one that another lab still uses stays."""
-    names = engine.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
-    ours = sorted(name for name in names if name.partition(":")[0] in (REPOSITORY, BASE_REPOSITORY))
-    in_use = set(engine.docker("container", "ls", "--all", "--format", "{{.Image}}").split())
-    gone = [name for name in ours if name not in in_use]
+    client = engine.client()
+    ours = [name for kind in (REPOSITORY, BASE_REPOSITORY) for one in client.images.list(kind) for name in one.tags]
+    in_use = {one.attrs["Config"]["Image"] for one in client.containers.list(all=True, ignore_removed=True)}
+    gone = sorted({name for name in ours if name.partition(":")[0] in (REPOSITORY, BASE_REPOSITORY)} - in_use)
     for name in gone:
-        engine.docker("image", "rm", name)
+        client.images.remove(name)
     return gone
 
 
-def _make_base(name: str, sources: str) -> None:
+def _make_base(tag: str, sources: str) -> None:
     _ensure_mmdebstrap()
     settings = [f"--aptopt={line.rstrip(';')}" for line in _apt_lines()]
     with tempfile.TemporaryDirectory(prefix="onprem-llm-lab-") as folder:
@@ -93,11 +105,11 @@ def _make_base(name: str, sources: str) -> None:
         )  # fmt: skip
         if done.returncode != 0:
             raise OnpremError(
-                f"mmdebstrap could not make {name}",
+                f"mmdebstrap could not make {BASE_REPOSITORY}:{tag}",
                 details="\n".join(done.stderr.strip().splitlines()[-8:]),
                 hint="run as root" if os.geteuid() else "see whether apt-get update works on this machine",
             )
-        engine.docker("import", str(archive), name, timeout_s=300)
+        engine.client().api.import_image_from_file(str(archive), BASE_REPOSITORY, tag)
 
 
 def _apt_lines() -> list[str]:
@@ -131,6 +143,5 @@ def _build(name: str, base: str, target: str, files: Mapping[str, bytes]) -> Non
         # tempfile and umask make private folders; the image's own must be as on any host.
         for entry in Path(folder).rglob("*"):
             entry.chmod(0o755 if entry.is_dir() else 0o644)
-        ready = " ".join(READY_PACKAGES)
-        arguments = ["--build-arg", f"BASE={base}", "--build-arg", f"READY_PACKAGES={ready}", "--target", target]
-        engine.docker("build", "--quiet", "--tag", name, *arguments, folder, timeout_s=900)
+        arguments = {"BASE": base, "READY_PACKAGES": " ".join(READY_PACKAGES)}
+        engine.client().images.build(path=folder, tag=name, target=target, buildargs=arguments, rm=True)

@@ -25,9 +25,10 @@ class Wanted:
     memory: str | None
 
 
+@engine.explained
 def up(wanted: Wanted, say: Callable[[str], None]) -> tuple[Lab, bool]:
     """Make the lab, or finish one that was begun, or start what is switched off; return it and whether it changed."""
-    engine.require_engine()
+    engine.client()
     with state.locked(wanted.name):
         return _up(wanted, say)
 
@@ -85,8 +86,9 @@ def _differences(known: Lab, lab: Lab) -> list[str]:
 
 def _refuse_strangers(lab: Lab) -> None:
     """A lab without state here was made by somebody else, or its state was lost."""
-    names = engine.labelled("container", lab.name)
-    taken = names or [host.name for host in lab.hosts if engine.inspect("container", host.name)]
+    found = engine.client().containers.list(all=True, ignore_removed=True, filters=engine.labelled(lab.name))
+    names = sorted(str(one.name) for one in found)
+    taken = names or [host.name for host in lab.hosts if engine.find(host.name)]
     if taken:
         what = "belong to a lab of that name" if names else "have the names that its hosts would get"
         raise OnpremError(
@@ -97,7 +99,7 @@ def _refuse_strangers(lab: Lab) -> None:
 
 def _make_hosts(lab: Lab, gpus: Sequence[stand_in.GpuSet | None], say: Callable[[str], None]) -> bool:
     key = state.ensure_key(lab)
-    missing = [host for host in lab.hosts if engine.inspect("container", host.name) is None]
+    missing = [host for host in lab.hosts if engine.find(host.name) is None]
     if missing:
         name = image.ensure(lab.os, lab.ready, say)
         network.ensure(lab.network, lab.name, lab.subnet)
@@ -113,34 +115,39 @@ def _make_hosts(lab: Lab, gpus: Sequence[stand_in.GpuSet | None], say: Callable[
     return bool(stopped)
 
 
+@engine.explained
 def status(name: str) -> list[dict[str, object]]:
     """Return a line a host: its address, state, systemd's and docker's word, GPUs."""
     lab = state.require(name)
-    engine.require_engine()
     return [hosts.describe(host) for host in lab.hosts]
 
 
+@engine.explained
 def down(name: str, say: Callable[[str], None]) -> bool:
     """Remove all that carries the lab's label, its state and its inventory; return whether there was anything."""
     existed = state.folder(name).exists()
-    engine.require_engine()
+    engine.client()
     with state.locked(name):
         return _down(name, say) or existed
 
 
 def _down(name: str, say: Callable[[str], None]) -> bool:
-    found = {kind: engine.labelled(kind, name) for kind in ("container", "network", "volume")}
-    if found["container"]:
-        say("removing " + ", ".join(found["container"]))
-        engine.docker("container", "rm", "--force", "--volumes", *found["container"], timeout_s=300)
-    for kind in ("network", "volume"):
-        if found[kind]:
-            engine.docker(kind, "rm", *found[kind], timeout_s=300)
+    client, ours = engine.client(), engine.labelled(name)
+    containers = client.containers.list(all=True, ignore_removed=True, filters=ours)
+    networks, volumes = client.networks.list(filters=ours), client.volumes.list(filters=ours)
+    if containers:
+        say("removing " + ", ".join(sorted(str(one.name) for one in containers)))
+    for container in containers:
+        container.remove(force=True, v=True)
+    for made in networks:
+        made.remove()
+    for volume in volumes:
+        volume.remove()
     lab = _load_or_none(name)
     if lab is not None:
         inventory.remove(lab)
     state.remove(name)
-    return any(found.values())
+    return bool(containers or networks or volumes)
 
 
 def _load_or_none(name: str) -> Lab | None:
@@ -162,6 +169,7 @@ def ssh_argv(name: str, host: str, command: Sequence[str]) -> list[str]:
     return ["ssh", *options, f"{state.USER}@{one.address}", *(["--", *command] if command else [])]
 
 
+@engine.explained
 def exec_root(name: str, host: str, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run `argv` as root on a host of lab `name` through the engine: it works with sshd or the network gone."""
     return engine.exec_root(state.require(name).host(host).name, argv)

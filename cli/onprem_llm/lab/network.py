@@ -5,6 +5,8 @@ import json
 import subprocess
 from collections.abc import Iterable
 
+from docker.types import IPAMConfig, IPAMPool
+
 from onprem_llm.errors import OnpremError
 from onprem_llm.lab import engine
 
@@ -28,17 +30,16 @@ def free_subnet(taken: Iterable[str]) -> str:
 
 def taken_subnets() -> list[str]:
     """Return every network that docker or the machine's routes know."""
-    names = engine.docker("network", "ls", "--format", "{{.Name}}").split()
-    found = []
-    for described in json.loads(engine.docker("network", "inspect", *names)):
-        found += [config["Subnet"] for config in described["IPAM"]["Config"] or [] if "Subnet" in config]
-    return found + _routes()
+    ranges = [entry for one in engine.client().networks.list() for entry in one.attrs["IPAM"]["Config"] or []]
+    return [entry["Subnet"] for entry in ranges if "Subnet" in entry] + _routes()
 
 
 def ensure(name: str, lab: str, subnet: str) -> None:
     """Make the lab's network if there is none."""
-    if engine.inspect("network", name) is None:
-        engine.docker("network", "create", "--label", f"{engine.LABEL}={lab}", "--subnet", subnet, name)
+    networks = engine.client().networks
+    # Asked for by label: two networks may have one name, and docker finds names by their beginnings.
+    if not networks.list(filters=engine.labelled(lab)):
+        networks.create(name, labels={engine.LABEL: lab}, ipam=IPAMConfig(pool_configs=[IPAMPool(subnet)]))
 
 
 def _routes() -> list[str]:
