@@ -114,14 +114,16 @@ def _route(host: str, found: Mapping[str, Any], connection: Connection) -> Route
         options=tuple(options),
         groups=tuple(found["groups"]),
         defaults=tuple(shlex.split(found["arguments"] or "")),
-        password=found["password"] or connection.ssh_password,
-        become_password=found["become_password"] or connection.become_password or _password_from_environment(),
+        password=found["password"] or connection.ssh_password or _password_named("ANSIBLE_CONNECTION_PASSWORD_FILE"),
+        become_password=found["become_password"]
+        or connection.become_password
+        or _password_named("ANSIBLE_BECOME_PASSWORD_FILE"),
     )
 
 
-def _password_from_environment() -> str | None:
-    """Read sudo's password where ansible would: a plain file that the user's environment names."""
-    path = os.environ.get("ANSIBLE_BECOME_PASSWORD_FILE")
+def _password_named(variable: str) -> str | None:
+    """Read a password where ansible would: a plain file that the user's environment names."""
+    path = os.environ.get(variable)
     if not path or os.access(path, os.X_OK) or not Path(path).is_file():
         return None
     return Path(path).read_text(encoding="utf-8").strip()

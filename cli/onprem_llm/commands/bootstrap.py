@@ -89,12 +89,11 @@ def ending(report: Report) -> str:
     lines = [f"Changed: {', '.join(changed)}." if changed else "Nothing changed: the hosts are as they should be."]
     if not report.able:
         lines = ["No host was prepared."]
-    if report.gateway:
+    if report.gateway and (report.gateway in report.able or not report.records_gateway):
         lines.append(f"Gateway: {report.gateway}.")
     else:
-        lines.append(
-            "No gateway is recorded yet: the first host of the inventory (or of its group gateway) must be prepared."
-        )
+        first = report.gateway or "the first host of the inventory, or of its group gateway,"
+        lines.append(f"No gateway is recorded yet: {first} must be prepared for that.")
     return "\n".join(lines)
 
 
