@@ -89,11 +89,12 @@ def ending(report: Report) -> str:
     lines = [f"Changed: {', '.join(changed)}." if changed else "Nothing changed: the hosts are as they should be."]
     if not report.able:
         lines = ["No host was prepared."]
-    if report.gateway and (report.gateway in report.able or not report.records_gateway):
+    if report.gateway is None:
+        lines.append("The gateway is not among these hosts: it is the first of the inventory, or of its group gateway.")
+    elif report.gateway in report.able or not report.records_gateway:
         lines.append(f"Gateway: {report.gateway}.")
     else:
-        first = report.gateway or "the first host of the inventory, or of its group gateway,"
-        lines.append(f"No gateway is recorded yet: {first} must be prepared for that.")
+        lines.append(f"No gateway is recorded yet: {report.gateway} must be prepared for that.")
     return "\n".join(lines)
 
 
