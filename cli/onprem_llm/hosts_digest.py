@@ -23,7 +23,11 @@ def digest_of(current: "Current") -> str:
 
 
 def _decisive(host: "HostState") -> list[object]:
-    ports = sorted({(s.address, s.port) for s in host.listeners if s.port < FIRST_EPHEMERAL_PORT})
+    # Our own ports come and go with a container that starts over and over; its labels say what it wants.
+    own = {(p.label("listen") or "").rpartition(":")[2] for p in host.projects.values()}
+    ports = sorted(
+        {(s.address, s.port) for s in host.listeners if s.port < FIRST_EPHEMERAL_PORT and str(s.port) not in own}
+    )
     gpus = [(g.uuid, g.name, g.memory_total, bool(g.processes)) for g in host.gpus]
     engine = [host.engine.running, host.engine.cdi, sorted(host.engine.runtimes), sorted(host.engine.cdi_devices)]
     images = sorted((i.id, sorted(i.tags), sorted(i.digests)) for i in host.images)

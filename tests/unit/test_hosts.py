@@ -59,6 +59,7 @@ def test_the_digest_leaves_out_what_changes_by_itself() -> None:
     for disk in state["disks"].values():
         disk["free"] -= 1
     state["listeners"].append({"address": "127.0.0.1", "port": 45321, "pid": 1, "process": "sshd"})
+    state["listeners"].append({"address": "10.0.0.2", "port": 8000, "pid": 1, "process": "docker-proxy"})
     state["listeners"][0]["pid"] = 99
     state["gpus"]["devices"][0]["memory_used"] = 5
     container = state["projects"]["tiny-0"]["containers"][0]
@@ -80,7 +81,7 @@ def test_the_digest_leaves_out_what_changes_by_itself() -> None:
         lambda s: s["images"][0]["tags"].clear(),
         lambda s: s["gpus"]["devices"][0].update(processes=[{"pid": 1, "name": "x", "memory": 1}]),
         lambda s: next(iter(s["weights"].values())).update(drift=["config.json"]),
-        lambda s: s["listeners"].append({"address": made.EVERYWHERE, "port": 8000, "pid": 1, "process": "nginx"}),
+        lambda s: s["listeners"].append({"address": made.EVERYWHERE, "port": 80, "pid": 1, "process": "nginx"}),
         lambda s: s["book"]["deployments"]["tiny"].update(revision=2),
         lambda s: s["keys"].update(tiny="other"),
         lambda s: s["keys"].pop("tiny"),
