@@ -28,7 +28,8 @@ def _decisive(host: "HostState") -> list[object]:
     ports = sorted(
         {(s.address, s.port) for s in host.listeners if s.port < FIRST_EPHEMERAL_PORT and str(s.port) not in own}
     )
-    gpus = [(g.uuid, g.name, g.memory_total, bool(g.processes)) for g in host.gpus]
+    claimed = {uuid for p in host.projects.values() for uuid in (p.label("gpus") or "").split(",")}
+    gpus = [(g.uuid, g.name, g.memory_total, bool(g.processes) and g.uuid not in claimed) for g in host.gpus]
     engine = [host.engine.running, host.engine.cdi, sorted(host.engine.runtimes), sorted(host.engine.cdi_devices)]
     images = sorted((i.id, sorted(i.tags), sorted(i.digests)) for i in host.images)
     weights = sorted((w.id, sorted(w.drift), w.complete) for w in host.weights.values())

@@ -61,7 +61,8 @@ def test_the_digest_leaves_out_what_changes_by_itself() -> None:
     state["listeners"].append({"address": "127.0.0.1", "port": 45321, "pid": 1, "process": "sshd"})
     state["listeners"].append({"address": "10.0.0.2", "port": 8000, "pid": 1, "process": "docker-proxy"})
     state["listeners"][0]["pid"] = 99
-    state["gpus"]["devices"][0]["memory_used"] = 5
+    own, _ = state["gpus"]["devices"]
+    own.update(memory_used=70000, processes=[{"pid": 1, "name": "VLLM::EngineCore", "memory": 70000}])
     container = state["projects"]["tiny-0"]["containers"][0]
     container.update(started_at="later", restarts=3, id="other", health="starting")
     state["lock"] = {"owner": "me", "age": 3, "unit": "u"}
@@ -79,7 +80,7 @@ def test_the_digest_leaves_out_what_changes_by_itself() -> None:
         lambda s: s["projects"]["tiny-0"]["files"].update({"compose.yaml": "1"}),
         lambda s: s["projects"].pop("tiny-0"),
         lambda s: s["images"][0]["tags"].clear(),
-        lambda s: s["gpus"]["devices"][0].update(processes=[{"pid": 1, "name": "x", "memory": 1}]),
+        lambda s: s["gpus"]["devices"][1].update(processes=[{"pid": 1, "name": "x", "memory": 1}]),
         lambda s: next(iter(s["weights"].values())).update(drift=["config.json"]),
         lambda s: s["listeners"].append({"address": made.EVERYWHERE, "port": 80, "pid": 1, "process": "nginx"}),
         lambda s: s["book"]["deployments"]["tiny"].update(revision=2),
