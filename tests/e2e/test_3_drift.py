@@ -71,7 +71,7 @@ def test_a_tag_that_points_elsewhere(drift: Site) -> None:
 
 
 def test_a_weight_file_of_another_size(drift: Site) -> None:
-    on_host(drift, "echo more >> /srv/onprem-llm/weights/model-*/config.json")
+    on_host(drift, "for file in /srv/onprem-llm/weights/model-*/config.json; do echo more >> $file; done")
     assert "weight file config.json differs" in reasons(drift)
     mended(drift)
     assert "more" not in on_host(drift, "cat /srv/onprem-llm/weights/model-*/config.json")

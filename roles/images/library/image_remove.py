@@ -58,11 +58,15 @@ def run(ids, check_mode):
         if identity in busy:
             kept.append(wanted)
             continue
-        changed = True
         if not check_mode:
             code, text = docker("image", "rm", "--force", identity, limit=600)
+            if code != 0 and "conflict" in text:
+                # Somebody made an image from this one, or started it just now: theirs stays.
+                kept.append(wanted)
+                continue
             if code != 0:
                 raise ImageError(f"cannot remove {identity}: {text}")
+        changed = True
     return changed, kept
 
 
