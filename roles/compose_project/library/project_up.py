@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shlex
 import subprocess
 import tempfile
@@ -62,6 +63,7 @@ seconds:
 
 POLL = 1.0  # seconds between two looks at the containers
 STOP_LIMIT = 120  # seconds
+PROGRESS = re.compile(r"^(Container|Network|Volume|Image) .+  \w+$")  # what Compose says while all is well
 SHORTEST_SECRET = 6  # characters; shorter values would strike out ordinary words
 
 
@@ -153,13 +155,16 @@ def watch(process, project, before, limit):
 
 def explain(output, found):
     """Return (message, container) for a Compose that gave up while every container lives."""
-    lines = [line.strip() for line in output.strip().splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines() if line.strip() and not PROGRESS.match(line.strip())]
+    said = "; ".join(lines[-4:]) or "docker compose up failed"
     for identity, one in found.items():
         health = one["State"].get("Health")
         if health and health["Status"] != "healthy" and one["State"]["Status"] == "running":
-            last = (health.get("Log") or [{"Output": "no check was made"}])[-1]["Output"].strip()[-300:]
-            return f"{lines[-1] if lines else 'not healthy'}; the last health check said: {last}", identity
-    return "docker compose up failed:\n" + "\n".join(lines[-8:]), None
+            tries = health.get("Log") or [{"Output": ""}]
+            last = (tries[-1]["Output"].strip().splitlines() or ["nothing"])[-1]
+            slow = "; if it needs longer, raise timeouts.start in model.yaml" if "not healthy after" in said else ""
+            return f"{said}{slow}; the last health check said: {last[-300:]}", identity
+    return said, None
 
 
 def secrets_of(path):

@@ -141,6 +141,18 @@ def test_a_restarted_container_is_a_dead_one(load: Load, monkeypatch: pytest.Mon
         up.check_alive({"c": container(restarts=1, OOMKilled=True)}, {})
 
 
+def test_what_compose_says_is_shortened_to_what_matters(load: Load) -> None:
+    up = load("compose_project/project_up")
+    progress = " Network t_default  Creating\n Container t-vllm-1  Starting\n"
+    assert up.explain(progress + "Error: port is already allocated\n", {}) == ("Error: port is already allocated", None)
+    tries = [{"Output": "Traceback\n  File x\nURLError: refused\n"}]
+    starting = container(Health={"Status": "starting", "Log": tries})
+    message, blamed = up.explain(progress + "application not healthy after 3s\n", {"c": starting})
+    assert message.startswith("application not healthy after 3s; if it needs longer, raise timeouts.start")
+    assert message.endswith("the last health check said: URLError: refused")
+    assert blamed == "c"
+
+
 def test_secrets_are_struck_out_of_the_log(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     up = load("compose_project/project_up")
     (tmp_path / "secrets").mkdir()
