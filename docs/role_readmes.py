@@ -3,6 +3,7 @@
 Roles without a README, or with one that somebody wrote by hand, are left alone; `--new ROLE` begins one.
 """
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ def made(role: str) -> str:
     parts = [MARK, f"# {role}"]
     for entry, spec in specs.items():
         parts.append(f"{spec['short_description']}." + (f" (tasks_from: {entry})" if entry != "main" else ""))
+        parts.extend(_plain(text) for text in _texts(spec.get("description", [])))
         rows = list(_rows(spec.get("options", {})))
         if rows:
             parts.append("\n".join(["| variable | type | default | meaning |", "| --- | --- | --- | --- |", *rows]))
@@ -31,10 +33,18 @@ def _rows(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for name, option in options.items():
         default = "required" if option.get("required") else _default(option)
         kind = option["type"] + (f" of {option['elements']}" if "elements" in option else "")
-        meaning = option["description"]
-        text = " ".join(meaning) if isinstance(meaning, list) else meaning
+        text = _plain(" ".join(_texts(option["description"])))
         yield f"| `{prefix}{name}` | {kind} | {default} | {text} |"
         yield from _rows(option.get("options", {}), f"{prefix}{name}.")
+
+
+def _texts(description: str | list[str]) -> list[str]:
+    return description if isinstance(description, list) else [description]
+
+
+def _plain(text: str) -> str:
+    """Turn Ansible's markup, C(text) and M(module), into Markdown's."""
+    return re.sub(r"\b(?:C|M|O|RV)\(([^)]*)\)", r"`\1`", text)
 
 
 def _default(option: Mapping[str, Any]) -> str:
