@@ -65,6 +65,9 @@ def main() -> None:
     """Run the command line; every error that a user can act on ends here."""
     # A stop by systemd or a shell's `timeout` cleans up as Ctrl-C does.
     signal.signal(signal.SIGTERM, _interrupt)
+    # So does a terminal that is closed; under nohup it is ignored, and stays so.
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, _interrupt)
     try:
         sys.exit(cli.main(standalone_mode=False))
     except click.exceptions.Abort:

@@ -169,7 +169,7 @@ def _as_text(value: object) -> object:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Turn SIGINT and SIGTERM into an event during a run: an exception inside the runner leaves its children alive."""
+    """Turn SIGINT, SIGTERM and SIGHUP into an event during a run: an exception inside the runner leaves its children alive."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped
@@ -178,7 +178,11 @@ def _interruptible() -> Iterator[threading.Event]:
     def stop(signum: int, frame: FrameType | None) -> None:
         stopped.set()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, stop)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield stopped
     finally:
