@@ -169,7 +169,7 @@ def _as_text(value: object) -> object:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Turn SIGINT, SIGTERM and SIGHUP into an event during a run: an exception inside the runner leaves its children alive."""
+    """Turn the signals that end us into an event during a run: an exception in the runner leaves its children alive."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped
