@@ -39,10 +39,10 @@ TEST = [
     Stage("images", "sh images/build.sh"),
     Stage("tiny model", "sh images/build.sh tiny-model"),
     Stage("stub engine", "sh tests/e2e/stub_engine/build.sh"),
+    Stage("chromium", "sh tests/browser/install.sh"),
     Stage("lab up", f"onprem-llm lab up --name {LAB} --hosts 2 --gpus 2xH100-80GB --inventory {INVENTORY}"),
-    Stage("e2e", "pytest -q tests/e2e"),
+    Stage("e2e", "pytest -q --durations=20 tests/e2e"),
     Stage("molecule", "sh molecule/run.sh"),
-    Stage("browser", "pytest -q tests/browser"),
 ]
 
 
