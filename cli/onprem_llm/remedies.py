@@ -22,7 +22,10 @@ REMEDIES = (
         r"[Mm]issing sudo password|sudo: a password is required",
         "sudo on {host} asks for a password: add --ask-become-pass (-K)",
     ),
-    (r"[Ii]ncorrect sudo password|Sorry, try again|incorrect password attempt", "sudo on {host} did not take the password: run again and type it"),
+    (
+        r"[Ii]ncorrect sudo password|Sorry, try again|incorrect password attempt",
+        "sudo on {host} did not take the password: run again and type it",
+    ),
     (
         r"not in the sudoers|is not allowed to (run|execute)|may not run sudo",
         "the user that logs in on {host} may not use sudo: add it to the sudo group there, or set ansible_user",
