@@ -42,7 +42,8 @@ class Transfer:
         except OSError as error:
             raise AnsibleActionFail(f"cannot read {self.source}: {error.strerror}") from error
         self.size = stat.st_size
-        self.mtime_ns = stat.st_mtime_ns
+        # Whole seconds: a file server that keeps no finer time must not make every file look changed.
+        self.mtime_ns = int(stat.st_mtime) * 1_000_000_000
         self.sha256 = about.get("sha256")
         if about.get("size") is not None and about["size"] != self.size:
             message = f"{self.source} has {self.size} bytes, the plan says {about['size']}: it changed since"
@@ -80,6 +81,7 @@ class ActionModule(ActionBase):
     """Reads on the control host, writes on the host."""
 
     TRANSFERS_FILES = False
+    _supports_check_mode = False
 
     def run(self, tmp=None, task_vars=None):
         """Send what is not there; return how much that was."""
@@ -121,7 +123,7 @@ class ActionModule(ActionBase):
         for _ in range(TRIES):
             answer = self._low_level_execute_command(command, sudoable=True, in_data=data)
             if answer["rc"] != 0:
-                said = (answer["stderr"] or answer["stdout"]).strip()[-500:]
+                said = (answer["stderr"].strip() or answer["stdout"].strip() or "no reason given").splitlines()[-1]
                 raise AnsibleActionFail(f"cannot write {transfer.path}: {said}; run it again, and it goes on from here")
             if answer["stdout"].split()[-1:] == [digest]:
                 return
