@@ -3,7 +3,14 @@
 from onprem_llm.output import human_bytes, mapping_text, table_text
 from onprem_llm.planning.types import Change, Plan
 
-VERBS = {"create": "create", "update": "change", "restart": "restart", "wait": "wait", "remove": "remove", "keep": "keep"}
+VERBS = {
+    "create": "create",
+    "update": "change",
+    "restart": "restart",
+    "wait": "wait",
+    "remove": "remove",
+    "keep": "keep",
+}
 
 
 def plan_text(plan: Plan) -> str:
