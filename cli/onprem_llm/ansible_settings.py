@@ -43,6 +43,11 @@ def environment(forks: int | None, private: Path) -> dict[str, str]:
     return settings
 
 
+def log_nothing(private: Path) -> dict[str, str]:
+    """Return what keeps results out of the user's log file: this one goes away with the run's folder."""
+    return {"ANSIBLE_LOG_PATH": str(private / "log")}
+
+
 def _path() -> str:
     """Find ansible-playbook beside our python first: the virtual environment need not be activated."""
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])

@@ -97,7 +97,7 @@ def routes(connection: Connection, hosts: Sequence[str] | None = None) -> dict[s
     """Ask Ansible how hosts are reached, in the inventory's order; None: all in the limit. 0.9 s, no host is asked."""
     from onprem_llm.runner import run
 
-    result = run("routes.yml", connection, hosts=hosts)
+    result = run("routes.yml", connection, hosts=hosts, unlogged=True)
     return {host: _route(host, result.returned[host]["route"], connection) for host in result.hosts}
 
 
