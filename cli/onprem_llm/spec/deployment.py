@@ -94,8 +94,10 @@ class Deployment(Model):
     @field_validator("name")
     @classmethod
     def _not_reserved(cls, value: str) -> str:
-        if value == "open-webui":
-            raise ValueError("open-webui is the name of the web page's own project: choose another")
+        if value == "open-webui" or value.startswith("open-webui-"):
+            raise ValueError("names that begin with open-webui are the web page's own project and keys: choose another")
+        if value == "gateway":
+            raise ValueError("gateway is the name of a file of the book: choose another")
         return value
 
     @field_validator("env")

@@ -10,6 +10,7 @@ OWNED_FLAGS = {
     "host": "use `listen`: cluster, all, local or an address",
     "port": "use `port`, the port on the host",
     "api_key": "remove it: the engine's key is made on the hosts and reaches the engine as a file",
+    "hf_token": "remove it: it would stand in an argv; engines ask no hub, and env has {from_env: HF_TOKEN}",
     "model": "use `model`, a folder on the control host",
     "model_tag": "use `model`, a folder on the control host",
     "served_model_name": "use `served_name`",

@@ -8,7 +8,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 
 # A name with one of these in it holds a secret; a literal value for it would stand in compose.yaml and the book.
 # TOKENIZERS_PARALLELISM is none.
-SECRET_NAME = re.compile(r"TOKEN(?!IZER)|KEY|PASSWORD|PASSWD|SECRET", re.IGNORECASE)
+SECRET_NAME = re.compile(r"TOKEN(?!IZER)|KEY|PASSWORD|PASSWD|PASSPHRASE|SECRET|CREDENTIAL", re.IGNORECASE)
+# So does a value such as postgresql://user:password@db/page or http://user:password@proxy:3128.
+SECRET_VALUE = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 MAX_PORT = 65535
 
@@ -61,6 +63,10 @@ def _env(values: dict[str, str | SecretRef]) -> dict[str, str | SecretRef]:
         elif SECRET_NAME.search(name) and not isinstance(value, SecretRef):
             problems.append(
                 f"{name} looks like a secret and has a literal value: write {{from_env: {name}}} or {{from_file: PATH}}"
+            )
+        elif isinstance(value, str) and SECRET_VALUE.search(value):
+            problems.append(
+                f"{name} holds an address with a password in it: write {{from_env: {name}}} or {{from_file: PATH}}"
             )
     if problems:
         raise ValueError("; ".join(problems))

@@ -62,6 +62,7 @@ def test_several_problems_are_shown_at_once_each_with_its_line() -> None:
         ("ssl_keyfile", "gateway"),
         ("ssl-certfile", "gateway"),
         ("tp", "tensor_parallel_size"),
+        ("hf-token", "from_env"),
     ],
 )
 def test_flags_that_the_plan_owns_are_refused_with_the_field_to_use(flag: str, instead: str) -> None:
@@ -85,12 +86,26 @@ def test_a_date_is_no_value_for_a_flag() -> None:
     assert "engine.engine_args.seed (line 4): found datetime.date" in problems(with_args("seed: 2020-01-01"))
 
 
-@pytest.mark.parametrize("name", ["HF_TOKEN", "MY_API_KEY", "password_db", "CLIENT_SECRET"])
+@pytest.mark.parametrize("name", ["HF_TOKEN", "MY_API_KEY", "password_db", "CLIENT_SECRET", "S3_CREDENTIALS"])
 def test_a_literal_secret_is_refused(name: str) -> None:
     text = problems(SMALLEST + f"env: {{{name}: hunter2}}\n")
     assert f"{name} looks like a secret" in text
     assert "from_env" in text
     assert "hunter2" not in text
+
+
+@pytest.mark.parametrize(
+    "value", ["postgresql://page:hunter2@db/page", "http://u:hunter2@proxy:3128", "redis://:hunter2@r"]
+)
+def test_an_address_with_a_password_in_it_is_refused(value: str) -> None:
+    text = problems(SMALLEST + f"env: {{WHERE: '{value}'}}\n")
+    assert "WHERE holds an address with a password in it" in text
+    assert "hunter2" not in text
+
+
+def test_an_address_without_a_password_is_none() -> None:
+    text = SMALLEST + "env: {A: 'http://proxy:3128/a@b', B: 'http://user@proxy', C: 'x:y@z'}\n"
+    assert set(parse_deployment(text, "model.yaml").literal_env) == {"A", "B", "C"}
 
 
 def test_a_secret_may_be_referred_to() -> None:
@@ -133,7 +148,7 @@ def test_an_image_without_a_version_is_refused(image: str) -> None:
     assert "engine.image" in problems(SMALLEST.replace("vllm/vllm-openai:v0.11.0", image))
 
 
-@pytest.mark.parametrize("name", ["Tiny", "a_b", "-a", "a" * 41, "open-webui", "a\\n"])
+@pytest.mark.parametrize("name", ["Tiny", "a_b", "-a", "a" * 41, "open-webui", "open-webui-admin", "gateway", "a\\n"])
 def test_names_that_no_project_can_have_are_refused(name: str) -> None:
     assert "name" in problems(SMALLEST.replace("name: tiny", f'name: "{name}"'))
 
