@@ -4,7 +4,7 @@ import getpass
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from onprem_llm.connection import Connection
@@ -67,7 +67,11 @@ def refuse_if_moved(plan: Plan, connection: Connection, progress: Progress) -> N
 
 def owner(plan: Plan) -> str:
     """Say who holds the lock: a person, a machine, a process and what it does."""
-    return f"{getpass.getuser()}@{socket.gethostname()} pid {os.getpid()} ({plan.verb} {plan.deployment})"
+    try:
+        person = getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in many containers
+        person = f"uid {os.getuid()}"
+    return f"{person}@{socket.gethostname()} pid {os.getpid()} ({plan.verb} {plan.deployment})"
 
 
 @contextmanager
@@ -76,7 +80,12 @@ def locked(plan: Plan, connection: Connection, progress: Progress, *, break_lock
     who = owner(plan)
     if break_lock:
         _lock("break", who, plan.gateway, connection)
-    held = _lock("acquire", who, plan.gateway, connection)
+    try:
+        held = _lock("acquire", who, plan.gateway, connection)
+    except KeyboardInterrupt:
+        # The host may have given it before we were stopped; only our own is let go.
+        _lock("release", who, plan.gateway, connection)
+        raise
     if not held.get("acquired"):
         age = held.get("age")
         since = f", for {human_seconds(age)}" if isinstance(age, int | float) else ""
@@ -87,8 +96,12 @@ def locked(plan: Plan, connection: Connection, progress: Progress, *, break_lock
     progress.host(plan.gateway, "ok", "lock taken")
     try:
         yield
-    finally:
-        _lock("release", who, plan.gateway, connection)
+    except BaseException:
+        # What went wrong first is what a person must read, also where the gateway host went with it.
+        with suppress(OnpremError):
+            _lock("release", who, plan.gateway, connection)
+        raise
+    _lock("release", who, plan.gateway, connection)
 
 
 def _lock(action: str, who: str, gateway: str, connection: Connection) -> dict[str, object]:

@@ -1,0 +1,59 @@
+"""The lock is let go whatever happens, and what went wrong first is what is said."""
+
+from pathlib import Path
+
+import pytest
+
+from onprem_llm import apply
+from onprem_llm.connection import Connection
+from onprem_llm.errors import OnpremError
+from onprem_llm.output import PlainProgress
+from onprem_llm.planning.types import Plan
+
+PLAN = Plan(based_on="0", gateway="g", deployment="tiny", verb="deploy", revision=1, model_yaml="")
+HOSTS = Connection(Path("inventory.ini"))
+
+
+class Lock:
+    """Stands where the host's lock is; `fails` names actions that raise."""
+
+    def __init__(self, **fails: BaseException) -> None:
+        self.fails = fails
+        self.asked: list[str] = []
+
+    def __call__(self, action: str, who: str, gateway: str, connection: Connection) -> dict[str, object]:
+        self.asked.append(action)
+        if action in self.fails:
+            raise self.fails[action]
+        return {"acquired": True, "owner": who, "age": 0.0}
+
+
+def work(error: BaseException | None) -> None:
+    with apply.locked(PLAN, HOSTS, PlainProgress()):
+        if error:
+            raise error
+
+
+def test_the_lock_is_let_go_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = Lock()
+    monkeypatch.setattr(apply, "_lock", lock)
+    for error in (OnpremError("a step failed"), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            work(error)
+    assert lock.asked == ["acquire", "release"] * 2
+
+
+def test_a_ctrl_c_while_the_lock_is_taken_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = Lock(acquire=KeyboardInterrupt())
+    monkeypatch.setattr(apply, "_lock", lock)
+    with pytest.raises(KeyboardInterrupt):
+        work(None)
+    assert lock.asked == ["acquire", "release"]
+
+
+def test_a_gateway_that_is_lost_does_not_hide_what_went_wrong_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apply, "_lock", Lock(release=OnpremError("g is unreachable")))
+    with pytest.raises(OnpremError, match="a step failed"):
+        work(OnpremError("a step failed"))
+    with pytest.raises(OnpremError, match="g is unreachable"):
+        work(None)
