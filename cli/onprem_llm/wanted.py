@@ -9,6 +9,7 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current, fingerprint
 from onprem_llm.image_archives import find_archives
 from onprem_llm.planning.types import ImageSource, Wanted, WantedDeployment
+from onprem_llm.registry import at_registry, repository
 from onprem_llm.secret_values import References, read_values
 from onprem_llm.spec.deployment import Deployment, model_folder, parse_deployment, secret_references
 from onprem_llm.spec.site import Site, parse_site
@@ -89,6 +90,7 @@ class Images:
     def __init__(self, site: Site, inventory: Path, current: Current) -> None:
         """Read the archives' manifests, not the archives."""
         self._current = current
+        self._site = site
         self._archives: Mapping[str, ImageSource] = {}
         if site.images_dir is not None:
             self._archives = find_archives(inventory_folder(inventory) / Path(site.images_dir).expanduser())
@@ -102,8 +104,22 @@ class Images:
         entry = self._current.book.get(deployment) if deployment else None
         recorded = entry.images.get(ref) if entry else None
         if recorded is None:
-            return ImageSource(ref)
+            return ImageSource(ref, pull=self._pulled(ref))
         return ImageSource(ref, pull=recorded) if "@sha256:" in recorded else ImageSource(ref, id=recorded)
+
+    def _pulled(self, ref: str) -> str | None:
+        """Return the digest under which a host has pulled `ref`: it stays what it was, and others can pull the same.
+
+        The gateway is asked first, since nothing else remembers which image the page runs.
+        """
+        gateway = self._current.gateway
+        known = repository(at_registry(ref, self._site)) + "@"
+        for host in (*([gateway] if gateway else []), *self._current.hosts):
+            image = host.image(ref)
+            found = next((digest for digest in image.digests if digest.startswith(known)), None) if image else None
+            if found:
+                return found
+        return None
 
 
 def load_site(current: Current, inventory: Path) -> Site:
