@@ -93,11 +93,29 @@ def _place_one(
     verdicts = [_consider(deployment, host, project, taken.get(host.name, set())) for host in current.hosts]
     fitting = {verdict.host.name: verdict for verdict in verdicts if verdict.why is None}
     stay = next((host.name for host in having if host.name in fitting), None)
+    if stay is None:
+        _refuse_blind_move(deployment, project, having)
     if stay is None and not fitting:
         raise _no_room(deployment, project, verdicts)
     chosen = fitting[stay] if stay else min(fitting.values(), key=lambda verdict: _preference(verdict, load))
     elsewhere = tuple(host.name for host in having if host.name != chosen.host.name)
     return Placement(project, index, chosen.host, chosen.gpus, elsewhere)
+
+
+def _refuse_blind_move(deployment: Deployment, project: str, having: Sequence[HostState]) -> None:
+    """Raise UnreachableError where a replica's host cannot say whether it still runs: it is not started twice."""
+    names = set(deployment.resources.hosts)
+    for host in having:
+        if names and host.name not in names and not names & set(host.groups):
+            continue  # model.yaml sends it away
+        sick = host.engine.error or "its container engine does not run" if not host.engine.running else None
+        if sick is None and deployment.resources.gpus != 0 and not host.gpus:
+            sick = host.gpu_error
+        if sick:
+            raise UnreachableError(
+                f"{project} is on {host.name}, which cannot be judged now: {sick}",
+                hint=f"it is not moved blindly: mend {host.name}, or name other hosts in resources.hosts",
+            )
 
 
 def _preference(verdict: Verdict, load: dict[str, int]) -> tuple[int, int]:

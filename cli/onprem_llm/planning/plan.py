@@ -15,6 +15,7 @@ def plan(site: Site, wanted: Wanted, current: Current) -> Plan:
     that did not answer; nothing was changed in either case.
     """
     gateway = _gateway(current)
+    _check_whole(current, gateway)
     _check_served_names(wanted)
     if wanted.remove is not None:
         return plan_down(site, wanted, current, gateway, wanted.remove)
@@ -34,6 +35,25 @@ def _gateway(current: Current) -> HostState:
         "no host of the inventory is recorded as the gateway: the hosts are not prepared yet",
         hint="run first: onprem-llm bootstrap INVENTORY",
     )
+
+
+def _check_whole(current: Current, gateway: HostState) -> None:
+    """Refuse to plan on half a look: what was not seen would be taken for absent, and started or sent again."""
+    errors = gateway.book.errors if gateway.book else ()
+    if errors:
+        raise InvalidError(
+            f"the book on {gateway.name} cannot be read whole",
+            details="\n".join(errors),
+            hint="mend or remove the files named, or copy the book from a backup; nothing was changed",
+        )
+    for host in current.hosts:
+        blind = [text for text in host.problems if text.startswith(("docker:", "projects:", "weights:"))]
+        if blind:
+            raise UnreachableError(
+                f"{host.name} could not say what it runs and holds",
+                details="\n".join(blind),
+                hint="run the command again; if it stays so, look at docker and the file systems of that host",
+            )
 
 
 def _check_served_names(wanted: Wanted) -> None:

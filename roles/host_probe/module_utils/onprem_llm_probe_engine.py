@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 SOCKET = "/var/run/docker.sock"
 TIME_LIMIT = 10.0  # seconds a question
+NOT_THERE = 404
 PLUGIN_FOLDERS = (
     "/usr/local/lib/docker/cli-plugins",
     "/usr/local/libexec/docker/cli-plugins",
@@ -43,7 +44,8 @@ def ask(path):
         body = answer.read()
     if answer.status != 200:
         said = body[:200].decode("utf-8", "replace")
-        raise OSError(f"the docker engine answered {answer.status} to {path}: {said}")
+        kind = FileNotFoundError if answer.status == NOT_THERE else OSError
+        raise kind(f"the docker engine answered {answer.status} to {path}: {said}")
     return json.loads(body.decode("utf-8"))
 
 
@@ -145,7 +147,8 @@ def containers(data_root):
         ports.update((pair, name) for pair in _published(listed))
         labels = listed.get("Labels") or {}
         if Path(labels.get("com.docker.compose.project.working_dir", "")).parent == Path(data_root):
-            projects.setdefault(labels["com.docker.compose.project"], []).append(_container(listed))
+            with contextlib.suppress(FileNotFoundError):  # it went between the list and this question
+                projects.setdefault(labels["com.docker.compose.project"], []).append(_container(listed))
     for found in projects.values():
         found.sort(key=lambda one: one["name"])
     return projects, ports

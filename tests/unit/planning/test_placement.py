@@ -178,3 +178,34 @@ def test_a_replica_moves_when_its_host_is_ruled_out_and_the_old_place_is_cleared
     assert [step.kind for step in moved.steps] == ["stage", "apply", "apply", "remove", "record"]
     assert moved.steps[3].orders["lab-1"]["projects"][0]["name"] == "tiny-0"
     assert made.planned(made.applied(moved, facts), made.deployment(model(extra=", hosts: [lab-2]"))).is_noop
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"engine": {"running": False, "error": "the docker engine does not answer"}},
+        {"gpus": {"tool": True, "error": "nvidia-smi did not answer", "devices": []}},
+    ],
+    ids=["engine", "gpus"],
+)
+def test_a_replica_on_a_sick_host_is_not_started_twice(broken: Facts) -> None:
+    facts = deploy(made.lab(), model())
+    home = where(made.planned(facts, made.deployment(model())))
+    facts[home].update(broken)
+    with pytest.raises(UnreachableError, match=f"tiny-0 is on {home}, which cannot be judged now"):
+        made.planned(facts, made.deployment(model()))
+
+
+@pytest.mark.parametrize("problem", ["docker: no answer within 25 s", "projects: OSError: x", "weights: OSError: x"])
+def test_half_a_look_is_no_ground_for_a_plan(problem: str) -> None:
+    facts = made.lab()
+    facts["lab-2"]["problems"] = [problem]
+    with pytest.raises(UnreachableError, match="lab-2 could not say"):
+        made.planned(facts, made.deployment(model()))
+
+
+def test_a_book_that_cannot_be_read_whole_is_no_ground_for_a_plan() -> None:
+    facts = made.lab()
+    facts["lab-1"]["book"]["errors"] = ["/var/lib/onprem-llm/other: bad"]
+    error = refused(facts, model())
+    assert "/var/lib/onprem-llm/other" in (error.details or "")
