@@ -13,7 +13,7 @@ from onprem_llm.planning.types import ImageSource, Plan, Wanted
 from onprem_llm.registry import resolve
 from onprem_llm.spec.deployment import load_deployment
 from onprem_llm.spec.site import Site
-from onprem_llm.wanted import load_site, require_known, wanted_with, wanted_without
+from onprem_llm.wanted import load_site, wanted_with, wanted_without
 
 Resolver = Callable[[list[str]], dict[str, ImageSource]]
 
@@ -42,7 +42,6 @@ def plan_down(name: str, connection: Connection, progress: Progress, *, purge: b
     """Plan to take the deployment `name` away; `purge` takes its weights, images and keys too."""
     view = look_whole(connection, progress)
     gateway_of(view)
-    require_known(name, view.current)
     site = load_site(view.current, connection.inventory)
     wanted = wanted_without(name, site, connection.inventory, view.current, view.salt, purge=purge)
     return Planned(plan(site, wanted, view.current), site, view.current)

@@ -99,7 +99,7 @@ def test_an_engine_that_dies_is_shown_and_left_stopped(site: Site) -> None:
         site.lab.hosts[1], "docker", "inspect", "--format", "{{.State.Status}}", f"{project}-vllm-1"
     )
     assert state.strip() == "exited"
-    site.run("down", "dying", "--yes", code=None)
+    site.run("down", "dying", "--yes")
 
 
 def test_two_deploys_at_once(site: Site) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from onprem_llm import output
-from onprem_llm.apply import apply
+from onprem_llm.apply import apply, refuse_if_moved
 from onprem_llm.connection import Connection
 from onprem_llm.errors import UsageError
 from onprem_llm.options import connection_options
@@ -44,6 +44,9 @@ def command(
         output.say(plan_text(plan))
     if not plan.is_noop:
         _apply(plan, connection, yes=yes, break_lock=break_lock)
+    elif folder:
+        with output.glimpse() as progress:
+            refuse_if_moved(plan, connection, progress)
     _report(plan, as_json=as_json)
 
 

@@ -12,7 +12,7 @@ from onprem_llm.planned import plan_down
 
 @click.command("down", short_help="Remove what deploy made.")
 @click.argument("name")
-@click.option("--purge", is_flag=True, help="Remove its weights, images, key and the chats of the last deployment too.")
+@click.option("--purge", is_flag=True, help="Remove its weights and images, and the chats of the last deployment too.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--break-lock", is_flag=True, help="Take the lock from a run that is dead.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON at the end.")

@@ -159,3 +159,11 @@ def test_the_page_is_left_alone_while_an_engines_host_is_silent() -> None:
     result = plan(Site(), made.wanted(facts, item), made.current(facts, ("lab-2",)))
     assert "Open WebUI is left as it is: first may run on a host that did not answer" in result.warnings
     assert "open-webui" not in result.files["lab-1"]
+
+
+def test_what_a_failed_first_deploy_left_can_be_taken_down(two: dict[str, Facts]) -> None:
+    gone = two["lab-1"]["book"]["deployments"].pop("apple")
+    assert gone
+    result = down(two, "apple")
+    assert [c.subject for c in result.changes if c.action == "remove" and c.subject.startswith("apple")] == ["apple-0"]
+    assert "record" not in [step.kind for step in result.steps]
