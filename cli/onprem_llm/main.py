@@ -86,6 +86,10 @@ def main() -> None:
         # `onprem-llm … | head` closes our stdout; Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.OK)
+    except OSError as error:
+        # A file or folder of this machine: its name and the reason are in the text.
+        _show(OnpremError(str(error), hint="mend what is said above (rights, space) and run the command again"))
+        sys.exit(ExitCode.FAILED)
 
 
 def _show(error: OnpremError) -> None:
