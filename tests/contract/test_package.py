@@ -1,5 +1,6 @@
 """What the wheel and the sdist carry: everything a site needs, and nothing that is ours alone."""
 
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,26 +14,28 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("dist")
+    tree, out = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("dist")
+    for name in git("ls-files", "--cached", "--others", "--exclude-standard"):
+        if (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tree / name)
     # A file as a failed run leaves it: it must not be shipped.
-    stray = ROOT / "playbooks" / "stray.retry"
-    stray.write_text("host\n")
-    try:
-        subprocess.run(
-            [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)],
-            check=True,
-            capture_output=True,
-        )
-    finally:
-        stray.unlink()
+    (tree / "playbooks" / "stray.retry").write_text("host\n")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(tree)],
+        check=True,
+        capture_output=True,
+    )
     return out
 
 
+def git(*arguments: str) -> list[str]:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
 def tracked(folder: str) -> set[str]:
-    listed = subprocess.run(
-        ["git", "ls-files", folder], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split()
-    return set(listed)
+    return set(git("ls-files", folder))
 
 
 def test_the_wheel_ships_playbooks_and_roles(built: Path) -> None:
