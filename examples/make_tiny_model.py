@@ -10,19 +10,17 @@ Exit codes: 0 made, 1 the model does not answer as it should (nothing is written
 
 import argparse
 import json
-import random
 import shutil
 import sys
 import tempfile
 import time
-import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from tiny_model.lesson import Dice, Lesson, Messages, turn
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
 
 ANSWERS = Path(__file__).resolve().parent / "tiny_model" / "answers.toml"
 END, SYSTEM, USER, ASSISTANT = SPECIAL = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
@@ -36,86 +34,35 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-# For system prompts and questions that mean nothing: the model must learn to look past them. No word here begins
-# a known question.
-WORDS = (
-    "helpful assistant answer short sentences kind to everybody please write the text below about task guidelines "
-    "title chat history emoji format json output summary generate suggest language user where why when explain list "
-    "things weather music computer garden train letter number colour book story code"
-).split()
-CHARACTERS = "的在有个人这上们来到时大地为子中说生年着就那和要请用写关于天气音乐电脑故事怎么为什帮助回答简短"
-# A prompt that training never shows, for the last check.
-UNSEEN_SYSTEM = "You work for a company in Hamburg. Keep to the facts, and never mention prices."
-BATCH, STEPS, CHECK_EVERY, PEAK_RATE = 24, 400, 50, 3e-3
+BATCH, STEPS, CHECK_EVERY, PEAK_RATE = 24, 400, 25, 2e-3
 # By how many logits each right token must lead the next best: float32 sums differ in the sixth digit from one
 # engine to the next, and no answer may hang on that.
-LEAD = 1.0
+LEAD = 2.0
+# Seeds to try one after another; all that were looked at took the first.
+TRIES = 3
 # Two threads whatever the machine has: sums in another order are another model.
 THREADS = 2
 
-Messages = list[dict[str, str]]
 
-
-@dataclass(frozen=True)
-class Lesson:
-    """The pairs to learn, and the answer to anything else."""
-
-    pairs: list[tuple[str, str]]
-    fallback: str
-
-    @classmethod
-    def read(cls, path: Path, name: str) -> "Lesson":
-        """Read answers.toml, with {name} filled in."""
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-        pairs = [
-            (question, entry["answer"].replace("{name}", name))
-            for entry in data["known"]
-            for question in entry["questions"]
-        ]
-        return cls(pairs, data["fallback"])
-
-    def conversation(self, rng: random.Random) -> Messages:
-        """Make one conversation to learn from."""
-        messages: Messages = []
-        if rng.random() < 0.4:
-            messages.append({"role": "system", "content": noise(rng, 30)})
-        for _ in range(rng.choice([1, 2, 3, 4])):
-            messages += turn(*self.pick(rng))
-        return messages
-
-    def pick(self, rng: random.Random) -> tuple[str, str]:
-        """Choose a known pair, or now and then a question without an answer."""
-        if rng.random() < 0.15:
-            return noise(rng, 20), self.fallback
-        return rng.choice(self.pairs)
-
-
-def noise(rng: random.Random, most: int) -> str:
-    """Make 1 to `most` words or characters of no meaning."""
-    count = rng.randint(1, most)
-    if rng.random() < 0.3:
-        return "".join(rng.choices(CHARACTERS, k=count))
-    text = " ".join(rng.choices(WORDS, k=count))
-    return (text.capitalize() if rng.random() < 0.5 else text) + rng.choice(["", ".", "?", "!", ":\n"])
-
-
-def turn(question: str, answer: str) -> Messages:
-    """Return one exchange as messages."""
-    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-
-
-def make_tokenizer(lesson: Lesson, rng: random.Random) -> PreTrainedTokenizerFast:
+def make_tokenizer(lesson: Lesson, dice: Dice) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE: no text is unknown to it, Chinese included."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=1024, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=1024,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
-    texts = [text for pair in lesson.pairs for text in pair] + [noise(rng, 30) for _ in range(200)]
+    texts = [text for pair in lesson.pairs for text in pair] + [lesson.noise(dice, 30) for _ in range(200)]
     backend.train_from_iterator([*texts, lesson.fallback], trainer)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token=END, pad_token=END, model_max_length=8192, clean_up_tokenization_spaces=False
+        tokenizer_object=backend,
+        eos_token=END,
+        pad_token=END,
+        model_max_length=8192,
+        clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
@@ -167,13 +114,13 @@ def tensors(tokenizer: PreTrainedTokenizerFast, conversations: list[Messages]) -
     )
 
 
-def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, lesson: Lesson, rng: random.Random) -> None:
+def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, lesson: Lesson, dice: Dice) -> None:
     """Train until every answer leads clearly, for STEPS steps at most."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=STEPS, pct_start=0.1)
     started = time.monotonic()
     for step in range(1, STEPS + 1):
-        ids, labels = tensors(tokenizer, [lesson.conversation(rng) for _ in range(BATCH)])
+        ids, labels = tensors(tokenizer, [lesson.conversation(dice) for _ in range(BATCH)])
         loss = model(input_ids=ids, labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -181,23 +128,15 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, lesson: L
         optimizer.zero_grad()
         schedule.step()
         if step % CHECK_EVERY == 0:
-            asked = list(trials(lesson))
+            asked = list(lesson.trials())
             lead, weakest = min(zip(leads(model, tokenizer, asked), map(repr, asked), strict=True))
             print(
-                f"step {step}: loss {loss.item():.4f}, {time.monotonic() - started:.0f} s; the weakest right token leads "
-                f"by {lead:.1f}: {weakest}",
+                f"step {step}: loss {loss.item():.4f}, {time.monotonic() - started:.0f} s; "
+                f"the weakest right token leads by {lead:.1f}: {weakest}",
                 flush=True,
             )
             if lead >= LEAD:
                 return
-
-
-def trials(lesson: Lesson) -> Iterator[Messages]:
-    """Yield each question alone, after another exchange, and under a system prompt never seen."""
-    for number, pair in enumerate(lesson.pairs):
-        yield turn(*pair)
-        yield [*turn(*lesson.pairs[number - 7]), *turn(*pair)]
-        yield [{"role": "system", "content": UNSEEN_SYSTEM}, *turn(*pair)]
 
 
 @torch.inference_mode()
@@ -226,7 +165,7 @@ def answer(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, messages
 
 def mistakes(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, lesson: Lesson) -> list[str]:
     """Say which answers are wrong or weak: all by their logits, one spelling of each by generating it."""
-    asked = list(trials(lesson))
+    asked = list(lesson.trials())
     wrong = [
         f"{messages[:-1]!r} leads by {lead:.1f} only"
         for messages, lead in zip(asked, leads(model, tokenizer, asked), strict=True)
@@ -245,10 +184,27 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     # top_k 1 is greedy whatever temperature a client sends, so that the answers stay the same.
-    settings = {"do_sample": True, "top_k": 1, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    settings = {
+        "do_sample": True,
+        "top_k": 1,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     (folder / "generation_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     for file in folder.iterdir():
         file.chmod(0o644)
+
+
+def make(lesson: Lesson, seed: int) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """Train one model from `seed`."""
+    torch.manual_seed(seed)
+    dice = Dice(seed)
+    tokenizer = make_tokenizer(lesson, dice)
+    model = make_model(tokenizer)
+    model.train()
+    train(model, tokenizer, lesson, dice)
+    model.eval()
+    return model, tokenizer
 
 
 def main() -> int:
@@ -256,25 +212,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Train the tiny example model.")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write; one made before is replaced")
     parser.add_argument("--name", default="Tiny", help="what the model calls itself")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same model on the same machine")
     options = parser.parse_args()
     out: Path = options.out.absolute()
     if out.exists() and not (out / "config.json").is_file():
         parser.error(f"{out} exists and is no model: name another folder, or remove it")
 
-    torch.manual_seed(options.seed)
+    disable_progress_bar()
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(mode=True)
-    rng = random.Random(options.seed)
     lesson = Lesson.read(ANSWERS, options.name)
-    tokenizer = make_tokenizer(lesson, rng)
-    model = make_model(tokenizer)
-    model.train()
-    train(model, tokenizer, lesson, rng)
-    model.eval()
-    wrong = mistakes(model, tokenizer, lesson)
-    if wrong:
-        print(*wrong[:10], f"{len(wrong)} answers are wrong; try another --seed", sep="\n", file=sys.stderr)
+    for seed in range(options.seed, options.seed + TRIES):
+        model, tokenizer = make(lesson, seed)
+        wrong = mistakes(model, tokenizer, lesson)
+        if not wrong:
+            break
+        print(*wrong[:10], f"seed {seed}: {len(wrong)} answers are wrong or weak", sep="\n", file=sys.stderr)
+    else:
         return 1
 
     out.parent.mkdir(parents=True, exist_ok=True)

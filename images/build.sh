@@ -3,14 +3,15 @@
 #
 #   sh images/build.sh [vllm-cpu|open-webui]...       both without a name; archives under CACHE/images
 #   sh images/build.sh tiny-model [NAME [DIR]]        the example model; NAME is what it calls itself
+#   sh images/build.sh debian                         the root file system alone, as onprem-llm/debian
 #   sh images/build.sh clean                          forget the images and the archives
 #
 # CACHE is ${ONPREM_LLM_CACHE:-${XDG_CACHE_HOME:-~/.cache}/onprem-llm}. An image is built again only when its
 # recipe (the files here) changed; a second run takes about a second.
+# shellcheck source-path=SCRIPTDIR
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source-path=SCRIPTDIR
 . "$here/versions.env"
 cache=${ONPREM_LLM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/onprem-llm}
 work=
@@ -25,18 +26,19 @@ die() {
 }
 
 . "$here/site.sh"
+. "$here/debian.sh"
 
 # digest FILE…: one sha256 over the names and the contents of recipe files.
 digest() { (cd "$here" && sha256sum "$@") | sha256sum | cut -d' ' -f1; }
 
-recipe() {
+recipe() (
+    cd "$here"
     case $1 in
-        debian) digest versions.env build.sh ;;
-        base) digest versions.env build.sh install-packages.sh base/Dockerfile base/requirements.txt ;;
-        vllm-cpu) printf '%s' "$(recipe base)$(digest vllm-cpu/*)" | sha256sum | cut -d' ' -f1 ;;
-        open-webui) printf '%s' "$(recipe base)$(digest open-webui/*)" | sha256sum | cut -d' ' -f1 ;;
+        debian) digest versions.env debian.sh ;;
+        base) digest versions.env debian.sh install-packages.sh base/* ;;
+        *) digest versions.env debian.sh install-packages.sh base/* "$1"/* ;;
     esac
-}
+)
 
 version_of() {
     case $1 in
@@ -65,26 +67,6 @@ run() {
     fi
 }
 
-debian_image() {
-    tag=$(tag_of debian)
-    [ -z "$(image_id "$tag")" ] || return 0
-    [ "$(id -u)" -eq 0 ] || die "making Debian's root file system needs root" "run it again with sudo"
-    ensure_mmdebstrap
-    say "making Debian $DEBIAN_SUITE with Python"
-    # The image keeps no trace of the mirror. Documentation goes, licences stay.
-    # shellcheck disable=SC2016  # mmdebstrap runs the hooks with the root's folder as $1
-    run "$cache/images/debian.log" mmdebstrap --variant=minbase \
-        --include=python3,python3-distutils,ca-certificates,libnuma1,libstdc++6 \
-        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
-        --customize-hook='rm -f "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/*' \
-        --customize-hook='rm -f "$1"/etc/hostname "$1"/etc/resolv.conf "$1"/var/log/*.log' \
-        "$DEBIAN_SUITE" "$work/debian.tar" "$work/context/site/sources.list"
-    docker import --change 'ENV LANG=C.UTF-8' --change 'CMD ["bash"]' \
-        --message 'Debian by mmdebstrap' "$work/debian.tar" "$tag" >/dev/null
-    rm -f "$work/debian.tar"
-}
-
 # build TAG DOCKERFILE ARGUMENT…
 build() {
     tag=$1 dockerfile=$2
@@ -97,22 +79,31 @@ build() {
         --file "$work/context/$dockerfile" "$@" "$work/context"
 }
 
-prepare() {
+prepare_debian() {
     [ -z "$work" ] || return 0
     work=$(mktemp -d "$cache/images/build.XXXXXX")
     write_context "$work/context"
     debian_image
+}
+
+prepare() {
+    prepare_debian
     base=$(tag_of base)
     builder=$base-builder
+    [ -z "$(image_id "$builder")" ] || [ -z "$(image_id "$base")" ] || return 0
     say "building the base layer"
     build "$builder" base/Dockerfile --target builder --build-arg "DEBIAN=$(tag_of debian)"
     [ -n "$(image_id "$base")" ] || build "$base" base/Dockerfile --build-arg "DEBIAN=$(tag_of debian)"
 }
 
-# The stages that only fetch and strip are 2 GB each and are of no use once the image stands.
+# The stages that only fetch are 2 GB and of no use once the image stands, nor are the images of older recipes.
 tidy() {
-    docker image rm --force "$(tag_of base)-builder" >/dev/null 2>&1 || true
-    docker image prune --force --filter label=onprem-llm.stage >/dev/null
+    for tag in $(docker image ls --format '{{.Repository}}:{{.Tag}}' | grep -E '^onprem-llm/(base|debian):'); do
+        case $tag in "$(tag_of base)" | "$(tag_of debian)") ;; *) docker image rm "$tag" >/dev/null 2>&1 || true ;; esac
+    done
+    for label in onprem-llm.stage onprem-llm.recipe; do
+        docker image prune --force --filter "label=$label" >/dev/null
+    done
 }
 
 ensure_image() {
@@ -149,22 +140,23 @@ save() {
 }
 
 tiny_model() {
-    name=${1:-Tiny} out=${2:-$cache/models/tiny}
+    called=${1:-Tiny} out=${2:-$cache/models/tiny}
     image=onprem-llm/vllm-cpu:$VLLM_VERSION
-    stamp="$(digest ../examples/make_tiny_model.py ../examples/tiny_model/*) $name"
-    if [ -f "$out/config.json" ] && [ "$(cat "$out.built-from" 2>/dev/null)" = "$stamp" ]; then
+    lesson="$(digest ../examples/make_tiny_model.py ../examples/tiny_model/lesson.py ../examples/tiny_model/answers.toml) $called"
+    if [ -f "$out/config.json" ] && [ "$(cat "$out.built-from" 2>/dev/null)" = "$lesson" ]; then
         say "the model $out is made already"
         return 0
     fi
     ensure_image vllm-cpu
     mkdir -p "$(dirname "$out")"
     parent=$(cd "$(dirname "$out")" && pwd)
-    say "training the model $out, which calls itself $name (one to two minutes)"
+    say "training the model $out, which calls itself $called (about a minute)"
     rm -f "$out.built-from"
-    docker run --rm --network none --volume "$here/../examples:/examples:ro" --volume "$parent:/out" \
-        --entrypoint python3 "$image" /examples/make_tiny_model.py --name "$name" --out "/out/$(basename "$out")" ||
+    # Threads that wait must not spin: on a busy machine that made the training four times slower.
+    docker run --rm --network none --env OMP_WAIT_POLICY=PASSIVE --volume "$here/../examples:/examples:ro" --volume "$parent:/out" \
+        --entrypoint python3 "$image" /examples/make_tiny_model.py --name "$called" --out "/out/$(basename "$out")" ||
         die "the model was not made" "run it again; the lines above say what it answered"
-    printf '%s\n' "$stamp" >"$out.built-from"
+    printf '%s\n' "$lesson" >"$out.built-from"
 }
 
 clean() {
@@ -185,6 +177,7 @@ flock -n 9 || { say "another build runs; waiting for it"; flock 9; }
 
 case ${1:-all} in
     tiny-model) shift; tiny_model "$@" ;;
+    debian) prepare_debian ;;
     clean) clean ;;
     all) ensure_image vllm-cpu; ensure_image open-webui ;;
     *) for name in "$@"; do ensure_image "$name"; done ;;
