@@ -12,6 +12,8 @@ VERBS = {
     "keep": "keep",
 }
 
+UNEXPLAINED = {"create": "not there yet"}
+
 
 def plan_text(plan: Plan) -> str:
     """Lay out what changes on which host and why, what is sent, and where things will answer."""
@@ -27,7 +29,12 @@ def plan_text(plan: Plan) -> str:
 
 
 def _row(change: Change) -> tuple[str, str, str, str]:
-    return change.host, change.subject, VERBS[change.action], "; ".join(change.reasons) or "as wanted"
+    return (
+        change.host,
+        change.subject,
+        VERBS[change.action],
+        "; ".join(change.reasons) or UNEXPLAINED.get(change.action, "as wanted"),
+    )
 
 
 def endpoints_text(plan: Plan) -> str:
