@@ -98,6 +98,13 @@ def routes(connection: Connection, hosts: Sequence[str] | None = None) -> dict[s
     from onprem_llm.runner import run
 
     result = run("routes.yml", connection, hosts=hosts, unlogged=True)
+    silent = [host for host in result.hosts if "route" not in result.returned.get(host, {})]
+    if silent:
+        raise OnpremError(
+            f"Ansible cannot say how these hosts are reached: {', '.join(silent)}",
+            details="\n".join(f"{failure.host}: {failure.message}" for failure in result.failures) or None,
+            hint=f"see which variable has no value: ansible-inventory -i {connection.inventory} --host {silent[0]}",
+        )
     return {host: _route(host, result.returned[host]["route"], connection) for host in result.hosts}
 
 

@@ -130,3 +130,11 @@ def test_passwords_that_ansible_knows_are_in_no_log(tmp_path: Path, monkeypatch:
     assert routes(Connection(inventory))["here"].become_password == "planted-4711"
     logs = [path for path in tmp_path.iterdir() if path != inventory]
     assert not any("planted-4711" in path.read_text() for path in logs)
+
+
+def test_a_variable_without_a_value_is_named_and_no_traceback(tmp_path: Path) -> None:
+    inventory = tmp_path / "inventory.ini"
+    inventory.write_text('here ansible_connection=local ansible_become_password="{{ nowhere }}"\n')
+    with pytest.raises(OnpremError, match="cannot say how these hosts are reached: here") as raised:
+        routes(Connection(inventory))
+    assert "ansible-inventory" in (raised.value.hint or "")
