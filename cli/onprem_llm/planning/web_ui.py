@@ -99,7 +99,13 @@ def plan_ui(site: Site, wanted: Wanted, current: Current, gateway: HostState, en
     secrets |= {name: wanted.ui_env_fingerprints.get(name) for name in settings.secret_env}
     listed = (f"chat deployments: {', '.join(engines.urls)}",)
     outcome = compare(gateway, draft(page), revision=None, image_id=image.id, secrets=secrets, why=listed)
-    return PlannedUi(claim, outcome, image, entries)
+    lost = [name for name in engines.urls if name != wanted.focus and name not in gateway.keys]
+    warnings = tuple(
+        f"the key of {name} is gone from {gateway.name}, and a new one is made: deploy {name} again, so that its "
+        "engine takes it"
+        for name in lost
+    )
+    return PlannedUi(claim, outcome, image, entries, warnings=warnings)
 
 
 def _joined(keys: Mapping[str, str], names: Sequence[str]) -> str | None:

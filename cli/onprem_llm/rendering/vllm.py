@@ -64,7 +64,7 @@ def draft(replica: Replica) -> Draft:
         "secrets": ["env"],
         "ports": [published(replica.address, deployment.port, INNER_PORT)],
         "volumes": [
-            {"type": "bind", "source": replica.weights_path, "target": user_text(model), "read_only": True},
+            {"type": "bind", "source": user_text(replica.weights_path), "target": user_text(model), "read_only": True},
         ],
         "healthcheck": health_check(f"http://127.0.0.1:{INNER_PORT}/health", start_period=deployment.timeouts.start),
     }

@@ -205,7 +205,10 @@ def failure(params, error):
         lines = last_lines(error.container, params["log_lines"], params["path"])
         message += f"\nthe last lines of its log:\n{lines or '(it wrote nothing)'}"
     base = ["--project-directory", params["path"], "--file", f"{params['path']}/compose.yaml", "--project-name", name]
-    docker("compose", *base, "stop", "--timeout", "3", limit=STOP_LIMIT)
+    try:
+        docker("compose", *base, "stop", "--timeout", "3", limit=STOP_LIMIT)
+    except (OSError, subprocess.SubprocessError) as left:
+        return message + f"\nIt could not be stopped either ({left}); on the host: docker compose -p {name} stop"
     return message + f"\nThe project was left stopped. Its log on the host: docker compose -p {name} logs"
 
 

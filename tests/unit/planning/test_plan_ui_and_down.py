@@ -62,6 +62,13 @@ def test_a_changed_key_of_another_deployment_changes_the_page(two: dict[str, Fac
     assert [c.reasons for c in result.changes if c.subject == "open-webui"] == [("key changed",)]
 
 
+def test_a_lost_key_of_another_deployment_is_said(two: dict[str, Facts]) -> None:
+    del two["lab-1"]["keys"]["zebra"]
+    result = made.planned(two, model("apple", 8002))
+    assert any("deploy zebra again" in warning for warning in result.warnings)
+    assert not made.planned(two, model("zebra", 8001)).warnings
+
+
 def test_engines_that_do_not_chat_are_not_listed() -> None:
     result = made.planned(made.lab(), model("vectors", 8001, "task: embed\n"))
     assert "open-webui" not in result.files["lab-1"]
