@@ -121,5 +121,7 @@ def only_deployment(book: Mapping[str, object]) -> str:
     """Return the one deployment there is, so that its name need not be typed."""
     if len(book) == 1:
         return next(iter(book))
+    if not book:
+        raise InvalidError("nothing is deployed on these hosts", hint="onprem-llm deploy MODEL_YAML")
     have = ", ".join(book) or "none"
     raise InvalidError(f"which deployment? there are {len(book)}: {have}", hint="name it; onprem-llm status shows them")
