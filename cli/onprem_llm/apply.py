@@ -10,7 +10,7 @@ from pathlib import Path
 from onprem_llm.connection import Connection
 from onprem_llm.errors import OnpremError, RefusedError
 from onprem_llm.look import look_whole
-from onprem_llm.output import Progress, human_seconds
+from onprem_llm.output import Progress, human_seconds, note
 from onprem_llm.planning.types import Plan, Step
 from onprem_llm.runner import raise_for_failures, run
 from onprem_llm.seam import order_file, run_folder, write_plan
@@ -102,6 +102,14 @@ def locked(plan: Plan, connection: Connection, progress: Progress, *, break_lock
             _lock("release", who, plan.gateway, connection)
         raise
     _lock("release", who, plan.gateway, connection)
+
+
+def _release(who: str, gateway: str, connection: Connection) -> None:
+    """Let the lock go. A gateway that cannot be reached now must not hide why the run ended."""
+    try:
+        _lock("release", who, gateway, connection)
+    except OnpremError as error:
+        note(f"The lock on {gateway} could not be released: {error.message}. The next run needs --break-lock.")
 
 
 def _lock(action: str, who: str, gateway: str, connection: Connection) -> dict[str, object]:
