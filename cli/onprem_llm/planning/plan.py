@@ -39,6 +39,12 @@ def _gateway(current: Current) -> HostState:
 
 def _check_whole(current: Current, gateway: HostState) -> None:
     """Refuse to plan on half a look: what was not seen would be taken for absent, and started or sent again."""
+    recorded = [host.name for host in current.hosts if host.book and host.book.gateway]
+    if len(recorded) > 1:
+        raise InvalidError(
+            f"{len(recorded)} hosts are recorded as the gateway, expected one: {', '.join(recorded)}",
+            hint="compare /var/lib/onprem-llm on them, and remove the file `gateway` there where the book is not yours",
+        )
     errors = gateway.book.errors if gateway.book else ()
     if errors:
         raise InvalidError(

@@ -209,3 +209,9 @@ def test_a_book_that_cannot_be_read_whole_is_no_ground_for_a_plan() -> None:
     facts["lab-1"]["book"]["errors"] = ["/var/lib/onprem-llm/other: bad"]
     error = refused(facts, model())
     assert "/var/lib/onprem-llm/other" in (error.details or "")
+
+
+def test_two_gateways_are_none() -> None:
+    facts = made.lab()
+    facts["lab-2"]["book"] = {"gateway": True, "deployments": {}}
+    assert "lab-1, lab-2" in refused(facts, model()).message
