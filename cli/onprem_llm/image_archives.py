@@ -39,16 +39,16 @@ def read_archive(archive: Path) -> list[ImageSource]:
     try:
         with tarfile.open(archive) as tar:
             member = tar.extractfile("manifest.json")
-            entries = json.load(member) if member else []
-    except (OSError, tarfile.TarError, KeyError, ValueError) as error:
+            named = [(entry["Config"], entry.get("RepoTags") or []) for entry in (json.load(member) if member else [])]
+    except (OSError, tarfile.TarError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise InvalidError(
             f"{archive}: no `docker save` archive: {error}", hint="save it again: docker save IMAGE -o FILE.tar"
         ) from None
     size = archive.stat().st_size
     return [
-        ImageSource(ref=ref, id=f"sha256:{config_digest(entry['Config'])}", archive=str(archive), bytes=size)
-        for entry in entries
-        for ref in entry.get("RepoTags") or []
+        ImageSource(ref=ref, id=f"sha256:{config_digest(config)}", archive=str(archive), bytes=size)
+        for config, refs in named
+        for ref in refs
     ]
 
 

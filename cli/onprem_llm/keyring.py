@@ -76,13 +76,21 @@ def _public(path: Path) -> str:
 
 def _held() -> set[str]:
     """Return the fingerprints of the keys that the user's agent holds."""
-    listed = subprocess.run(["ssh-add", "-l"], capture_output=True, text=True, timeout=10, check=False)
-    return {words[1] for line in listed.stdout.splitlines() if len(words := line.split()) > 1}
+    return {words[1] for line in _listed()[1].splitlines() if len(words := line.split()) > 1}
+
+
+def _listed() -> tuple[int, str]:
+    """Return ssh-add's exit code (2: no agent) and list; an agent that hangs, as a forwarded one can, is none."""
+    try:
+        listed = subprocess.run(["ssh-add", "-l"], capture_output=True, text=True, timeout=10, check=False)
+    except subprocess.TimeoutExpired:
+        return 2, ""
+    return listed.returncode, listed.stdout
 
 
 def _ensure_agent() -> None:
     """Use the user's agent; start one for this command where there is none."""
-    if subprocess.run(["ssh-add", "-l"], capture_output=True, timeout=10, check=False).returncode in (0, 1):
+    if _listed()[0] in (0, 1):
         return  # 1: an agent without keys
     agent = subprocess.Popen(["ssh-agent", "-D"], stdout=subprocess.PIPE, text=True, start_new_session=True)
     if agent.stdout is None:

@@ -6,6 +6,7 @@ import click
 
 from onprem_llm import output
 from onprem_llm.connection import Connection
+from onprem_llm.errors import InvalidError
 from onprem_llm.look import look
 from onprem_llm.options import connection_options
 from onprem_llm.running import Place, only_deployment, places
@@ -30,7 +31,10 @@ def command(name: str | None, follow: bool, tail: int, replica: int | None, conn
         current = look(connection, progress).current
     name = name or only_deployment(current.book)
     found = places(current, name)
-    place = next((p for p in found if replica is not None and p.project.name == f"{name}-{replica}"), found[0])
+    place = next((p for p in found if replica is None or p.project.name == f"{name}-{replica}"), None)
+    if place is None:
+        have = ", ".join(p.project.name for p in found)
+        raise InvalidError(f"{name} has no replica {replica}; it has: {have}", hint="onprem-llm status")
     if len(found) > 1:
         output.note(f"{place.project.name} on {place.host.name}; others: --replica N")
     for chunk in stream(place.host.name, _argv(place, follow, tail), connection):
