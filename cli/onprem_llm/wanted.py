@@ -22,7 +22,7 @@ def wanted_with(
 ) -> Wanted:
     """Return the book with `deployment`, as `model_yaml` describes it, added or changed."""
     folder = model_folder(deployment, model_yaml)
-    check_folder(folder)
+    notes = check_folder(folder)
     references = secret_references(deployment.env, model_yaml.resolve().parent)
     images = Images(site, inventory, current)
     focus = WantedDeployment(
@@ -32,6 +32,7 @@ def wanted_with(
         image=images.source(deployment.engine.image, deployment.name),
         env_fingerprints=_fingerprints(references, salt, str(model_yaml)),
         env_references=references,
+        notes=notes,
     )
     others = [item for item in book_deployments(current) if item.deployment.name != deployment.name]
     return _with_ui([*others, focus], site, images, salt, inventory, focus=deployment.name)

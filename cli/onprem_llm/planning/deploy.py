@@ -50,6 +50,7 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
         send_bytes={host: part.bytes for host, part in work.items() if part.bytes},
         endpoints=_endpoints(site, item, replicas, ui, gateway),
         warnings=(
+            *item.notes,
             *deployment_warnings(site, item.deployment, replicas),
             *engines.warnings,
             *(ui.warnings if ui else ()),

@@ -41,6 +41,7 @@ class WantedDeployment:
     image: ImageSource | None = None
     env_fingerprints: Mapping[str, str] = field(default_factory=dict)  # salted as the probe's
     env_references: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # {"HF_TOKEN": {"from_env": "X"}}
+    notes: tuple[str, ...] = ()  # what is unusual about the weights
 
 
 @dataclass(frozen=True, slots=True)
