@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from onprem_llm import apply
+from onprem_llm.commands import deploy
 from onprem_llm.connection import Connection
-from onprem_llm.errors import OnpremError
+from onprem_llm.errors import OnpremError, RefusedError
 from onprem_llm.output import PlainProgress
+from onprem_llm.plan_folder import write_folder
 from onprem_llm.planning.types import Plan
 
 PLAN = Plan(based_on="0", gateway="g", deployment="tiny", verb="deploy", revision=1, model_yaml="")
@@ -57,3 +60,16 @@ def test_a_gateway_that_is_lost_does_not_hide_what_went_wrong_first(monkeypatch:
         work(OnpremError("a step failed"))
     with pytest.raises(OnpremError, match="g is unreachable"):
         work(None)
+
+
+def test_a_plan_with_nothing_to_do_is_refused_too_where_hosts_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moved(*_: object) -> None:
+        raise RefusedError("the hosts changed since this plan was made")
+
+    write_folder(PLAN, tmp_path / "change")
+    (tmp_path / "inventory.ini").write_text("here ansible_connection=local\n")
+    monkeypatch.setattr(deploy, "refuse_if_moved", moved)
+    words = ["--plan", str(tmp_path / "change"), "-i", str(tmp_path / "inventory.ini")]
+    assert isinstance(CliRunner().invoke(deploy.command, words).exception, RefusedError)
