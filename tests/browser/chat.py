@@ -12,11 +12,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from selenium import webdriver
-from selenium.common.exceptions import TimeoutException, WebDriverException
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException, WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
@@ -41,8 +41,9 @@ EMAIL = "input[type=email], input#email"
 PASSWORD = "input[type=password], input#password"
 PROMPT = "#chat-input"
 SEND = "#send-message-button"
+TOAST = "[data-sonner-toast]"
 ANSWER = ".chat-assistant"
-PAGE_WAIT_S, ANSWER_WAIT_S = 60.0, 120.0
+PAGE_WAIT_S, ANSWER_WAIT_S, DIALOG_WAIT_S, MOVE_WAIT_S = 60.0, 120.0, 4.0, 10.0
 
 
 class BrowserError(Exception):
@@ -67,6 +68,11 @@ def browser() -> Iterator[webdriver.Chrome]:
             driver.quit()
 
 
+def patient(driver: webdriver.Chrome, wait_s: float) -> WebDriverWait[webdriver.Chrome]:
+    """Wait on a page that redraws itself: an element that is gone by now is looked for again."""
+    return WebDriverWait(driver, wait_s, ignored_exceptions=[StaleElementReferenceException])
+
+
 def visible(driver: webdriver.Chrome, selector: str, what: str, wait_s: float = PAGE_WAIT_S) -> WebElement:
     """Wait for the first displayed element of `selector`."""
 
@@ -74,7 +80,7 @@ def visible(driver: webdriver.Chrome, selector: str, what: str, wait_s: float = 
         return next((found for found in current.find_elements(By.CSS_SELECTOR, selector) if found.is_displayed()), None)
 
     try:
-        found = WebDriverWait(driver, wait_s).until(look)
+        found = patient(driver, wait_s).until(look)
     except TimeoutException:
         raise BrowserError(f"no {what} ({selector}) within {wait_s:.0f} s at {driver.current_url}") from None
     if found is None:  # until() returns what is true, which mypy cannot know
@@ -88,10 +94,20 @@ def sign_in(driver: webdriver.Chrome, url: str, email: str, password: str) -> No
     visible(driver, EMAIL, "field for the email").send_keys(email)
     visible(driver, PASSWORD, "field for the password").send_keys(password)
     visible(driver, "button[type=submit]", "button to sign in").click()
+
+    def inside(current: webdriver.Chrome) -> bool:
+        return "/auth" not in current.current_url
+
+    # The page says at once how it went, and moves on a moment later if it went well.
+    said = "nothing"
     try:
-        WebDriverWait(driver, PAGE_WAIT_S).until(lambda current: "/auth" not in current.current_url)
+        patient(driver, PAGE_WAIT_S).until(
+            lambda current: inside(current) or current.find_elements(By.CSS_SELECTOR, TOAST)
+        )
+        said = page_text(driver)
+        patient(driver, MOVE_WAIT_S).until(inside)
     except TimeoutException:
-        raise BrowserError(f"{email} was not let in; the page says: {page_text(driver)}") from None
+        raise BrowserError(f"{email} was not let in; the page said: {said}") from None
 
 
 def open_chat(driver: webdriver.Chrome, url: str) -> None:
@@ -103,12 +119,12 @@ def open_chat(driver: webdriver.Chrome, url: str) -> None:
         print(f"browser: reloading; the page says: {page_text(driver)}", file=sys.stderr)
         driver.get(url)
         visible(driver, PROMPT, "field for the message")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + DIALOG_WAIT_S
     while time.monotonic() < deadline:
-        dialogs = [found for found in driver.find_elements(By.CSS_SELECTOR, "[role=dialog]") if found.is_displayed()]
-        buttons = [button for dialog in dialogs for button in dialog.find_elements(By.TAG_NAME, "button")]
-        if buttons:
-            buttons[-1].click()
+        with suppress(StaleElementReferenceException):
+            buttons = driver.find_elements(By.CSS_SELECTOR, "[role=dialog] button")
+            if buttons and buttons[-1].is_displayed():
+                buttons[-1].click()
         time.sleep(0.5)
 
 
@@ -125,7 +141,7 @@ def wait_for_answer(driver: webdriver.Chrome, expected: str) -> str:
         return any(expected in found.text for found in current.find_elements(By.CSS_SELECTOR, ANSWER))
 
     try:
-        WebDriverWait(driver, ANSWER_WAIT_S).until(answered)
+        patient(driver, ANSWER_WAIT_S).until(answered)
     except TimeoutException:
         raise BrowserError(
             f"no answer with {expected!r} within {ANSWER_WAIT_S:.0f} s; the page says: {page_text(driver)}"
@@ -165,7 +181,10 @@ def main() -> int:
     options = parser.parse_args()
     try:
         print(chat(options))
-    except (BrowserError, WebDriverException, OSError) as failure:
+    except WebDriverException as failure:
+        print(f"browser: Chromium or its driver failed: {failure.msg}", file=sys.stderr)
+        return 1
+    except (BrowserError, OSError) as failure:
         print(f"browser: {failure}", file=sys.stderr)
         return 1
     return 0
