@@ -14,9 +14,9 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/versions.env"
 cache=${ONPREM_LLM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/onprem-llm}
-work=
+work='' other=''
 trap '[ -z "$work" ] || rm -rf "$work"' EXIT
-trap 'exit 130' INT TERM
+trap '[ -z "$other" ] || kill "$other"; exit 130' INT TERM
 
 say() { printf 'images: %s\n' "$*"; }
 die() {
@@ -106,15 +106,27 @@ tidy() {
     done
 }
 
-ensure_image() {
+# describe NAME: set name, version, wanted, image, archive and stamp.
+describe() {
     name=$1
     version=$(version_of "$name")
     wanted=$(recipe "$name")
     image=onprem-llm/$name:$version
     archive=$cache/images/$name-$version.tar
     stamp=$archive.built-from
+}
 
-    if [ "$(built_from "$image")" != "$wanted" ] && [ -f "$archive" ] && grep -q "^$wanted " "$stamp" 2>/dev/null; then
+archive_fits() { [ -f "$archive" ] && grep -q "^$wanted " "$stamp" 2>/dev/null; }
+
+# is_at_hand NAME: neither image nor archive has to be built.
+is_at_hand() {
+    describe "$1"
+    [ "$(built_from "$image")" = "$wanted" ] || archive_fits
+}
+
+ensure_image() {
+    describe "$1"
+    if [ "$(built_from "$image")" != "$wanted" ] && archive_fits; then
         say "loading $image from $archive"
         run "$cache/images/$name.log" docker load --input "$archive"
     fi
@@ -126,6 +138,17 @@ ensure_image() {
     fi
     save "$image" "$archive" "$stamp" "$wanted $(image_id "$image")"
     say "$image, $(docker image inspect --format '{{.Size}}' "$image" | awk '{printf "%.2f GB", $1 / 1e9}'), $archive"
+}
+
+# Both at once: one fetches while the other unpacks.
+ensure_both() {
+    for each in vllm-cpu open-webui; do
+        is_at_hand "$each" || { prepare; break; }
+    done
+    ensure_image open-webui &
+    other=$!
+    ensure_image vllm-cpu
+    wait "$other"
 }
 
 # save IMAGE ARCHIVE STAMP CONTENT: the stamp is written last, so a cut leaves no archive that looks whole.
@@ -179,7 +202,7 @@ case ${1:-all} in
     tiny-model) shift; tiny_model "$@" ;;
     debian) prepare_debian ;;
     clean) clean ;;
-    all) ensure_image vllm-cpu; ensure_image open-webui ;;
+    all) ensure_both ;;
     *) for name in "$@"; do ensure_image "$name"; done ;;
 esac
 [ -z "$work" ] || tidy
