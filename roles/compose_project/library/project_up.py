@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -21,8 +22,9 @@ short_description: Start a Compose project and wait until it is healthy
 description:
   - Runs C(docker compose up --detach --wait) and watches the containers beside it. Compose looks twice a second and can
     miss a container that dies and is restarted; this module counts restarts.
-  - On failure the project is stopped, since its restart policy would go on for ever, and the last lines of the
-    container's log are in the message, with the project's secrets struck out.
+  - On failure the containers that it waited for are stopped, since their restart policy would go on for ever, and the
+    last lines of the log are in the message, with the project's secrets struck out.
+  - It runs on where the control host goes away. It then stops nothing once another run has taken the project over.
 options:
   name:
     description: Name of the project.
@@ -62,6 +64,7 @@ seconds:
 """
 
 POLL = 1.0  # seconds between two looks at the containers
+STARTERS = Path("/run")  # where the newest run of a project leaves its mark
 STOP_LIMIT = 120  # seconds
 PROGRESS = re.compile(r"^(Container|Network|Volume|Image) .+  \w+$")  # what Compose says while all is well
 SHORTEST_SECRET = 6  # characters; shorter values would strike out ordinary words
@@ -74,6 +77,20 @@ class StartError(Exception):
         """Keep the container for its log."""
         super().__init__(message)
         self.container = container
+
+
+def claim(project):
+    """Mark the project as ours from now on, and return the mark: a run before us that still waits is to let it be."""
+    mark = f"{os.getpid()} {time.time()}"
+    (STARTERS / f"onprem-llm-{project}.starter").write_text(mark, encoding="utf-8")
+    return mark
+
+
+def claimed(project, mark):
+    """Say whether nobody has claimed the project after us."""
+    with contextlib.suppress(OSError):
+        return (STARTERS / f"onprem-llm-{project}.starter").read_text(encoding="utf-8") == mark
+    return False
 
 
 def docker(*arguments, limit=60):
@@ -125,12 +142,12 @@ def exit_code(container, state):
     return codes[-1] if codes else state["ExitCode"]
 
 
-def wait(command, project, before, limit):
-    """Run `docker compose up`, watching the containers. Raises StartError."""
+def wait(command, project, before, limit, seen):
+    """Run `docker compose up`, watching the containers; their ids go into `seen`. Raises StartError."""
     with tempfile.TemporaryFile() as said:  # a pipe that nobody reads until the end could fill up
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
         try:
-            watch(process, project, before, limit)
+            watch(process, project, before, limit, seen)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -138,15 +155,18 @@ def wait(command, project, before, limit):
         output = said.read().decode("utf-8", "replace")
     if process.returncode != 0:
         found = containers(project)
+        seen.update(found)
         check_alive(found, before)
         raise StartError(*explain(output, found))
 
 
-def watch(process, project, before, limit):
+def watch(process, project, before, limit, seen):
     """Look at the containers until Compose is done. It keeps the limit itself; ours is for a Compose that hangs."""
     end = time.monotonic() + limit + 60
     while process.poll() is None:
-        check_alive(containers(project), before)
+        found = containers(project)
+        seen.update(found)
+        check_alive(found, before)
         if time.monotonic() > end:
             raise StartError(f"docker compose did not come back within {limit + 60} s")
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -186,27 +206,32 @@ def last_lines(container, count, path):
     return text.rstrip()
 
 
-def up(params):
-    """Start the project and return whether anything changed. Raises StartError."""
+def up(params, seen):
+    """Start the project and return whether anything changed; its containers' ids go into `seen`. Raises StartError."""
     name, path = params["name"], params["path"]
     before = containers(name)
+    seen.update(before)
     base = ["docker", "compose", "--project-directory", path, "--file", f"{path}/compose.yaml", "--project-name", name]
     waiting = ["--wait", "--wait-timeout", str(params["wait"])]
     anew = ["--force-recreate"] if params["recreate"] else []
-    wait([*base, "up", "--detach", "--remove-orphans", *anew, *waiting], name, before, params["wait"])
+    wait([*base, "up", "--detach", "--remove-orphans", *anew, *waiting], name, before, params["wait"], seen)
     return marks(before) != marks(containers(name))
 
 
-def failure(params, error):
-    """Stop the project and return the message for a person."""
+def failure(params, error, seen, mark):
+    """Stop the containers that we waited for and return the message for a person."""
     name = params["name"]
     message = f"project {name} did not start: {error}"
     if error.container:
         lines = last_lines(error.container, params["log_lines"], params["path"])
         message += f"\nthe last lines of its log:\n{lines or '(it wrote nothing)'}"
-    base = ["--project-directory", params["path"], "--file", f"{params['path']}/compose.yaml", "--project-name", name]
+    if not claimed(name, mark):
+        return message + "\nAnother run has begun to start it meanwhile; it was left to that one."
     try:
-        docker("compose", *base, "stop", "--timeout", "3", limit=STOP_LIMIT)
+        # By id: what somebody else has put in their place is not ours to stop.
+        ours = sorted(seen & set(containers(name)))
+        if ours:
+            docker("stop", "-t", "3", *ours, limit=STOP_LIMIT)
     except (OSError, subprocess.SubprocessError) as left:
         return message + f"\nIt could not be stopped either ({left}); on the host: docker compose -p {name} stop"
     return message + f"\nThe project was left stopped. Its log on the host: docker compose -p {name} logs"
@@ -223,11 +248,12 @@ def main():
             "log_lines": {"type": "int", "default": 40},
         }
     )
-    begun = time.monotonic()
+    begun, seen = time.monotonic(), set()
     try:
-        changed = up(module.params)
+        mark = claim(module.params["name"])
+        changed = up(module.params, seen)
     except StartError as error:
-        module.fail_json(msg=failure(module.params, error))
+        module.fail_json(msg=failure(module.params, error, seen, mark))
     except (OSError, subprocess.SubprocessError) as error:
         module.fail_json(msg=f"cannot start the project {module.params['name']}: {error}")
     module.exit_json(changed=changed, seconds=round(time.monotonic() - begun, 1))

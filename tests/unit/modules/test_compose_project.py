@@ -161,6 +161,32 @@ def test_secrets_are_struck_out_of_the_log(load: Load, tmp_path: Path, monkeypat
     assert up.last_lines("c", 5, tmp_path) == "on with ******** and ********"
 
 
+@pytest.mark.parametrize(
+    ("taken_over", "stopped"),
+    [(False, [("stop", "-t", "3", "ours")]), (True, [])],
+    ids=["only what it waited for", "nothing once another run has begun"],
+)
+def test_a_failed_start_stops(
+    load: Load,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    taken_over: bool,
+    stopped: list[tuple[str, ...]],
+) -> None:
+    up = load("compose_project/project_up")
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(up, "STARTERS", tmp_path)
+    monkeypatch.setattr(up, "containers", lambda _: {"ours": container(), "of-the-next-run": container()})
+    monkeypatch.setattr(up, "docker", lambda *words, **_: calls.append(words) or "")
+    mark = up.claim("tiny-0")
+    if taken_over:
+        up.claim("tiny-0")
+    params = {"name": "tiny-0", "path": str(tmp_path), "log_lines": 5}
+    message = up.failure(params, up.StartError("it died"), {"ours", "gone"}, mark)
+    assert calls == stopped
+    assert ("left to that one" in message) is taken_over
+
+
 def test_down_leaves_what_others_wrote(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     down = load("compose_project/project_down")
     monkeypatch.setattr(down, "docker", lambda *_, **__: "")
