@@ -1,12 +1,13 @@
 """Bootstrap: look at the hosts, choose what must be chosen, then let the roles bring each host to that state."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError
+from onprem_llm.gateway_choice import choose_gateway
 from onprem_llm.hosts import Current
 from onprem_llm.json_values import is_list, is_mapping
 from onprem_llm.look import look
@@ -17,9 +18,6 @@ from onprem_llm.runner import run
 from onprem_llm.seam import run_folder, write_orders
 from onprem_llm.secret_values import read_values
 from onprem_llm.spec.site import Site, parse_site
-from onprem_llm.ssh import routes
-
-GATEWAY_GROUP = "gateway"
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,8 @@ class Report:
     changed: dict[str, int] = field(default_factory=dict)
     gateway: str | None = None
     records_gateway: bool = False
+    gateway_note: str | None = None
+    """Why none is recorded, and what to do."""
 
     @property
     def able(self) -> list[str]:
@@ -92,7 +92,8 @@ def prepare(connection: Connection, progress: Progress) -> Prepared:
     check_files(site)
     if not report.able:
         return Prepared(report, site, {})
-    report.gateway, report.records_gateway = choose_gateway(current, connection, progress)
+    choice = choose_gateway(current, connection, progress)
+    report.gateway, report.records_gateway, report.gateway_note = choice.name, choice.records, choice.note
     base = base_order(site, peers(site, current))
     with run_folder() as folder:
         orders = dict.fromkeys(report.able, base)
@@ -162,33 +163,6 @@ def registry_password(site: Site) -> dict[str, str]:
         return {}
     reference = site.registry.password.model_dump(exclude_none=True)
     return read_values({"registry_password": reference}, "onprem_llm_site.registry.password")
-
-
-def choose_gateway(current: Current, connection: Connection, progress: Progress) -> tuple[str | None, bool]:
-    """Return the gateway and whether it is still to be recorded: a recorded one stays, whatever the inventory's order.
-
-    Otherwise the first host of the group `gateway`, else of the inventory. None where it cannot be known: it lies
-    outside of the limit or did not answer.
-    """
-    recorded = current.gateway
-    if recorded is not None:
-        return recorded.name, False
-    ways = routes(replace(connection, limit=None))
-    candidate = first_choice({host: way.groups for host, way in ways.items()})
-    answered = {host.name for host in current.hosts}
-    if candidate not in answered:
-        return None, False
-    if connection.limit and set(ways) - answered - set(current.unreachable):
-        elsewhere = look(replace(connection, limit=None), progress).current.gateway
-        if elsewhere is not None:
-            return elsewhere.name, False
-    return candidate, True
-
-
-def first_choice(groups: Mapping[str, Sequence[str]]) -> str | None:
-    """Return the first host of the group `gateway`, else the first of all; `groups` is in the inventory's order."""
-    members = [host for host, its in groups.items() if GATEWAY_GROUP in its]
-    return next(iter(members or groups), None)
 
 
 def peers(site: Site, current: Current) -> list[str]:

@@ -89,7 +89,9 @@ def ending(report: Report) -> str:
     lines = [f"Changed: {', '.join(changed)}." if changed else "Nothing changed: the hosts are as they should be."]
     if not report.able:
         lines = ["No host was prepared."]
-    if report.gateway is None:
+    if report.gateway is None and report.gateway_note:
+        lines.append(report.gateway_note)
+    elif report.gateway is None:
         lines.append("The gateway is not among these hosts: it is the first of the inventory, or of its group gateway.")
     elif report.gateway in report.able or not report.records_gateway:
         lines.append(f"Gateway: {report.gateway}.")
@@ -103,6 +105,7 @@ def as_document(report: Report) -> dict[str, object]:
     bad = {failure.host: failure for failure in report.failures}
     return {
         "gateway": report.gateway,
+        "gateway_note": report.gateway_note,
         "hosts": {host: _host_document(host, report, bad.get(host) is not None) for host in report.hosts},
         "failures": [asdict(failure) for failure in report.failures],
     }

@@ -1,15 +1,17 @@
 """What bootstrap decides before it changes anything, and how it says what it found."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from onprem_llm import bootstrapping
-from onprem_llm.bootstrapping import Finding, Report, base_order, check_files, choose_gateway, peers, pools_of
+from onprem_llm import gateway_choice
+from onprem_llm.bootstrapping import Finding, Report, base_order, check_files, peers, pools_of
 from onprem_llm.commands.bootstrap import as_document, ending, findings_text
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError
+from onprem_llm.gateway_choice import GatewayChoice, choose_gateway
 from onprem_llm.hosts import Current
 from onprem_llm.look import View
 from onprem_llm.output import PlainProgress
@@ -31,7 +33,10 @@ def current(*names: str, gateway: str | None = None, unreachable: tuple[str, ...
 
 def inventory(monkeypatch: pytest.MonkeyPatch, **groups: tuple[str, ...]) -> None:
     ways = {name: Route(name, False, name, None, None, None, (), groups=its) for name, its in groups.items()}
-    monkeypatch.setattr(bootstrapping, "routes", lambda _: ways)
+    monkeypatch.setattr(gateway_choice, "routes", lambda _: ways)
+
+
+LIMITED = Connection(Path("/i"), limit="a")
 
 
 @pytest.mark.parametrize(
@@ -41,22 +46,66 @@ def inventory(monkeypatch: pytest.MonkeyPatch, **groups: tuple[str, ...]) -> Non
         ({"a": (), "b": ("gateway",)}, current("a", "b"), ("b", True)),
         ({"a": (), "b": ()}, current("a", "b", gateway="b"), ("b", False)),
         ({"a": ("gateway",), "b": ()}, current("a", "b", gateway="b"), ("b", False)),
-        ({"a": (), "b": ()}, current("b", unreachable=("a",)), (None, False)),
+        ({"a": (), "b": ()}, current("a", gateway="a", unreachable=("b",)), ("a", False)),
     ],
-    ids=["the first", "of its group", "the recorded one stays", "whatever the groups say", "never a stand-in"],
+    ids=["the first", "of its group", "the recorded one stays", "whatever the groups say", "and whoever is silent"],
 )
 def test_gateway(
     groups: dict[str, tuple[str, ...]], seen: Current, expected: tuple[Any, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inventory(monkeypatch, **groups)
-    assert choose_gateway(seen, Connection(Path("/i")), QUIET) == expected
+    assert choose_gateway(seen, Connection(Path("/i")), QUIET) == GatewayChoice(*expected)
 
 
-def test_a_limit_makes_no_second_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+def with_book(name: str, *others: str) -> Current:
+    probes: dict[str, Any] = {host: {"schema": 1} for host in others}
+    return parse_current({**probes, name: {"schema": 1, "book": {"gateway": False}}}, ())
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        (current("b", unreachable=("a",)), "it would be a, which is not among the hosts that answered"),
+        (current("a", unreachable=("b",)), "b did not answer and may be it"),
+        (with_book("b", "a"), "b has a book"),
+    ],
+    ids=["never a stand-in", "a silent host may be it", "a book without the mark may be its"],
+)
+def test_no_second_gateway(seen: Current, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     inventory(monkeypatch, a=(), b=())
-    whole = View(current("a", "b", gateway="b"), (), "salt")
-    monkeypatch.setattr(bootstrapping, "look", lambda *_: whole)
-    assert choose_gateway(current("a"), Connection(Path("/i"), limit="a"), QUIET) == ("b", False)
+    choice = choose_gateway(seen, Connection(Path("/i")), QUIET)
+    assert (choice.name, choice.records) == (None, False)
+    assert said in str(choice.note)
+    assert said in ending(Report(("a", "b"), gateway_note=choice.note))
+
+
+def test_a_book_of_its_own_is_no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    inventory(monkeypatch, a=(), b=())
+    assert choose_gateway(with_book("a", "b"), Connection(Path("/i")), QUIET) == GatewayChoice("a", True)
+
+
+@pytest.mark.parametrize(
+    ("whole", "name", "records"),
+    [
+        (current("a", "b", gateway="b"), "b", False),
+        (current("a", "b"), "a", True),
+        (current("a", unreachable=("b",)), None, False),
+    ],
+    ids=["recorded outside of it", "nobody else is it", "a silent host outside of it may be it"],
+)
+def test_a_limit_makes_no_second_gateway(
+    whole: Current, name: str | None, records: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inventory(monkeypatch, a=(), b=())
+    monkeypatch.setattr(gateway_choice, "look", lambda *_: View(whole, (), "salt"))
+    choice = choose_gateway(current("a"), LIMITED, QUIET)
+    assert (choice.name, choice.records) == (name, records)
+
+
+def test_a_limit_without_the_first_host_records_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    inventory(monkeypatch, a=(), b=())
+    choice = choose_gateway(current("b"), replace(LIMITED, limit="b"), QUIET)
+    assert (choice.name, choice.records) == (None, False)
 
 
 def test_docker_must_hide_nothing_that_hosts_fetch_from() -> None:
