@@ -53,6 +53,9 @@ def _run_step(
         title=step.title,
     )
     raise_for_failures(result, doing=DOING[step.kind])
+    for host, values in result.returned.items():
+        for image, why in values.get("images_kept", {}).items():
+            note(f"{host}: image {image[:19]} stays: {why}")
 
 
 def refuse_if_moved(plan: Plan, connection: Connection, progress: Progress) -> None:

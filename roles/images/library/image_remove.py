@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
@@ -12,7 +13,9 @@ from ansible.module_utils.onprem_llm_images import ImageError, docker, image_id
 DOCUMENTATION = r"""
 module: image_remove
 short_description: Remove images that nothing uses
-description: An image that a container uses, running or stopped, stays and is named in the result.
+description:
+  - Never by force. An image that a container uses (running or stopped), that another image is made from, or that has
+    more tags than one stays whole and is named in the result.
 options:
   ids:
     description: Ids of the images.
@@ -30,8 +33,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 kept:
-  description: Images that a container uses.
-  type: list
+  description: Why an image stayed, by id.
+  type: dict
+  returned: success
+onprem_llm:
+  description: The same as C(images_kept).
+  type: dict
   returned: success
 """
 
@@ -48,25 +55,50 @@ def used():
     return set(text.split())
 
 
+def names(identity):
+    """Return (tags, digests) of an image."""
+    code, text = docker("image", "inspect", "--format", "{{json .RepoTags}}\n{{json .RepoDigests}}", identity)
+    if code != 0:
+        raise ImageError(f"docker image inspect {identity} failed: {text}")
+    tags, digests = (json.loads(line) or [] for line in text.splitlines())
+    return tags, digests
+
+
+def remove(identity):
+    """Remove an image that has one tag at most; return why it stays, or None."""
+    tags, digests = names(identity)
+    if len(tags) > 1:
+        return f"it has more tags than ours: {', '.join(tags)}"
+    code, text = docker("image", "rm", identity, limit=600)
+    if code != 0 and "multiple repositories" in text:
+        # Pulled from a site's registry by digest and tagged as model.yaml names it. A digest is nobody's tag.
+        for digest in digests:
+            docker("image", "rm", digest)
+        code, text = docker("image", "rm", identity, limit=600)
+    if code != 0 and "conflict" in text:
+        return text.rpartition(" - ")[2]  # an image was made from it, or somebody started it just now
+    if code != 0 and image_id(identity) is not None:
+        raise ImageError(f"cannot remove {identity}: {text}")
+    return None
+
+
 def run(ids, check_mode):
-    """Return (changed, kept)."""
-    busy, changed, kept = used(), False, []
+    """Return (changed, why by id of those that stay)."""
+    busy, changed, kept = used(), False, {}
     for wanted in ids:
         identity = image_id(wanted)
         if identity is None:
             continue
         if identity in busy:
-            kept.append(wanted)
-            continue
-        if not check_mode:
-            code, text = docker("image", "rm", "--force", identity, limit=600)
-            if code != 0 and "conflict" in text:
-                # Somebody made an image from this one, or started it just now: theirs stays.
-                kept.append(wanted)
-                continue
-            if code != 0:
-                raise ImageError(f"cannot remove {identity}: {text}")
-        changed = True
+            why = "a container uses it"
+        elif check_mode:
+            why = None
+        else:
+            why = remove(identity)
+        if why:
+            kept[wanted] = why
+        else:
+            changed = True
     return changed, kept
 
 
@@ -79,7 +111,7 @@ def main():
         changed, kept = run(module.params["ids"], module.check_mode)
     except (ImageError, OSError, subprocess.SubprocessError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=changed, kept=kept)
+    module.exit_json(changed=changed, kept=kept, onprem_llm={"images_kept": kept})
 
 
 if __name__ == "__main__":

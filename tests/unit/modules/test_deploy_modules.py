@@ -268,3 +268,52 @@ def test_readiness_says_what_was_answered(readiness: ModuleType, server: tuple[s
         readiness.wait(params)
     with pytest.raises(readiness.NotReadyError, match="no answer within 0 s; the last try: ConnectionRefusedError"):
         readiness.wait({**params, "url": "http://127.0.0.1:1", "timeout": 0})
+
+
+IMAGE = "sha256:" + "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("tags", "answer", "why"),
+    [
+        (["a:1"], (0, "Deleted"), None),
+        (["a:1", "theirs:1"], (0, "Deleted"), "it has more tags than ours: a:1, theirs:1"),
+        (
+            ["a:1"],
+            (1, "conflict: unable to delete ab (cannot be forced) - image has dependent child images"),
+            "image has dependent child images",
+        ),
+    ],
+)
+def test_images_of_others_stay(
+    load: Load, monkeypatch: pytest.MonkeyPatch, tags: list[str], answer: tuple[int, str], why: str | None
+) -> None:
+    module = load("images/image_remove")
+    calls = []
+
+    def docker(*words: str, **_: object) -> tuple[int, str]:
+        calls.append(words)
+        return (0, f"{json.dumps(tags)}\nnull") if words[1] == "inspect" else answer
+
+    monkeypatch.setattr(module, "docker", docker)
+    monkeypatch.setattr(module, "image_id", lambda wanted: wanted)
+    monkeypatch.setattr(module, "used", set)
+    assert module.run([IMAGE], False) == (why is None, {IMAGE: why} if why else {})
+    assert not [words for words in calls if "--force" in words]
+
+
+def test_a_digest_of_a_pull_does_not_hold_an_image(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load("images/image_remove")
+    digests = ["registry:5000/a@sha256:12"]
+
+    def docker(*words: str, **_: object) -> tuple[int, str]:
+        if words[1] == "inspect":
+            return 0, f'["a:1"]\n{json.dumps(digests)}'
+        if words[2] in digests:
+            digests.remove(words[2])
+        return (1, "conflict: image is referenced in multiple repositories") if digests else (0, "Deleted")
+
+    monkeypatch.setattr(module, "docker", docker)
+    monkeypatch.setattr(module, "image_id", lambda wanted: wanted)
+    monkeypatch.setattr(module, "used", set)
+    assert module.run([IMAGE], False) == (True, {})
