@@ -1,5 +1,6 @@
 """`onprem-llm status`: what runs where, read from the hosts."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import click
@@ -37,6 +38,9 @@ def command(as_json: bool, connection: Connection) -> None:
     else:
         output.say("Nothing is deployed on these hosts.")
     _say_lock(view)
+    for host in view.current.hosts:
+        for problem in host.problems:
+            output.note(f"{host.name}: this part could not be looked at: {problem}")
     if view.failures:
         raise UnreachableError(
             f"{len(view.failures)} hosts did not answer; what runs there is unknown",
@@ -68,11 +72,11 @@ def _json(view: View, rows: list[Running]) -> dict[str, object]:
             for name, entry in view.current.book.items()
         ],
         "replicas": [row.as_json() for row in rows],
-        "hosts": [_host_json(host.name, None) for host in view.current.hosts]
+        "hosts": [_host_json(host.name, None, host.problems) for host in view.current.hosts]
         + [_host_json(failure.host, failure.message) for failure in view.failures],
         "lock": {"owner": gateway.lock.owner, "age": gateway.lock.age} if gateway and gateway.lock else None,
     }
 
 
-def _host_json(name: str, error: str | None) -> dict[str, object]:
-    return {"name": name, "answered": error is None, "error": error}
+def _host_json(name: str, error: str | None, problems: Sequence[str] = ()) -> dict[str, object]:
+    return {"name": name, "answered": error is None, "error": error, "problems": list(problems)}

@@ -88,11 +88,13 @@ def resolve(reference, config):
             connection.request("GET", path, headers={"X-Registry-Auth": credentials(config, reference)})
             answer = connection.getresponse()
             body = json.loads(answer.read().decode("utf-8", "replace"))
+            body = body if isinstance(body, dict) else {}
     except (OSError, ValueError, http.client.HTTPException) as error:
         return None, f"the docker engine gave no answer: {error}"
     if answer.status != 200:
         return None, str(body.get("message", body))[:300]
-    return body["Descriptor"]["digest"], None
+    digest = (body.get("Descriptor") or {}).get("digest")
+    return digest, None if digest else f"the docker engine's answer names no digest: {str(body)[:200]}"
 
 
 def main():
