@@ -4,6 +4,7 @@ set -eu
 cd "$(dirname "$0")"
 cache=${ONPREM_LLM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/onprem-llm}/test/images
 mkdir -p "$cache"
+sh ../../../images/build.sh debian
 debian=$(docker image ls --format '{{.Repository}}:{{.Tag}}' onprem-llm/debian | head -n 1)
 [ -n "$debian" ] || { echo "stub engine: no onprem-llm/debian image; run sh images/build.sh first" >&2; exit 1; }
 for version in 1 2; do
