@@ -6,6 +6,7 @@ from typing import get_args
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.json_values import is_list, is_mapping
+from onprem_llm.planning.plan_names import check_names
 from onprem_llm.planning.types import PLAN_VERSION, Action, Change, Endpoint, Plan, Step, StepKind
 
 
@@ -55,9 +56,11 @@ def from_json(text: str, where: str) -> Plan:
             hint="make it again with this version: onprem-llm plan --out",
         )
     try:
-        return _plan(value)
+        plan = _plan(value)
+        check_names(plan)
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidError(f"{where}: this is no whole plan: {error}", hint="make it again: plan --out") from None
+    return plan
 
 
 def _plan(value: Mapping[str, object]) -> Plan:

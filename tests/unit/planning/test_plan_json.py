@@ -51,3 +51,23 @@ def test_a_step_of_an_unknown_kind_is_refused() -> None:
     text = to_json(made.planned(made.lab(), TINY)).replace('"kind": "stage"', '"kind": "format"')
     with pytest.raises(InvalidError, match="no whole plan"):
         from_json(text, "plan.json")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"compose.yaml":', '"../compose.yaml":', "without .."),
+        ('"compose.yaml":', '"/etc/cron.d/x":', "without .."),
+        ('"compose.yaml":', '"a/../../x":', "without .."),
+        ('"name": "tiny-0"', '"name": "../tiny-0"', "plain name"),
+        ('"tiny-0": {', '"..": {', "plain name"),
+        ('"lab-1": {', '"/lab-1": {', "plain name"),
+        ('"model_yaml_file": "model.yaml"', '"model_yaml_file": "/etc/shadow"', "without .."),
+        ('"path": "config.json"', '"path": "../config.json"', "without .."),
+    ],
+)
+def test_names_that_leave_their_folder_are_refused(old: str, new: str, said: str) -> None:
+    text = to_json(made.planned(made.lab(), TINY))
+    assert old in text
+    with pytest.raises(InvalidError, match=r"plan\.json: .*" + said.replace(".", r"\.")):
+        from_json(text.replace(old, new), "plan.json")
