@@ -23,6 +23,7 @@ mkdir -p "$folder"
 onprem-llm lab up --name "$lab" --hosts "$hosts" --gpus host1=2xH100-80GB --inventory "$ONPREM_LLM_TEST_INVENTORY"
 if [ $# -eq 0 ]; then
     # `default` first: it installs the engine that the others run on.
+    # shellcheck disable=SC2046  # names of folders, without spaces
     set -- default $(find molecule -mindepth 2 -name molecule.yml -not -path 'molecule/default/*' -printf '%h\n' | sort | cut -d/ -f2)
 fi
 for scenario; do
