@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from onprem_llm.hosts import Container, HostState, Project
 from onprem_llm.planning.types import Action, Change
-from onprem_llm.rendering.compose import Draft, Rendered
+from onprem_llm.rendering.compose import LABEL, Draft, Rendered
 
 # So many restarts without health in between are no accident.
 LOOP = 3
@@ -56,6 +56,7 @@ def compare(
     project = host.projects.get(draft.project)
     if project is None:
         return Outcome(draft.finish(revision), Change(host.name, draft.project, "create", why), False)
+    why = (*why, *_access_reason(project, draft))
     same = project.label("digest") == draft.digest
     running_revision = project.label("revision")
     if same and revision is not None and running_revision is not None and running_revision.isdigit():
@@ -93,6 +94,12 @@ def _file_reasons(project: Project, rendered: Rendered, same: bool, why: tuple[s
     ]
     extra = [f"{path} does not belong there" for path in project.files if path not in wanted]
     return tuple(missing + edited + extra)
+
+
+def _access_reason(project: Project, draft: Draft) -> tuple[str, ...]:
+    """Name what no file of a person's explains: a CDI specification appeared on the host, or went away."""
+    before, now = project.label("gpu_access"), draft.labels.get(f"{LABEL}.gpu_access")
+    return (f"GPU access {before} -> {now}",) if before and now and before != now else ()
 
 
 def _container_reasons(project: Project, draft: Draft, image_id: str | None, files_differ: bool) -> tuple[str, ...]:

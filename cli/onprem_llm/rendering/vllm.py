@@ -121,5 +121,6 @@ def _labels(replica: Replica) -> dict[str, str]:
         f"{LABEL}.deployment": replica.deployment.name,
         f"{LABEL}.replica": str(replica.index),
         f"{LABEL}.gpus": ",".join(replica.gpus),
+        f"{LABEL}.gpu_access": replica.gpu_access or "none",
         f"{LABEL}.listen": f"{replica.address}:{replica.deployment.port}",
     }

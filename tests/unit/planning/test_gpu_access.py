@@ -59,3 +59,12 @@ def test_a_way_that_the_host_does_not_have_is_said() -> None:
     assert "no CDI specification" in plan.warnings[0]
     plan = made.planned(made.lab(), made.deployment(MODEL + "gpu_access: runtime\n"))
     assert "no runtime named nvidia" in plan.warnings[0]
+
+
+def test_a_specification_that_appears_is_the_reason() -> None:
+    facts = without_cdi()
+    facts = made.applied(made.planned(facts, made.deployment(MODEL)), facts)
+    for state in facts.values():
+        state["engine"]["cdi_devices"] = ["0", "1", "all"]
+    (change,) = [change for change in made.planned(facts, made.deployment(MODEL)).changes if change.subject == "tiny-0"]
+    assert change.reasons == ("GPU access gpus -> cdi",)
