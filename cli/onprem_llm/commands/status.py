@@ -32,7 +32,7 @@ def command(as_json: bool, connection: Connection) -> None:
         view = look(connection, progress)
     rows = running(view.current, datetime.now(UTC))
     if as_json:
-        output.show_json(_json(view, rows))
+        output.show_json(as_document(view, rows))
     elif rows:
         output.show_table(COLUMNS, [_cells(row) for row in rows])
     else:
@@ -63,7 +63,8 @@ def _say_lock(view: View) -> None:
         output.note(f"Locked by {gateway.lock.owner} for {age}")
 
 
-def _json(view: View, rows: list[Running]) -> dict[str, object]:
+def as_document(view: View, rows: list[Running]) -> dict[str, object]:
+    """Return what --json prints."""
     gateway = view.current.gateway
     return {
         "gateway": gateway.name if gateway else None,

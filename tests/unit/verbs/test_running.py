@@ -1,7 +1,11 @@
 import pytest
 
+from onprem_llm.commands.status import as_document
 from onprem_llm.errors import InvalidError
+from onprem_llm.look import View
 from onprem_llm.openai_client import events, text_of
+from onprem_llm.probe import parse_current
+from onprem_llm.run_events import HostFailure
 from onprem_llm.running import _seconds_since, only_deployment
 
 
@@ -29,3 +33,12 @@ def test_dockers_times_have_nine_digits() -> None:
     now = datetime(2026, 11, 21, 4, 1, tzinfo=UTC)
     assert _seconds_since("2026-11-21T04:00:21.362565614Z", now) == 39
     assert _seconds_since("0001-01-01T00:00:00Z", now) is None
+
+
+def test_status_has_what_could_not_be_looked_at() -> None:
+    seen = parse_current({"a": {"schema": 1, "problems": ["weights: no answer within 60 s"]}})
+    document = as_document(View(seen, (HostFailure("b", "t", "no route", unreachable=True),), "salt"), [])
+    assert document["hosts"] == [
+        {"name": "a", "answered": True, "error": None, "problems": ["weights: no answer within 60 s"]},
+        {"name": "b", "answered": False, "error": "no route", "problems": []},
+    ]
