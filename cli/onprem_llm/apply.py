@@ -4,7 +4,7 @@ import getpass
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from onprem_llm.connection import Connection
@@ -87,7 +87,7 @@ def locked(plan: Plan, connection: Connection, progress: Progress, *, break_lock
         held = _lock("acquire", who, plan.gateway, connection)
     except KeyboardInterrupt:
         # The host may have given it before we were stopped; only our own is let go.
-        _lock("release", who, plan.gateway, connection)
+        _release(who, plan.gateway, connection)
         raise
     if not held.get("acquired"):
         age = held.get("age")
@@ -99,12 +99,8 @@ def locked(plan: Plan, connection: Connection, progress: Progress, *, break_lock
     progress.host(plan.gateway, "ok", "lock taken")
     try:
         yield
-    except BaseException:
-        # What went wrong first is what a person must read, also where the gateway host went with it.
-        with suppress(OnpremError):
-            _lock("release", who, plan.gateway, connection)
-        raise
-    _lock("release", who, plan.gateway, connection)
+    finally:
+        _release(who, plan.gateway, connection)
 
 
 def _release(who: str, gateway: str, connection: Connection) -> None:

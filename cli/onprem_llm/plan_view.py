@@ -1,5 +1,7 @@
 """A plan as a person reads it, and as --json has it."""
 
+from dataclasses import asdict
+
 from onprem_llm.output import human_bytes, mapping_text, table_text
 from onprem_llm.planning.types import Change, Plan
 
@@ -60,21 +62,9 @@ def plan_json(plan: Plan) -> dict[str, object]:
         "based_on": plan.based_on,
         "gateway": plan.gateway,
         "noop": plan.is_noop,
-        "changes": [
-            {"host": c.host, "subject": c.subject, "action": c.action, "reasons": list(c.reasons)} for c in plan.changes
-        ],
+        "changes": [asdict(change) for change in plan.changes],
         "steps": [{"kind": step.kind, "title": step.title, "hosts": list(step.hosts)} for step in plan.steps],
         "send_bytes": dict(plan.send_bytes),
         "warnings": list(plan.warnings),
-        "endpoints": [
-            {
-                "kind": e.kind,
-                "name": e.name,
-                "host": e.host,
-                "url": e.url,
-                "served_name": e.served_name,
-                "key_file": e.key_file,
-            }
-            for e in plan.endpoints
-        ],
+        "endpoints": [asdict(endpoint) for endpoint in plan.endpoints],
     }
