@@ -47,6 +47,10 @@ REMEDIES = (
         r"Permission denied \(|Too many authentication failures|Authentication failed|Invalid/incorrect password",
         "{host} does not take the key or the password: check ansible_user and --private-key, or add --ask-pass (-k)",
     ),
+    (r"No space left on device", "a disk of {host} is full: make space there (df -h)"),
+)
+# What ssh says of the way to a host. A program on a host that was reached may use the same words of something else.
+ON_THE_WAY = (
     (
         r"Could not resolve hostname|Name or service not known",
         "the name does not resolve: set ansible_host for {host} in the inventory, or check the name",
@@ -67,7 +71,6 @@ REMEDIES = (
         r"Connection closed|Connection reset|kex_exchange_identification",
         "sshd on {host} hung up: look at its log (journalctl -u ssh) and at MaxStartups, or use fewer --forks",
     ),
-    (r"No space left on device", "a disk of {host} is full: make space there (df -h)"),
 )
 
 VAULT = re.compile(r"no vault secrets|[Dd]ecryption failed|vault password")
@@ -77,9 +80,9 @@ NO_HOSTS = re.compile(
 PARSE = re.compile(r"inventory|[Ff]ailed to parse|YAML parsing")
 
 
-def remedy(message: str, host: str) -> str | None:
-    """Return what to do about a failure, None where nothing is known."""
-    for pattern, text in REMEDIES:
+def remedy(message: str, host: str, *, reached: bool = False) -> str | None:
+    """Return what to do about a failure, None where nothing is known. `reached`: it is the host itself that said it."""
+    for pattern, text in REMEDIES if reached else REMEDIES + ON_THE_WAY:
         if re.search(pattern, message):
             return text.format(host=host)
     return None

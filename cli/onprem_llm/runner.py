@@ -110,7 +110,7 @@ def raise_for_failures(result: RunResult, *, doing: str) -> None:
 def _describe(failure: HostFailure) -> str:
     kind = "unreachable" if failure.unreachable else "failed"
     text = "\n".join(f"    {line}" for line in failure.message.splitlines())
-    advice = remedy(failure.message, failure.host)
+    advice = remedy(failure.message, failure.host, reached=not failure.unreachable)
     return f"{failure.host}: {kind} at “{failure.task}”\n{text}" + (f"\n    what to do: {advice}" if advice else "")
 
 

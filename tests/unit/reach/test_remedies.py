@@ -82,3 +82,8 @@ def test_failed_is_not_unreachable_and_well_is_no_error() -> None:
     with pytest.raises(OnpremError) as caught:
         raise_for_failures(RunResult(("a",), {}, {}, (HostFailure("a", "t", "m", False),)), doing="testing")
     assert caught.value.exit_code == ExitCode.FAILED
+
+
+def test_a_program_on_the_host_that_is_refused_is_no_matter_of_sshd() -> None:
+    assert remedy("health check: Connection refused", "gpu-1", reached=True) is None
+    assert "sshd" in str(remedy("ssh: connect to host gpu-1 port 22: Connection refused", "gpu-1"))
