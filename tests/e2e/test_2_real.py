@@ -1,6 +1,7 @@
 """The main job with the real engine and the real page: deploy, answer, a second deploy, kill, reboot, secrets."""
 
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -20,7 +21,8 @@ engine:
 resources: {gpus: 0}
 env: {VLLM_CPU_KVCACHE_SPACE: "1", PLANTED_TOKEN: {from_env: PLANTED}}
 """
-PLANTED = "planted-9f2c-secret"
+# Made anew in each run: nothing but the run can have written it anywhere.
+PLANTED = f"planted-{secrets.token_hex(12)}"
 QUESTION = "What is the highest mountain?"
 
 
@@ -74,7 +76,7 @@ def test_no_secret_is_anywhere_it_should_not_be(deployed: Site, monkeypatch: pyt
     deployed.run("chat", QUESTION)
     assert log.stat().st_size > 0
     keys = lab.exec_root(gateway, "sh", "-c", "cat /srv/onprem-llm/secrets/*").split()
-    secrets = [*keys, PLANTED]
+    known = [*keys, PLANTED]
     assert len(keys) >= 3
     inspected = {
         host: lab.exec_root(host, "sh", "-c", 'ids=$(docker ps -aq); [ -z "$ids" ] || docker inspect $ids')
@@ -83,7 +85,7 @@ def test_no_secret_is_anywhere_it_should_not_be(deployed: Site, monkeypatch: pyt
     # The page is on the gateway host: without it in there, nothing was looked at.
     assert "/open-webui" in inspected[gateway]
     logs = deployed.run("logs", "tiny", "--tail", "5000").stdout + deployed.run("logs", "open-webui").stdout
-    for secret in secrets:
+    for secret in known:
         assert secret not in logs
         for host in lab.hosts:
             assert secret not in inspected[host]
@@ -102,7 +104,7 @@ def test_no_secret_is_anywhere_it_should_not_be(deployed: Site, monkeypatch: pyt
                 assert mode == "600", line
                 assert "/secrets/" in path or path.endswith(".db"), line
     leaks = subprocess.run(
-        ["grep", "-rlFs", *[word for secret in secrets for word in ("-e", secret)], str(deployed.folder), "/tmp",
+        ["grep", "-rlFs", *[word for secret in known for word in ("-e", secret)], str(deployed.folder), "/tmp",
          str(Path.home() / ".ansible"), str(Path.home() / ".cache/onprem-llm")],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -161,7 +163,7 @@ def test_down_removes_what_deploy_made(deployed: Site) -> None:
     deployed.run("down", "tiny", "--yes")
     for host in deployed.lab.hosts:
         assert containers(deployed.lab, host) == {}
-        left = deployed.lab.exec_root(host, "ls", "/srv/onprem-llm").split()
+        left = deployed.lab.exec_root(host, "sh", "-c", "ls /srv/onprem-llm || true").split()
         assert "tiny-0" not in left
     assert deployed.json("status")["replicas"] == []
     # Weights stay without --purge.
