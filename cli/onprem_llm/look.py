@@ -23,23 +23,23 @@ class View:
     salt: str
 
 
-def look(connection: Connection, progress: Progress | None = None, *, salt: str | None = None) -> View:
+def look(connection: Connection, progress: Progress | None = None) -> View:
     """Probe every host of the inventory. Hosts that do not answer are in `failures`, not an exception."""
-    salt = salt or secrets.token_hex(8)
-    result = run(
-        "probe.yml", connection, variables={"onprem_llm_salt": salt}, progress=progress, title="Looking at the hosts"
-    )
+    result, salt = _probe(connection, progress)
     return View(current_of(result), result.failures, salt)
 
 
 def look_whole(connection: Connection, progress: Progress | None = None) -> View:
     """As `look`, but every host must answer: what a change is planned on must be known."""
-    salt = secrets.token_hex(8)
-    result = run(
-        "probe.yml", connection, variables={"onprem_llm_salt": salt}, progress=progress, title="Looking at the hosts"
-    )
+    result, salt = _probe(connection, progress)
     raise_for_failures(result, doing="looking at the hosts (nothing was changed)")
     return View(current_of(result), (), salt)
+
+
+def _probe(connection: Connection, progress: Progress | None) -> tuple[RunResult, str]:
+    salt = secrets.token_hex(8)
+    variables = {"onprem_llm_salt": salt}
+    return run("probe.yml", connection, variables=variables, progress=progress, title="Looking at the hosts"), salt
 
 
 def current_of(result: RunResult) -> Current:
