@@ -68,11 +68,3 @@ class RefusedError(OnpremError):
     def __init__(self, message: str, *, hint: str | None = None, details: str | None = None) -> None:
         """As OnpremError, with exit code 6."""
         super().__init__(message, hint=hint, details=details, exit_code=ExitCode.REFUSED)
-
-
-class CancelledError(OnpremError):
-    """Ctrl-C or SIGTERM; what was begun has been stopped, and the next run picks up."""
-
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        """As OnpremError, with exit code 130."""
-        super().__init__(message, hint=hint, exit_code=ExitCode.INTERRUPTED)

@@ -158,11 +158,6 @@ def stream_route(route: Route, argv: Sequence[str], *, stdin: bytes = b"") -> It
             raise _failure(route, argv, code, errors.read().decode(errors="replace").strip())
 
 
-def run_remote(host: str, argv: Sequence[str], connection: Connection, *, stdin: bytes = b"") -> bytes:
-    """Run `argv` as root on a host and return its stdout; raises as `stream`."""
-    return b"".join(stream(host, argv, connection, stdin=stdin))
-
-
 @contextmanager
 def _started(route: Route, argv: Sequence[str], stdin: bytes, errors: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Start a program; at the end its stdin is closed, which ends it over there, and then ssh here."""

@@ -2,7 +2,7 @@
 
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from onprem_llm.errors import OnpremError
@@ -173,8 +173,3 @@ def ssh_argv(name: str, host: str, command: Sequence[str]) -> list[str]:
 def exec_root(name: str, host: str, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run `argv` as root on a host of lab `name` through the engine: it works with sshd or the network gone."""
     return engine.exec_root(state.require(name).host(host).name, argv)
-
-
-def with_inventory(wanted: Wanted) -> Wanted:
-    """Return `wanted` with its inventory's path made absolute: the lab outlives the working folder."""
-    return replace(wanted, inventory=wanted.inventory.absolute())
