@@ -12,6 +12,9 @@ from onprem_llm.options import connection_options
 from onprem_llm.running import Place, only_deployment, places
 from onprem_llm.ssh import stream
 
+# Compose 2.26 writes it before every line, into a pipe too and with --ansi never; it writes whole lines at once.
+ERASE_LINE = b"\x1b[2K"
+
 
 @click.command("logs", short_help="Show the log of a deployment.")
 @click.argument("name", required=False)
@@ -38,7 +41,7 @@ def command(name: str | None, follow: bool, tail: int, replica: int | None, conn
     if len(found) > 1:
         output.note(f"{place.project.name} on {place.host.name}; others: --replica N")
     for chunk in stream(place.host.name, _argv(place, follow, tail), connection):
-        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.write(chunk.replace(ERASE_LINE, b""))
         sys.stdout.buffer.flush()
 
 
