@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export ONPREM_LLM_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/onprem-llm
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup tools engine images demo demo-down test check format molecule bench-% clean
+.PHONY: help setup tools engine images demo demo-down test test-system test-faults check format molecule bench-% clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -36,8 +36,14 @@ check: setup ## Lint, types, unit, contract and golden tests, in under a minute
 test: setup ## Everything, real parts included
 	@python tests/stages.py test
 
+test-system: setup ## Updates under load on real vLLM; ONLY=NAME for one scenario, RESUME=1 for those not passed yet
+	@python tests/stages.py system
+
+test-faults: setup ## Kills, hangs and failed updates under load, on the stub engine; ONLY and RESUME as above
+	@python tests/stages.py faults
+
 format: setup ## Format the Python code
 	@ruff format . && ruff check --fix .
 
 bench-%: setup ## Run one benchmark, e.g. make bench-cli-latency
-	@python benchmarks/$(subst -,_,$*).py
+	@python benchmarks/$(subst -,_,$*).py $(ARGS)

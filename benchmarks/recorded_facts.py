@@ -6,6 +6,9 @@ data.
 
 import copy
 import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -13,7 +16,8 @@ import yaml
 
 from onprem_llm.hosts import Current, fingerprint
 from onprem_llm.planning.plan import plan
-from onprem_llm.planning.types import ImageSource, Plan, Wanted, WantedDeployment
+from onprem_llm.planning.revisions import weights_of
+from onprem_llm.planning.types import ImageSource, Plan, Step, Wanted, WantedDeployment
 from onprem_llm.probe import parse_current
 from onprem_llm.spec.deployment import parse_deployment
 from onprem_llm.spec.site import Site, parse_site
@@ -29,6 +33,7 @@ H100 = "NVIDIA H100 80GB HBM3"
 L4 = "NVIDIA L4"
 VLLM_IMAGE = "vllm/vllm-openai:v0.11.0"
 UI_IMAGE = "ghcr.io/open-webui/open-webui:v0.6.5"
+GATEWAY_IMAGE = "onprem-llm/gateway:1"
 
 
 def image_id(ref: str) -> str:
@@ -117,23 +122,82 @@ def wanted(facts: dict[str, Facts], focus: WantedDeployment) -> Wanted:
     """Return the book with one deployment added or changed."""
     others = [WantedDeployment(parse_deployment(entry.model_yaml, name))
               for name, entry in parse_current(facts).book.items() if name != focus.deployment.name]  # fmt: skip
-    return Wanted((*others, focus), focus=focus.deployment.name, ui_image=archive(UI_IMAGE))
+    images = {"ui_image": archive(UI_IMAGE), "gateway_image": archive(GATEWAY_IMAGE)}
+    return Wanted((*others, focus), focus=focus.deployment.name, **images)
 
 
-def planned(facts: dict[str, Facts], focus: WantedDeployment, site: Site | None = None) -> Plan:
-    """Plan one deployment on these facts."""
-    return plan(site or Site(), wanted(facts, focus), parse_current(facts))
+def again(facts: dict[str, Facts], name: str, image: ImageSource | None = None, **change: object) -> WantedDeployment:
+    """Return a deployment as `scale`, `rollback` and `restart` hand it to planning: its weights are on hosts only."""
+    entry = parse_current(facts).book[name]
+    spec = parse_deployment(entry.model_yaml, name).model_copy(update=change)
+    known = str(weights_of(entry.model_yaml))
+    source = ImageSource(spec.engine.image, id=entry.images[spec.engine.image], exact=True)
+    return WantedDeployment(spec, WeightsManifest(known, known.rpartition("-")[0], (), 0), image=image or source)
+
+
+def without(facts: dict[str, Facts], name: str, **changes: object) -> Wanted:
+    """Return the book without one deployment."""
+    others = [WantedDeployment(parse_deployment(entry.model_yaml, other))
+              for other, entry in parse_current(facts).book.items() if other != name]  # fmt: skip
+    images = {"ui_image": archive(UI_IMAGE), "gateway_image": archive(GATEWAY_IMAGE)}
+    return replace(Wanted(tuple(others), remove=name, verb="down", **images), **changes)
+
+
+def planned(
+    facts: dict[str, Facts],
+    focus: WantedDeployment,
+    site: Site | None = None,
+    *,
+    unreachable: Sequence[str] = (),
+    **changes: object,
+) -> Plan:
+    """Plan one deployment on these facts; `changes` to what is wanted, such as its verb."""
+    seen = {name: state for name, state in facts.items() if name not in unreachable}
+    return plan(site or Site(), replace(wanted(seen, focus), **changes), parse_current(seen, tuple(unreachable)))
 
 
 def applied(done: Plan, facts: dict[str, Facts]) -> dict[str, Facts]:
     """Return the facts as they are once the plan was carried out."""
-    after = copy.deepcopy(facts)
-    for step in done.steps:
+    return list(moments(done, facts))[-1][1]
+
+
+def moments(done: Plan, facts: dict[str, Facts], steps: Sequence[Step] | None = None) -> Iterator[tuple[str, Any]]:
+    """Yield each step's title and the facts after it, so that what clients see in between can be judged."""
+    facts = copy.deepcopy(facts)
+    yield "before", copy.deepcopy(facts)
+    for step in done.steps if steps is None else steps:
         for name, order in step.orders.items():
-            {"stage": _stage, "apply": _apply, "remove": _remove, "record": _record}[step.kind](
-                after, name, dict(order), done
-            )
-    return after
+            DOING[step.kind](facts, name, dict(order), done)
+        yield step.title, copy.deepcopy(facts)
+
+
+def failed_at(done: Plan, facts: dict[str, Facts], title: str) -> dict[str, Facts]:
+    """Return the facts after a plan whose step `title` failed at its end: all is taken back."""
+    upto = next(number for number, step in enumerate(done.steps) if step.title == title)
+    back: list[Step] = []
+    for step in done.steps[: upto + 1]:
+        back = [] if step.kind == "record" and step.title != title else [*step.undo, *back]
+    return list(moments(done, facts, [*done.steps[: upto + 1], *back]))[-1][1]
+
+
+def in_rotation(facts: dict[str, Facts], deployment: str) -> set[str]:
+    """Return the replicas that get requests: ready at the gateway, at the address and in a revision that it expects."""
+    gateway = next(state for state in facts.values() if state["book"] and state["book"]["gateway"])["gateway"]
+    if not gateway or not gateway["running"]:
+        return set()
+    found = set()
+    for state in facts.values():
+        for name, project in state["projects"].items():
+            server = gateway["servers"].get(f"{deployment}/{name}")
+            labels = next((c["labels"] for c in project["containers"] if c["state"] == "running"), None)
+            if server is None or labels is None or server["admin"] != "ready":
+                continue
+            listens = f"{server['address']}:{server['port']}"
+            admitted = labels["onprem-llm.revision"] in gateway["admits"][deployment]
+            alike = (labels["onprem-llm.tls"] == "on") == server["tls"]
+            if labels["onprem-llm.listen"] == listens and admitted and alike:
+                found.add(name)
+    return found
 
 
 def _stage(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
@@ -160,13 +224,22 @@ def _apply(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None
     for key in order["keys"]:
         keys.setdefault(key, fingerprint(SALT, f"key {key}"))
         facts[name]["keys"][key] = keys[key]
+    if "firewall" in order:
+        facts[name]["firewall"] = {**order["firewall"], "active": True}
+    if "engine_tls" in order:
+        names = [order["engine_tls"]["name"]]
+        facts[name].setdefault("certificates", {})["engine"] = {"not_after": 2_000_000_000, "names": names}
     for project in order["projects"]:
+        made = {**keys, **{f"client-{key}": value for key, value in facts[name].get("client_keys", {}).items()}}
         values = {
-            entry["name"]: ";".join(keys[key] for key in entry["keys"]) for entry in project["secrets"]["entries"]
+            entry["name"]: ";".join(made[key] for key in entry["keys"]) for entry in project["secrets"]["entries"]
         }
         values |= {env: fingerprint(SALT, f"value of {env}") for env in project["secrets"]["values"]}
         secrets = hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()[:16]
         text = done.files[name][project["name"]]["compose.yaml"]
+        if "engine.crt" in text and "engine" not in facts[name].get("certificates", {}):
+            raise AssertionError(f"{name}: {project['name']} is started before its certificate is there")
+        _keep_for_restore(facts[name], project)
         facts[name]["env_secrets"][project["name"]] = values
         facts[name]["projects"][project["name"]] = {
             "path": project["path"],
@@ -174,6 +247,68 @@ def _apply(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None
             "secrets_digest": secrets,
             "containers": [_container(facts[name], text.replace("${ONPREM_LLM_SECRETS}", secrets))],
         }
+
+
+def _keep_for_restore(state: Facts, project: Facts) -> None:
+    there = state["projects"].get(project["name"])
+    if there is not None and there["files"] != dict(project["files"]):
+        state.setdefault("previous", {})[project["name"]] = copy.deepcopy(there)
+
+
+def _restore(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
+    for project in order["projects"]:
+        before = facts[name].get("previous", {}).get(project["name"])
+        if before is not None:
+            facts[name]["projects"][project["name"]] = copy.deepcopy(before)
+
+
+def _gateway(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
+    state, project = facts[name], order["project"]
+    for key in order.get("keys", ()):
+        made = facts[order["keys_host"]]["keys"]
+        state["keys"][key] = made.setdefault(key, fingerprint(SALT, f"key {key}"))
+    for key in order.get("client_keys", ()):
+        state.setdefault("client_keys", {})[key] = fingerprint(SALT, f"client {key}")
+    if order.get("tls", {}).get("mode") == "ca":
+        state.setdefault("certificates", {})["gateway"] = {
+            "not_after": 2_000_000_000, "names": order["tls"]["names"],
+        }  # fmt: skip
+    files = done.files[name][project["source"]]
+    text = files["compose.yaml"]
+    state["projects"]["gateway"] = {
+        "path": project["path"],
+        "files": dict(project["files"]),
+        "secrets_digest": None,
+        "containers": [_container(state, text)],
+    }
+    servers, admits = {}, {}
+    for path, conf in files.items():
+        if path.startswith("conf/deployments/"):
+            deployment = path.removeprefix("conf/deployments/").removesuffix(".cfg")
+            servers |= {f"{deployment}/{found[1]}": _routed(found) for found in re.finditer(SERVER, conf)}
+            admits[deployment] = re.findall(r"\d+", "".join(re.findall(r":r\(([\d|]*)\)", conf)))
+    for server, admin in order["states"].items():
+        servers[server]["admin"] = admin
+    state["gateway"] = {"running": True, "error": None, "servers": servers, "admits": admits, "pending_reload": False}
+
+
+SERVER = re.compile(r"^ +server (\S+) (\S+):(\d+)( .* ssl )?", re.MULTILINE)
+
+
+def _routed(found: "re.Match[str]") -> Facts:
+    return {"address": found[2], "port": int(found[3]), "tls": found[4] is not None, "admin": "ready", "up": True,
+            "check": "L7OK", "sessions": 0}  # fmt: skip
+
+
+def _route(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
+    servers = facts[name]["gateway"]["servers"]
+    for server in order["drain"]:  # one that it does not know is no error: nobody routes there
+        servers.get(server, {}).update(admin="drain")
+    for server in order["ready"]:
+        servers[server]["admin"] = "ready"
+        deployment, _, project = server.partition("/")
+        if project not in in_rotation(facts, deployment):
+            raise AssertionError(f"the gateway's check of {server} does not pass: {servers[server]}")
 
 
 def _container(state: Facts, text: str) -> Facts:
@@ -191,6 +326,8 @@ def _remove(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> Non
     for project in order["projects"]:
         facts[name]["projects"].pop(project["name"], None)
         facts[name]["env_secrets"].pop(project["name"], None)
+        if project["name"] == "gateway":
+            facts[name]["gateway"] = None
     for key in order["keys"]:
         facts[name]["keys"].pop(key, None)
 
@@ -203,8 +340,28 @@ def _record(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> Non
         return
     deployments[order["deployment"]] = {
         "revision": order["revision"], "model_yaml": done.model_yaml, "images": order["images"],
-        "recorded_at": "2026-11-21T00:00:00Z",
+        "recorded_at": "2026-11-21T00:00:00Z", "placement": order["placement"],
     }  # fmt: skip
+
+
+def _book_copy(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
+    first, state = facts[order["keys_host"]], facts[name]
+    state["book"] = {**copy.deepcopy(first["book"]), "gateway": False, "second": True}
+    state["keys"] |= first["keys"]
+
+
+def _marks(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
+    hosts = facts[name]["book"].setdefault("hosts", {})
+    for host, state in order["marks"].items():
+        hosts.pop(host, None)
+        if state:
+            hosts[host] = {"state": state, "by": "me@here", "at": "2026-11-21T00:00:00Z"}
+
+
+DOING = {
+    "stage": _stage, "apply": _apply, "gateway": _gateway, "route": _route, "restore": _restore, "remove": _remove,
+    "record": _record, "book_copy": _book_copy, "marks": _marks,
+}  # fmt: skip
 
 
 MODEL = """\

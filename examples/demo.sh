@@ -1,5 +1,6 @@
 #!/bin/sh
-# The main job, for real: two rehearsal hosts, the two commands, an answer. `make demo` runs this.
+# The main job, for real: two rehearsal hosts, the two commands, an answer; then a client with a key of its own.
+# `make demo` runs this.
 set -eu
 cd "$(dirname "$0")/.."
 cache=${ONPREM_LLM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/onprem-llm}
@@ -10,6 +11,7 @@ step() { printf '\n== %s (%s s so far)\n' "$1" "$(($(date +%s) - began))"; }
 step "Images and the tiny model"
 sh images/build.sh
 sh images/build.sh tiny-model Tiny "$work/models/tiny"
+command -v curl >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends curl; } >/dev/null
 
 step "Two rehearsal hosts with two simulated H100 each"
 onprem-llm lab up --name demo --hosts 2 --gpus 2xH100-80GB --inventory "$work/inventory.ini"
@@ -19,6 +21,8 @@ cp examples/tiny.yaml "$work/model.yaml"
 
 step "onprem-llm bootstrap inventory.ini"
 cd "$work"
+# That of an earlier demo's hosts, which bootstrap would not write over.
+rm -f onprem-llm-ca.crt
 onprem-llm bootstrap inventory.ini --yes
 
 step "onprem-llm deploy model.yaml"
@@ -30,8 +34,26 @@ printf '> %s\n' "$question"
 onprem-llm chat "$question"
 onprem-llm status
 
+step "onprem-llm key create demo, and curl with it"
+onprem-llm key revoke demo >/dev/null 2>&1 || true # of an earlier demo on these hosts
+made=$(onprem-llm key create demo --json)
+made() { printf %s "$made" | python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
+key=$(made key) url=$(made url)
+body='{"model": "tiny", "messages": [{"role": "user", "content": "What is the highest mountain?"}]}'
+cat <<END
+\$ curl --cacert onprem-llm-ca.crt $url/chat/completions -H "Authorization: Bearer \$KEY" \\
+    --json '$body'
+END
+curl --silent --show-error --fail-with-body --cacert onprem-llm-ca.crt "$url/chat/completions" \
+    -H "Authorization: Bearer $key" --json "$body"
+printf '\n'
+onprem-llm key usage demo
+
 step "Done"
 cat <<END
 The hosts are up until: make demo-down
-Try:  cd $work && onprem-llm chat "世界上最高的山峰是哪座山？"
+Try:  cd $work
+      onprem-llm chat "世界上最高的山峰是哪座山？"
+      onprem-llm scale tiny --replicas 2
+      onprem-llm top
 END

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Build what the project's own images need, from packages only, and keep everything in the cache.
 #
-#   sh images/build.sh [vllm-cpu|open-webui]...       both without a name; archives under CACHE/images
+#   sh images/build.sh [vllm-cpu|open-webui|gateway]...  all without a name; archives under CACHE/images
 #   sh images/build.sh tiny-model [NAME [DIR]]        the example model; NAME is what it calls itself
 #   sh images/build.sh debian                         the root file system alone, as onprem-llm/debian
 #   sh images/build.sh clean                          forget the images and the archives
@@ -34,8 +34,9 @@ digest() { (cd "$here" && sha256sum "$@") | sha256sum | cut -d' ' -f1; }
 recipe() (
     cd "$here"
     case $1 in
-        debian) digest versions.env debian.sh ;;
+        debian | gateway-base) digest versions.env debian.sh ;;
         base) digest versions.env debian.sh install-packages.sh base/* ;;
+        gateway) digest versions.env debian.sh gateway/* ;;
         *) digest versions.env debian.sh install-packages.sh base/* "$1"/* ;;
     esac
 )
@@ -44,7 +45,8 @@ version_of() {
     case $1 in
         vllm-cpu) echo "$VLLM_VERSION" ;;
         open-webui) echo "$OPEN_WEBUI_VERSION" ;;
-        *) die "no image is called $1" "images: vllm-cpu, open-webui" ;;
+        gateway) echo "$GATEWAY_VERSION" ;;
+        *) die "no image is called $1" "images: vllm-cpu, open-webui, gateway" ;;
     esac
 }
 
@@ -79,10 +81,14 @@ build() {
         --file "$work/context/$dockerfile" "$@" "$work/context"
 }
 
-prepare_debian() {
+prepare_context() {
     [ -z "$work" ] || return 0
     work=$(mktemp -d "$cache/images/build.XXXXXX")
     write_context "$work/context"
+}
+
+prepare_debian() {
+    prepare_context
     debian_image
 }
 
@@ -96,10 +102,16 @@ prepare() {
     [ -n "$(image_id "$base")" ] || build "$base" base/Dockerfile --build-arg "DEBIAN=$(tag_of debian)"
 }
 
+prepare_gateway() {
+    prepare_context
+    base=$(tag_of gateway-base)
+    root_image "$base" "$GATEWAY_SUITE" haproxy,keepalived,ca-certificates
+}
+
 # The stages that only fetch are 2 GB and of no use once the image stands, nor are the images of older recipes.
 tidy() {
-    for tag in $(docker image ls --format '{{.Repository}}:{{.Tag}}' | grep -E '^onprem-llm/(base|debian):'); do
-        case $tag in "$(tag_of base)" | "$(tag_of debian)") ;; *) docker image rm "$tag" >/dev/null 2>&1 || true ;; esac
+    for tag in $(docker image ls --format '{{.Repository}}:{{.Tag}}' | grep -E '^onprem-llm/(base|debian|gateway-base):'); do
+        case $tag in "$(tag_of base)" | "$(tag_of debian)" | "$(tag_of gateway-base)") ;; *) docker image rm "$tag" >/dev/null 2>&1 || true ;; esac
     done
     for label in onprem-llm.stage onprem-llm.recipe; do
         docker image prune --force --filter "label=$label" >/dev/null
@@ -131,23 +143,24 @@ ensure_image() {
         run "$cache/images/$name.log" docker load --input "$archive"
     fi
     if [ "$(built_from "$image")" != "$wanted" ]; then
-        prepare
+        if [ "$name" = gateway ]; then prepare_gateway; else prepare; fi
         say "building $image"
         build "$image" "$name/Dockerfile" --build-arg "BUILDER=$(tag_of base)-builder" \
-            --build-arg "BASE=$(tag_of base)" --build-arg "VERSION=$version" --build-arg "RECIPE=$wanted"
+            --build-arg "BASE=$base" --build-arg "VERSION=$version" --build-arg "RECIPE=$wanted"
     fi
     save "$image" "$archive" "$stamp" "$wanted $(image_id "$image")"
     say "$image, $(docker image inspect --format '{{.Size}}' "$image" | awk '{printf "%.2f GB", $1 / 1e9}'), $archive"
 }
 
-# Both at once: one fetches while the other unpacks.
-ensure_both() {
+# Two at once: one fetches while the other unpacks.
+ensure_all() {
     for each in vllm-cpu open-webui; do
         is_at_hand "$each" || { prepare; break; }
     done
     ensure_image open-webui &
     other=$!
     ensure_image vllm-cpu
+    ensure_image gateway
     wait "$other"
 }
 
@@ -183,11 +196,11 @@ tiny_model() {
 }
 
 clean() {
-    for name in vllm-cpu open-webui; do
+    for name in vllm-cpu open-webui gateway; do
         docker image rm --force "onprem-llm/$name:$(version_of "$name")" >/dev/null 2>&1 || true
         rm -f "$cache/images/$name-$(version_of "$name").tar" "$cache/images/$name-$(version_of "$name").tar.built-from"
     done
-    docker image rm --force "$(tag_of base)" "$(tag_of debian)" >/dev/null 2>&1 || true
+    docker image rm --force "$(tag_of base)" "$(tag_of debian)" "$(tag_of gateway-base)" >/dev/null 2>&1 || true
     tidy
     say "forgot the images and the archives"
 }
@@ -202,7 +215,7 @@ case ${1:-all} in
     tiny-model) shift; tiny_model "$@" ;;
     debian) prepare_debian ;;
     clean) clean ;;
-    all) ensure_both ;;
+    all) ensure_all ;;
     *) for name in "$@"; do ensure_image "$name"; done ;;
 esac
 [ -z "$work" ] || tidy

@@ -9,14 +9,14 @@ configured() {
     apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | grep -E "$1" | head -n 1
 }
 
-# debian_sources: sources.list for $DEBIAN_SUITE from this machine's mirror.
+# debian_sources SUITE: sources.list from this machine's mirror.
 debian_sources() {
     main=$(configured '/debian/?$')
     security=$(configured '/debian-security/?$')
     [ -n "$main" ] || die "apt on this machine knows no Debian mirror (a repository whose address ends in /debian)" \
-        "add one to /etc/apt/sources.list.d; the images are made from Debian $DEBIAN_SUITE"
-    printf 'deb %s %s main\ndeb %s %s-updates main\n' "$main" "$DEBIAN_SUITE" "$main" "$DEBIAN_SUITE"
-    [ -z "$security" ] || printf 'deb %s %s-security main\n' "$security" "$DEBIAN_SUITE"
+        "add one to /etc/apt/sources.list.d; the images are made from Debian $1"
+    printf 'deb %s %s main\ndeb %s %s-updates main\n' "$main" "$1" "$main" "$1"
+    [ -z "$security" ] || printf 'deb %s %s-security main\n' "$security" "$1"
 }
 
 # pip_setting NAME: pip's own setting on this machine, from PIP_NAME or its configuration files.
@@ -53,8 +53,8 @@ pip_conf() {
 # write_context DIR: the folder that docker builds from: the recipes, and site/. A subshell, for the names it sets.
 write_context() (
     mkdir -p "$1/site/wheels"
-    cp -R "$here/base" "$here/vllm-cpu" "$here/open-webui" "$here/install-packages.sh" "$1"
-    debian_sources >"$1/site/sources.list"
+    cp -R "$here/base" "$here/vllm-cpu" "$here/open-webui" "$here/gateway" "$here/install-packages.sh" "$1"
+    debian_sources "$DEBIAN_SUITE" >"$1/site/sources.list"
     cp /etc/ssl/certs/ca-certificates.crt "$1/site/ca-certificates.crt"
     pip_conf "$1/site/wheels" >"$1/site/pip.conf"
 )

@@ -1,9 +1,16 @@
-"""Run the stages of `make check` and `make test` one after another, and say how long each took.
+"""Run the stages of a `make` target one after another, and say how long each took.
 
-A stage is a command. A failed stage ends the run, except in `check`, where all are shown. `test` owns its lab: it makes
-the rehearsal hosts, and takes them down however it ends.
+    python tests/stages.py check | test | system | faults
+
+A stage is a command. A failed stage ends the run, except in `check` and among scenarios, where all are shown. All but
+`check` own a lab: they make the rehearsal hosts, and take them down however they end (not with ONPREM_LLM_KEEP_LAB=1).
+
+`system` and `faults` run one stage a scenario: tests/KIND/test_NAME.py is the scenario NAME. ONLY=NAME[,NAME] runs
+some. RESUME=1 leaves out those that passed with the tree as it is now (its commit, and what differs from that).
 """
 
+import hashlib
+import json
 import os
 import shlex
 import signal
@@ -15,8 +22,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ.get("ONPREM_LLM_CACHE") or Path.home() / ".cache" / "onprem-llm")
-LAB = "test"
-INVENTORY = CACHE / "test" / "inventory.ini"
 
 
 @dataclass(frozen=True)
@@ -27,11 +32,36 @@ class Stage:
     command: str
 
 
+@dataclass(frozen=True)
+class Lab:
+    """The hosts of a kind of run; `ready` ones have bootstrap's packages already."""
+
+    name: str
+    hosts: int
+    ready: bool = True
+
+    @property
+    def inventory(self) -> Path:
+        """The inventory, in the folder that is the site's."""
+        return CACHE / self.name / "inventory.ini"
+
+    @property
+    def up(self) -> Stage:
+        """Make the hosts."""
+        ready = "--ready " if self.ready else ""
+        return Stage(
+            "lab up",
+            f"onprem-llm lab up --name {self.name} --hosts {self.hosts} --gpus 2xH100-80GB {ready}"
+            f"--inventory {self.inventory}",
+        )
+
+
+LABS = {"test": Lab("test", 2, ready=False), "system": Lab("system", 2), "faults": Lab("faults", 3)}
 CHECK = [
     Stage("ruff", "ruff check . && ruff format --check ."),
     Stage("mypy", "mypy"),
     Stage("ansible-lint", "ansible-lint --offline -q playbooks roles molecule"),
-    Stage("unit, contract, golden", "pytest -q tests/unit tests/contract tests/golden"),
+    Stage("unit, contract, golden", "python -m pytest -q tests/unit tests/contract tests/golden"),
 ]
 TEST = [
     *CHECK,
@@ -40,10 +70,78 @@ TEST = [
     Stage("tiny model", "sh images/build.sh tiny-model"),
     Stage("stub engine", "sh tests/e2e/stub_engine/build.sh"),
     Stage("chromium", "sh tests/browser/install.sh"),
-    Stage("lab up", f"onprem-llm lab up --name {LAB} --hosts 2 --gpus 2xH100-80GB --inventory {INVENTORY}"),
+    LABS["test"].up,
     Stage("e2e", "pytest -q --durations=20 tests/e2e"),
+    Stage("gateway, load client", "pytest -q --durations=5 tests/gateway tests/gateway_role tests/load"),
     Stage("molecule", "sh molecule/run.sh"),
 ]
+
+
+IMAGES = [
+    Stage("engine", "sh images/ensure-engine.sh"),
+    Stage("images", "sh images/build.sh gateway"),
+    Stage("tiny model", "sh images/build.sh tiny-model"),
+]
+# What the scenarios of a kind need besides the gateway.
+ENGINES = {
+    "system": [Stage("vLLM", "sh images/build.sh vllm-cpu"), Stage("stub engine", "sh tests/e2e/stub_engine/build.sh")],
+    "faults": [Stage("stub engine", "sh tests/e2e/stub_engine/build.sh")],
+}
+
+
+def scenarios(kind: str) -> dict[str, Stage]:
+    """Name the scenarios of a kind, those that ONLY asks for."""
+    found = {path.stem.removeprefix("test_"): path for path in sorted((ROOT / "tests" / kind).glob("test_*.py"))}
+    only = [name for name in os.environ.get("ONLY", "").split(",") if name] or list(found)
+    unknown = [name for name in only if name not in found]
+    if unknown:
+        sys.exit(f"ONLY: {', '.join(unknown)}: no such scenario; there are {', '.join(found)}")
+    command = "python -m pytest -q --tb=short --durations=10"
+    return {name: Stage(name, f"{command} {shlex.quote(str(found[name].relative_to(ROOT)))}") for name in only}
+
+
+def prepared(kind: str) -> list[Stage]:
+    """Return the stages before the first scenario: images, the hosts, the site's folder, bootstrap."""
+    lab = LABS[kind]
+    folder = shlex.quote(str(lab.inventory.parent))
+    return [
+        *IMAGES,
+        *ENGINES[kind],
+        lab.up,
+        Stage("site folder", f"python -m tests.load.rehearsal {folder}"),
+        Stage("bootstrap", f"cd {folder} && onprem-llm bootstrap inventory.ini --yes"),
+    ]
+
+
+def tree() -> str:
+    """Name the tree as it is: the commit, and a digest of what differs from it."""
+    commit = git("rev-parse", "HEAD").strip()
+    changed = git("diff", "HEAD") + git("status", "--porcelain")
+    return commit + (hashlib.sha256(changed.encode()).hexdigest() if changed else "")
+
+
+def git(*arguments: str) -> str:
+    """Return what git says."""
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+class Passed:
+    """Which scenarios passed with which tree; kept beside the lab's inventory, outside the tree."""
+
+    def __init__(self, kind: str) -> None:
+        """Read what earlier runs left."""
+        self.path = CACHE / LABS[kind].name / "passed.json"
+        self.trees: dict[str, str] = json.loads(self.path.read_text()) if self.path.exists() else {}
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether it passed with the tree as it is now."""
+        return self.trees.get(name) == tree()
+
+    def record(self, name: str, before: str) -> None:
+        """Keep that it passed; not where the tree changed while it ran."""
+        if before == tree():
+            self.trees[name] = before
+            self.path.write_text(json.dumps(self.trees, indent=2) + "\n")
 
 
 def run(stage: Stage, environment: dict[str, str]) -> tuple[float, int]:
@@ -54,27 +152,57 @@ def run(stage: Stage, environment: dict[str, str]) -> tuple[float, int]:
     return time.monotonic() - began, status
 
 
-def lab_down(environment: dict[str, str]) -> None:
+def lab_down(lab: Lab, environment: dict[str, str]) -> None:
     """Take the run's own lab down; a lab that is not there is fine."""
-    command = shlex.split(f"onprem-llm lab down --name {LAB}")
+    command = shlex.split(f"onprem-llm lab down --name {lab.name}")
     subprocess.run(command, cwd=ROOT, env=environment, check=False)
+
+
+Table = list[tuple[str, float, int]]
+
+
+def run_stages(stages: list[Stage], environment: dict[str, str], table: Table, *, go_on: bool) -> bool:
+    """Run stages into the table, to the first that fails unless told to go on; tell whether all passed."""
+    for stage in stages:
+        seconds, status = run(stage, environment)
+        table.append((stage.name, seconds, status))
+        if status and not go_on:
+            return False
+    return not any(status for _, _, status in table)
+
+
+def run_scenarios(kind: str, wanted: dict[str, Stage], environment: dict[str, str], table: Table) -> None:
+    """Run the scenarios that are wanted; with RESUME, those that have not passed with this tree."""
+    passed = Passed(kind)
+    left = {name: stage for name, stage in wanted.items() if not (os.environ.get("RESUME") and name in passed)}
+    print(f"{kind}: {', '.join(left) or 'every scenario has passed with this tree'}", flush=True)
+    if not left or not run_stages(prepared(kind), environment, table, go_on=False):
+        return
+    for name, stage in left.items():
+        before = tree()
+        seconds, status = run(stage, environment)
+        table.append((name, seconds, status))
+        if status == 0:
+            passed.record(name, before)
 
 
 def main(kind: str) -> int:
     """Run all stages of a kind; return 0 where all passed."""
-    environment = {**os.environ, "ONPREM_LLM_TEST_LAB": LAB, "ONPREM_LLM_TEST_INVENTORY": str(INVENTORY)}
-    table: list[tuple[str, float, int]] = []
+    lab = LABS.get(kind)
+    wanted = scenarios(kind) if kind in ENGINES else {}
+    environment = dict(os.environ)
+    table: Table = []
     try:
-        if kind == "test":
-            INVENTORY.parent.mkdir(parents=True, exist_ok=True)
-        for stage in TEST if kind == "test" else CHECK:
-            seconds, status = run(stage, environment)
-            table.append((stage.name, seconds, status))
-            if status and kind == "test":
-                break
+        if lab is not None:
+            lab.inventory.parent.mkdir(parents=True, exist_ok=True)
+            environment |= {"ONPREM_LLM_TEST_LAB": lab.name, "ONPREM_LLM_TEST_INVENTORY": str(lab.inventory)}
+        if kind in ENGINES:
+            run_scenarios(kind, wanted, environment, table)
+        else:
+            run_stages(TEST if kind == "test" else CHECK, environment, table, go_on=kind == "check")
     finally:
-        if kind == "test" and not os.environ.get("ONPREM_LLM_KEEP_LAB"):
-            lab_down(environment)
+        if lab is not None and not os.environ.get("ONPREM_LLM_KEEP_LAB"):
+            lab_down(lab, environment)
         print("\nWhere the time went:")
         for name, seconds, status in table:
             print(f"  {seconds:7.1f} s  {'ok    ' if status == 0 else 'FAILED'}  {name}")

@@ -3,17 +3,21 @@
 import getpass
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from onprem_llm.connection import Connection
-from onprem_llm.errors import OnpremError, RefusedError
+from onprem_llm.errors import ExitCode, OnpremError, RefusedError
+from onprem_llm.hosts import Current
 from onprem_llm.look import look_whole
 from onprem_llm.output import Progress, human_seconds, note
+from onprem_llm.planning.copies import with_copies
 from onprem_llm.planning.types import Plan, Step
 from onprem_llm.runner import raise_for_failures, run
-from onprem_llm.seam import order_file, run_folder, write_plan
+from onprem_llm.seam import order_file, run_folder, write_orders, write_plan
 from onprem_llm.secret_values import read_values
 
 # A lock outlives a control host that lost power by at most this long; a transfer of days is what it must not cut off.
@@ -22,59 +26,182 @@ LOCK_SECONDS = 48 * 3600
 DOING = {
     "stage": "bringing images and weights",
     "apply": "starting containers",
+    "gateway": "telling the gateway",
+    "route": "changing the gateway's rotation",
+    "restore": "putting back what ran before",
     "remove": "removing containers",
     "record": "writing the book",
+    "marks": "writing the book",
+    "book_copy": "copying the book to the other gateway host (the change itself is done)",
 }
 
 
 def apply(plan: Plan, connection: Connection, progress: Progress, *, break_lock: bool = False) -> None:
     """Carry a plan to the hosts. RefusedError if somebody holds the lock or the hosts moved since it was made."""
     values = {project: read_values(references, f"secrets of {project}") for project, references in plan.secrets.items()}
-    with locked(plan, connection, progress, break_lock=break_lock), run_folder() as folder:
-        refuse_if_moved(plan, connection, progress)
-        write_plan(plan, folder)
-        for number, step in enumerate(plan.steps):
-            _run_step(step, number, folder, connection, progress, values)
+    with locked(plan, connection, progress, break_lock=break_lock):
+        carry(plan, connection, progress, values)
 
 
-def _run_step(
-    step: Step, number: int, folder: Path, connection: Connection, progress: Progress, values: dict[str, dict[str, str]]
+def carry(
+    plan: Plan, connection: Connection, progress: Progress, values: dict[str, dict[str, str]] | None = None
 ) -> None:
-    result = run(
-        step.playbook,
-        connection,
-        hosts=step.hosts,
-        variables={
-            "onprem_llm_seam": str(folder),
-            "onprem_llm_order_file": str(order_file(folder, number)),
-        },
-        secrets={"onprem_llm_secrets": values} if step.kind == "apply" else None,
-        progress=progress,
-        title=step.title,
-    )
-    raise_for_failures(result, doing=DOING[step.kind])
-    for host, values in result.returned.items():
-        for image, why in values.get("images_kept", {}).items():
-            note(f"{host}: image {image[:19]} stays: {why}")
+    """As `apply`, for a caller that holds the lock. `values`: secrets that were read before it was taken."""
+    if values is None:
+        values = {name: read_values(references, f"secrets of {name}") for name, references in plan.secrets.items()}
+    with run_folder() as folder:
+        now = refuse_if_moved(plan, connection, progress)
+        plan = with_copies(signed(plan), now)
+        write_plan(plan, folder)
+        _Run(plan, folder, connection, progress, values).steps()
 
 
-def refuse_if_moved(plan: Plan, connection: Connection, progress: Progress) -> None:
-    """Look again under the lock: what was shown must be what is done."""
-    now = look_whole(connection, progress).current.digest()
-    if now != plan.based_on:
+def signed(plan: Plan) -> Plan:
+    """Write into the events of a plan who carries it out; a plan itself does not know."""
+    return replace(plan, steps=tuple(_signed(step) for step in plan.steps))
+
+
+def _signed(step: Step) -> Step:
+    if step.kind not in {"record", "marks"}:
+        return step
+    orders: dict[str, dict[str, object]] = {}
+    for host, order in step.orders.items():
+        event = order.get("event")
+        orders[host] = {**order, "event": {**(event if isinstance(event, Mapping) else {}), "by": person()}}
+    return replace(step, orders=orders)
+
+
+@dataclass
+class _Run:
+    """The steps of a plan one after another, and the way back when one fails."""
+
+    plan: Plan
+    folder: Path
+    connection: Connection
+    progress: Progress
+    values: dict[str, dict[str, str]]
+
+    def steps(self) -> None:
+        back: list[Step] = []
+        for number, step in enumerate(self.plan.steps):
+            back = [*step.undo, *back]
+            try:
+                self._step(step, number)
+            except (OnpremError, KeyboardInterrupt) as error:
+                note_event(self.plan, error, self.connection)
+                if not back:
+                    raise
+                self._take_back(back, error)
+            if step.kind in {"record", "marks"}:  # what is in the book stays: the next run goes on from there
+                back = []
+
+    def _take_back(self, back: list[Step], error: OnpremError | KeyboardInterrupt) -> NoReturn:
+        note(f"{_what(error)} Putting back what was there before; a second Ctrl-C leaves it as it is.")
+        failed = []
+        for number, step in enumerate(back, len(self.plan.steps)):
+            write_orders(self.folder, number, step.orders)
+            try:
+                self._step(step, number)
+            except KeyboardInterrupt:
+                left = ", ".join(one.title for one in back[number - len(self.plan.steps) :])
+                raise OnpremError(
+                    f"{_what(error)} Stopped again while putting back; not done: {left}",
+                    hint=f"onprem-llm status shows what is; deploying {self.plan.deployment} again mends it",
+                    exit_code=ExitCode.INTERRUPTED,
+                ) from None
+            except OnpremError as second:
+                failed.append(f"{step.title}: {second.message}" + (f"\n{second.details}" if second.details else ""))
+        if isinstance(error, KeyboardInterrupt) and not failed:
+            raise error
+        raise self._ending(error, failed) from None
+
+    def _ending(self, error: OnpremError | KeyboardInterrupt, failed: list[str]) -> OnpremError:
+        name = self.plan.deployment
+        serves = "" if self.plan.verb == "host" else ": the old revision serves"
+        events = "events" if self.plan.verb == "host" else f"events {name}"
+        outcome = f"{name} is as it was before{serves}"
+        if failed:
+            outcome = f"{name} could not be put back whole:\n" + "\n".join(failed)
+        details = error.details if isinstance(error, OnpremError) else None
+        return OnpremError(
+            f"{_what(error)} {outcome.splitlines()[0]}",
+            details="\n".join(text for text in (details, *outcome.splitlines()[1:]) if text),
+            hint=f"mend what is said above and run it again; see onprem-llm status, onprem-llm {events}",
+            exit_code=error.exit_code if isinstance(error, OnpremError) else ExitCode.INTERRUPTED,
+        )
+
+    def _step(self, step: Step, number: int) -> None:
+        result = run(
+            step.playbook,
+            self.connection,
+            hosts=step.hosts,
+            variables={
+                "onprem_llm_seam": str(self.folder),
+                "onprem_llm_order_file": str(order_file(self.folder, number)),
+            },
+            secrets={"onprem_llm_secrets": self.values} if step.kind in {"apply", "gateway"} else None,
+            progress=self.progress,
+            title=step.title,
+        )
+        raise_for_failures(result, doing=DOING[step.kind])
+        for host, values in result.returned.items():
+            for image, why in values.get("images_kept", {}).items():
+                note(f"{host}: image {image[:19]} stays: {why}")
+            for server, state in values.get("routes", {}).items():
+                if step.kind == "route" and state.get("sessions"):
+                    note(f"{host}: {server} still has {state['sessions']} requests; the time to wait for them is over")
+
+
+def _what(error: OnpremError | KeyboardInterrupt) -> str:
+    return f"{error.message}." if isinstance(error, OnpremError) else "Stopped."
+
+
+def note_event(plan: Plan, error: OnpremError | KeyboardInterrupt, connection: Connection) -> None:
+    """Write into the book that a change failed; a gateway that cannot be reached hides nothing of why it failed."""
+    message = error.message if isinstance(error, OnpremError) else "stopped by Ctrl-C"
+    event: dict[str, object] = {"action": plan.verb, "by": person(), "result": "failed"}
+    if plan.verb == "host":
+        event["message"] = f"{plan.deployment}: {message.splitlines()[0]}"
+    else:
+        event |= {"deployment": plan.deployment, "revision": plan.revision, "message": message.splitlines()[0]}
+    try:
+        record_event(event, plan.gateway, connection)
+    except OnpremError as second:
+        note(f"The failure could not be written into the book on {plan.gateway}: {second.message}")
+
+
+def record_event(event: Mapping[str, object], gateway: str, connection: Connection) -> None:
+    """Append an event to the book."""
+    with run_folder() as folder:
+        path = write_orders(folder, 0, {gateway: {"event": event}})
+        result = run("event.yml", connection, hosts=[gateway], variables={"onprem_llm_order_file": str(path)})
+        raise_for_failures(result, doing="writing the event")
+
+
+def refuse_if_moved(plan: Plan, connection: Connection, progress: Progress) -> Current:
+    """Look again under the lock: what was shown must be what is done. Return what was seen."""
+    current = look_whole(connection, progress, again=True).current
+    if current.digest() != plan.based_on:
         raise RefusedError(
-            f"the hosts changed since this plan was made (it is based on {plan.based_on}, they are at {now})",
+            f"the hosts changed since this plan was made (it is based on {plan.based_on}, they are at "
+            f"{current.digest()})",
             hint="make the plan again, read it, and apply that",
         )
+    return current
+
+
+def person() -> str:
+    """Say who does this, and on which machine."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in many containers
+        name = f"uid {os.getuid()}"
+    return f"{name}@{socket.gethostname()}"
 
 
 def owner(plan: Plan) -> str:
     """Say who holds the lock: a person, a machine, a process and what it does."""
-    try:
-        person = getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in many containers
-        person = f"uid {os.getuid()}"
-    return f"{person}@{socket.gethostname()} pid {os.getpid()} ({plan.verb} {plan.deployment})"
+    return f"{person()} pid {os.getpid()} ({plan.verb} {plan.deployment})"
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError
-from onprem_llm.gateway_choice import choose_gateway
+from onprem_llm.gateway_choice import GatewayChoice, choose_gateway
 from onprem_llm.hosts import Current
 from onprem_llm.json_values import is_list, is_mapping
 from onprem_llm.look import look
@@ -45,6 +45,10 @@ class Report:
     records_gateway: bool = False
     gateway_note: str | None = None
     """Why none is recorded, and what to do."""
+    seconds: tuple[str, ...] = ()
+    """The gateway hosts beside the first."""
+    root: str | None = None
+    """The site's root certificate in PEM, where the gateway host took part."""
 
     @property
     def able(self) -> list[str]:
@@ -58,6 +62,7 @@ class Report:
         for host, values in result.returned.items():
             if "findings" in values:
                 self.findings[host] = findings_of(host, values["findings"])
+            self.root = values.get("ca", self.root)
 
     def as_result(self) -> RunResult:
         """Return all of it as one run's result, for the message about what failed."""
@@ -94,13 +99,14 @@ def prepare(connection: Connection, progress: Progress) -> Prepared:
         return Prepared(report, site, {})
     choice = choose_gateway(current, connection, progress)
     report.gateway, report.records_gateway, report.gateway_note = choice.name, choice.records, choice.note
+    report.seconds = choice.seconds
     base = base_order(site, peers(site, current))
     with run_folder() as folder:
         orders = dict.fromkeys(report.able, base)
         result = _run("preflight.yml", "Checking the hosts", folder, orders, connection, progress)
     report.take(result)
     pools = pools_of(site, result, report)
-    return Prepared(report, site, {host: _order(host, base, pools[host], report.gateway) for host in report.able})
+    return Prepared(report, site, {host: _order(host, base, pools[host], choice) for host in report.able})
 
 
 def carry_out(prepared: Prepared, connection: Connection, progress: Progress) -> Report:
@@ -204,7 +210,8 @@ def pools_of(site: Site, result: RunResult, report: Report) -> dict[str, tuple[A
 
 
 def _order(
-    host: str, base: Mapping[str, object], pools: tuple[AddressPool, ...] | None, gateway: str | None
+    host: str, base: Mapping[str, object], pools: tuple[AddressPool, ...] | None, choice: GatewayChoice
 ) -> dict[str, object]:
     listed = None if pools is None else [pool.as_order() for pool in pools]
-    return {**base, "address_pools": listed, "gateway": host == gateway}
+    roles = {"gateway": host == choice.name, "second": host in choice.seconds}
+    return {**base, "address_pools": listed, **roles}

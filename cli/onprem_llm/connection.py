@@ -16,5 +16,9 @@ class Connection:
     vault_password: str | None = field(default=None, repr=False)
     vault_password_files: tuple[Path, ...] = ()
     private_key: Path | None = None
+    skip_unreachable: bool = False
+    """Hosts that do not answer are left out; what they run stays what the book says."""
+    may_be_silent: tuple[str, ...] = ()
+    """Hosts whose silence is no error: they are being declared lost."""
     forks: int | None = None
     """None: what ansible.cfg says, else 16."""

@@ -19,6 +19,8 @@ class GatewayChoice:
     name: str | None
     records: bool = False
     note: str | None = None
+    seconds: tuple[str, ...] = ()
+    """The others of the group `gateway`: they share its address and hold a copy of its book."""
 
 
 def choose_gateway(current: Current, connection: Connection, progress: Progress) -> GatewayChoice:
@@ -29,20 +31,22 @@ def choose_gateway(current: Current, connection: Connection, progress: Progress)
     """
     recorded = current.gateway
     if recorded is not None:
-        return GatewayChoice(recorded.name)
+        return GatewayChoice(recorded.name, seconds=second_choices(recorded.name, current))
     ways = routes(replace(connection, limit=None))
     candidate = first_choice({host: way.groups for host, way in ways.items()})
-    if candidate is None or current.host(candidate) is None:
-        return GatewayChoice(
-            None, note=f"No gateway is recorded: it would be {candidate}, which is not among the hosts that answered."
-        )
     whole = current
     if connection.limit and set(ways) - {host.name for host in current.hosts} - set(current.unreachable):
         whole = look(replace(connection, limit=None), progress).current
         if whole.gateway is not None:
-            return GatewayChoice(whole.gateway.name)
+            return GatewayChoice(whole.gateway.name, seconds=second_choices(whole.gateway.name, current))
+    if candidate is None or current.host(candidate) is None:
+        return GatewayChoice(
+            None, note=f"No gateway is recorded: it would be {candidate}, which is not among the hosts that answered."
+        )
     note = _doubt(candidate, list(ways), whole)
-    return GatewayChoice(None if note else candidate, note is None, note)
+    if note:
+        return GatewayChoice(None, note=note)
+    return GatewayChoice(candidate, records=True, seconds=second_choices(candidate, current))
 
 
 def _doubt(candidate: str, names: Sequence[str], whole: Current) -> str | None:
@@ -66,3 +70,12 @@ def first_choice(groups: Mapping[str, Sequence[str]]) -> str | None:
     """Return the first host of the group `gateway`, else the first of all; `groups` is in the inventory's order."""
     members = [host for host, its in groups.items() if GATEWAY_GROUP in its]
     return next(iter(members or groups), None)
+
+
+def second_choices(first: str, current: Current) -> tuple[str, ...]:
+    """Return the hosts that run a gateway beside the first: the group's, and those that once were recorded."""
+    return tuple(
+        host.name
+        for host in current.hosts
+        if host.name != first and (GATEWAY_GROUP in host.groups or (host.book is not None and host.book.second))
+    )

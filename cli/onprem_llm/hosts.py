@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from onprem_llm.errors import InvalidError
+from onprem_llm.gateway_state import Certificate, Firewall, GatewayState
 from onprem_llm.hosts_digest import digest_of
 
 
@@ -122,6 +123,14 @@ class StoredWeights:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedReplica:
+    """Where the book has a replica, and which revision it is to answer as."""
+
+    host: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class BookEntry:
     """The latest revision of a deployment, as the book has it."""
 
@@ -129,16 +138,28 @@ class BookEntry:
     model_yaml: str
     images: Mapping[str, str]
     recorded_at: str | None
+    replicas: Mapping[str, RecordedReplica] = field(default_factory=dict)  # by project, as they were deployed
+
+
+@dataclass(frozen=True, slots=True)
+class HostMark:
+    """What the book says of a host: state is `drained` or `lost`."""
+
+    state: str
+    by: str | None
+    at: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """The book of a host; `gateway` says that this host is the recorded gateway."""
+    """The book of a host; `gateway` says that this host is the recorded gateway, `second` that it is the other one."""
 
     gateway: bool
     deployments: Mapping[str, BookEntry]
     removed: Mapping[str, int] = field(default_factory=dict)  # taken down: name -> last revision
     errors: tuple[str, ...] = ()
+    second: bool = False
+    hosts: Mapping[str, HostMark] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +204,12 @@ class HostState:
     groups: tuple[str, ...]
     ansible_host: str | None
     problems: tuple[str, ...] = ()  # parts of the look that failed; the rest is whole
+    gateway_state: GatewayState | None = None
+    firewall: Firewall | None = None
+    certificates: Mapping[str, Certificate] = field(default_factory=dict)  # ca, gateway, engine
+    healer: bool = False
+    client_keys: Mapping[str, str] = field(default_factory=dict)  # fingerprints, as of `keys`
+    interfaces: Mapping[str, str] = field(default_factory=dict)  # address -> network interface
 
     def image(self, reference: str) -> Image | None:
         """Find an image by id, tag or repo@sha256 digest."""
@@ -212,8 +239,28 @@ class Current:
 
     @property
     def gateway(self) -> HostState | None:
-        """The host that was recorded as the gateway."""
-        return next((host for host in self.hosts if host.book is not None and host.book.gateway), None)
+        """The host that is recorded as the gateway. One that another's book calls lost was it before, and is back."""
+        return next(iter(self.recorded_gateways), None)
+
+    @property
+    def recorded_gateways(self) -> tuple[HostState, ...]:
+        """The hosts that say that they are the gateway, without those that another of them calls lost."""
+        books = [(host, host.book) for host in self.hosts if host.book is not None and host.book.gateway]
+        lost = {name for _, book in books for name, mark in book.hosts.items() if mark.state in {"lost", "removed"}}
+        return tuple(host for host, _ in books if host.name not in lost) or tuple(host for host, _ in books)
+
+    @property
+    def gateways(self) -> tuple[HostState, ...]:
+        """The hosts that run a gateway, the recorded one with the book first."""
+        first = self.gateway
+        others = [host for host in self.hosts if host is not first and host.book is not None and host.book.second]
+        return () if first is None else (first, *others)
+
+    @property
+    def marks(self) -> Mapping[str, HostMark]:
+        """What the book says of hosts: drained, lost."""
+        gateway = self.gateway
+        return gateway.book.hosts if gateway is not None and gateway.book is not None else {}
 
     @property
     def book(self) -> Mapping[str, BookEntry]:

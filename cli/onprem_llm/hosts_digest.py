@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onprem_llm.hosts import Current, HostState, Project
+    from onprem_llm.hosts import Book, Current, HostState, Project
 
 # Sockets above belong to whoever asked for any free port; they come and go and decide nothing.
 FIRST_EPHEMERAL_PORT = 32768
@@ -33,10 +33,30 @@ def _decisive(host: "HostState") -> list[object]:
     engine = [host.engine.running, host.engine.cdi, sorted(host.engine.runtimes), sorted(host.engine.cdi_devices)]
     images = sorted((i.id, sorted(i.tags), sorted(i.digests)) for i in host.images)
     weights = sorted((w.id, sorted(w.drift), w.complete) for w in host.weights.values())
-    book = host.book and [host.book.gateway, {n: (e.revision, e.images) for n, e in host.book.deployments.items()}]
+    book = host.book and _decisive_book(host.book)
     projects = {name: _decisive_project(host, project) for name, project in host.projects.items()}
     return [host.name, host.cluster_address, ports, gpus, engine, images, weights, book, projects, host.site,
-            sorted(host.groups), sorted(host.keys)]  # fmt: skip
+            sorted(host.groups), sorted(host.keys), sorted(host.client_keys), _decisive_guards(host)]  # fmt: skip
+
+
+def _decisive_book(book: "Book") -> list[object]:
+    deployments = {
+        name: (entry.revision, entry.images, {p: (at.host, at.revision) for p, at in entry.replicas.items()})
+        for name, entry in book.deployments.items()
+    }
+    return [book.gateway, book.second, deployments, {name: mark.state for name, mark in book.hosts.items()}]
+
+
+def _decisive_guards(host: "HostState") -> list[object]:
+    # What a host runs that is no gateway host any more decides nothing, and may start over and over.
+    ours = host.book is not None and (host.book.gateway or host.book.second)
+    gateway, wall = host.gateway_state if ours else None, host.firewall
+    away = sorted(name for name, server in gateway.servers.items() if server.admin != "ready") if gateway else []
+    return [
+        gateway and (gateway.running, gateway.pending_reload, away),
+        wall and (sorted(wall.ports), sorted(wall.sources), wall.active),
+        {name: sorted(found.names) for name, found in host.certificates.items()},
+    ]
 
 
 def _decisive_project(host: "HostState", project: "Project") -> list[object]:

@@ -31,6 +31,7 @@ def connection_options(*, limit: bool = True, argument: bool = False) -> Callabl
             inventory: Path | None,
             inventory_argument: Path | None = None,
             limit: str | None = None,
+            skip_unreachable: bool,
             ask_become_pass: bool,
             ask_pass: bool,
             private_key: Path | None,
@@ -44,6 +45,7 @@ def connection_options(*, limit: bool = True, argument: bool = False) -> Callabl
             connection = Connection(
                 inventory=find_inventory(inventory or inventory_argument),
                 limit=limit,
+                skip_unreachable=skip_unreachable,
                 ssh_password=_ask("SSH password", "--ask-pass", ask_pass),
                 become_password=_ask("sudo password", "--ask-become-pass", ask_become_pass),
                 vault_password=_ask("Vault password", "--ask-vault-pass", ask_vault_pass),
@@ -102,6 +104,7 @@ _OPTIONS = [
         "--inventory", "-i", type=click.Path(path_type=Path), metavar="PATH",
         help=f"The hosts: a file or folder that Ansible reads.  [default: ${VARIABLE} or ./{DEFAULT_INVENTORY}]",
     ),
+    click.option("--skip-unreachable", is_flag=True, help="Leave out hosts that do not answer."),
     click.option("--ask-become-pass", "-K", is_flag=True, help="Ask for sudo's password."),
     click.option("--ask-pass", "-k", is_flag=True, help="Ask for the SSH password."),
     click.option("--private-key", type=_FILE, metavar="FILE", help="The SSH key, where ssh does not find it."),

@@ -19,11 +19,14 @@ UNEXPLAINED = {"create": "not there yet"}
 
 def plan_text(plan: Plan) -> str:
     """Lay out what changes on which host and why, what is sent, and where things will answer."""
-    parts = [f"Plan for {plan.deployment}, revision {plan.revision} ({plan.verb}), based on {plan.based_on}", ""]
+    subject = f"host {plan.deployment}" if plan.verb == "host" else f"{plan.deployment}, revision {plan.revision}"
+    parts = [f"Plan for {subject} ({plan.verb}), based on {plan.based_on}", ""]
     parts.append(table_text(("host", "what", "action", "why"), [_row(change) for change in plan.changes]))
     if plan.send_bytes:
         sends = ", ".join(f"{host} {human_bytes(count)}" for host, count in plan.send_bytes.items() if count)
         parts += ["", f"To send: {sends}"] if sends else []
+    if plan.passed_over:
+        parts += ["", *(f"Passed over: {host}: {why}" for host, why in plan.passed_over.items())]
     parts += ["", *(f"Warning: {warning}" for warning in plan.warnings)] if plan.warnings else []
     if plan.is_noop:
         parts += ["", "Nothing to do: the hosts are as the files say."]
@@ -48,8 +51,8 @@ def endpoints_text(plan: Plan) -> str:
             if endpoint.key_file:
                 lines["  password"] = f"{plan.gateway}:{endpoint.key_file} (readable by root)"
         else:
-            lines["Endpoint"] = f"{endpoint.url} (model {endpoint.served_name}, on {endpoint.host})"
-            lines["  key"] = f"{plan.gateway}:{endpoint.key_file} (readable by root)"
+            lines["Endpoint"] = f"{endpoint.url} (model {endpoint.served_name})"
+            lines["  key"] = "onprem-llm key create NAME"
     return mapping_text(lines)
 
 
@@ -66,5 +69,6 @@ def plan_json(plan: Plan) -> dict[str, object]:
         "steps": [{"kind": step.kind, "title": step.title, "hosts": list(step.hosts)} for step in plan.steps],
         "send_bytes": dict(plan.send_bytes),
         "warnings": list(plan.warnings),
+        "passed_over": dict(plan.passed_over),
         "endpoints": [asdict(endpoint) for endpoint in plan.endpoints],
     }

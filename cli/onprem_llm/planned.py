@@ -1,19 +1,19 @@
 """From a command's arguments to a plan: look at the hosts, read the files, plan. Changes nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onprem_llm.connection import Connection
-from onprem_llm.hosts import Current
+from onprem_llm.hosts import BookEntry, Current
 from onprem_llm.look import gateway_of, look_whole
 from onprem_llm.output import Progress
 from onprem_llm.planning.plan import plan
-from onprem_llm.planning.types import ImageSource, Plan, Wanted
+from onprem_llm.planning.types import ImageSource, Plan, Verb, Wanted
 from onprem_llm.registry import resolve
 from onprem_llm.spec.deployment import load_deployment
 from onprem_llm.spec.site import Site
-from onprem_llm.wanted import load_site, wanted_with, wanted_without
+from onprem_llm.wanted import load_site, require_known, wanted_again, wanted_with, wanted_without
 
 Resolver = Callable[[list[str]], dict[str, ImageSource]]
 
@@ -47,9 +47,30 @@ def plan_down(name: str, connection: Connection, progress: Progress, *, purge: b
     return Planned(plan(site, wanted, view.current), site, view.current)
 
 
+def plan_again(
+    name: str,
+    verb: Verb,
+    connection: Connection,
+    progress: Progress,
+    *,
+    change: Mapping[str, object] | None = None,
+    revision: BookEntry | None = None,
+) -> Planned:
+    """Plan a deployment that the book has: scaled, rolled back to `revision`, or restarted as it is."""
+    view = look_whole(connection, progress)
+    site = load_site(view.current, connection.inventory)
+    gateway = gateway_of(view)
+    require_known(name, view.current)
+    entry = revision or view.current.book[name]
+    wanted = wanted_again(entry, change or {}, site, connection.inventory, view.current, view.salt)
+    wanted = replace(wanted, verb=verb, restart=verb == "restart")
+    wanted = with_images(wanted, view.current, lambda refs: resolve(refs, site, gateway.name, connection, progress))
+    return Planned(plan(site, wanted, view.current), site, view.current)
+
+
 def with_images(wanted: Wanted, current: Current, resolver: Resolver) -> Wanted:
     """Ask the registry for what neither an archive, nor the book, nor any host knows."""
-    sources = [item.image for item in wanted.deployments if item.image] + [wanted.ui_image]
+    sources = [item.image for item in wanted.deployments if item.image] + [wanted.ui_image, wanted.gateway_image]
     unknown = [source.ref for source in sources if source and _unknown(source, current)]
     if not unknown:
         return wanted
@@ -59,7 +80,8 @@ def with_images(wanted: Wanted, current: Current, resolver: Resolver) -> Wanted:
         for item in wanted.deployments
     )
     ui = wanted.ui_image and found.get(wanted.ui_image.ref, wanted.ui_image)
-    return replace(wanted, deployments=deployments, ui_image=ui)
+    gateway = wanted.gateway_image and found.get(wanted.gateway_image.ref, wanted.gateway_image)
+    return replace(wanted, deployments=deployments, ui_image=ui, gateway_image=gateway)
 
 
 def _unknown(source: ImageSource, current: Current) -> bool:

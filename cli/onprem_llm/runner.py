@@ -91,7 +91,7 @@ def run_once(task: _Task, progress: Progress | None = None) -> RunResult:
     return collector.result()
 
 
-def raise_for_failures(result: RunResult, *, doing: str) -> None:
+def raise_for_failures(result: RunResult, *, doing: str, hint: str | None = None) -> None:
     """Raise one OnpremError that names every host that dropped out, why, and what to do; the others' state is said.
 
     `doing` completes "… failed while <doing>".
@@ -104,7 +104,7 @@ def raise_for_failures(result: RunResult, *, doing: str) -> None:
     lines.append(f"ok: {', '.join(well)}" if well else "no other hosts took part")
     kind = UnreachableError if any(failure.unreachable for failure in result.failures) else OnpremError
     message = f"{len(bad)} of {len(result.hosts)} hosts failed while {doing}: {', '.join(sorted(bad))}"
-    raise kind(message, details="\n".join(lines), hint="mend what is said above and run the same command again")
+    raise kind(message, details="\n".join(lines), hint=hint or "mend what is said above and run the same command again")
 
 
 def _describe(failure: HostFailure) -> str:

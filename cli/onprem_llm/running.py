@@ -1,12 +1,14 @@
 """What runs where, from what the hosts say: rows for status, and the place to ask for logs and chats."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from onprem_llm.errors import InvalidError, OnpremError
-from onprem_llm.hosts import Container, Current, HostState, Project
+from onprem_llm.gateway_state import GatewayState, ServerState
+from onprem_llm.hosts import BookEntry, Container, Current, HostState, Project
 from onprem_llm.planning.addresses import EVERY, LOOPBACK
+from onprem_llm.planning.gateway import PROJECT as GATEWAY_PROJECT
 from onprem_llm.planning.types import UI_PROJECT
 
 
@@ -26,6 +28,14 @@ class Running:
     restarts: int
     image: str | None
     address: str | None
+    rotation: str | None = None
+    """At the gateway: in, drain, down, or out (it is not among its servers); None where no gateway runs."""
+    sessions: int | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether it serves: healthy, and let in where there is a gateway."""
+        return self.state == "running" and self.health in (None, "healthy") and self.rotation in (None, "in")
 
     def as_json(self) -> dict[str, object]:
         """Return it for --json."""
@@ -34,20 +44,75 @@ class Running:
 
 def running(current: Current, now: datetime) -> list[Running]:
     """List every container of ours in the order of hosts, then what the book has and no host runs."""
+    gateways = running_gateways(current)
     rows = [
-        _row(host, project, container, now)
+        _in_rotation(_row(host, project, container, now), gateways)
         for host in current.hosts
         for project in host.projects.values()
         for container in project.containers
     ]
-    seen = {row.deployment for row in rows}
-    state = "unknown" if current.unreachable else "missing"
-    rows += [
-        Running(f"{name}-0", name, "0", str(entry.revision), None, (), state, None, None, 0, None, None)
-        for name, entry in current.book.items()
-        if name not in seen
-    ]
+    seen = {row.project for row in rows}
+    deployed = {row.deployment for row in rows}
+    for name, entry in book_of(current).items():
+        recorded = {project: at.host for project, at in entry.replicas.items()}
+        if not recorded and name not in deployed:
+            recorded = {f"{name}-0": ""}  # a book from before replicas were written down
+        rows += [
+            _absent(current, name, entry, project, recorded[project]) for project in recorded if project not in seen
+        ]
     return rows
+
+
+def running_gateways(current: Current) -> list[GatewayState]:
+    """Return what the gateways that run say."""
+    states = [host.gateway_state for host in current.hosts if host.gateway_state is not None]
+    return [state for state in states if state.running]
+
+
+def book_of(current: Current) -> Mapping[str, BookEntry]:
+    """Return the deployments of the gateway's book, or of the copy where only the second gateway host answered."""
+    if current.gateway is not None:
+        return current.book
+    copies = [host.book for host in current.hosts if host.book is not None and host.book.second]
+    return copies[0].deployments if copies else {}
+
+
+def _absent(current: Current, name: str, entry: BookEntry, project: str, host: str) -> Running:
+    unknown = host in current.unreachable or (not host and bool(current.unreachable))
+    return Running(
+        project=project,
+        deployment=name,
+        replica=project.removeprefix(f"{name}-"),
+        revision=str(entry.revision),
+        host=host or None,
+        gpus=(),
+        state="unknown" if unknown else "missing",
+        health=None,
+        up_seconds=None,
+        restarts=0,
+        image=None,
+        address=None,
+    )
+
+
+def _in_rotation(row: Running, gateways: Sequence[GatewayState]) -> Running:
+    """Add what the gateways say of a replica; where two differ, both."""
+    if row.deployment is None or row.replica is None or not gateways:
+        return row
+    servers = [gateway.servers.get(f"{row.deployment}/{row.project}") for gateway in gateways]
+    return replace(
+        row,
+        rotation="/".join(dict.fromkeys(_rotation(server) for server in servers)),
+        sessions=sum(server.sessions for server in servers if server),
+    )
+
+
+def _rotation(server: ServerState | None) -> str:
+    if server is None:
+        return "out"
+    if server.admin == "drain":
+        return "drain"
+    return "in" if server.up and server.admin == "ready" else "down"
 
 
 def _row(host: HostState, project: Project, container: Container, now: datetime) -> Running:
@@ -94,7 +159,8 @@ class Place:
         address, _, port = (self.project.label("listen") or "").rpartition(":")
         if not port:
             raise OnpremError(f"{self.project.name} on {self.host.name} is not running", hint="onprem-llm status")
-        return f"http://{LOOPBACK if address in EVERY else address}:{port}"
+        scheme = "https" if self.project.label("tls") == "on" else "http"
+        return f"{scheme}://{LOOPBACK if address in EVERY else address}:{port}"
 
 
 def places(current: Current, name: str) -> list[Place]:
@@ -112,9 +178,9 @@ def places(current: Current, name: str) -> list[Place]:
 
 
 def names(current: Current) -> Sequence[str]:
-    """Name what logs can be asked for: the deployments, and the UI where there is one."""
-    ui = [UI_PROJECT] if any(UI_PROJECT in host.projects for host in current.hosts) else []
-    return [*current.book, *ui]
+    """Name what logs can be asked for: the deployments, and the gateway and the UI where they are."""
+    ours = [one for one in (GATEWAY_PROJECT, UI_PROJECT) if any(one in host.projects for host in current.hosts)]
+    return [*book_of(current), *ours]
 
 
 def only_deployment(book: Mapping[str, object]) -> str:

@@ -36,12 +36,13 @@ fi
 
 # Runs the program in a session of its own and ends it when our side is gone: then stdin ends. The line of stdin
 # after those is the program's own stdin in base64: a shell reads a line byte by byte, so nothing after it is swallowed.
+# dash knows no `kill -- -GROUP`. Before setsid has run there is no group yet.
 WATCHED = """
 exec 3<&0
 IFS= read -r data <&3
 printf %s "$data" | base64 -d | setsid "$@" 3<&- &
 child=$!
-{ cat <&3 >/dev/null; kill -TERM -- "-$child"; } 2>/dev/null >&2 &
+{ cat <&3 >/dev/null; kill -TERM "-$child" || kill -TERM "$child"; } 2>/dev/null >&2 &
 watcher=$!
 exec 3<&-
 wait "$child"; code=$?
@@ -146,7 +147,7 @@ def stream(host: str, argv: Sequence[str], connection: Connection, *, stdin: byt
 
 def stream_route(route: Route, argv: Sequence[str], *, stdin: bytes = b"") -> Iterator[bytes]:
     """As `stream`, for a caller that follows many programs and has asked for the routes once."""
-    with tempfile.TemporaryFile() as errors, _started(route, argv, stdin, errors) as process:
+    with tempfile.TemporaryFile() as errors, started(route, argv, stdin, errors) as process:
         output = process.stdout
         if output is None:
             raise AssertionError("stdout is a pipe")
@@ -155,11 +156,11 @@ def stream_route(route: Route, argv: Sequence[str], *, stdin: bytes = b"") -> It
         code = process.wait()
         if code:
             errors.seek(0)
-            raise _failure(route, argv, code, errors.read().decode(errors="replace").strip())
+            raise failure(route, argv, code, errors.read().decode(errors="replace").strip())
 
 
 @contextmanager
-def _started(route: Route, argv: Sequence[str], stdin: bytes, errors: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def started(route: Route, argv: Sequence[str], stdin: bytes, errors: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Start a program; at the end its stdin is closed, which ends it over there, and then ssh here."""
     with ExitStack() as stack:
         extra = stack.enter_context(askpass(route.password)) if route.password and not route.local else {}
@@ -208,7 +209,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _failure(route: Route, argv: Sequence[str], code: int, errors: str) -> OnpremError:
+def failure(route: Route, argv: Sequence[str], code: int, errors: str) -> OnpremError:
+    """Return the error for a program, or for ssh itself, that ended with `code` and wrote `errors`."""
     last = "\n".join(errors.splitlines()[-20:])
     if code == SSH_FAILED and not route.local:
         kind: type[OnpremError] = UnreachableError

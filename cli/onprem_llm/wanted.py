@@ -6,15 +6,16 @@ from pathlib import Path
 
 from onprem_llm.caches import cache_folder
 from onprem_llm.errors import InvalidError
-from onprem_llm.hosts import Current, fingerprint
+from onprem_llm.hosts import BookEntry, Current, fingerprint
 from onprem_llm.image_archives import find_archives
+from onprem_llm.planning.revisions import weights_of
 from onprem_llm.planning.types import ImageSource, Wanted, WantedDeployment
 from onprem_llm.registry import at_registry, repository
 from onprem_llm.secret_values import References, read_values
 from onprem_llm.spec.deployment import Deployment, model_folder, parse_deployment, secret_references
 from onprem_llm.spec.site import Site, parse_site
 from onprem_llm.spec.weights_folder import check_folder
-from onprem_llm.spec.weights_identity import scan_folder
+from onprem_llm.spec.weights_identity import WeightsManifest, scan_folder
 
 
 def wanted_with(
@@ -42,7 +43,42 @@ def wanted_without(name: str, site: Site, inventory: Path, current: Current, sal
     """Return the book without the deployment `name`."""
     others = [item for item in book_deployments(current) if item.deployment.name != name]
     images = Images(site, inventory, current)
-    return replace(_with_ui(others, site, images, salt, inventory, focus=None), remove=name, purge=purge)
+    return replace(_with_ui(others, site, images, salt, inventory, focus=None), remove=name, purge=purge, verb="down")
+
+
+def wanted_as_is(site: Site, inventory: Path, current: Current) -> Wanted:
+    """Return the book as it is, for what changes hosts and no deployment."""
+    images = Images(site, inventory, current)
+    ordered = tuple(sorted(book_deployments(current), key=lambda item: item.deployment.name))
+    return Wanted(ordered, verb="host", gateway_image=images.source(site.gateway.image, None))
+
+
+def wanted_again(
+    entry: BookEntry, change: Mapping[str, object], site: Site, inventory: Path, current: Current, salt: str
+) -> Wanted:
+    """Return the book with a revision that it has had, its fields changed by `change`; its weights are on the hosts.
+
+    The image is that of the revision, and no other. Secrets are read again, relative to this folder.
+    """
+    deployment = parse_deployment(entry.model_yaml, f"revision {entry.revision} of the book")
+    deployment = deployment.model_copy(update=change)
+    name, known = deployment.name, weights_of(entry.model_yaml)
+    if known is None:
+        raise InvalidError(
+            f"the book does not say which weights revision {entry.revision} of {name} had",
+            hint="deploy it again with its model.yaml",
+        )
+    references = secret_references(deployment.env, Path.cwd())
+    images = Images(site, inventory, current)
+    focus = WantedDeployment(
+        deployment=deployment,
+        weights=WeightsManifest(known, known.rpartition("-")[0], (), 0),
+        image=images.recorded(deployment.engine.image, entry),
+        env_fingerprints=_fingerprints(references, salt, f"the book's {name}"),
+        env_references=references,
+    )
+    others = [item for item in book_deployments(current) if item.deployment.name != name]
+    return _with_ui([*others, focus], site, images, salt, inventory, focus=name)
 
 
 def book_deployments(current: Current) -> list[WantedDeployment]:
@@ -64,12 +100,14 @@ def _with_ui(
 ) -> Wanted:
     ordered = tuple(sorted(deployments, key=lambda item: item.deployment.name))
     ui = site.open_webui
+    gateway_image = images.source(site.gateway.image, None)
     if not ui.enabled:
-        return Wanted(ordered, focus=focus)
+        return Wanted(ordered, focus=focus, gateway_image=gateway_image)
     references = secret_references(ui.env, inventory_folder(inventory))
     return Wanted(
         ordered,
         focus=focus,
+        gateway_image=gateway_image,
         ui_image=images.source(ui.image, None),
         ui_env_fingerprints=_fingerprints(references, salt, "onprem_llm_site.open_webui"),
         ui_env_references=references,
@@ -107,6 +145,16 @@ class Images:
         if recorded is None:
             return ImageSource(ref, pull=self._pulled(ref))
         return ImageSource(ref, pull=recorded) if "@sha256:" in recorded else ImageSource(ref, id=recorded)
+
+    def recorded(self, ref: str, entry: BookEntry) -> ImageSource:
+        """Return the source of the image that a revision was deployed with."""
+        image = entry.images.get(ref)
+        if image is None:
+            return self.source(ref, None)
+        archive = self._archives.get(ref)
+        if archive is not None and archive.id == image:
+            return archive
+        return ImageSource(ref, pull=image) if "@sha256:" in image else ImageSource(ref, id=image, exact=True)
 
     def _pulled(self, ref: str) -> str | None:
         """Return the digest under which a host has pulled `ref`: it stays what it was, and others can pull the same.

@@ -31,8 +31,8 @@ def test_every_command_and_option_is_documented(name: str, command: click.Comman
     text = CLI_DOC.read_text(encoding="utf-8")
     section = re.search(rf"^##+ `onprem-llm {re.escape(name)}[ `].*?(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
     assert section, f"docs/cli.md has no section `onprem-llm {name}`"
-    connection = {"--inventory", "--limit", "--ask-become-pass", "--ask-pass", "--private-key", "--ask-vault-pass",
-                  "--vault-password-file", "--forks"}  # fmt: skip
+    connection = {"--inventory", "--limit", "--skip-unreachable", "--ask-become-pass", "--ask-pass", "--private-key",
+                  "--ask-vault-pass", "--vault-password-file", "--forks"}  # fmt: skip
     options = {max(p.opts, key=len) for p in command.params if isinstance(p, click.Option)} - connection
     missing = [option for option in options if f"`{option}" not in section.group()]
     assert not missing, f"docs/cli.md, {name}: {missing} are missing"

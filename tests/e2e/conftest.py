@@ -93,7 +93,7 @@ onprem_llm_site:
   open_webui: {image: "onprem-llm/open-webui:0.12.4", port: 3000}
 """
 
-# task: completion keeps a stub deployment out of Open WebUI's list, so that the page is not restarted by every test.
+# task: completion: a chat deployment starts Open WebUI. No surge: what is mended keeps its name and port.
 STUB = """\
 api_version: 1
 name: {name}
@@ -103,6 +103,7 @@ engine: {{image: "onprem-llm/stub-engine:{version}", engine_args: {{max_model_le
 resources: {{gpus: {gpus}, hosts: [{host}]}}
 port: {port}
 timeouts: {{start: 60, readiness: 20}}
+update: {{max_surge: 0, drain_timeout: 5}}
 """
 
 

@@ -1,10 +1,13 @@
 """The plans whose rendered files are kept whole in tests/golden/files."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import recorded_facts as facts_of
 from recorded_facts import Facts
 
+from onprem_llm.rendering import haproxy, keepalived
+from onprem_llm.rendering.haproxy import Backend, Gateway, Server
 from onprem_llm.spec.weights_identity import WeightsManifest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,16 +52,24 @@ def rendered(case: str) -> dict[str, str]:
     return texts
 
 
+def _without_gateway(files: Mapping[str, Mapping[str, dict]]) -> dict:
+    """Leave out what cases of its own show."""
+    return {
+        host: {name: texts for name, texts in projects.items() if name.partition(".")[0] != "gateway"}
+        for host, projects in files.items()
+    }
+
+
 def _deepseek(image: str) -> dict:
     text = (ROOT / "examples/deepseek-r1-distill-1.5b.yaml").read_text(encoding="utf-8")
     text = text.replace("image: vllm/vllm-openai:v0.7.3", f"image: {image}")
     manifest = facts_of.weights("DeepSeek-R1-Distill-Qwen-1.5B")
-    return _alone(text, manifest, facts_of.lab())
+    return _alone(text, manifest, {"lab-1": facts_of.host("lab-1", 1, gpus=2, gateway=True)})
 
 
 def _alone(text: str, manifest: WeightsManifest, hosts: dict[str, Facts]) -> dict:
     site = facts_of.site(open_webui={"enabled": False})
-    return facts_of.planned(hosts, facts_of.deployment(text, manifest), site).files
+    return _without_gateway(facts_of.planned(hosts, facts_of.deployment(text, manifest), site).files)
 
 
 def _tiny() -> dict:
@@ -89,7 +100,37 @@ def _two_with_page() -> dict:
         for name, port in (("zebra", 8001), ("apple", 8002))
     ]
     hosts = facts_of.applied(facts_of.planned(hosts, models[0]), hosts)
-    return facts_of.planned(hosts, models[1]).files
+    return _without_gateway(facts_of.planned(hosts, models[1]).files)
+
+
+def _two_replicas() -> dict:
+    """Two folders on a host, each with its own GPU and port; one host needs no TLS between gateway and engines."""
+    hosts = {"lab-1": facts_of.host("lab-1", 1, gpus=2, gateway=True)}
+    text = facts_of.MODEL.format(name="twin", image=facts_of.VLLM_IMAGE, gpus=1, model="H100", port=8000)
+    return _alone(text + "replicas: 2\n", facts_of.weights("twin"), hosts)
+
+
+def _gateway() -> dict:
+    servers = (Server("chat-0", "10.0.0.2", 8000, "engine.lab-2"), Server("chat-1", "10.0.0.3", 8001, "engine.lab-3"))
+    backends = (
+        Backend("chat", "Every Type", "chat", "prefix_cache", (3, 4), servers),
+        Backend("rank", "rank", "rerank", "session", (1,), (Server("rank-0", "fd00::2", 8000),)),
+        Backend("vec", "vec/世界", "embed", "least_load", (1,), ()),
+    )
+    gateway = Gateway("sha256:" + "0" * 64, "/srv/onprem-llm", "10.0.0.1", 8080, True, 1 << 20, 600, backends)
+    return {"lab-1": {"gateway": haproxy.draft(gateway).finish(None).files}}
+
+
+def _shared_address() -> dict:
+    """Two gateway hosts with one address; their routes are another case's."""
+    hosts = facts_of.lab(gpus=0)
+    for state in hosts.values():
+        state["interfaces"] = dict.fromkeys(state["addresses"], "eth0")
+    hosts["lab-2"]["book"] = {"gateway": False, "second": True, "deployments": {}}
+    text = (ROOT / "examples/tiny.yaml").read_text(encoding="utf-8")
+    site = facts_of.site(open_webui={"enabled": False}, gateway={"address": "10.0.0.100"})
+    files = facts_of.planned(hosts, facts_of.deployment(text, facts_of.weights("tiny")), site).files
+    return {host: {keepalived.PROJECT: projects[keepalived.PROJECT]} for host, projects in files.items()}
 
 
 CASES = {
@@ -99,4 +140,7 @@ CASES = {
     "every-type-cdi": _every_type,
     "cdi-by-uuid": _cdi_by_uuid,
     "open-webui-two-deployments": _two_with_page,
+    "two-replicas-on-one-host": _two_replicas,
+    "gateway": _gateway,
+    "shared-address": _shared_address,
 }

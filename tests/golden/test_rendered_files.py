@@ -28,7 +28,7 @@ def test_rendering_twice_gives_the_same_bytes(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_tag_is_started_and_nothing_is_pulled(case: str) -> None:
-    for text in rendered(case).values():
+    for text in (text for path, text in rendered(case).items() if path.endswith("/compose.yaml")):
         for service in yaml.safe_load(text)["services"].values():
             assert "sha256:" in service["image"]
             assert service["pull_policy"] == "never"

@@ -65,6 +65,9 @@ def test_the_digest_leaves_out_what_changes_by_itself() -> None:
     own.update(memory_used=70000, processes=[{"pid": 1, "name": "VLLM::EngineCore", "memory": 70000}])
     container = state["projects"]["tiny-0"]["containers"][0]
     container.update(started_at="later", restarts=3, id="other", health="starting")
+    state["gateway"]["servers"]["tiny/tiny-0"].update(sessions=9, up=False, check="L4CON")
+    state["certificates"]["gateway"].update(not_after=1)
+    state["client_keys"] = {name: value[::-1] for name, value in state["client_keys"].items()}
     state["lock"] = {"owner": "me", "age": 3, "unit": "u"}
     salted = {key: value[::-1] for key, value in state["keys"].items()}
     state["keys"], state["env_secrets"]["tiny-0"] = salted, {"VLLM_API_KEY": salted["tiny"]}
@@ -90,6 +93,15 @@ def test_the_digest_leaves_out_what_changes_by_itself() -> None:
         lambda s: s["groups"].append("fast"),
         lambda s: s["site"].update(public_port=1),
         lambda s: s.update(default_address="10.9.9.9"),
+        lambda s: s["book"]["deployments"]["tiny"]["placement"]["tiny-0"].update(host="lab-2"),
+        lambda s: s["book"].update(hosts={"lab-2": {"state": "drained", "by": "me", "at": "now"}}),
+        lambda s: s["gateway"].update(running=False),
+        lambda s: s["gateway"].update(pending_reload=True),
+        lambda s: s["gateway"]["servers"]["tiny/tiny-0"].update(admin="drain"),
+        lambda s: s["firewall"].update(active=False),
+        lambda s: s["firewall"]["ports"].append(1),
+        lambda s: s["certificates"]["gateway"].update(names=[]),
+        lambda s: s["client_keys"].pop("open-webui"),
     ],
 )
 def test_the_digest_has_what_a_plan_depends_on(touch) -> None:

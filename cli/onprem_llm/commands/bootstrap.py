@@ -7,6 +7,7 @@ import click
 
 from onprem_llm import output
 from onprem_llm.bootstrapping import Finding, Prepared, Report, carry_out, prepare
+from onprem_llm.certificates import hand_over
 from onprem_llm.connection import Connection
 from onprem_llm.options import connection_options
 from onprem_llm.runner import raise_for_failures
@@ -38,7 +39,12 @@ def command(check: bool, yes: bool, as_json: bool, verbose: bool, connection: Co
     if not check and report.able:
         report = _carry_out(prepared, connection, yes=yes, as_json=as_json, verbose=verbose)
     show(report, check=check, as_json=as_json, verbose=verbose)
-    raise_for_failures(report.as_result(), doing="checking the hosts" if check else "preparing the hosts")
+    if report.root:
+        (output.note if as_json else output.say)(hand_over(report.root, connection.inventory))
+    result = report.as_result()
+    if connection.skip_unreachable:
+        result = replace(result, failures=tuple(one for one in result.failures if not one.unreachable))
+    raise_for_failures(result, doing="checking the hosts" if check else "preparing the hosts")
 
 
 def _carry_out(prepared: Prepared, connection: Connection, *, yes: bool, as_json: bool, verbose: bool) -> Report:
@@ -94,7 +100,8 @@ def ending(report: Report) -> str:
     elif report.gateway is None:
         lines.append("The gateway is not among these hosts: it is the first of the inventory, or of its group gateway.")
     elif report.gateway in report.able or not report.records_gateway:
-        lines.append(f"Gateway: {report.gateway}.")
+        beside = f", and {', '.join(report.seconds)} beside it" if report.seconds else ""
+        lines.append(f"Gateway: {report.gateway}{beside}.")
     else:
         lines.append(f"No gateway is recorded yet: {report.gateway} must be prepared for that.")
     return "\n".join(lines)
@@ -106,6 +113,7 @@ def as_document(report: Report) -> dict[str, object]:
     return {
         "gateway": report.gateway,
         "gateway_note": report.gateway_note,
+        "second_gateways": list(report.seconds),
         "hosts": {host: _host_document(host, report, bad.get(host) is not None) for host in report.hosts},
         "failures": [asdict(failure) for failure in report.failures],
     }

@@ -5,23 +5,20 @@ from pathlib import Path
 import click
 
 from onprem_llm import output
-from onprem_llm.apply import apply, refuse_if_moved
+from onprem_llm.apply import refuse_if_moved
+from onprem_llm.changing import carry_out, change_options
 from onprem_llm.connection import Connection
 from onprem_llm.errors import UsageError
 from onprem_llm.options import connection_options
 from onprem_llm.plan_folder import read_folder
-from onprem_llm.plan_view import endpoints_text, plan_json, plan_text
 from onprem_llm.planned import plan_deploy
-from onprem_llm.planning.types import Plan
 
 
 @click.command("deploy", short_help="Bring a model to the hosts and start it.")
 @click.argument("model_yaml", type=click.Path(path_type=Path), required=False)
 @click.option("--plan", "folder", type=click.Path(path_type=Path), help="Apply a plan that `plan --out` wrote.")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@click.option("--break-lock", is_flag=True, help="Take the lock from a run that is dead.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON at the end.")
-@connection_options(limit=False)
+@change_options
+@connection_options()
 def command(
     model_yaml: Path | None, folder: Path | None, yes: bool, break_lock: bool, as_json: bool, connection: Connection
 ) -> None:
@@ -40,33 +37,15 @@ def command(
         raise UsageError("name a model.yaml, or a plan with --plan (one of them)", hint="onprem-llm deploy --help")
     with output.glimpse() as progress:
         plan = read_folder(folder) if folder else plan_deploy(_given(model_yaml), connection, progress).plan
-    if not as_json:
-        output.say(plan_text(plan))
-    if not plan.is_noop:
-        _apply(plan, connection, yes=yes, break_lock=break_lock)
-    elif folder:
+    if plan.is_noop and folder:
         with output.glimpse() as progress:
             refuse_if_moved(plan, connection, progress)
-    _report(plan, as_json=as_json)
+    name = plan.deployment
+    question, done = f"Deploy {name}?", f"{name} answers."
+    carry_out(plan, question, connection, yes=yes, break_lock=break_lock, as_json=as_json, done=done)
 
 
 def _given(path: Path | None) -> Path:
     if path is None:
         raise UsageError("name a model.yaml")
     return path
-
-
-def _apply(plan: Plan, connection: Connection, *, yes: bool, break_lock: bool) -> None:
-    if not output.confirm(f"\nDeploy {plan.deployment}?", yes=yes):
-        raise click.Abort
-    with output.progress() as progress:
-        apply(plan, connection, progress, break_lock=break_lock)
-
-
-def _report(plan: Plan, *, as_json: bool) -> None:
-    if as_json:
-        output.show_json(plan_json(plan))
-        return
-    if not plan.is_noop:
-        output.say(f"\n{plan.deployment} answers.")
-    output.say(f"\n{endpoints_text(plan)}")

@@ -36,7 +36,9 @@ def lab() -> None:
 @click.option("--gpus", multiple=True, metavar="[hostN=]COUNTxMODEL", help="For every host, or for one; repeatable.")
 @click.option("--driver", metavar="VERSION", help="The NVIDIA driver that hosts with GPUs pretend to have.")
 @click.option("--os", "os_name", default="debian-13", show_default=True, help="What the hosts run.")
-@click.option("--ready", is_flag=True, help="With bootstrap's packages (docker, compose, rsync) already installed.")
+@click.option(
+    "--ready", is_flag=True, help="With bootstrap's packages (docker, compose, nftables, rsync) already installed."
+)
 @click.option("--memory", metavar="SIZE", help="A limit for each host, as docker takes it (8g).")
 @click.option(
     "--inventory", type=click.Path(dir_okay=False, path_type=Path), default=Path("inventory.ini"), show_default=True,

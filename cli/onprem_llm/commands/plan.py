@@ -17,7 +17,7 @@ from onprem_llm.planned import plan_deploy
     "--out", type=click.Path(path_type=Path), help="Write the whole plan to this folder, for `deploy --plan`."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@connection_options(limit=False)
+@connection_options()
 def command(model_yaml: Path, out: Path | None, as_json: bool, connection: Connection) -> None:
     """Show what deploy would do, and change nothing.
 

@@ -26,7 +26,7 @@ BASE_PACKAGES = (
 
 # What bootstrap installs from the distribution (roles/container_engine, on Debian 13); a ready host has them and
 # nothing else of bootstrap.
-READY_PACKAGES = ("docker.io", "docker-cli", "docker-compose", "rsync")
+READY_PACKAGES = ("docker.io", "docker-cli", "docker-compose", "nftables", "openssl", "rsync")
 
 
 def recipe() -> dict[str, bytes]:

@@ -41,10 +41,11 @@ def bind_address(listen: str, host: HostState, what: str) -> str:
     return listen
 
 
-def reached_at(claim: Claim, host: HostState) -> str:
+def reached_at(claim: Claim, host: HostState, *, tls: bool = False) -> str:
     """Return the URL at which others reach what listens there; on the host itself for loopback."""
     address = host.cluster_address if claim.address in EVERY else claim.address
-    return f"http://[{address}]:{claim.port}" if ":" in address else f"http://{address}:{claim.port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{address}]:{claim.port}" if ":" in address else f"{scheme}://{address}:{claim.port}"
 
 
 def standing_claim(host: HostState, project: str) -> Claim | None:
@@ -80,6 +81,11 @@ def check_ports(host: HostState, wanted: list[Claim], leaving: set[str]) -> None
             raise _taken(host, claim, _who(listener))
 
 
+def collides(other: Claim, claim: Claim) -> bool:
+    """Tell whether two claims cannot both be had on one host."""
+    return _collide(other.address, other.port, claim)
+
+
 def _collide(address: str, port: int, claim: Claim) -> bool:
     return port == claim.port and (address == claim.address or address in EVERY or claim.address in EVERY)
 
@@ -93,7 +99,8 @@ def _who(listener: Listener) -> str:
 
 
 def _taken(host: HostState, claim: Claim, who: str) -> InvalidError:
-    setting = "onprem_llm_site.open_webui.port" if claim.project == "open-webui" else "port in model.yaml"
+    settings = {"open-webui": "onprem_llm_site.open_webui.port", "gateway": "onprem_llm_site.public_port"}
+    setting = settings.get(claim.project, "port in model.yaml")
     return InvalidError(
         f"port {claim.port} is in use on {host.name}: {who}",
         hint=f"choose another {setting} for {claim.project}, or stop what holds it",

@@ -1,109 +1,210 @@
-"""deploy: one deployment added or changed, the others as they are."""
+"""deploy, scale, rollback, restart: one deployment as it is wanted, the others as they are."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+from onprem_llm.errors import UnreachableError
 from onprem_llm.hosts import Current, HostState
-from onprem_llm.planning.addresses import Claim, check_ports, reached_at
-from onprem_llm.planning.replicas import PlannedReplica, plan_replicas
+from onprem_llm.planning.addresses import Claim, check_ports
+from onprem_llm.planning.fleet import Fleet, Standing, only_counts, plan_fleet
+from onprem_llm.planning.gateway import PlannedGateway, check_reach, gateway_step, gateway_url, kept_out, needed
+from onprem_llm.planning.guards import guards
+from onprem_llm.planning.replicas import Change as Revision
 from onprem_llm.planning.revisions import canonical_text, differences
+from onprem_llm.planning.rollout import Crew, largest_gap, plan_rollout, waves_of
+from onprem_llm.planning.routes import Routes, plan_routes
+from onprem_llm.planning.shared_address import PlannedAddress, address_steps, plan_shared_address
 from onprem_llm.planning.staging import HostWork, check_space, weights_needs
-from onprem_llm.planning.steps import Release, apply_step, record_step, remove_step, stage_step, ui_step
-from onprem_llm.planning.types import UI_PROJECT, Change, Endpoint, Plan, Wanted, WantedDeployment
-from onprem_llm.planning.warnings import deployment_warnings
-from onprem_llm.planning.web_ui import PlannedUi, find_engines, plan_ui
+from onprem_llm.planning.steps import Release, record_step, remove_ui_step, stage_step, ui_step
+from onprem_llm.planning.types import UI_PROJECT, Change, Endpoint, Plan, Step, Wanted, WantedDeployment
+from onprem_llm.planning.warnings import deployment_warnings, gap_warning, key_warnings, silent_warning
+from onprem_llm.planning.web_ui import PlannedUi, plan_ui
 from onprem_llm.spec.site import Site
-from onprem_llm.spec.weights_identity import WeightsManifest
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Everything that a plan is put together from."""
+
+    site: Site
+    wanted: Wanted
+    item: WantedDeployment
+    current: Current
+    gateway: HostState
+    revision: Revision
+    release: Release
+    routes: Routes
+    address: tuple[PlannedAddress, ...]
+    ui: PlannedUi | None
+    work: Mapping[str, HostWork]
+
+    @property
+    def fleet(self) -> Fleet:
+        return self.release.fleet
+
+    @property
+    def crew(self) -> Crew:
+        guarded = guards(self.current, self.fleet, self.gateway, tls=self.revision.engine_tls)
+        routed = {server for one in self.routes.during for server in one.servers}
+        between = _between(self) if self.routes.running else {}
+        return Crew(self.revision, self.fleet, self.current.gateways, guarded, routed, between)
+
+    @property
+    def names(self) -> list[str]:
+        """All deployments that are to be."""
+        return [item.deployment.name for item in self.wanted.deployments]
 
 
 def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState) -> Plan:
     """Plan one deployment; InvalidError when the hosts cannot carry it."""
     item = wanted.named(wanted.focus or "")
-    if item is None or item.weights is None or item.source is None:
-        raise ValueError("plan: the deployment in focus needs its weights' manifest and folder")
-    name = item.deployment.name
-    release = _release(site, item, item.weights, current)
-    replicas = release.replicas
-    engines = find_engines(wanted, current, {name: (replicas[0].claim, replicas[0].host)})
-    ui = plan_ui(site, wanted, current, gateway, engines)
-    _check_ports(replicas, ui, gateway)
-    work = _staging(site, item, replicas, ui, gateway)
+    if item is None or item.weights is None:
+        raise ValueError("plan: the deployment in focus needs its weights' manifest")
+    revision, release = _release(site, item, wanted, current)
+    check_reach(item.deployment, release.fleet, current)
+    routes = plan_routes(site, wanted, current, revision, release.fleet)
+    address = plan_shared_address(site, wanted, current)
+    ui = plan_ui(site, wanted, gateway, gateway_url(site, gateway))
+    _check_ports(release.fleet, routes.after, ui, gateway)
+    work = _staging(site, item, release.fleet, routes.after, ui, gateway)
     for part in work.values():
         check_space(part.host, weights=part.weights.bytes if part.weights else 0, images=part.image_bytes)
-    record = record_step(name, gateway, current.book.get(name), release)
-    steps = (
-        stage_step(site, work),
-        apply_step(site, item, replicas, gateway, proven=record is None),
-        ui_step(site, ui, gateway),
-        remove_step(site, replicas, ui, gateway),
-        record,
-    )
+    parts = _Parts(site, wanted, item, current, gateway, revision, release, routes, address, ui, work)
     return Plan(
         based_on=current.digest(),
         gateway=gateway.name,
-        deployment=name,
-        verb="deploy",
+        deployment=release.name,
+        verb=wanted.verb,
         revision=release.revision,
         model_yaml=release.text,
-        steps=tuple(step for step in steps if step is not None),
-        files=_files(replicas, ui, gateway),
-        changes=_changes(work, replicas, ui),
+        steps=_steps(parts),
+        files=_files(parts),
+        changes=_changes(parts),
         send_bytes={host: part.bytes for host, part in work.items() if part.bytes},
-        endpoints=_endpoints(site, item, replicas, ui, gateway),
+        endpoints=_endpoints(parts),
         warnings=(
             *item.notes,
-            *deployment_warnings(site, item.deployment, replicas),
-            *engines.warnings,
-            *(ui.warnings if ui else ()),
+            *deployment_warnings(site, item.deployment, release.fleet.replicas),
+            *silent_warning(release.fleet, current),
+            *key_warnings(wanted, current),
+            *gap_warning(item.deployment, largest_gap(parts.crew), release.fleet, revision.why),
         ),
-        secrets=_references(wanted, item, replicas, ui),
+        passed_over=release.fleet.passed_over,
+        secrets=_references(parts),
     )
 
 
-def _release(site: Site, item: WantedDeployment, weights: WeightsManifest, current: Current) -> Release:
+def _release(site: Site, item: WantedDeployment, wanted: Wanted, current: Current) -> tuple[Revision, Release]:
     """Say which revision this is: the book's latest where text and image are the same, else the next."""
+    if item.weights is None:
+        raise ValueError("plan: the deployment in focus needs its weights' manifest")
     name = item.deployment.name
     entry = current.book.get(name)
-    text = canonical_text(item.deployment, weights.id)
+    text = canonical_text(item.deployment, item.weights.id)
     why = differences(entry.model_yaml, text) if entry else ()
-    revision = current.last_revision(name) + 1
+    number = current.last_revision(name) + 1
     # Placed and resolved first: whether this is a new revision also depends on the image that was found.
-    replicas = plan_replicas(site, item, weights, current, revision=revision, why=why)
-    images = {item.deployment.engine.image: replicas[0].image.reference}
+    change = Revision(site, item, item.weights, current, number, why, wanted.restart)
+    fleet = plan_fleet(change)
+    images = (
+        {item.deployment.engine.image: fleet.replicas[0].image.reference}
+        if fleet.replicas
+        else dict(entry.images if entry else {})
+    )
     if entry and entry.model_yaml == text and dict(entry.images) == images:
-        revision = entry.revision
-        replicas = plan_replicas(site, item, weights, current, revision=revision, why=why)
-    return Release(revision, text, images, replicas)
+        change = Revision(site, item, item.weights, current, entry.revision, why, wanted.restart)
+        fleet = plan_fleet(change)
+    changes = wanted.restart or not only_counts(why)
+    if entry and fleet.silent and not fleet.replicas and changes:
+        where = ", ".join(f"{project} on {entry.replicas[project].host}" for project in fleet.silent)
+        raise UnreachableError(
+            f"all replicas of {name} are on hosts that did not answer: {where}",
+            hint="bring them back and run this again, or declare a host lost: onprem-llm host remove HOST --lost",
+        )
+    return change, Release(name, change.revision, text, images, fleet)
 
 
-def _check_ports(replicas: tuple[PlannedReplica, ...], ui: PlannedUi | None, gateway: HostState) -> None:
+def _steps(parts: _Parts) -> tuple[Step, ...]:
+    site, gateway, routes = parts.site, parts.gateway, parts.routes
+    rollout = plan_rollout(parts.crew)
+    names = parts.names
+    moving = bool(rollout.waves or rollout.leave)
+    before = gateway_step(site, routes.before, routes.known, gateway, "Let the gateway route as before")
+    during = gateway_step(site, routes.during, names, gateway, "Let the gateway admit old and new replicas")
+    admitting = moving and routes.running and any(needed(site, one, names) for one in routes.during)
+    after = gateway_step(site, routes.after, names, gateway, "Tell the gateway")
+    told = any(needed(site, one, names) for one in routes.after) or any(r.rekeyed for r in parts.fleet.replicas)
+    if admitting:
+        # The old ones come back one after another too, so the gateway must know them again before that.
+        last = routes.between[max(routes.between)] if routes.between else routes.during
+        again = gateway_step(site, last, names, gateway, "Let the gateway admit old and new replicas again")
+        during = Step(during.kind, during.title, during.orders, (before,))
+        after = Step(after.kind, after.title, after.orders, (again,))
+    elif routes.running:
+        after = Step(after.kind, after.title, after.orders, (before,))
+    record = record_step(gateway, parts.current.book.get(parts.release.name), parts.release, parts.wanted.verb)
+    steps = (
+        stage_step(site, parts.work),
+        rollout.start,
+        during if admitting else None,
+        *rollout.waves,
+        rollout.leave,
+        after if told or moving else None,
+        record,
+        rollout.remove,
+        *address_steps(site, parts.address, gateway),
+        ui_step(site, parts.ui, gateway),
+        remove_ui_step(site, parts.ui, gateway),
+    )
+    return tuple(step for step in steps if step is not None)
+
+
+def _between(parts: _Parts) -> dict[int, Step]:
+    """Tell the gateway of replicas that listen elsewhere once they are replaced; they stay out until they are asked."""
+    steps: dict[int, Step] = {}
+    waves = waves_of(parts.revision, parts.fleet)
+    last = parts.routes.during
+    for number, planned in sorted(parts.routes.between.items()):
+        away = [f"{parts.release.name}/{replica.project}" for replica in waves[number - 1]]
+        load = gateway_step(parts.site, planned, parts.names, parts.gateway, "Tell the gateway where they listen now")
+        back = gateway_step(parts.site, last, parts.names, parts.gateway, "Tell the gateway where they listened")
+        steps[number] = kept_out(load, away, (kept_out(back, away),))
+        last = planned
+    return steps
+
+
+def _check_ports(fleet: Fleet, gateways: tuple[PlannedGateway, ...], ui: PlannedUi | None, gateway: HostState) -> None:
     claims: dict[str, list[Claim]] = {}
     hosts = {gateway.name: gateway}
-    for replica in replicas:
+    for replica in fleet.replicas:
         hosts[replica.host.name] = replica.host
         claims.setdefault(replica.host.name, []).append(replica.claim)
+    for one in gateways:
+        hosts[one.host.name] = one.host
+        claims.setdefault(one.host.name, []).append(one.claim)
     if ui and ui.outcome:
         claims.setdefault(gateway.name, []).append(ui.claim)
-    leaving = {replica.placement.project: set(replica.placement.elsewhere) for replica in replicas}
     gone_ui = {UI_PROJECT} if ui and ui.removed else set()
     for name, wanted in claims.items():
-        going = {project for project, hosts_left in leaving.items() if name in hosts_left}
+        going = {s.project for s in fleet.leaving if s.host.name == name and not s.serving}
         check_ports(hosts[name], wanted, going | (gone_ui if name == gateway.name else set()))
 
 
 def _staging(
     site: Site,
     item: WantedDeployment,
-    replicas: tuple[PlannedReplica, ...],
+    fleet: Fleet,
+    gateways: tuple[PlannedGateway, ...],
     ui: PlannedUi | None,
     gateway: HostState,
 ) -> dict[str, HostWork]:
     work: dict[str, HostWork] = {}
-    hosts = list({replica.host.name: replica.host for replica in replicas}.values())
-    if item.weights is not None and item.source is not None:
-        for name, need in weights_needs(site, hosts, item.weights, item.source).items():
-            host = next(host for host in hosts if host.name == name)
-            work.setdefault(name, HostWork(host)).weights = need
-    wanted = [(replica.host, replica.image) for replica in replicas]
+    hosts = {replica.host.name: replica.host for replica in fleet.replicas}
+    if item.weights is not None:
+        for name, need in weights_needs(site, list(hosts.values()), item.weights, item.source).items():
+            work.setdefault(name, HostWork(hosts[name])).weights = need
+    wanted = [(replica.host, replica.image) for replica in fleet.replicas]
+    wanted += [(one.host, one.image) for one in gateways]
     if ui and ui.image:
         wanted.append((gateway, ui.image))
     for host, image in wanted:
@@ -114,72 +215,80 @@ def _staging(
     return work
 
 
-def _files(
-    replicas: tuple[PlannedReplica, ...], ui: PlannedUi | None, gateway: HostState
-) -> dict[str, dict[str, dict[str, str]]]:
+def _files(parts: _Parts) -> dict[str, dict[str, dict[str, str]]]:
     files: dict[str, dict[str, dict[str, str]]] = {}
-    for replica in replicas:
+    for replica in parts.fleet.replicas:
         rendered = replica.outcome.rendered
         files.setdefault(replica.host.name, {})[rendered.project] = dict(rendered.files)
-    if ui and ui.outcome:
-        files.setdefault(gateway.name, {})[UI_PROJECT] = dict(ui.outcome.rendered.files)
+    for one in parts.routes.all:
+        files.setdefault(one.host.name, {})[one.variant] = dict(one.outcome.rendered.files)
+    for shared in parts.address:
+        if shared.outcome:
+            rendered = shared.outcome.rendered
+            files.setdefault(shared.host.name, {})[rendered.project] = dict(rendered.files)
+    if parts.ui and parts.ui.outcome:
+        files.setdefault(parts.gateway.name, {})[UI_PROJECT] = dict(parts.ui.outcome.rendered.files)
     return files
 
 
-def _changes(
-    work: Mapping[str, HostWork], replicas: tuple[PlannedReplica, ...], ui: PlannedUi | None
-) -> tuple[Change, ...]:
+def _changes(parts: _Parts) -> tuple[Change, ...]:
     changes: list[Change] = []
-    for name, part in work.items():
+    for name, part in parts.work.items():
         for image in part.images:
             subject = f"image {(image.order or {})['ref']}"
             changes.append(Change(name, subject, "update" if not image.bytes else "create", (image.reason or "",)))
         if part.weights and part.weights.change:
             changes.append(part.weights.change)
-    for replica in replicas:
-        changes.append(replica.outcome.change)
-        moved = replica.placement.elsewhere
-        changes += [Change(host, replica.placement.project, "remove", ("it moves",)) for host in moved]
-    if ui and ui.change:
-        changes.append(ui.change)
+    changes += [replica.outcome.change for replica in parts.fleet.replicas]
+    staying = {replica.project for replica in parts.fleet.replicas}
+    for standing in parts.fleet.leaving:
+        why = "another one has its name" if standing.project in staying else _why_leaving(standing, parts.fleet)
+        changes.append(Change(standing.host.name, standing.project, "remove", (why,)))
+    changes += [_gateway_change(parts, one) for one in parts.routes.after]
+    changes += [one.change for one in parts.address]
+    if parts.ui and parts.ui.change:
+        changes.append(parts.ui.change)
     return tuple(changes)
 
 
-def _endpoints(
-    site: Site,
-    item: WantedDeployment,
-    replicas: tuple[PlannedReplica, ...],
-    ui: PlannedUi | None,
-    gateway: HostState,
-) -> tuple[Endpoint, ...]:
-    deployment = item.deployment
-    key_file = site.key_path(deployment.name)
-    found = [
-        Endpoint(
-            "api",
-            r.placement.project,
-            r.host.name,
-            f"{reached_at(r.claim, r.host)}/v1",
-            deployment.served_name,
-            key_file,
-        )
-        for r in replicas
-    ]
-    if ui and ui.serves:
-        url = reached_at(ui.claim, gateway)
-        found.append(
-            Endpoint(
-                "ui", UI_PROJECT, gateway.name, url, site.open_webui.admin_email, site.key_path("open-webui-admin")
-            )
-        )
+def _why_leaving(standing: Standing, fleet: Fleet) -> str:
+    reasons = fleet.giving_way.get(standing.project)
+    if reasons is None:
+        return "it is not wanted any more"
+    return ": ".join(text for text in ("a new one takes its place", "; ".join(reasons)) if text)
+
+
+def _gateway_change(parts: _Parts, planned: PlannedGateway) -> Change:
+    change = planned.outcome.change
+    names = [item.deployment.name for item in parts.wanted.deployments]
+    if change.action == "keep" and needed(parts.site, planned, names):
+        return Change(change.host, change.subject, "update", planned.moved or ("its keys or certificate",))
+    return change
+
+
+def _endpoints(parts: _Parts) -> tuple[Endpoint, ...]:
+    site, gateway, deployment = parts.site, parts.gateway, parts.item.deployment
+    url = f"{gateway_url(site, gateway)}/v1"
+    key = site.key_path("client-onprem-llm")
+    found = [Endpoint("api", deployment.name, gateway.name, url, deployment.served_name, key)]
+    if parts.ui and parts.ui.serves:
+        page = parts.ui.url(gateway)
+        password = site.key_path("open-webui-admin")
+        found.append(Endpoint("ui", UI_PROJECT, gateway.name, page, site.open_webui.admin_email, password))
     return tuple(found)
 
 
-def _references(
-    wanted: Wanted, item: WantedDeployment, replicas: tuple[PlannedReplica, ...], ui: PlannedUi | None
-) -> dict[str, dict[str, dict[str, str]]]:
-    own = {name: dict(reference) for name, reference in item.env_references.items()}
-    references = {replica.placement.project: own for replica in replicas if own}
-    if ui and ui.outcome and wanted.ui_env_references:
-        references[UI_PROJECT] = {name: dict(ref) for name, ref in wanted.ui_env_references.items()}
-    return references
+def _references(parts: _Parts) -> dict[str, dict[str, dict[str, str]]]:
+    own = {name: dict(reference) for name, reference in parts.item.env_references.items()}
+    references = {replica.project: own for replica in parts.fleet.replicas if own}
+    if parts.ui and parts.ui.outcome and parts.wanted.ui_env_references:
+        references[UI_PROJECT] = {name: dict(ref) for name, ref in parts.wanted.ui_env_references.items()}
+    return references | tls_references(parts.site)
+
+
+def tls_references(site: Site) -> dict[str, dict[str, dict[str, str]]]:
+    """Say where a given certificate and its key are read from when a step needs them."""
+    tls = site.gateway.tls
+    if tls.mode != "files" or tls.certificate is None or tls.key is None:
+        return {}
+    return {"gateway": {"certificate": {"from_file": tls.certificate}, "key": {"from_file": tls.key}}}

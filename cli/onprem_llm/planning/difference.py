@@ -1,7 +1,7 @@
 """What a host has of a project against what it should have: an action and the reasons that a person wants to read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onprem_llm.hosts import Container, HostState, Project
 from onprem_llm.planning.types import Action, Change
@@ -32,11 +32,18 @@ class Outcome:
     rendered: Rendered
     change: Change
     recreate: bool
+    revision: int | None = None  # that its container carries
 
     @property
     def needed(self) -> bool:
         """Tell whether anything is to be done."""
         return self.change.action != "keep"
+
+    def restarted(self, reason: str) -> "Outcome":
+        """Return the same, started anew where it would have been left alone."""
+        if self.change.action != "keep":
+            return self
+        return replace(self, change=replace(self.change, action="restart", reasons=(reason,)), recreate=True)
 
 
 def compare(
@@ -55,7 +62,7 @@ def compare(
     """
     project = host.projects.get(draft.project)
     if project is None:
-        return Outcome(draft.finish(revision), Change(host.name, draft.project, "create", why), False)
+        return Outcome(draft.finish(revision), Change(host.name, draft.project, "create", why), False, revision)
     why = (*why, *_access_reason(project, draft))
     same = project.label("digest") == draft.digest
     running_revision = project.label("revision")
@@ -69,7 +76,7 @@ def compare(
     reasons = (*file_reasons, *state_reasons, *secret_reasons)
     action = _action(file_reasons, reasons)
     recreate = bool(secret_reasons) or any(container.health == "unhealthy" for container in project.containers)
-    return Outcome(rendered, Change(host.name, draft.project, action, reasons), recreate)
+    return Outcome(rendered, Change(host.name, draft.project, action, reasons), recreate, revision)
 
 
 def _action(file_reasons: tuple[str, ...], reasons: tuple[str, ...]) -> Action:

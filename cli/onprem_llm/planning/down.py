@@ -3,13 +3,21 @@
 from collections.abc import Mapping
 
 from onprem_llm.errors import InvalidError, UnreachableError
-from onprem_llm.hosts import Current, HostState
+from onprem_llm.hosts import BookEntry, Current, HostState
 from onprem_llm.json_values import is_list
 from onprem_llm.planning.addresses import check_ports
+from onprem_llm.planning.deploy import tls_references
+from onprem_llm.planning.fleet import projects_of, standing_of
+from onprem_llm.planning.gateway import PROJECT, gateway_step, gateway_url
+from onprem_llm.planning.placement import is_lost
 from onprem_llm.planning.revisions import weights_of
+from onprem_llm.planning.routes import routes_without
+from onprem_llm.planning.shared_address import PROJECT as SHARED_ADDRESS
 from onprem_llm.planning.steps import ui_step
 from onprem_llm.planning.types import UI_PROJECT, Change, Plan, Step, Wanted
-from onprem_llm.planning.web_ui import ADMIN_KEY, SESSION_KEY, PlannedUi, find_engines, plan_ui
+from onprem_llm.planning.web_ui import ADMIN_KEY, SESSION_KEY, PlannedUi, plan_ui
+from onprem_llm.spec.deployment import parse_deployment
+from onprem_llm.spec.serving import Update
 from onprem_llm.spec.site import Site
 
 
@@ -17,24 +25,38 @@ def plan_down(site: Site, wanted: Wanted, current: Current, gateway: HostState, 
     """Plan the removal; InvalidError if nothing of that name is known, UnreachableError if its host is silent."""
     entry = current.book.get(name)
     standing = _standing(name, current)
-    engines = find_engines(wanted, current, {})
-    ui = plan_ui(site, wanted, current, gateway, engines)
+    ui = plan_ui(site, wanted, gateway, gateway_url(site, gateway))
     if ui and ui.outcome:
         check_ports(gateway, [ui.claim], set(standing[gateway.name]))
+    last = not wanted.deployments
+    routes = () if last or not _gateway_stands(current) else routes_without(site, wanted, current)
     changes = [
         Change(host, project, "remove", ("down",)) for host, projects in standing.items() for project in projects
     ]
+    changes += [one.outcome.change for one in routes]
     if ui and ui.change:
         changes.append(ui.change)
     orders = _orders(site, wanted, current, gateway, name, standing, ui)
+    if last:
+        changes += _without_gateway(site, current, orders)
     changes += _leavings(orders)
     record = {"deployment": name, "removed": True, "event": {"action": "down", "deployment": name}}
+    left = [item.deployment.name for item in wanted.deployments]
     steps = (
+        _drain(name, entry, current),
+        gateway_step(site, routes, left, gateway, "Tell the gateway") if routes else None,
         ui_step(site, ui, gateway),
         Step("remove", f"Remove {name}", orders) if orders else None,
         Step("record", "Write the book", {gateway.name: record}) if entry else None,
     )
-    files = {gateway.name: {UI_PROJECT: dict(ui.outcome.rendered.files)}} if ui and ui.outcome else {}
+    files: dict[str, dict[str, dict[str, str]]] = {}
+    for one in routes:
+        files.setdefault(one.host.name, {})[one.variant] = dict(one.outcome.rendered.files)
+    secrets = tls_references(site) if routes else {}
+    if ui and ui.outcome:
+        files.setdefault(gateway.name, {})[UI_PROJECT] = dict(ui.outcome.rendered.files)
+        if wanted.ui_env_references:
+            secrets[UI_PROJECT] = {env: dict(reference) for env, reference in wanted.ui_env_references.items()}
     return Plan(
         based_on=current.digest(),
         gateway=gateway.name,
@@ -45,14 +67,58 @@ def plan_down(site: Site, wanted: Wanted, current: Current, gateway: HostState, 
         steps=tuple(step for step in steps if step is not None),
         files=files,
         changes=tuple(changes),
-        warnings=(*engines.warnings, *(ui.warnings if ui else ())),
-        secrets={UI_PROJECT: wanted.ui_env_references} if ui and ui.outcome and wanted.ui_env_references else {},
+        warnings=_left_running(entry, current),
+        secrets=secrets,
     )
+
+
+def _left_running(entry: BookEntry | None, current: Current) -> tuple[str, ...]:
+    silent = (
+        {project: at.host for project, at in entry.replicas.items() if at.host in current.unreachable} if entry else {}
+    )
+    return tuple(
+        f"{project} is left running on {host}, which did not answer: no requests reach it; "
+        "run this again once the host is back"
+        for project, host in silent.items()
+        if not is_lost(current, host)
+    )
+
+
+def _gateway_stands(current: Current) -> bool:
+    return any(PROJECT in host.projects for host in current.gateways)
+
+
+def _drain(name: str, entry: BookEntry | None, current: Current) -> Step | None:
+    """Let streams that go on end first; a replica that does not serve has none."""
+    servers = [f"{name}/{s.project}" for s in standing_of(name, current) if s.serving]
+    hosts = [host.name for host in current.gateways if host.gateway_state is not None and host.gateway_state.running]
+    if not servers or not hosts:
+        return None
+    wait = Update().drain_timeout
+    if entry is not None:
+        wait = parse_deployment(entry.model_yaml, f"the book's {name}").update.drain_timeout
+    order = {"drain": servers, "ready": [], "wait": wait}
+    return Step("route", f"Drain {name}", dict.fromkeys(hosts, order))
+
+
+def _without_gateway(site: Site, current: Current, orders: dict[str, dict[str, object]]) -> list[Change]:
+    """The gateway goes with the last deployment, its shared address first: it has nothing left to answer with."""
+    changes = []
+    for host in current.hosts:
+        for name in (SHARED_ADDRESS, PROJECT):
+            if name not in host.projects or (name == PROJECT and host not in current.gateways):
+                continue
+            order = orders.setdefault(host.name, {"projects": [], "weights": [], "images": [], "keys": []})
+            projects = order["projects"]
+            entry = {"name": name, "path": site.project_path(name), "purge": False}
+            order["projects"] = [*(projects if is_list(projects) else []), entry]
+            changes.append(Change(host.name, name, "remove", ("no deployment is left",)))
+    return changes
 
 
 def _standing(name: str, current: Current) -> dict[str, list[str]]:
     """Return host -> the deployment's projects there; an error if there can be none, or if they may be out of sight."""
-    standing = {host.name: _projects_of(host, name) for host in current.hosts}
+    standing = {host.name: projects_of(host, name) for host in current.hosts}
     found = any(standing.values())
     if name not in current.book and not found:
         known = ", ".join(sorted(current.book)) or "none"
@@ -63,16 +129,6 @@ def _standing(name: str, current: Current) -> dict[str, list[str]]:
             hint="bring the host back and run this again, so that nothing is left running there",
         )
     return standing
-
-
-def _projects_of(host: HostState, name: str) -> list[str]:
-    """Return the deployment's projects: by their label, and by their name where no container is left to carry one."""
-    return [
-        project.name
-        for project in host.projects.values()
-        if project.label("deployment") == name
-        or (not project.containers and project.name.rpartition("-")[0] == name and project.name[-1].isdigit())
-    ]
 
 
 def _orders(

@@ -1,15 +1,17 @@
 """Which host and which GPUs: running replicas keep their place, new ones go where there is room."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import Current, Gpu, HostState, Project
 from onprem_llm.output import table_text
+from onprem_llm.planning.offers import Verdict, consider
 from onprem_llm.spec.deployment import Deployment, GpuAccess
 
-# A driver holds some memory on an idle GPU; more than this share belongs to somebody.
-IDLE_SHARE = 0.05
+
+class NoRoomError(InvalidError):
+    """No host can carry a replica."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,38 +25,133 @@ class Placement:
     elsewhere: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a host offers: GPUs, or why it was passed over."""
+@dataclass(slots=True)
+class Placer:
+    """Places one replica after another, and remembers what it gave away.
 
-    host: HostState
-    gpus: tuple[Gpu, ...] = ()
-    free: int = 0
-    why: str | None = None
-
-
-def place(deployment: Deployment, current: Current, *, known: bool, replicas: int = 1) -> tuple[Placement, ...]:
-    """Place every replica.
-
-    `known`: the book has the deployment, so a replica that is not seen may run on a host that does not answer.
-    Raises UnreachableError then, and InvalidError with a table of the hosts when no host can carry a replica.
+    `recorded` says where the book has each replica: project -> host. `known`: the book has the deployment, so a replica
+    that is not seen may run on a host that does not answer.
     """
-    _check_names(deployment, current)
-    taken: dict[str, set[str]] = {}
-    load: dict[str, int] = {}
-    placements = []
-    for index in range(replicas):
-        placement = _place_one(deployment, index, current, known, taken, load)
-        taken.setdefault(placement.host.name, set()).update(gpu.uuid for gpu in placement.gpus)
-        load[placement.host.name] = load.get(placement.host.name, 0) + 1
-        placements.append(placement)
-    return tuple(placements)
+
+    deployment: Deployment
+    current: Current
+    known: bool
+    recorded: Mapping[str, str] = field(default_factory=dict)
+    weights: str | None = None  # only hosts that have them will do: nothing can bring them
+    only: tuple[str, ...] = ()  # hosts that new replicas may go to; none named: all
+    passed_over: dict[str, str] = field(default_factory=dict)  # host -> why, of the last replica that had to choose
+    _taken: dict[str, set[str]] = field(default_factory=dict)
+    _load: dict[str, int] = field(default_factory=dict)
+
+    def place(self, index: int) -> Placement:
+        """Place a replica: where it is, if it can stay there, else where there is room.
+
+        Raises UnreachableError where it may run on a host that does not answer, and InvalidError with a table of the
+        hosts when no host can carry it.
+        """
+        project = f"{self.deployment.name}-{index}"
+        having = homes(project, self.current, self.recorded.get(project))
+        if not having and self._may_be_silent(project):
+            raise UnreachableError(
+                f"{project} may run on a host that did not answer: {', '.join(self.current.unreachable)}",
+                hint="it is not started a second time elsewhere: bring the host back and run this again, "
+                "or declare the host lost: onprem-llm host remove HOST --lost",
+            )
+        fitting, verdicts = self._fitting(project)
+        stay = next((host.name for host in having if host.name in fitting), None)
+        if stay is None:
+            _refuse_blind_move(self.deployment, project, having)
+        if stay is None and not fitting:
+            raise _no_room(self.deployment, project, verdicts)
+        if stay is None:
+            self.passed_over = {verdict.host.name: verdict.why for verdict in verdicts if verdict.why}
+        chosen = fitting[stay] if stay else min(fitting.values(), key=self._preference)
+        elsewhere = tuple(host.name for host in having if host.name != chosen.host.name)
+        return self._take(Placement(project, index, chosen.host, chosen.gpus, elsewhere))
+
+    def why_not(self, project: str) -> str | None:
+        """Say why a replica that runs cannot go on where it is; None where it can."""
+        having = homes(project, self.current, self.recorded.get(project))
+        verdicts = [self._consider(host, project) for host in having]
+        if any(verdict.why is None for verdict in verdicts):
+            return None
+        known = [host for host in having if not is_lost(self.current, host.name)]
+        _refuse_blind_move(self.deployment, project, known)
+        return next((f"{verdict.host.name}: {verdict.why}" for verdict in verdicts), None)
+
+    def place_beside(self, index: int, weights: str, staged: Collection[str]) -> Placement | None:
+        """Place a replica that takes another one's place; None where there is no room.
+
+        It goes where the weights are, or where they are sent anyway (`staged`): nothing more is sent for a spare that
+        only makes a gap smaller.
+        """
+        project = f"{self.deployment.name}-{index}"
+        fitting, _ = self._fitting(project)
+        near = [
+            verdict for verdict in fitting.values() if weights in verdict.host.weights or verdict.host.name in staged
+        ]
+        if not near:
+            return None
+        chosen = min(near, key=self._preference)
+        return self._take(Placement(project, index, chosen.host, chosen.gpus))
+
+    def _take(self, placement: Placement) -> Placement:
+        name = placement.host.name
+        self._taken.setdefault(name, set()).update(gpu.uuid for gpu in placement.gpus)
+        self._load[name] = self._load.get(name, 0) + 1
+        return placement
+
+    def _fitting(self, project: str) -> tuple[dict[str, Verdict], list[Verdict]]:
+        verdicts = [self._consider(host, project) for host in self.current.hosts]
+        return {verdict.host.name: verdict for verdict in verdicts if verdict.why is None}, verdicts
+
+    def _consider(self, host: HostState, project: str) -> Verdict:
+        mark = self.current.marks.get(host.name)
+        if mark is not None and (mark.state != "drained" or project not in host.projects):
+            return Verdict(host, why=f"it is {mark.state}{f' by {mark.by}' if mark.by else ''}")
+        if self.weights is not None and self.weights not in host.weights and project not in host.projects:
+            return Verdict(host, why=f"it has not the weights {self.weights}")
+        if self.only and host.name not in self.only and project not in host.projects:
+            return Verdict(host, why=f"new replicas are to go to {', '.join(self.only)}")
+        return consider(self.deployment, host, project, self._taken.get(host.name, set()))
+
+    def _preference(self, verdict: Verdict) -> tuple[int, int, int]:
+        """Return what is smallest for the best host; min() keeps the inventory's order among equals.
+
+        Spread keeps replicas apart, so that a host that dies takes few along; pack fills hosts, and keeps others free
+        for models that need a whole one. Among equals both take the tightest fit by free GPU memory.
+        """
+        own = self._load.get(verdict.host.name, 0)
+        apart = own if self.deployment.resources.placement == "spread" else -own
+        return (apart, _free_after(verdict), len(verdict.host.projects) + own)
+
+    def _may_be_silent(self, project: str) -> bool:
+        """Tell whether a replica may run on a host that did not answer, and was not declared lost.
+
+        A book from before replicas were written down does not say where any of them is.
+        """
+        silent = {name for name in self.current.unreachable if not is_lost(self.current, name)}
+        if not self.recorded:
+            return self.known and bool(silent)
+        return self.recorded.get(project) in silent
 
 
-def homes(project: str, current: Current) -> list[HostState]:
-    """Return the hosts that have a project, those where it runs first."""
+def is_lost(current: Current, host: str) -> bool:
+    """Tell whether a host was declared lost: what it ran is started elsewhere."""
+    mark = current.marks.get(host)
+    return mark is not None and mark.state == "lost"
+
+
+def _free_after(verdict: Verdict) -> int:
+    """Return the free memory (MiB) of the GPUs that would stay free; a GPU that does not say counts as one."""
+    left = [gpu for gpu in verdict.free if gpu not in verdict.gpus]
+    return sum((gpu.memory_total or 1) - (gpu.memory_used or 0) for gpu in left)
+
+
+def homes(project: str, current: Current, recorded: str | None = None) -> list[HostState]:
+    """Return the hosts that have a project: the one that the book names first, then those where it runs."""
     having = [host for host in current.hosts if project in host.projects]
-    return sorted(having, key=lambda host: not _runs(host.projects[project]))
+    return sorted(having, key=lambda host: (host.name != recorded, not _runs(host.projects[project])))
 
 
 def access_path(deployment: Deployment, host: HostState) -> GpuAccess | None:
@@ -75,33 +172,6 @@ def device_names(placement: Placement, deployment: Deployment, access: GpuAccess
     return tuple(f"nvidia.com/gpu={gpu.uuid if gpu.uuid in existing else gpu.index}" for gpu in placement.gpus)
 
 
-def _place_one(
-    deployment: Deployment,
-    index: int,
-    current: Current,
-    known: bool,
-    taken: dict[str, set[str]],
-    load: dict[str, int],
-) -> Placement:
-    project = f"{deployment.name}-{index}"
-    having = homes(project, current)
-    if not having and known and current.unreachable:
-        raise UnreachableError(
-            f"{project} may run on a host that did not answer: {', '.join(current.unreachable)}",
-            hint="it is not started a second time elsewhere: bring the host back and run this again",
-        )
-    verdicts = [_consider(deployment, host, project, taken.get(host.name, set())) for host in current.hosts]
-    fitting = {verdict.host.name: verdict for verdict in verdicts if verdict.why is None}
-    stay = next((host.name for host in having if host.name in fitting), None)
-    if stay is None:
-        _refuse_blind_move(deployment, project, having)
-    if stay is None and not fitting:
-        raise _no_room(deployment, project, verdicts)
-    chosen = fitting[stay] if stay else min(fitting.values(), key=lambda verdict: _preference(verdict, load))
-    elsewhere = tuple(host.name for host in having if host.name != chosen.host.name)
-    return Placement(project, index, chosen.host, chosen.gpus, elsewhere)
-
-
 def _refuse_blind_move(deployment: Deployment, project: str, having: Sequence[HostState]) -> None:
     """Raise UnreachableError where a replica's host cannot say whether it still runs: it is not started twice."""
     names = set(deployment.resources.hosts)
@@ -118,84 +188,12 @@ def _refuse_blind_move(deployment: Deployment, project: str, having: Sequence[Ho
             )
 
 
-def _preference(verdict: Verdict, load: dict[str, int]) -> tuple[int, int]:
-    # The tightest fit keeps large hosts free for large models; min() keeps the inventory's order among equals.
-    return (verdict.free - len(verdict.gpus), len(verdict.host.projects) + load.get(verdict.host.name, 0))
-
-
-def _consider(deployment: Deployment, host: HostState, project: str, taken: set[str]) -> Verdict:
-    wanted = deployment.resources
-    if wanted.hosts and host.name not in wanted.hosts and not set(wanted.hosts) & set(host.groups):
-        return Verdict(host, why="not in resources.hosts")
-    if not host.engine.running:
-        return Verdict(host, why=f"the container engine does not run: {host.engine.error or 'run bootstrap'}")
-    if wanted.gpus == 0:
-        return Verdict(host)
-    if not host.gpus:
-        return Verdict(host, why=f"no GPU{': ' + host.gpu_error if host.gpu_error else ''}")
-    suitable = [gpu for gpu in host.gpus if _model_accepted(gpu, wanted.gpu_models)]
-    if not suitable:
-        return Verdict(host, why=f"no {' or '.join(wanted.gpu_models)}")
-    own = _claimed(host, only=project)
-    busy = {gpu.uuid: reason for gpu in suitable if (reason := _busy(gpu, host, project, own, taken))}
-    free = [gpu for gpu in suitable if gpu.uuid not in busy]
-    if wanted.gpus == "all":
-        if len(free) == len(host.gpus):
-            return Verdict(host, tuple(free), len(free))
-        return Verdict(host, free=len(free), why=_why_busy(busy) or "not all of its GPUs are of the models named")
-    chosen = _choose(free, wanted.gpus, own)
-    if chosen is None:
-        return Verdict(host, free=len(free), why=_why_busy(busy) or f"has {len(suitable)}, not {wanted.gpus}")
-    return Verdict(host, chosen, len(free))
-
-
-def _choose(free: Sequence[Gpu], count: int, own: set[str]) -> tuple[Gpu, ...] | None:
-    """Take the replica's own GPUs first, and all of one model: an engine over unlike GPUs runs as the worst."""
-    by_model: dict[str, list[Gpu]] = {}
-    for gpu in sorted(free, key=lambda gpu: (gpu.uuid not in own, gpu.index)):
-        by_model.setdefault(gpu.name, []).append(gpu)
-    enough = next((gpus[:count] for gpus in by_model.values() if len(gpus) >= count), None)
-    return tuple(sorted(enough, key=lambda gpu: gpu.index)) if enough else None
-
-
-def _busy(gpu: Gpu, host: HostState, project: str, own: set[str], taken: set[str]) -> str | None:
-    other = next((p.name for p in host.projects.values() if p.name != project and gpu.uuid in _gpus_of(p)), None)
-    if other:
-        return f"GPU {gpu.index} is {other}'s"
-    if gpu.uuid in taken:
-        return f"GPU {gpu.index} goes to another replica"
-    if gpu.uuid in own:
-        return None
-    if gpu.processes:
-        first = gpu.processes[0]
-        return f"GPU {gpu.index} is used by {first.name} (pid {first.pid})"
-    if gpu.memory_total and gpu.memory_used and gpu.memory_used > gpu.memory_total * IDLE_SHARE:
-        return f"GPU {gpu.index} has {gpu.memory_used} of {gpu.memory_total} MiB in use"
-    return None
-
-
-def _why_busy(busy: dict[str, str]) -> str | None:
-    return "; ".join(busy.values()) or None
-
-
-def _claimed(host: HostState, *, only: str) -> set[str]:
-    project = host.projects.get(only)
-    return _gpus_of(project) if project else set()
-
-
-def _gpus_of(project: Project) -> set[str]:
-    return {uuid for c in project.containers for uuid in (c.label("gpus") or "").split(",") if uuid}
-
-
-def _model_accepted(gpu: Gpu, models: Sequence[str]) -> bool:
-    return not models or any(model.lower() in gpu.name.lower() for model in models)
-
-
 def _runs(project: Project) -> bool:
     return any(container.state in {"running", "restarting"} for container in project.containers)
 
 
-def _check_names(deployment: Deployment, current: Current) -> None:
+def check_names(deployment: Deployment, current: Current) -> None:
+    """Raise InvalidError where resources.hosts names what the inventory does not have."""
     known = {host.name for host in current.hosts} | {g for host in current.hosts for g in host.groups}
     unknown = [name for name in deployment.resources.hosts if name not in known | set(current.unreachable)]
     if unknown:
@@ -210,11 +208,11 @@ def _no_room(deployment: Deployment, project: str, verdicts: Sequence[Verdict]) 
     models = f" of {' or '.join(wanted.gpu_models)}" if wanted.gpu_models else ""
     need = f"{wanted.gpus} GPUs{models}" if wanted.gpus else "a host"
     rows = [
-        (v.host.name, len(v.host.gpus), ", ".join(sorted({g.name for g in v.host.gpus})) or "-", v.free, v.why)
+        (v.host.name, len(v.host.gpus), ", ".join(sorted({g.name for g in v.host.gpus})) or "-", len(v.free), v.why)
         for v in verdicts
     ]
     engines_down = all(not verdict.host.engine.running for verdict in verdicts)
-    return InvalidError(
+    return NoRoomError(
         f"no host can carry {project}: it needs {need} on one host",
         details=table_text(("host", "gpus", "model", "free", "passed over because"), rows),
         hint="prepare the hosts first: onprem-llm bootstrap INVENTORY"

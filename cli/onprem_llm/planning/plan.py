@@ -2,6 +2,7 @@
 
 from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import Current, HostState
+from onprem_llm.planning.copies import with_copies
 from onprem_llm.planning.deploy import plan_deploy
 from onprem_llm.planning.down import plan_down
 from onprem_llm.planning.types import Plan, Wanted
@@ -18,8 +19,8 @@ def plan(site: Site, wanted: Wanted, current: Current) -> Plan:
     _check_whole(current, gateway)
     _check_served_names(wanted)
     if wanted.remove is not None:
-        return plan_down(site, wanted, current, gateway, wanted.remove)
-    return plan_deploy(site, wanted, current, gateway)
+        return with_copies(plan_down(site, wanted, current, gateway, wanted.remove), current)
+    return with_copies(plan_deploy(site, wanted, current, gateway), current)
 
 
 def _gateway(current: Current) -> HostState:
@@ -39,7 +40,7 @@ def _gateway(current: Current) -> HostState:
 
 def _check_whole(current: Current, gateway: HostState) -> None:
     """Refuse to plan on half a look: what was not seen would be taken for absent, and started or sent again."""
-    recorded = [host.name for host in current.hosts if host.book and host.book.gateway]
+    recorded = [host.name for host in current.recorded_gateways]
     if len(recorded) > 1:
         raise InvalidError(
             f"{len(recorded)} hosts are recorded as the gateway, expected one: {', '.join(recorded)}",

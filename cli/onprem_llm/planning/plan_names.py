@@ -1,10 +1,11 @@
 """Names in a plan that become paths: one that was edited must not write or remove anything outside of its folders."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
 from onprem_llm.json_values import is_list, is_mapping
-from onprem_llm.planning.types import Plan
+from onprem_llm.planning.types import Plan, Step
 
 
 def check_names(plan: Plan) -> None:
@@ -16,22 +17,45 @@ def check_names(plan: Plan) -> None:
             for path in files:
                 check_path(path, f"files.{host}.{project}")
     for number, step in enumerate(plan.steps):
-        for host, order in step.orders.items():
-            check_name(host, f"steps.{number}.orders")
-            _check_order(order, f"steps.{number}.orders.{host}")
+        _check_step(step, f"steps.{number}")
+
+
+def _check_step(step: Step, where: str) -> None:
+    for host, order in step.orders.items():
+        check_name(host, f"{where}.orders")
+        _check_order(order, f"{where}.orders.{host}")
+    for number, back in enumerate(step.undo):
+        _check_step(back, f"{where}.undo.{number}")
 
 
 def _check_order(order: Mapping[str, object], where: str) -> None:
-    for name in (*_listed(order.get("keys")), *filter(None, [order.get("keys_host"), order.get("deployment")])):
+    named_keys = [name for kind in ("keys", "client_keys") for name in _listed(order.get(kind))]
+    hosts = [order.get("keys_host"), *(_under(order, kind, "ca_host") for kind in ("tls", "engine_tls"))]
+    for name in (*named_keys, *filter(None, [*hosts, order.get("deployment")])):
         check_name(name, where)
+    for server in (*_listed(order.get("drain")), *_listed(order.get("ready"))):
+        check_server(server, where)
     if "model_yaml_file" in order:
         check_path(order["model_yaml_file"], f"{where}.model_yaml_file")
+    gateway = order.get("project")
+    if is_mapping(gateway):
+        _check_entry(gateway, "name", f"{where}.project")
+        check_name(gateway.get("source"), f"{where}.project.source")
     for kind, named in (("projects", "name"), ("weights", "id")):
         for entry in _listed(order.get(kind)):
             if is_mapping(entry):  # weights that are to be removed are absolute paths
-                check_name(entry.get(named), f"{where}.{kind}")
-                for path in _paths(entry.get("files")):
-                    check_path(path, f"{where}.{kind}.files")
+                _check_entry(entry, named, f"{where}.{kind}")
+
+
+def _check_entry(entry: Mapping[str, object], named: str, where: str) -> None:
+    check_name(entry.get(named), where)
+    for path in _paths(entry.get("files")):
+        check_path(path, f"{where}.files")
+
+
+def _under(order: Mapping[str, object], kind: str, key: str) -> object:
+    value = order.get(kind)
+    return value.get(key) if is_mapping(value) else None
 
 
 def _paths(files: object) -> Iterable[object]:
@@ -49,6 +73,12 @@ def check_name(name: object, where: str) -> None:
     """Raise ValueError if this is no name of one thing."""
     if not isinstance(name, str) or name in {"", ".", ".."} or "/" in name or "\0" in name:
         raise ValueError(f"{where}: found {name!r:.60}, expected a plain name without /")
+
+
+def check_server(server: object, where: str) -> None:
+    """Raise ValueError if this is no deployment/project: it is written on the gateway's command socket."""
+    if not isinstance(server, str) or not re.fullmatch(r"[a-z0-9-]+/[a-z0-9-]+", server):
+        raise ValueError(f"{where}: found {server!r:.60}, expected deployment/project")
 
 
 def check_path(path: object, where: str) -> None:

@@ -1,11 +1,11 @@
-"""The replicas of the deployment that is being changed: placed, rendered, compared."""
+"""One replica of the deployment that is being changed: rendered and compared with what its host has."""
 
 from dataclasses import dataclass
 
 from onprem_llm.hosts import Current, HostState
-from onprem_llm.planning.addresses import Claim, bind_address, reached_at
+from onprem_llm.planning.addresses import Claim, reached_at
 from onprem_llm.planning.difference import Outcome, SecretEntry, compare
-from onprem_llm.planning.placement import Placement, access_path, device_names, place
+from onprem_llm.planning.placement import Placement, access_path, device_names
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import ImageSource, WantedDeployment
 from onprem_llm.rendering.vllm import Replica, draft
@@ -34,6 +34,23 @@ class PlannedReplica:
     claim: Claim
     outcome: Outcome
     secrets: tuple[SecretEntry, ...]
+    serving: bool  # it takes requests now, so it must be drained before it is touched
+    rekeyed: bool = False  # its key is not the gateway's any more: what routes to it now cannot route to the new one
+
+    @property
+    def project(self) -> str:
+        """The project's name."""
+        return self.placement.project
+
+    @property
+    def revision(self) -> int:
+        """The revision that it will answer as: an older one where this revision renders the same."""
+        return self.outcome.revision or 0
+
+    @property
+    def replaced(self) -> bool:
+        """Tell whether a replica that serves is taken away for a while."""
+        return self.serving and self.outcome.change.action in {"update", "restart"}
 
     @property
     def host(self) -> HostState:
@@ -41,53 +58,91 @@ class PlannedReplica:
         return self.placement.host
 
 
-def plan_replicas(
-    site: Site,
-    wanted: WantedDeployment,
-    manifest: WeightsManifest,
-    current: Current,
-    *,
-    revision: int,
-    why: tuple[str, ...],
-) -> tuple[PlannedReplica, ...]:
-    """Place each replica, render it and compare it with what its host has."""
-    deployment = wanted.deployment
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What all replicas of a deployment are planned with: the revision that is to be, and why."""
+
+    site: Site
+    wanted: WantedDeployment
+    manifest: WeightsManifest
+    current: Current
+    revision: int
+    why: tuple[str, ...] = ()
+    restart: bool = False  # asked for, though nothing differs
+
+    @property
+    def deployment(self) -> Deployment:
+        """The deployment."""
+        return self.wanted.deployment
+
+    @property
+    def engine_tls(self) -> bool:
+        """Tell whether the gateway speaks TLS with the engines."""
+        return speaks_tls(self.site, self.deployment, self.current)
+
+
+def speaks_tls(site: Site, deployment: Deployment, current: Current) -> bool:
+    """Tell whether the engines of a deployment speak TLS: where hosts are several, unless the site says."""
+    setting = site.gateway.engine_tls
+    several = len(current.hosts) + len(current.unreachable) > 1
+    return setting == "on" or (setting == "auto" and several and deployment.listen != "local")
+
+
+def plan_replica(change: Change, placement: Placement, claim: Claim) -> PlannedReplica:
+    """Render a placed replica and compare it with what its host has."""
+    deployment, host, current = change.deployment, placement.host, change.current
     entry = current.book.get(deployment.name)
     recorded = entry.images.get(deployment.engine.image) if entry else None
-    source = wanted.image or ImageSource(deployment.engine.image)
-    planned = []
-    for placement in place(deployment, current, known=entry is not None):
-        host = placement.host
-        image = image_for(host, source, recorded)
-        claim = Claim(placement.project, bind_address(deployment.listen, host, deployment.name), deployment.port)
-        replica = _replica(site, deployment, manifest, placement, image, claim)
-        outcome = compare(
-            host,
-            draft(replica),
-            revision=revision,
-            image_id=image.id,
-            secrets=_secrets(wanted, host, current),
-            why=why + _image_reason(deployment, recorded, image),
-        )
-        entries = (SecretEntry("VLLM_API_KEY", (deployment.name,)),)
-        planned.append(PlannedReplica(placement, image, claim, outcome, entries))
-    return tuple(planned)
+    image = image_for(host, change.wanted.image or ImageSource(deployment.engine.image), recorded)
+    outcome = compare(
+        host,
+        draft(_replica(change, placement, image, claim)),
+        revision=change.revision,
+        image_id=image.id,
+        secrets=_secrets(change.wanted, host, current),
+        why=change.why + _image_reason(deployment, recorded, image),
+    )
+    if change.restart:
+        outcome = outcome.restarted("asked for")
+    entries = (SecretEntry("VLLM_API_KEY", (deployment.name,)),)
+    rekeyed = _rekeyed(deployment.name, placement, current)
+    serving = in_service(host, placement.project, current) and not rekeyed
+    return PlannedReplica(placement, image, claim, outcome, entries, serving, rekeyed)
 
 
-def _replica(
-    site: Site, deployment: Deployment, manifest: WeightsManifest, placement: Placement, image: HostImage, claim: Claim
-) -> Replica:
-    access = access_path(deployment, placement.host)
+def _rekeyed(name: str, placement: Placement, current: Current) -> bool:
+    own = placement.host.env_secrets.get(placement.project, {}).get("VLLM_API_KEY")
+    return own is not None and current.gateway is not None and own != current.gateway.keys.get(name)
+
+
+def serves(host: HostState, project: str) -> bool:
+    """Tell whether a project takes requests now, as far as its containers say."""
+    found = host.projects.get(project)
+    return found is not None and any(
+        container.state == "running" and container.health in {"healthy", None} for container in found.containers
+    )
+
+
+def in_service(host: HostState, project: str, current: Current) -> bool:
+    """As `serves`, but a host that is drained gets no requests: what runs there can be changed at any time."""
+    mark = current.marks.get(host.name)
+    return serves(host, project) and not (mark is not None and mark.state == "drained")
+
+
+def _replica(change: Change, placement: Placement, image: HostImage, claim: Claim) -> Replica:
+    access = access_path(change.deployment, placement.host)
     return Replica(
-        deployment=deployment,
+        deployment=change.deployment,
         index=placement.index,
         image=image.reference,
-        weights_path=f"{site.weights_path}/{manifest.id}",
-        weights_name=manifest.name,
+        weights_path=f"{change.site.weights_path}/{change.manifest.id}",
+        weights_name=change.manifest.name,
         address=claim.address,
+        port=claim.port,
         gpus=tuple(gpu.uuid for gpu in placement.gpus),
-        devices=device_names(placement, deployment, access),
+        devices=device_names(placement, change.deployment, access),
         gpu_access=access,
+        tls_folder=f"{change.site.data_root}/secrets" if change.engine_tls else None,
     )
 
 
@@ -113,16 +168,22 @@ def project_order(
     }
 
 
-def readiness(deployment: Deployment, claim: Claim, host: HostState) -> dict[str, object]:
-    """Return the request that must be answered before a replica counts as started."""
+def readiness(deployment: Deployment, claim: Claim, host: HostState, *, tls: bool) -> dict[str, object]:
+    """Return the request that must be answered before a replica takes traffic."""
+    probe = deployment.readiness
     path, body = REQUESTS[deployment.task]
+    if probe.path is not None:
+        path, body = probe.path, {}
+    body = dict(probe.body) if probe.body is not None else body
+    method = probe.method or ("POST" if body else "GET")
     return {
-        "url": reached_at(claim, host),
-        "method": "POST",
+        "url": reached_at(claim, host, tls=tls),
+        "method": method,
         "path": path,
-        "body": {"model": deployment.served_name, **body},
-        "status": 200,
+        "body": {"model": deployment.served_name, **body} if method == "POST" else None,
+        "status": probe.status,
         "timeout": deployment.timeouts.readiness,
+        "request_timeout": probe.timeout,
         "key": deployment.name,
     }
 

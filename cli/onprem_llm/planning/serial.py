@@ -7,7 +7,7 @@ from typing import get_args
 from onprem_llm.errors import InvalidError
 from onprem_llm.json_values import is_list, is_mapping
 from onprem_llm.planning.plan_names import check_names
-from onprem_llm.planning.types import PLAN_VERSION, Action, Change, Endpoint, Plan, Step, StepKind
+from onprem_llm.planning.types import PLAN_VERSION, Action, Change, Endpoint, Plan, Step, StepKind, Verb
 
 
 def to_json(plan: Plan) -> str:
@@ -20,7 +20,7 @@ def to_json(plan: Plan) -> str:
         "verb": plan.verb,
         "revision": plan.revision,
         "model_yaml": plan.model_yaml,
-        "steps": [{"kind": s.kind, "title": s.title, "orders": s.orders} for s in plan.steps],
+        "steps": [_step_value(step) for step in plan.steps],
         "files": plan.files,
         "changes": [
             {"host": c.host, "subject": c.subject, "action": c.action, "reasons": list(c.reasons)} for c in plan.changes
@@ -38,9 +38,15 @@ def to_json(plan: Plan) -> str:
             for e in plan.endpoints
         ],
         "warnings": list(plan.warnings),
+        "passed_over": plan.passed_over,
         "secrets": plan.secrets,
     }
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _step_value(step: Step) -> dict[str, object]:
+    value: dict[str, object] = {"kind": step.kind, "title": step.title, "orders": step.orders}
+    return {**value, "undo": [_step_value(one) for one in step.undo]} if step.undo else value
 
 
 def from_json(text: str, where: str) -> Plan:
@@ -64,12 +70,12 @@ def from_json(text: str, where: str) -> Plan:
 
 
 def _plan(value: Mapping[str, object]) -> Plan:
-    verb = _text(value, "verb")
+    verbs: dict[str, Verb] = {verb: verb for verb in get_args(Verb)}
     return Plan(
         based_on=_text(value, "based_on"),
         gateway=_text(value, "gateway"),
         deployment=_text(value, "deployment"),
-        verb="down" if verb == "down" else "deploy",
+        verb=verbs[_text(value, "verb")],
         revision=_number(value, "revision"),
         model_yaml=_text(value, "model_yaml"),
         steps=tuple(_step(item) for item in _items(value, "steps")),
@@ -81,6 +87,7 @@ def _plan(value: Mapping[str, object]) -> Plan:
         send_bytes={host: _number(_mapping(value["send_bytes"]), host) for host in _mapping(value["send_bytes"])},
         endpoints=tuple(_endpoint(item) for item in _items(value, "endpoints")),
         warnings=tuple(_strings(value["warnings"])),
+        passed_over=_texts(value["passed_over"]),
         secrets={
             project: {env: _texts(reference) for env, reference in _mapping(references).items()}
             for project, references in _mapping(value["secrets"]).items()
@@ -91,7 +98,8 @@ def _plan(value: Mapping[str, object]) -> Plan:
 def _step(raw: Mapping[str, object]) -> Step:
     kinds: dict[str, StepKind] = {kind: kind for kind in get_args(StepKind)}
     orders = {host: _mapping(order) for host, order in _mapping(raw["orders"]).items()}
-    return Step(kinds[_text(raw, "kind")], _text(raw, "title"), orders)
+    undo = tuple(_step(item) for item in _items(raw, "undo")) if "undo" in raw else ()
+    return Step(kinds[_text(raw, "kind")], _text(raw, "title"), orders, undo)
 
 
 def _change(raw: Mapping[str, object]) -> Change:

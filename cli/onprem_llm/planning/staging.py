@@ -32,6 +32,8 @@ def image_for(host: HostState, source: ImageSource, recorded: str | None) -> Hos
         there = host.image(source.pull)
         tagged = there is not None and source.ref in there.tags
         return HostImage(source.pull, there.id if there else None, *_stage(source, None, there is not None, tagged))
+    if source.exact and source.archive is None and (source.id is None or host.image(source.id) is None):
+        raise _gone(host, source)
     if source.id is not None and source.archive is not None:
         image_id, there = source.id, host.image(source.id)
     else:
@@ -63,6 +65,15 @@ def _stage(
     return order, source.bytes, f"image {source.ref} is not there"
 
 
+def _gone(host: HostState, source: ImageSource) -> InvalidError:
+    return InvalidError(
+        f"the image of that revision ({source.ref}, {(source.id or 'unknown')[:19]}) is gone from {host.name}, and "
+        "nothing can bring it back: no archive in onprem_llm_site.images_dir holds it",
+        hint="put its archive into the folder that onprem_llm_site.images_dir names, or go back to another revision: "
+        "onprem-llm history",
+    )
+
+
 def _absent(host: HostState, source: ImageSource) -> InvalidError:
     return InvalidError(
         f"image {source.ref} is not on {host.name}, and nothing can bring it there: "
@@ -82,7 +93,7 @@ class WeightsNeed:
 
 
 def weights_needs(
-    site: Site, hosts: Sequence[HostState], manifest: WeightsManifest, source: str
+    site: Site, hosts: Sequence[HostState], manifest: WeightsManifest, source: str | None
 ) -> dict[str, WeightsNeed]:
     """Say what each host lacks. A shared folder is written by the first host alone; the others check what they see."""
     path = f"{site.weights_path}/{manifest.id}"
@@ -94,6 +105,11 @@ def weights_needs(
         send, reason = lacking[host.name]
         if reason is None:
             continue
+        if source is None:
+            raise InvalidError(
+                f"{host.name}: {reason}, and this command does not have them ({manifest.id})",
+                hint="deploy with the model.yaml beside which the weights lie",
+            )
         if site.weights_dir.shared and any(need.order["send"] for need in needs.values()):
             send = []
         size = sum(file.size for file in manifest.files if file.path in set(send))

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from onprem_llm.hosts import BookEntry, HostState
 from onprem_llm.planning.addresses import reached_at
-from onprem_llm.planning.replicas import PlannedReplica, project_order, readiness
+from onprem_llm.planning.fleet import Fleet
+from onprem_llm.planning.replicas import project_order
 from onprem_llm.planning.staging import HostWork
-from onprem_llm.planning.types import UI_PROJECT, Step, WantedDeployment
+from onprem_llm.planning.types import UI_PROJECT, Step
 from onprem_llm.planning.web_ui import PlannedUi
 from onprem_llm.rendering.open_webui import START_SECONDS
 from onprem_llm.spec.site import Site
@@ -17,10 +18,11 @@ from onprem_llm.spec.site import Site
 class Release:
     """A revision of a deployment: its number, its text and images in the book, its replicas."""
 
+    name: str
     revision: int
     text: str
     images: Mapping[str, str]
-    replicas: tuple[PlannedReplica, ...]
+    fleet: Fleet
 
 
 def stage_step(site: Site, work: Mapping[str, HostWork]) -> Step | None:
@@ -39,35 +41,6 @@ def stage_step(site: Site, work: Mapping[str, HostWork]) -> Step | None:
     return Step("stage", "Bring images and weights", orders) if orders else None
 
 
-def apply_step(
-    site: Site, item: WantedDeployment, replicas: tuple[PlannedReplica, ...], gateway: HostState, *, proven: bool
-) -> Step | None:
-    """Return the step that writes and starts the replicas that differ.
-
-    `proven`: the book has this revision, so every replica has answered a real request once. Where it has not (the run
-    before was cut off), replicas that are as wanted are asked too.
-    """
-    deployment = item.deployment
-    orders: dict[str, dict[str, object]] = {}
-    for replica in replicas:
-        if replica.outcome.needed or not proven:
-            order = orders.setdefault(replica.host.name, _empty_order(gateway, [deployment.name]))
-            project = project_order(
-                site,
-                replica.outcome,
-                replica.secrets,
-                sorted(deployment.secret_env),
-                wait=deployment.timeouts.start,
-                readiness=readiness(deployment, replica.claim, replica.host),
-            )
-            order["projects"] = [*_projects(order), project]
-    if not orders:
-        return None
-    # The gateway host makes the key, so it takes part even where it starts nothing.
-    orders.setdefault(gateway.name, _empty_order(gateway, [deployment.name]))
-    return Step("apply", f"Start {deployment.name}", orders)
-
-
 def ui_step(site: Site, ui: PlannedUi | None, gateway: HostState) -> Step | None:
     """Return the step that starts or changes the page; None where it stays as it is."""
     if ui is None or ui.outcome is None or not ui.outcome.needed:
@@ -79,6 +52,7 @@ def ui_step(site: Site, ui: PlannedUi | None, gateway: HostState) -> Step | None
         "body": None,
         "status": 200,
         "timeout": START_SECONDS,
+        "request_timeout": 10,
         "key": None,
     }
     values = sorted(site.open_webui.secret_env)
@@ -97,31 +71,32 @@ def _projects(order: Mapping[str, object]) -> list[object]:
     return found if isinstance(found, list) else []
 
 
-def remove_step(
-    site: Site, replicas: tuple[PlannedReplica, ...], ui: PlannedUi | None, gateway: HostState
-) -> Step | None:
-    """Return the step that removes replicas from hosts that they left, and a page that nobody needs."""
-    leaving = [(host, replica.placement.project) for replica in replicas for host in replica.placement.elsewhere]
-    if ui and ui.removed:
-        leaving.append((gateway.name, UI_PROJECT))
-    orders: dict[str, dict[str, object]] = {}
-    for host, project in leaving:
-        order = orders.setdefault(host, {"projects": [], "weights": [], "images": [], "keys": []})
-        entry = {"name": project, "path": site.project_path(project), "purge": False}
-        order["projects"] = [*_projects(order), entry]
-    return Step("remove", "Remove what moved away", orders) if orders else None
-
-
-def record_step(name: str, gateway: HostState, entry: BookEntry | None, release: Release) -> Step | None:
-    """Return the step that writes a new revision into the book; None where the book has it."""
-    known = entry and (entry.revision, entry.model_yaml, dict(entry.images))
-    if known == (release.revision, release.text, dict(release.images)):
+def remove_ui_step(site: Site, ui: PlannedUi | None, gateway: HostState) -> Step | None:
+    """Return the step that removes a page that nobody needs."""
+    if ui is None or ui.removed is None:
         return None
+    entry = {"name": UI_PROJECT, "path": site.project_path(UI_PROJECT), "purge": False}
+    order = {"projects": [entry], "weights": [], "images": [], "keys": []}
+    return Step("remove", "Remove Open WebUI", {gateway.name: order})
+
+
+def record_step(gateway: HostState, entry: BookEntry | None, release: Release, verb: str) -> Step | None:
+    """Return the step that writes a revision into the book; None where the book has it."""
+    placement = {r.project: {"host": r.host.name, "revision": r.revision} for r in release.fleet.replicas}
+    if entry is not None:
+        silent = release.fleet.silent.items()
+        placement |= {project: {"host": entry.replicas[project].host, "revision": rev} for project, rev in silent}
+        known = {project: {"host": at.host, "revision": at.revision} for project, at in entry.replicas.items()}
+        same = (entry.revision, entry.model_yaml, dict(entry.images))
+        if same == (release.revision, release.text, dict(release.images)) and known == placement and verb != "restart":
+            return None
+    name = release.name
     order = {
         "deployment": name,
         "revision": release.revision,
         "model_yaml_file": "model.yaml",
         "images": release.images,
-        "event": {"action": "deploy", "deployment": name, "revision": release.revision},
+        "placement": placement,
+        "event": {"action": verb, "deployment": name, "revision": release.revision},
     }
     return Step("record", "Write the book", {gateway.name: order})

@@ -9,10 +9,11 @@ from onprem_llm.spec.weights_identity import WeightsManifest
 
 # `wait`: the container is right and still starting; only its start is waited for.
 Action = Literal["create", "update", "restart", "wait", "remove", "keep"]
-StepKind = Literal["stage", "apply", "remove", "record"]
+StepKind = Literal["stage", "apply", "gateway", "route", "restore", "remove", "record", "marks", "book_copy"]
+Verb = Literal["deploy", "scale", "rollback", "restart", "down", "move", "host"]
 Order = Mapping[str, object]
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 UI_PROJECT = "open-webui"
 
 
@@ -29,6 +30,7 @@ class ImageSource:
     archive: str | None = None
     pull: str | None = None
     bytes: int = 0
+    exact: bool = False  # no other image will do, whatever its tag says: the one of a revision that is put back
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class WantedDeployment:
     env_fingerprints: Mapping[str, str] = field(default_factory=dict)  # salted as the probe's
     env_references: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # {"HF_TOKEN": {"from_env": "X"}}
     notes: tuple[str, ...] = ()  # what is unusual about the weights
+    only: tuple[str, ...] = ()  # hosts that new replicas may go to; none named: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,10 @@ class Wanted:
     focus: str | None = None
     remove: str | None = None
     purge: bool = False
+    restart: bool = False  # roll over the deployment in focus though nothing differs
+    verb: Verb = "deploy"
     ui_image: ImageSource | None = None
+    gateway_image: ImageSource | None = None
     ui_env_fingerprints: Mapping[str, str] = field(default_factory=dict)
     ui_env_references: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -73,11 +79,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One playbook with an order a host. Relative paths in orders are relative to the run folder."""
+    """One playbook with an order a host. Relative paths in orders are relative to the run folder.
+
+    `undo` takes the step back when it or a later one fails, last step first; a record ends that: what is written in the
+    book stays.
+    """
 
     kind: StepKind
     title: str
     orders: Mapping[str, Order]
+    undo: "tuple[Step, ...]" = ()
 
     @property
     def playbook(self) -> str:
@@ -104,12 +115,15 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that deploy or down will do. Holds no secret: `secrets` says where values come from."""
+    """Everything that deploy or down will do. Holds no secret: `secrets` says where values come from.
+
+    `deployment` is a host's name where the verb is `host`.
+    """
 
     based_on: str
     gateway: str
     deployment: str
-    verb: Literal["deploy", "down"]
+    verb: Verb
     revision: int
     model_yaml: str
     steps: tuple[Step, ...] = ()
@@ -120,6 +134,7 @@ class Plan:
     send_bytes: Mapping[str, int] = field(default_factory=dict)
     endpoints: tuple[Endpoint, ...] = ()
     warnings: tuple[str, ...] = ()
+    passed_over: Mapping[str, str] = field(default_factory=dict)  # host -> why no new replica goes there
     secrets: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)  # project -> env -> reference
     version: int = PLAN_VERSION
 

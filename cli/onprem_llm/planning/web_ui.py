@@ -1,30 +1,20 @@
-"""Open WebUI on the gateway host: rendered from all chat deployments, never from one."""
+"""Open WebUI on the gateway host: one page for all chat deployments, behind the gateway like every other client."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from onprem_llm.hosts import Current, HostState
-from onprem_llm.planning.addresses import LOOPBACK, Claim, bind_address, reached_at, standing_claim
+from onprem_llm.hosts import HostState
+from onprem_llm.planning.addresses import Claim, bind_address, reached_at
 from onprem_llm.planning.difference import Outcome, SecretEntry, compare
-from onprem_llm.planning.placement import homes
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import UI_PROJECT, Change, ImageSource, Wanted
 from onprem_llm.rendering.open_webui import WebUi, draft
-from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.fields import literal_env
 from onprem_llm.spec.site import Site
 
 SESSION_KEY = "open-webui-session"
 ADMIN_KEY = "open-webui-admin"
-
-
-@dataclass(frozen=True, slots=True)
-class Engines:
-    """The engines behind the page: deployment -> URL, and what a person should know about the others."""
-
-    urls: Mapping[str, str]
-    warnings: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
+# The page's own key at the gateway; the gateway's step makes it.
+CLIENT_KEY = "client-open-webui"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +26,15 @@ class PlannedUi:
     image: HostImage | None = None
     secrets: tuple[SecretEntry, ...] = ()
     removed: Change | None = None
-    warnings: tuple[str, ...] = ()
 
     @property
     def serves(self) -> bool:
         """Tell whether there will be a page."""
         return self.removed is None
+
+    def url(self, gateway: HostState) -> str:
+        """Return the page's address."""
+        return reached_at(self.claim, gateway)
 
     @property
     def change(self) -> Change | None:
@@ -49,34 +42,16 @@ class PlannedUi:
         return self.removed or (self.outcome.change if self.outcome else None)
 
 
-def find_engines(wanted: Wanted, current: Current, placed: Mapping[str, tuple[Claim, HostState]]) -> Engines:
-    """Say where each chat deployment answers: the changed one as placed, the others as they run."""
-    urls, warnings, unknown = {}, [], []
-    for item in sorted(wanted.deployments, key=lambda item: item.deployment.name):
-        deployment = item.deployment
-        if deployment.task != "chat":
-            continue
-        found = placed.get(deployment.name) or _standing(deployment, current)
-        if found is None:
-            unknown += [deployment.name] if current.unreachable else []
-            if not current.unreachable:
-                warnings.append(f"{deployment.name} is in the book and runs nowhere: Open WebUI does not list it")
-        elif found[0].address == LOOPBACK:
-            warnings.append(f"{deployment.name} listens on {LOOPBACK} only: Open WebUI cannot reach it")
-        else:
-            urls[deployment.name] = f"{reached_at(*found)}/v1"
-    return Engines(urls, tuple(warnings), tuple(unknown))
+def plan_ui(site: Site, wanted: Wanted, gateway: HostState, address: str) -> PlannedUi | None:
+    """Render the page, or take it away where nothing is left to chat with; None where there is and was none.
 
-
-def plan_ui(site: Site, wanted: Wanted, current: Current, gateway: HostState, engines: Engines) -> PlannedUi | None:
-    """Render the page, or take it away where nothing is left to chat with; None where there is and was none."""
+    It talks to the gateway at `address`, whose list of models it shows: a deployment that comes or goes changes nothing
+    here.
+    """
     settings = site.open_webui
     claim = Claim(UI_PROJECT, bind_address(settings.listen, gateway, "onprem_llm_site.open_webui"), settings.port)
-    if engines.unknown and settings.enabled and UI_PROJECT in gateway.projects:
-        names = ", ".join(engines.unknown)
-        warning = f"Open WebUI is left as it is: {names} may run on a host that did not answer"
-        return PlannedUi(claim, warnings=(warning,))
-    if not settings.enabled or not engines.urls:
+    chat = any(item.deployment.task == "chat" for item in wanted.deployments)
+    if not settings.enabled or not chat:
         if UI_PROJECT not in gateway.projects:
             return None
         why = "onprem_llm_site.open_webui.enabled is false" if not settings.enabled else "no chat deployment is left"
@@ -87,36 +62,20 @@ def plan_ui(site: Site, wanted: Wanted, current: Current, gateway: HostState, en
         address=claim.address,
         port=settings.port,
         admin_email=settings.admin_email,
-        engines=tuple(engines.urls.values()),
+        gateway=f"{address}/v1",
+        ca_file=f"{site.project_path('gateway')}/secrets/ca.crt" if site.gateway.tls.mode == "ca" else None,
         env=literal_env(settings.env),
     )
     entries = (
-        SecretEntry("OPENAI_API_KEYS", tuple(engines.urls)),
+        SecretEntry("OPENAI_API_KEYS", (CLIENT_KEY,)),
         SecretEntry("WEBUI_SECRET_KEY", (SESSION_KEY,)),
         SecretEntry("WEBUI_ADMIN_PASSWORD", (ADMIN_KEY,)),
     )
-    secrets = {entry.name: _joined(gateway.keys, entry.keys) for entry in entries}
+    secrets: dict[str, str | None] = {
+        "OPENAI_API_KEYS": gateway.client_keys.get("open-webui"),
+        "WEBUI_SECRET_KEY": gateway.keys.get(SESSION_KEY),
+        "WEBUI_ADMIN_PASSWORD": gateway.keys.get(ADMIN_KEY),
+    }
     secrets |= {name: wanted.ui_env_fingerprints.get(name) for name in settings.secret_env}
-    listed = (f"chat deployments: {', '.join(engines.urls)}",)
-    outcome = compare(gateway, draft(page), revision=None, image_id=image.id, secrets=secrets, why=listed)
-    lost = [name for name in engines.urls if name != wanted.focus and name not in gateway.keys]
-    warnings = tuple(
-        f"the key of {name} is gone from {gateway.name}, and a new one is made: deploy {name} again, so that its "
-        "engine takes it"
-        for name in lost
-    )
-    return PlannedUi(claim, outcome, image, entries, warnings=warnings)
-
-
-def _joined(keys: Mapping[str, str], names: Sequence[str]) -> str | None:
-    return ";".join(keys[name] for name in names) if all(name in keys for name in names) else None
-
-
-def _standing(deployment: Deployment, current: Current) -> tuple[Claim, HostState] | None:
-    project = f"{deployment.name}-0"
-    for host in homes(project, current):
-        claim = standing_claim(host, project)
-        if claim is None:
-            claim = Claim(project, bind_address(deployment.listen, host, deployment.name), deployment.port)
-        return claim, host
-    return None
+    outcome = compare(gateway, draft(page), revision=None, image_id=image.id, secrets=secrets)
+    return PlannedUi(claim, outcome, image, entries)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import yaml
 
@@ -17,6 +17,9 @@ WITH_SECRETS = ("/bin/sh", "-c", 'set -a; . /run/secrets/env; set +a; exec "$$@"
 
 # The one interpolation of ours: the role writes it to .env, so that changed secrets change the container.
 SECRETS_VARIABLE = "${ONPREM_LLM_SECRETS}"
+
+# Stands in a command for the revision, which is known last; as with the label, the digest does not cover it.
+REVISION_MARK = "{onprem-llm revision}"
 
 # Text that every YAML reader takes for text. Everything else is quoted: readers of YAML 1.1 and 1.2 differ about
 # 1e3, 012, on and y.
@@ -46,26 +49,36 @@ class Draft:
     service: str
     body: Mapping[str, object]
     labels: Mapping[str, str]
+    # Read by the container while it runs (a gateway's configuration): other text is a reload, not another container.
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
-        """Return the sha256 over all that is rendered, the revision aside."""
+        """Return the sha256 over all that is rendered, the revision and the files that are reloaded aside."""
         text = json.dumps([self.project, self.service, self.body, self.labels], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def finish(self, revision: int | None) -> Rendered:
         """Write the files, with the labels that are the state."""
         labels = dict(self.labels)
+        body = dict(self.body)
         if revision is not None:
             labels[f"{LABEL}.revision"] = str(revision)
+            body = {key: _revised(value, revision) for key, value in body.items()}
         labels[f"{LABEL}.digest"] = self.digest
-        labels[f"{LABEL}.secrets"] = SECRETS_VARIABLE
-        file = {
-            "name": self.project,
-            "services": {self.service: {**self.body, "labels": labels}},
-            "secrets": {"env": {"file": "./secrets/env"}},
-        }
-        return Rendered(self.project, {COMPOSE_FILE: to_yaml(file)}, self.digest)
+        secret = "secrets" in body
+        if secret:
+            labels[f"{LABEL}.secrets"] = SECRETS_VARIABLE
+        file: dict[str, object] = {"name": self.project, "services": {self.service: {**body, "labels": labels}}}
+        if secret:
+            file["secrets"] = {"env": {"file": "./secrets/env"}}
+        return Rendered(self.project, {COMPOSE_FILE: to_yaml(file), **self.files}, self.digest)
+
+
+def _revised(value: object, revision: int) -> object:
+    if not isinstance(value, list):
+        return value
+    return [part.replace(REVISION_MARK, str(revision)) if isinstance(part, str) else part for part in value]
 
 
 def to_yaml(value: Mapping[str, object]) -> str:
@@ -78,16 +91,20 @@ def user_text(value: str) -> str:
     return value.replace("$", "$$")
 
 
-def health_check(url: str, *, start_period: int) -> dict[str, object]:
-    """Return a health check that needs nothing but the image's own python3; `start_period` in seconds.
+def health_check(url: str, *, start_period: int, interval: int = 10) -> dict[str, object]:
+    """Return a health check that needs nothing but the image's own python3; times in seconds.
 
-    Failures while the engine starts do not count; compose's `up --wait` goes on at the first success.
+    Failures while the engine starts do not count; compose's `up --wait` goes on at the first success. A certificate
+    is not checked: the container asks itself.
     """
-    program = f"import urllib.request; urllib.request.urlopen('{url}', timeout=5)"
+    imports, context = ("urllib.request", "")
+    if url.startswith("https:"):
+        imports, context = ("ssl, urllib.request", ", context=ssl._create_unverified_context()")
+    program = f"import {imports}; urllib.request.urlopen('{url}', timeout=5{context})"
     return {
         "test": ["CMD", "python3", "-c", program],
-        "interval": "10s",
-        "timeout": "10s",
+        "interval": f"{interval}s",
+        "timeout": f"{interval}s",
         "retries": 3,
         "start_period": f"{start_period}s",
     }

@@ -10,6 +10,7 @@ PROJECT = "open-webui"
 SERVICE = "open-webui"
 INNER_PORT = 8080
 START_SECONDS = 300
+CA_FILE = "/run/onprem-llm/ca.crt"
 
 # The site's own `env` may add to these and change those that spec/site.py does not keep for us.
 ENVIRONMENT = {
@@ -32,8 +33,10 @@ ENVIRONMENT = {
     "ENABLE_SIGNUP": "false",
     "ENABLE_OLLAMA_API": "false",
     "ENABLE_OPENAI_API": "true",
-    # A host that does not answer must not hold up the list of models (seconds).
+    # A gateway that does not answer must not hold up the page (seconds).
     "AIOHTTP_CLIENT_TIMEOUT_MODEL_LIST": "3",
+    # The gateway is told which chat it is: under `routing: session` all that people ask here would be one session.
+    "OPENAI_API_CONFIGS": json.dumps({"0": {"headers": {"X-Session-Id": "{{CHAT_ID}}"}}}),
     # The page offers built-in tools with each message, which vLLM refuses unless a tool parser was chosen.
     "DEFAULT_MODEL_METADATA": json.dumps({"capabilities": {"builtin_tools": False}}),
 }
@@ -47,7 +50,8 @@ class WebUi:
     address: str
     port: int
     admin_email: str
-    engines: tuple[str, ...]  # http://10.0.0.1:8000/v1, in the order of the deployments' names
+    gateway: str  # https://10.0.0.1:8080/v1
+    ca_file: str | None  # on the host: who signed the gateway's certificate; None: no TLS, or a certificate of others
     env: Mapping[str, str]
 
 
@@ -55,7 +59,8 @@ def draft(ui: WebUi) -> Draft:
     """Build the project; keys and passwords come with the secrets file."""
     environment = {
         **ENVIRONMENT,
-        "OPENAI_API_BASE_URLS": ";".join(ui.engines),
+        "OPENAI_API_BASE_URLS": ui.gateway,
+        **_trust(ui),
         "WEBUI_ADMIN_EMAIL": ui.admin_email,
         **ui.env,
     }
@@ -68,8 +73,18 @@ def draft(ui: WebUi) -> Draft:
         "environment": {name: user_text(value) for name, value in sorted(environment.items())},
         "secrets": ["env"],
         "ports": [published(ui.address, ui.port, INNER_PORT)],
-        "volumes": ["./data:/app/backend/data"],
+        "volumes": ["./data:/app/backend/data", *([f"{ui.ca_file}:{CA_FILE}:ro"] if ui.ca_file else [])],
         "healthcheck": health_check(f"http://127.0.0.1:{INNER_PORT}/health", start_period=START_SECONDS),
     }
     labels = {f"{LABEL}.project": PROJECT, f"{LABEL}.listen": f"{ui.address}:{ui.port}"}
     return Draft(PROJECT, SERVICE, body, labels)
+
+
+def _trust(ui: WebUi) -> dict[str, str]:
+    if ui.ca_file:
+        # It asks nobody but the gateway, so this is the one authority that it needs.
+        return {"SSL_CERT_FILE": CA_FILE, "REQUESTS_CA_BUNDLE": CA_FILE}
+    if ui.gateway.startswith("https:"):
+        # A given certificate may be signed by anybody; the page is on the gateway's own host.
+        return {"AIOHTTP_CLIENT_SESSION_SSL": "false"}
+    return {}

@@ -3,12 +3,23 @@
 import re
 from dataclasses import dataclass
 
-from onprem_llm.rendering.compose import LABEL, WITH_SECRETS, Draft, health_check, published, user_text
+from onprem_llm.rendering.compose import (
+    LABEL,
+    REVISION_MARK,
+    WITH_SECRETS,
+    Draft,
+    health_check,
+    published,
+    user_text,
+)
 from onprem_llm.rendering.flags import flags
 from onprem_llm.spec.deployment import Deployment, GpuAccess
 
 SERVICE = "vllm"
 INNER_PORT = 8000
+# Seconds between two health checks: a hung engine is noticed within three of them.
+CHECK_SECONDS = 5
+TLS_FOLDER = "/run/onprem-llm-tls"
 
 # Old images start the module themselves, new ones `vllm serve`; in the releases between both work, so the line need
 # not be exact. `vllm serve` is what vLLM keeps: 0.29 moved parts of the module.
@@ -36,9 +47,11 @@ class Replica:
     weights_path: str  # on the host
     weights_name: str  # the folder's name inside the container
     address: str  # 0.0.0.0 for every interface
+    port: int
     gpus: tuple[str, ...] = ()  # UUIDs, as the labels name them
     devices: tuple[str, ...] = ()  # the same as the access path names them (CDI names; else UUIDs)
     gpu_access: GpuAccess | None = None
+    tls_folder: str | None = None  # the host's folder with engine.crt and engine.key; None: plain HTTP
 
     @property
     def project(self) -> str:
@@ -59,14 +72,16 @@ def draft(replica: Replica) -> Draft:
         **_gpu_access(replica),
         **_shared_memory(deployment),
         "entrypoint": [*WITH_SECRETS, *entrypoint],
-        "command": [user_text(part) for part in [*positional, *_flags(deployment)]],
+        "command": [user_text(part) for part in [*positional, *_flags(replica)]],
         "environment": {name: user_text(value) for name, value in sorted(_environment(replica).items())},
         "secrets": ["env"],
-        "ports": [published(replica.address, deployment.port, INNER_PORT)],
-        "volumes": [
-            {"type": "bind", "source": user_text(replica.weights_path), "target": user_text(model), "read_only": True},
-        ],
-        "healthcheck": health_check(f"http://127.0.0.1:{INNER_PORT}/health", start_period=deployment.timeouts.start),
+        "ports": [published(replica.address, replica.port, INNER_PORT)],
+        "volumes": [_mount(replica.weights_path, model), *_certificate(replica)],
+        "healthcheck": health_check(
+            f"{'https' if replica.tls_folder else 'http'}://127.0.0.1:{INNER_PORT}/health",
+            start_period=deployment.timeouts.start,
+            interval=CHECK_SECONDS,
+        ),
     }
     return Draft(replica.project, SERVICE, body, _labels(replica))
 
@@ -83,9 +98,33 @@ def _start(image: str, model: str) -> tuple[tuple[str, ...], list[str]]:
     return SERVE, [model]
 
 
-def _flags(deployment: Deployment) -> list[str]:
+def _flags(replica: Replica) -> list[str]:
+    deployment = replica.deployment
     code = ["--trust-remote-code"] if deployment.trust_remote_code else []
-    return ["--served-model-name", deployment.served_name, *code, *flags(deployment.engine.engine_args)]
+    tls = ["--ssl-certfile", f"{TLS_FOLDER}/engine.crt", "--ssl-keyfile", f"{TLS_FOLDER}/engine.key"]
+    # The second name tells the gateway which revision answers: it admits none but the one that it waits for.
+    names = [deployment.served_name, revision_name(deployment.served_name, REVISION_MARK)]
+    return [
+        *("--served-model-name", *names),
+        *code,
+        *(tls if replica.tls_folder else []),
+        *flags(deployment.engine.engine_args),
+    ]
+
+
+def revision_name(served_name: str, revision: int | str) -> str:
+    """Return the name under which a replica of this revision answers, beside the one that clients know."""
+    return f"{served_name}:r{revision}"
+
+
+def _mount(source: str, target: str) -> dict[str, object]:
+    return {"type": "bind", "source": user_text(source), "target": user_text(target), "read_only": True}
+
+
+def _certificate(replica: Replica) -> list[dict[str, object]]:
+    if replica.tls_folder is None:
+        return []
+    return [_mount(f"{replica.tls_folder}/{name}", f"{TLS_FOLDER}/{name}") for name in ("engine.crt", "engine.key")]
 
 
 def _environment(replica: Replica) -> dict[str, str]:
@@ -122,5 +161,6 @@ def _labels(replica: Replica) -> dict[str, str]:
         f"{LABEL}.replica": str(replica.index),
         f"{LABEL}.gpus": ",".join(replica.gpus),
         f"{LABEL}.gpu_access": replica.gpu_access or "none",
-        f"{LABEL}.listen": f"{replica.address}:{replica.deployment.port}",
+        f"{LABEL}.listen": f"{replica.address}:{replica.port}",
+        f"{LABEL}.tls": "on" if replica.tls_folder else "off",
     }

@@ -11,6 +11,7 @@ from onprem_llm.spec.documents import Document, read_document
 from onprem_llm.spec.engine_args import EngineArg, args_problems, parallel_size
 from onprem_llm.spec.fields import Env, ImageRef, Listen, Model, Names, Port, SecretRef, literal_env, secret_env
 from onprem_llm.spec.problems import checked
+from onprem_llm.spec.serving import Readiness, Routing, Spread, Update
 
 Task = Literal["chat", "completion", "embed", "rerank"]
 GpuAccess = Literal["runtime", "gpus", "cdi"]
@@ -26,6 +27,8 @@ OWNED_ENV = {
     "NVIDIA_VISIBLE_DEVICES": "use resources.gpus",
     "CUDA_VISIBLE_DEVICES": "use resources.gpus",
 }
+
+MAX_REPLICAS = 64
 
 
 def _gpus(value: object) -> int | Literal["all"]:
@@ -65,6 +68,7 @@ class Resources(Model):
     gpus: Annotated[int | Literal["all"], PlainValidator(_gpus)] = 1
     gpu_models: Names = ()
     hosts: Names = ()
+    placement: Spread = "spread"
 
 
 class Timeouts(Model):
@@ -85,6 +89,10 @@ class Deployment(Model):
     engine: Engine
     trust_remote_code: bool = False
     resources: Resources = Resources()
+    replicas: Annotated[int, Field(ge=1, le=MAX_REPLICAS)] = 1
+    routing: Routing = "least_load"
+    readiness: Readiness = Readiness()
+    update: Update = Update()
     gpu_access: GpuAccess | None = None
     env: Env = Field(default_factory=dict)
     port: Port = 8000
@@ -96,8 +104,8 @@ class Deployment(Model):
     def _not_reserved(cls, value: str) -> str:
         if value == "open-webui" or value.startswith("open-webui-"):
             raise ValueError("names that begin with open-webui are the web page's own project and keys: choose another")
-        if value == "gateway":
-            raise ValueError("gateway is the name of a file of the book: choose another")
+        if value in {"gateway", "hosts", "keys", "ca"}:
+            raise ValueError(f"{value} is the name of a file or folder of the book: choose another")
         return value
 
     @field_validator("env")
@@ -119,6 +127,8 @@ class Deployment(Model):
                 f"engine.engine_args asks for {size} GPUs (the product of its parallel sizes), "
                 f"resources.gpus is {self.resources.gpus}: set resources.gpus to {size}"
             )
+        if self.update.max_unavailable == 0 and self.update.max_surge == 0:
+            raise ValueError("update: max_unavailable and max_surge are both 0: nothing could ever be replaced")
         return self
 
     @property

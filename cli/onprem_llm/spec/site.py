@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from onprem_llm.spec.fields import Env, ImageRef, Listen, Model, Names, Port, SecretRef, secret_env
+from onprem_llm.spec.gateway import GatewaySettings
 from onprem_llm.spec.problems import checked
 
 PREFIX = "onprem_llm_site"
@@ -161,6 +162,7 @@ class Site(Model):
     extra_ca: ControlPath | None = None
     docker: Docker = Docker()
     open_webui: OpenWebui = OpenWebui()
+    gateway: GatewaySettings = GatewaySettings()
     public_port: Port = 8080
 
     @property

@@ -4,14 +4,11 @@
 
 from __future__ import annotations
 
-import datetime
 import json
-import os
-import re
-import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.onprem_llm_book import BookError, append_event, check_name, json_of, now, put, text_of
 
 DOCUMENTATION = r"""
 module: book_record
@@ -39,12 +36,16 @@ options:
     description: Image ids by reference.
     type: dict
     default: {}
+  placement:
+    description: Where each replica is and which revision it answers as, by project (C(host), C(revision)).
+    type: dict
+    default: {}
   removed:
     description: The deployment was taken down.
     type: bool
     default: false
   event:
-    description: What to add to the line in events.jsonl.
+    description: What to add to the line in events.jsonl (by, action, message); C(by) is kept with the revision too.
     type: dict
     default: {}
 author: the onprem-llm authors
@@ -60,42 +61,10 @@ EXAMPLES = r"""
 
 RETURN = r"""#"""
 
-NAME = re.compile(r"^[a-z0-9][a-z0-9-]{0,39}$")
 
-
-class BookError(Exception):
-    """What is wrong with what is to be recorded; for a person."""
-
-
-def now():
-    """Return the host's time, to the second, in UTC."""
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def put(path, text):
-    """Write a file in one piece, readable by root alone."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=str(path.parent))
-    with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    Path(temporary).replace(path)
-
-
-def text_of(path):
-    """Return a file's text, or None."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
-        return None
-
-
-def images_of(path):
-    """Return the images that were recorded, or None."""
-    try:
-        return json.loads(text_of(path) or "")["images"]
-    except (ValueError, KeyError):
-        return None
+def about_of(path):
+    """Return what was recorded beside model.yaml, without the time and the person."""
+    return {name: value for name, value in json_of(path).items() if name not in ("recorded_at", "by")}
 
 
 def record(params, check_mode):
@@ -104,13 +73,19 @@ def record(params, check_mode):
     if not revision or revision < 1 or not params["model_yaml"]:
         raise BookError("a revision needs a number from 1 on and the text of model.yaml")
     files = {"text": folder / f"{revision}.yaml", "about": folder / f"{revision}.json", "current": folder / "current"}
-    same = text_of(files["text"]) == params["model_yaml"] and images_of(files["about"]) == params["images"]
-    if same and (text_of(files["current"]) or "").strip() == str(revision):
+    about = {"images": params["images"], **({"placement": params["placement"]} if params["placement"] else {})}
+    same = text_of(files["text"]) == params["model_yaml"]
+    current = (text_of(files["current"]) or "").strip() == str(revision)
+    if same and current and about_of(files["about"]) == about:
         return False
     if not check_mode:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         put(files["text"], params["model_yaml"])
-        put(files["about"], json.dumps({"images": params["images"], "recorded_at": now()}, sort_keys=True) + "\n")
+        # A revision that is put back, or whose replicas moved, stays the one that somebody made back then.
+        made = json_of(files["about"]) if same else {}
+        about["recorded_at"] = made.get("recorded_at") or now()
+        about["by"] = made.get("by") if made else params["event"].get("by")
+        put(files["about"], json.dumps(about, sort_keys=True) + "\n")
         put(files["current"], f"{revision}\n")  # last: a run that is cut off leaves the old one current
     return True
 
@@ -127,11 +102,9 @@ def remove(params, check_mode):
 
 def note(params):
     """Append a line to events.jsonl."""
-    event = {"at": now(), "deployment": params["deployment"], **params["event"]}
+    event = {"deployment": params["deployment"], **params["event"]}
     event.update({"removed": True} if params["removed"] else {"revision": params["revision"]})
-    descriptor = os.open(str(Path(params["path"], "events.jsonl")), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    with os.fdopen(descriptor, "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(event, sort_keys=True) + "\n")
+    append_event(params["path"], event)
 
 
 def main():
@@ -143,6 +116,7 @@ def main():
             "revision": {"type": "int"},
             "model_yaml": {"type": "str"},
             "images": {"type": "dict", "default": {}},
+            "placement": {"type": "dict", "default": {}},
             "removed": {"type": "bool", "default": False},
             "event": {"type": "dict", "default": {}},
         },
@@ -150,11 +124,12 @@ def main():
     )
     params = module.params
     try:
-        if not NAME.match(params["deployment"]):
-            raise BookError(f"{params['deployment']!r} cannot be the name of a deployment")
+        check_name(params["deployment"])
         if not module.check_mode:
             Path(params["path"]).mkdir(mode=0o700, parents=True, exist_ok=True)
         changed = remove(params, module.check_mode) if params["removed"] else record(params, module.check_mode)
+        # A restart writes the same revision again, and is something that was done all the same.
+        changed = changed or bool(params["event"].get("action") and not params["removed"])
         if changed and not module.check_mode:
             note(params)
     except (BookError, OSError) as error:

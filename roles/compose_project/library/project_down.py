@@ -47,6 +47,7 @@ EXAMPLES = r"""
 RETURN = r"""#"""
 
 RECORD = ".rendered.json"
+KEPT = ".previous"  # project_keep's
 
 
 class DownError(Exception):
@@ -86,6 +87,7 @@ def remove_files(folder, purge):
     if purge:
         shutil.rmtree(str(folder))
         return True
+    shutil.rmtree(str(folder / KEPT), ignore_errors=True)
     files = own_files(folder)
     for path in files:
         path.unlink()

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, NoReturn
 
+from ansible.module_utils import container_engine_record as record
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.container_engine_run import docker_info, last_journal_lines, run
 from ansible.module_utils.container_engine_settings import (
@@ -124,6 +125,7 @@ class Daemon:
 
     def _write(self, mode: int) -> None:
         """Keep the old text first: it is both the way back and the mark that the engine has to follow."""
+        self._note()
         self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         if not self.unfinished:
             self.old.touch(mode=0o600)
@@ -131,6 +133,15 @@ class Daemon:
         path = self._temporary(str(self.path.parent))
         path.chmod(mode)
         path.replace(self.path)
+
+    def _note(self) -> None:
+        """For uninstall: the file as it was found, and our keys."""
+        before = self.text if self.path.exists() else None
+        ours = {key: self.after[key] for key in changed_keys(self.before, self.after) if key in self.after}
+        try:
+            record.note_daemon(before, self._mode_of_file(), ours)
+        except (OSError, ValueError) as error:
+            self._fail(f"that {record.RECORD} cannot be written: {error}", "a note of the old file", "Mend it.")
 
     def _apply(self) -> None:
         """Reload, which is harmless; restart only with live-restore on, since then containers stay."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from ansible.module_utils import container_engine_apt as apt
 from ansible.module_utils import container_engine_dnf as dnf
+from ansible.module_utils import container_engine_record as record
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.container_engine_run import numbers
 
@@ -26,6 +27,7 @@ options:
   min_compose: {description: The oldest Compose that will do., type: str, required: true}
   mirrors: {description: Mirrors by name; debian debian_security ubuntu docker., type: dict, default: {}}
   extra: {description: Packages to install in the same go, type: list, elements: str, default: []}
+  engine: {description: The engine is wanted, not O(extra) alone., type: bool, default: true}
   proxy: {description: The proxy for fetching packages as http https no_proxy., type: dict}
 author: [onprem-llm]
 """
@@ -35,6 +37,7 @@ OPTIONS: dict[str, Any] = {
     "min_compose": {"type": "str", "required": True},
     "mirrors": {"type": "dict", "default": {}},
     "extra": {"type": "list", "elements": "str", "default": []},
+    "engine": {"type": "bool", "default": True},
     # A proxy's address may hold a password.
     "proxy": {"type": "dict", "no_log": True},
 }
@@ -63,28 +66,40 @@ def by_apt(options: dict[str, Any], check_mode: bool) -> list[str]:
     complaints = ""
     if not check_mode:
         if mirrors:
+            record.note_absent([str(apt.SOURCES), str(apt.DOCKER_KEY), str(apt.DOCKER_KEY.parent)], check_mode)
             apt.write_sources(mirrors, here.os_id, here.codename)
         complaints = apt.refresh(mirrors)
-    engine_installed = shutil.which("dockerd") is not None
-    minimum = numbers(options["min_engine"]), numbers(options["min_compose"])
     try:
-        wanted = apt.missing(apt.packages(engine_installed, *minimum, options["extra"]))
+        wanted = apt.missing(_wanted_by_apt(options))
     except apt.PackageError as problem:
         if check_mode:
             return ["a container engine, if the package lists have one (they are not fetched in check mode)"]
         raise apt.PackageError(f"{problem}\n{complaints}".strip()) from problem
     if wanted and not check_mode:
+        record.begin_packages(apt.installed())
         apt.install(wanted)
+        record.end_packages(apt.installed())
     return wanted
+
+
+def _wanted_by_apt(options: dict[str, Any]) -> list[str]:
+    if not options["engine"]:
+        return apt.offered(options["extra"])
+    minimum = numbers(options["min_engine"]), numbers(options["min_compose"])
+    return apt.packages(shutil.which("dockerd") is not None, *minimum, options["extra"])
 
 
 def by_dnf(options: dict[str, Any], check_mode: bool) -> list[str]:
     """Return what was (or would be) installed."""
     if not check_mode:
+        if options["mirrors"]:
+            record.note_absent([str(dnf.REPOSITORY)], check_mode)
         dnf.write_repository(options["mirrors"], system().os_id)
-    wanted = dnf.missing(dnf.packages(options["extra"]))
+    wanted = dnf.missing(dnf.packages(options["extra"]) if options["engine"] else options["extra"])
     if wanted and not check_mode:
+        record.begin_packages(dnf.installed())
         dnf.install(wanted)
+        record.end_packages(dnf.installed())
     return wanted
 
 
@@ -101,7 +116,7 @@ def main() -> None:
     install = by_apt if shutil.which("apt-get") else by_dnf
     try:
         installed = install(module.params, module.check_mode)
-    except apt.PackageError as problem:
+    except (apt.PackageError, OSError, ValueError) as problem:
         module.fail_json(msg=f"packages: {problem}")
         return
     module.exit_json(changed=bool(installed), installed=installed)

@@ -15,6 +15,7 @@ short_description: Say which container engine a host has
 options:
   min_engine: {description: The oldest Docker Engine that will do., type: str, required: true}
   min_compose: {description: The oldest Compose that will do., type: str, required: true}
+  extra: {description: Packages whose commands shall be there too., type: list, elements: str, default: []}
   required: {description: A missing or stopped engine is an error., type: bool, default: false}
 author: [onprem-llm]
 """
@@ -22,8 +23,12 @@ author: [onprem-llm]
 OPTIONS: dict[str, Any] = {
     "min_engine": {"type": "str", "required": True},
     "min_compose": {"type": "str", "required": True},
+    "extra": {"type": "list", "elements": "str", "default": []},
     "required": {"type": "bool", "default": False},
 }
+# By the command that a package brings, since packages have no state of their own here.
+COMMANDS = {"nftables": "nft", "openssl": "openssl", "rsync": "rsync"}
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OLD_REMEDY = (
     "Bootstrap never replaces an engine that is there, since containers may run on it: "
     "upgrade it with the host's package manager, then run bootstrap again."
@@ -44,12 +49,17 @@ def main() -> None:
         family="Debian" if shutil.which("apt-get") else "RedHat",
         engine=dotted(engine),
         compose=dotted(compose),
+        missing=[name for name in module.params["extra"] if _is_missing(name)],
         complete=not errors and engine >= min_engine and compose >= min_compose,
         failure="\n".join(
             f"{each['check']}: found {each['found']}, expected {each['expected']}. {each['remedy']}" for each in errors
         ),
         onprem_llm={"findings": findings},
     )
+
+
+def _is_missing(package: str) -> bool:
+    return package in COMMANDS and shutil.which(COMMANDS[package], path=SYSTEM_PATH) is None
 
 
 def engine_version() -> Version:

@@ -68,6 +68,18 @@ def missing(names: list[str]) -> list[str]:
     return [name for name in names if not known[name].installed]
 
 
+def offered(names: list[str]) -> list[str]:
+    """Return those that a source of the host has."""
+    known = policies(names)
+    return [name for name in names if known[name].candidate]
+
+
+def installed() -> list[str]:
+    """Return every package that is installed, as dpkg names it."""
+    text = run(["dpkg-query", "--show", "--showformat", "${db:Status-Abbrev} ${binary:Package}\\n"], 60)[1]
+    return [line.split()[1] for line in text.splitlines() if line.startswith("ii ")]
+
+
 def install(names: list[str]) -> None:
     """Install without a question, without recommended packages, without touching a changed configuration file."""
     options = ["--yes", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"]

@@ -26,6 +26,11 @@ def missing(names: list[str]) -> list[str]:
     return [name for name in names if run(["rpm", "--query", name])[0] != 0]
 
 
+def installed() -> list[str]:
+    """Return every package that is installed."""
+    return run(["rpm", "--query", "--all", "--queryformat", "%{NAME}.%{ARCH}\\n"], 60)[1].split()
+
+
 def install(names: list[str]) -> None:
     """Install without a question. dnf waits for its own lock."""
     code, text = run(["dnf", "--assumeyes", "--quiet", "install", *names], 1800)

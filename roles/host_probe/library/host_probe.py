@@ -11,6 +11,7 @@ from pathlib import Path
 from ansible.module_utils import onprem_llm_probe_engine as engine_part
 from ansible.module_utils import onprem_llm_probe_gpus as gpus_part
 from ansible.module_utils import onprem_llm_probe_machine as machine_part
+from ansible.module_utils import onprem_llm_probe_serving as serving_part
 from ansible.module_utils import onprem_llm_probe_state as state_part
 from ansible.module_utils.basic import AnsibleModule
 
@@ -19,7 +20,8 @@ module: host_probe
 short_description: Tell what a host is and what onprem-llm runs on it
 description:
   - Returns hardware, GPUs, the docker engine with its images, the Compose projects below O(data_root), the weights,
-    fingerprints of keys and secrets, and the book, in one answer and with no change to the host.
+    fingerprints of keys and secrets, the gateway's process, firewall and certificates, and the book, in one answer and
+    with no change to the host.
   - Works on a host that has nothing but Python; what is absent is said to be so. A part that hangs (a sick GPU driver,
     a dead NFS server) is left out after a time limit and named under C(problems).
 options:
@@ -151,6 +153,9 @@ def probe(params):
             "compose": engine_part.compose_version,
             "listeners": machine_part.listeners,
             "weights": lambda: state_part.weights(weights_dir),
+            "gateway": lambda: serving_part.gateway(data_root),
+            "firewall": serving_part.firewall,
+            "certificates": lambda: serving_part.certificates(data_root, params["book_dir"]),
         }
     )
     seen = answers.get("docker") or {"engine": {"running": False, "error": "no answer"}, "images": [], "containers": {}}
@@ -162,19 +167,27 @@ def probe(params):
         }
     )
     own, secrets = answers_too.get("projects") or ({}, {})
-    addresses = machine_part.addresses()
+    keys, client_keys = serving_part.split_keys(state_part.keys(data_root, params["salt"]))
+    interfaces = machine_part.interfaces()
+    addresses = list(interfaces)
     return {
         "schema": SCHEMA,
         "host": answers.get("host"),
         "disks": answers_too.get("disks") or {},
         "addresses": addresses,
+        "interfaces": interfaces,
         "default_address": machine_part.default_address(addresses),
         "listeners": name_containers(answers.get("listeners") or [], seen.get("ports") or {}),
         "gpus": answers.get("gpus") or {"tool": True, "error": "nvidia-smi did not answer", "devices": []},
         "engine": seen["engine"],
         "images": seen["images"],
         "projects": own,
-        "keys": state_part.keys(data_root, params["salt"]),
+        "keys": keys,
+        "client_keys": client_keys,
+        "gateway": answers.get("gateway"),
+        "firewall": answers.get("firewall"),
+        "certificates": answers.get("certificates") or {},
+        "healer": serving_part.healer(),
         "env_secrets": secrets,
         "weights": answers.get("weights") or {},
         "book": state_part.book(params["book_dir"]),

@@ -104,13 +104,14 @@ def _ipv6_addresses():
             yield name, socket.inet_ntop(socket.AF_INET6, bytes.fromhex(digits))
 
 
-def addresses():
-    """Return the host's own addresses, loopback and docker's bridges left out."""
-    found = []
+def interfaces():
+    """Return {address: interface} of the host's own addresses, loopback and docker's bridges left out."""
+    found = {}
     for name, address in [*_ipv4_addresses(), *_ipv6_addresses()]:
         inner = address.startswith("127.") or address == "::1" or DOCKER_BRIDGE.match(name)
-        if not inner and address not in found:
-            found.append(address)
+        if not inner:
+            # An alias (eth0:1) is an address of the interface that it is named after.
+            found.setdefault(address, name.partition(":")[0])
     return found
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 LOCK_UNIT = "onprem-llm-lock.service"
 LOCK_FILE = Path("/run/systemd/transient") / LOCK_UNIT
+BOOK_FILES = ("gateway", "second", "events.jsonl", "hosts.json")
 RENDERED = ".rendered.json"  # written by role compose_project: the names of the files it wrote
 LARGEST_FILE = 16 * 1024 * 1024  # bytes; a rendered file is a few kB, anything larger is somebody else's
 
@@ -122,19 +123,35 @@ def _deployment(folder):
         "model_yaml": (folder / f"{revision}.yaml").read_text(encoding="utf-8"),
         "images": about["images"],
         "recorded_at": about["recorded_at"],
+        "placement": about.get("placement") or {},
     }
+
+
+def _marks(path):
+    """Return what was said of hosts (drained, lost), by name."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
 
 
 def book(book_dir):
     """Return the `book` part of the probe, or None on a host that has none."""
     root = Path(book_dir)
-    if not root.is_dir():
+    # Bootstrap keeps notes of its own in this folder on every host.
+    if not any((root / name).exists() for name in BOOK_FILES) and not list(root.glob("*/current")):
         return None
-    found = {"gateway": (root / "gateway").is_file(), "deployments": {}, "removed": {}, "errors": []}
+    found = {"gateway": (root / "gateway").is_file(), "second": (root / "second").is_file()}
+    found.update(deployments={}, removed={}, errors=[], hosts={})
+    try:
+        found["hosts"] = _marks(root / "hosts.json")
+    except (OSError, ValueError) as error:
+        found["errors"].append(f"{root / 'hosts.json'}: {error}")
     for folder in _folders(root):
         if not (folder / "current").exists():
             revisions = [int(path.stem) for path in folder.glob("*.yaml") if path.stem.isdigit()]
-            found["removed"][folder.name] = max(revisions, default=0)
+            if revisions:  # else it is no deployment's: keys, ca
+                found["removed"][folder.name] = max(revisions)
             continue
         try:
             found["deployments"][folder.name] = _deployment(folder)

@@ -58,7 +58,8 @@ def test_the_book(load: Load, tmp_path: Path) -> None:
     root = tmp_path / "book"
     root.mkdir()
     (root / "gateway").touch()
-    entry = {"path": str(root), "deployment": "tiny", "revision": 1, "model_yaml": "name: tiny\n", "images": {"r": "i"}}
+    about = {"images": {"r": "i"}, "placement": {}, "event": {}}
+    entry = {"path": str(root), "deployment": "tiny", "revision": 1, "model_yaml": "name: tiny\n", **about}
     assert book.record(entry, False)
     assert not book.record(entry, False)
     assert book.record({**entry, "revision": 2, "model_yaml": "name: tiny # 2\n"}, False)
@@ -255,7 +256,15 @@ def test_readiness_waits_then_succeeds(
     url, kind = server
     kind.statuses.extend([503, 200])
     (tmp_path / "key").write_text("the-key\n")
-    params = {"url": url, "path": "/v1", "method": "POST", "body": {"a": 1}, "status": 200, "timeout": 5}
+    params = {
+        "url": url,
+        "path": "/v1",
+        "method": "POST",
+        "body": {"a": 1},
+        "status": 200,
+        "timeout": 5,
+        "request_timeout": 5,
+    }
     assert readiness.wait({**params, "key_file": str(tmp_path / "key")})[0] == 200
     assert kind.seen[-1] == ("Bearer the-key", json.dumps({"a": 1}).encode())
 
@@ -263,7 +272,8 @@ def test_readiness_waits_then_succeeds(
 def test_readiness_says_what_was_answered(readiness: ModuleType, server: tuple[str, type[Answers]]) -> None:
     url, kind = server
     kind.statuses.append(401)
-    params = {"url": url, "path": "/v1", "method": "POST", "body": {}, "status": 200, "timeout": 5, "key_file": None}
+    params = {"url": url, "path": "/v1", "method": "POST", "body": {}, "status": 200, "timeout": 5,
+              "request_timeout": 5, "key_file": None}  # fmt: skip
     with pytest.raises(readiness.NotReadyError, match="401: what it said"):
         readiness.wait(params)
     with pytest.raises(readiness.NotReadyError, match="no answer within 0 s; the last try: ConnectionRefusedError"):

@@ -164,19 +164,35 @@ def test_a_replica_that_may_run_on_a_silent_host_is_not_started_twice() -> None:
     facts["lab-1"]["gpus"]["devices"] = []
     facts = deploy(facts, model())
     assert "tiny-0" in facts["lab-2"]["projects"]
-    del facts["lab-2"]
     facts["lab-3"] = made.host("lab-3", 3, gpus=2)
-    wanted = made.wanted(facts, made.deployment(model()))
+    result = made.planned(facts, made.deployment(model()), unreachable=["lab-2"])
+    assert result.is_noop
+    assert result.warnings == ("tiny-0 is left as it is: lab-2 did not answer",)
+    with pytest.raises(UnreachableError, match="on hosts that did not answer: tiny-0 on lab-2"):
+        made.planned(facts, made.deployment(model().replace("8192", "1024")), unreachable=["lab-2"])
+    with pytest.raises(UnreachableError, match="all replicas of tiny"):
+        made.planned(facts, made.deployment(model()), unreachable=["lab-2"], restart=True, verb="restart")
+
+
+def test_a_book_that_does_not_say_where_replicas_are_starts_none_twice() -> None:
+    facts = deploy(made.lab(), model(extra=", hosts: [lab-2]"))
+    del facts["lab-1"]["book"]["deployments"]["tiny"]["placement"]
     with pytest.raises(UnreachableError, match="tiny-0 may run on a host that did not answer: lab-2"):
-        plan(Site(), wanted, made.current(facts, ("lab-2",)))
+        made.planned(facts, made.deployment(model(extra=", hosts: [lab-1, lab-2]")), unreachable=["lab-2"])
 
 
 def test_a_replica_moves_when_its_host_is_ruled_out_and_the_old_place_is_cleared_last() -> None:
     facts = deploy(made.lab(), model())
     moved = made.planned(facts, made.deployment(model(extra=", hosts: [lab-2]")))
-    assert where(moved) == "lab-2"
-    assert [step.kind for step in moved.steps] == ["stage", "apply", "apply", "remove", "record"]
-    assert moved.steps[3].orders["lab-1"]["projects"][0]["name"] == "tiny-0"
+    assert where(moved, "tiny-1") == "lab-2"  # another name: both serve until the old one goes
+    kinds = ["stage", "apply", "gateway", "route", "gateway", "record", "remove"]
+    assert [step.kind for step in moved.steps] == kinds
+    assert moved.steps[-1].orders["lab-1"]["projects"][0]["name"] == "tiny-0"
+    assert [change.reasons for change in moved.changes if change.action == "remove"] == [
+        ("a new one takes its place: lab-1: not in resources.hosts",)
+    ]
+    for _, facts_then in made.moments(moved, facts):
+        assert made.in_rotation(facts_then, "tiny")
     assert made.planned(made.applied(moved, facts), made.deployment(model(extra=", hosts: [lab-2]"))).is_noop
 
 

@@ -11,6 +11,7 @@ from onprem_llm.hosts import fingerprint
 from onprem_llm.planning.types import Change, ImageSource, Plan
 
 TINY = made.MODEL.format(name="tiny", image=made.VLLM_IMAGE, gpus=1, model="H100", port=8000)
+TINY += "update: {max_surge: 0}\n"  # changed where it is; others are in test_rollout.py
 
 
 @pytest.fixture
@@ -32,20 +33,21 @@ def test_the_first_deploy_has_every_step_in_order() -> None:
     assert [(s.kind, s.title) for s in plan.steps] == [
         ("stage", "Bring images and weights"),
         ("apply", "Start tiny"),
-        ("apply", "Start Open WebUI"),
+        ("gateway", "Tell the gateway"),
         ("record", "Write the book"),
+        ("apply", "Start Open WebUI"),
     ]
     assert plan.revision == 1
     assert plan.gateway == "lab-1"
-    assert plan.send_bytes == {"lab-1": 4 * made.GIB + 5_000_700}
+    assert plan.send_bytes == {"lab-1": 6 * made.GIB + 5_000_700}
     assert [(e.kind, e.url, e.key_file) for e in plan.endpoints] == [
-        ("api", "http://10.0.0.2:8000/v1", "/srv/onprem-llm/secrets/tiny"),
+        ("api", "https://10.0.0.2:8080/v1", "/srv/onprem-llm/secrets/client-onprem-llm"),
         ("ui", "http://10.0.0.2:3000", "/srv/onprem-llm/secrets/open-webui-admin"),
     ]
 
 
 def test_orders_are_as_the_playbooks_read_them() -> None:
-    stage, apply, ui, record = made.planned(made.lab(), made.deployment(TINY)).steps
+    stage, apply, gateway, record, ui = made.planned(made.lab(), made.deployment(TINY)).steps
     staged = stage.orders["lab-1"]
     assert set(staged) == {"images", "weights", "registry"}
     assert set(staged["images"][0]) == {"id", "ref", "archive", "pull", "bytes"}
@@ -57,11 +59,23 @@ def test_orders_are_as_the_playbooks_read_them() -> None:
     (project,) = order["projects"]
     assert set(project) == {"name", "path", "files", "wait", "recreate", "secrets", "readiness"}
     assert project["secrets"]["entries"] == [{"name": "VLLM_API_KEY", "keys": ["tiny"], "separator": ";"}]
-    assert project["readiness"]["url"] == "http://10.0.0.2:8000"
+    assert project["readiness"]["url"] == "https://10.0.0.2:8000"
     assert project["readiness"]["path"] == "/v1/chat/completions"
     assert project["readiness"]["body"]["model"] == "tiny"
-    assert ui.orders["lab-1"]["keys"] == ["tiny", "open-webui-session", "open-webui-admin"]
-    assert set(record.orders["lab-1"]) == {"deployment", "revision", "model_yaml_file", "images", "event"}
+    assert order["firewall"] == {"ports": [8000], "sources": ["10.0.0.2"]}
+    assert order["engine_tls"] == {"name": "engine.lab-1", "ca_host": "lab-1"}
+    assert ui.orders["lab-1"]["keys"] == ["client-open-webui", "open-webui-session", "open-webui-admin"]
+    told = gateway.orders["lab-1"]
+    assert set(told) == {"keys", "keys_host", "client_keys", "tls", "project", "engine_keys", "states"}
+    assert set(told["project"]) == {"name", "path", "source", "files", "wait", "recreate"}
+    assert told["client_keys"] == ["open-webui", "onprem-llm"]
+    assert told["engine_keys"] == {"ONPREM_LLM_KEY_TINY": "tiny"}
+    assert {"lab-1", "10.0.0.2", "gateway.onprem-llm"} <= set(told["tls"]["names"])
+    assert told["states"] == {"tiny/tiny-0": "ready"}
+    written = record.orders["lab-1"]
+    assert set(written) == {"deployment", "revision", "model_yaml_file", "images", "placement", "event"}
+    assert written["placement"] == {"tiny-0": {"host": "lab-1", "revision": 1}}
+    assert written["event"] == {"action": "deploy", "deployment": "tiny", "revision": 1}
 
 
 def test_the_second_deploy_does_nothing(deployed: dict[str, Facts]) -> None:
@@ -207,7 +221,7 @@ def test_weights_that_were_never_verified_are_sent_whole(deployed: dict[str, Fac
 
 def test_a_changed_flag_is_a_new_revision_and_says_what_changed(deployed: dict[str, Facts]) -> None:
     plan = made.planned(deployed, made.deployment(TINY.replace("8192", "1024")))
-    assert kinds(plan) == ["apply", "record"]
+    assert kinds(plan) == ["gateway", "route", "apply", "route", "gateway", "record"]
     assert plan.revision == 2
     assert change(plan, "tiny-0").reasons == ("engine args: max_model_len 8192 -> 1024",)
     assert 'onprem-llm.revision: "2"' in plan.files["lab-1"]["tiny-0"]["compose.yaml"]
@@ -225,14 +239,14 @@ def test_a_revision_that_renders_the_same_restarts_nothing(deployed: dict[str, F
 
 def test_other_weights_in_the_same_folder_are_a_new_revision(deployed: dict[str, Facts]) -> None:
     plan = made.planned(deployed, made.deployment(TINY, made.weights("tiny", 6_000_000)))
-    assert kinds(plan) == ["stage", "apply", "record"]
+    assert kinds(plan) == ["stage", "gateway", "route", "apply", "route", "gateway", "record"]
     assert any(reason.startswith("weights tiny-") for reason in change(plan, "tiny-0").reasons)
 
 
 def test_another_image_under_the_same_tag_is_a_new_revision(deployed: dict[str, Facts]) -> None:
     source = made.archive(made.VLLM_IMAGE, as_id="sha256:" + "3" * 64)
     plan = made.planned(deployed, made.deployment(TINY, image=source))
-    assert kinds(plan) == ["stage", "apply", "record"]
+    assert kinds(plan) == ["stage", "gateway", "route", "apply", "route", "gateway", "record"]
     assert any("is another one" in reason for reason in change(plan, "tiny-0").reasons)
 
 

@@ -1,13 +1,35 @@
 """Plans as JSON: there and back, byte for byte, and without a secret."""
 
+import json
+import re
+
 import pytest
 import recorded_facts as made
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.planning.serial import from_json, to_json
+from onprem_llm.planning.types import Plan
 
 TEXT = made.MODEL.format(name="tiny", image=made.VLLM_IMAGE, gpus=1, model="H100", port=8000)
 TINY = made.deployment(TEXT + "env: {HF_TOKEN: {from_env: HF_TOKEN}, NOTE: 'ä {{ x }}'}\n")
+
+
+@pytest.fixture(scope="module")
+def rolling() -> Plan:
+    """A plan with a step of every kind and ways back."""
+    facts = made.lab()
+    facts = made.applied(made.planned(facts, made.deployment(TEXT + "replicas: 2\n")), facts)
+    update = "replicas: 2\nupdate: {max_surge: 1}\n"
+    plan = made.planned(facts, made.deployment(TEXT.replace("8192", "1024") + update, made.weights("tiny", 6_000_000)))
+    kinds = {step.kind for step in plan.steps} | {back.kind for step in plan.steps for back in step.undo}
+    assert kinds == {"stage", "apply", "gateway", "route", "restore", "remove", "record"}
+    return plan
+
+
+def test_there_and_back_with_its_ways_back(rolling: Plan) -> None:
+    text = to_json(rolling)
+    assert from_json(text, "plan.json") == rolling
+    assert to_json(from_json(text, "plan.json")) == text
 
 
 def test_there_and_back() -> None:
@@ -35,10 +57,10 @@ def test_no_secret_and_no_fingerprint_of_one_is_in_it() -> None:
     ("text", "said"),
     [
         ("{", "not JSON"),
-        ("[]", "expected 1"),
-        ('{"version": 2}', "found plan version 2, expected 1"),
-        ('{"version": 1}', "no whole plan"),
-        ('{"version": 1, "verb": 3}', "no whole plan"),
+        ("[]", "expected 2"),
+        ('{"version": 1}', "found plan version 1, expected 2"),
+        ('{"version": 2}', "no whole plan"),
+        ('{"version": 2, "verb": 3}', "no whole plan"),
     ],
 )
 def test_what_is_no_plan_is_refused(text: str, said: str) -> None:
@@ -71,3 +93,35 @@ def test_names_that_leave_their_folder_are_refused(old: str, new: str, said: str
     assert old in text
     with pytest.raises(InvalidError, match=r"plan\.json: .*" + said.replace(".", r"\.")):
         from_json(text.replace(old, new), "plan.json")
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "value", "said"),
+    [
+        ("restore", ("projects", 0, "name"), "../tiny-0", "plain name"),
+        ("remove", ("projects", 0, "name"), "..", "plain name"),
+        ("gateway", ("project", "name"), "a/b", "plain name"),
+        ("gateway", ("project", "source"), "../gateway", "plain name"),
+        ("gateway", ("project", "files"), {"../x": "0"}, "without .."),
+        ("gateway", ("client_keys",), ["../x"], "plain name"),
+        ("gateway", ("keys_host",), "../x", "plain name"),
+        ("gateway", ("tls",), {"mode": "ca", "names": [], "ca_host": "a/b"}, "plain name"),
+        ("route", ("drain",), ["tiny/tiny-0; shutdown sessions"], "deployment/project"),
+        ("route", ("ready",), ["tiny"], "deployment/project"),
+    ],
+)
+def test_names_in_steps_and_their_ways_back_are_looked_at(
+    rolling: Plan, kind: str, place: tuple[str | int, ...], value: object, said: str
+) -> None:
+    for undone in (False, True):
+        edited = json.loads(to_json(rolling))
+        found = [back for step in edited["steps"] for back in step.get("undo", ())] if undone else edited["steps"]
+        orders = next((step["orders"] for step in found if step["kind"] == kind), None)
+        if orders is None:  # a kind that stands on one side only
+            continue
+        at = next(iter(orders.values()))
+        for key in place[:-1]:
+            at = at[key]
+        at[place[-1]] = value
+        with pytest.raises(InvalidError, match=rf"plan\.json: .*{'undo' if undone else 'steps'}.*{re.escape(said)}"):
+            from_json(json.dumps(edited), "plan.json")

@@ -67,6 +67,12 @@ def test_the_page_and_the_replica_on_one_port() -> None:
     assert "onprem_llm_site.open_webui.port" in str(error.hint)
 
 
+def test_the_gateway_and_a_replica_on_one_port() -> None:
+    error = refused(made.lab(), ONE_HOST.replace("port: 8000", "port: 8080"))
+    assert "port 8080 is in use on lab-1: the project tiny-0" in error.message
+    assert "onprem_llm_site.public_port" in str(error.hint)
+
+
 def test_an_address_that_the_host_does_not_have() -> None:
     error = refused(made.lab(), TINY + "listen: 192.0.2.1\n")
     assert "192.0.2.1, which is no address of lab-1" in error.message
@@ -76,9 +82,9 @@ def test_an_address_that_the_host_does_not_have() -> None:
 def test_ansible_host_is_the_cluster_address_where_it_is_the_hosts_own() -> None:
     facts = made.lab()
     facts["lab-1"].update(addresses=["10.0.0.2", "192.168.7.7"], ansible_host="192.168.7.7")
-    assert made.planned(facts, made.deployment(TINY)).endpoints[0].url == "http://192.168.7.7:8000/v1"
+    assert made.planned(facts, made.deployment(TINY)).endpoints[0].url == "https://192.168.7.7:8080/v1"
     facts["lab-1"]["ansible_host"] = "bastion.example.com"
-    assert made.planned(facts, made.deployment(TINY)).endpoints[0].url == "http://10.0.0.2:8000/v1"
+    assert made.planned(facts, made.deployment(TINY)).endpoints[0].url == "https://10.0.0.2:8080/v1"
 
 
 def test_not_enough_disk_counts_what_shares_a_file_system() -> None:
@@ -86,9 +92,10 @@ def test_not_enough_disk_counts_what_shares_a_file_system() -> None:
     disk = {"path": "/srv", "free": 6 * made.GIB, "total": 100 * made.GIB, "device": 1}
     facts["lab-1"]["disks"] = {"data_root": disk, "weights": disk, "docker": disk}
     error = refused(facts)
-    assert error.message.startswith("not enough disk on lab-1: 8.6 GB needed (")
-    assert "4.3 GB of images in /srv" in error.message
+    assert error.message.startswith("not enough disk on lab-1: 12.9 GB needed (")
+    assert "6.4 GB of images in /srv" in error.message
     assert error.message.endswith("6.4 GB free")
+    disk["free"] = 7 * made.GIB
     facts["lab-1"]["disks"] = {key: {**disk, "device": n} for n, key in enumerate(("data_root", "weights", "docker"))}
     assert made.planned(facts, made.deployment(TINY)).steps
 

@@ -108,6 +108,19 @@ def test_a_limit_without_the_first_host_records_none(monkeypatch: pytest.MonkeyP
     assert (choice.name, choice.records) == (None, False)
 
 
+def test_the_others_of_the_group_are_gateways_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    inventory(monkeypatch, c=("gateway",), a=("gateway",), b=())
+    probes: dict[str, Any] = {name: {"schema": 1, "groups": ["gateway"] if name in "ac" else []} for name in "cab"}
+    fresh = choose_gateway(parse_current(probes, ()), Connection(Path("/i")), QUIET)
+    assert (fresh.name, fresh.records, fresh.seconds) == ("c", True, ("a",))
+    # Recorded ones stay what they are, whatever the order and the groups are now.
+    probes["a"] |= {"book": {"gateway": True}}
+    probes["b"] |= {"book": {"second": True}}
+    again = choose_gateway(parse_current(probes, ()), Connection(Path("/i")), QUIET)
+    assert (again.name, again.records, again.seconds) == ("a", False, ("c", "b"))
+    assert "Gateway: a, and c, b beside it." in ending(Report(("a",), gateway="a", seconds=again.seconds))
+
+
 def test_docker_must_hide_nothing_that_hosts_fetch_from() -> None:
     raw = {
         "registry": {"address": "registry.local:5000"},

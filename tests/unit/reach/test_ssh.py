@@ -77,6 +77,17 @@ def test_the_program_ends_when_nobody_reads_on(tmp_path: Path) -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
+@as_root
+def test_a_program_that_writes_nothing_ends_too() -> None:
+    """Nothing but a signal ends it: it would never see that its output is closed."""
+    output = stream_route(LOCAL, ["sh", "-c", "echo $$; exec sleep 60"])
+    pid = int(next(output))
+    began = time.monotonic()
+    output.close()  # type: ignore[attr-defined]
+    assert not Path(f"/proc/{pid}").exists()
+    assert time.monotonic() - began < 2
+
+
 def test_jump_hosts_are_entered_with_the_same_configuration(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text("Host 10.0.0.1\n  ProxyJump ops@one:2222,two\n")

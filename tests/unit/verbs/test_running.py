@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
-from onprem_llm.commands.status import as_document
+from onprem_llm.commands.status import see
+from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError
 from onprem_llm.look import View
 from onprem_llm.openai_client import events, text_of
@@ -36,9 +39,13 @@ def test_dockers_times_have_nine_digits() -> None:
 
 
 def test_status_has_what_could_not_be_looked_at() -> None:
-    seen = parse_current({"a": {"schema": 1, "problems": ["weights: no answer within 60 s"]}})
-    document = as_document(View(seen, (HostFailure("b", "t", "no route", unreachable=True),), "salt"), [])
-    assert document["hosts"] == [
-        {"name": "a", "answered": True, "error": None, "problems": ["weights: no answer within 60 s"]},
-        {"name": "b", "answered": False, "error": "no route", "problems": []},
+    current = parse_current({"a": {"schema": 1, "problems": ["weights: no answer within 60 s"]}}, ["b"])
+    view = View(current, (HostFailure("b", "t", "no route", unreachable=True),), "salt")
+    seen = see(view, Connection(Path("/i/inventory.ini")))
+    hosts = seen.as_json()["hosts"]
+    assert isinstance(hosts, list)
+    assert [(host["name"], host["answered"], host["error"], host["problems"]) for host in hosts] == [
+        ("a", True, None, ["weights: no answer within 60 s"]),
+        ("b", False, "no route", []),
     ]
+    assert "a: this part could not be looked at: weights: no answer within 60 s" in seen.notes

@@ -1,0 +1,45 @@
+"""From the probe's JSON: the gateway, the firewall and the certificates of a host."""
+
+from collections.abc import Mapping
+
+from onprem_llm.gateway_state import Certificate, Firewall, GatewayState, ServerState
+from onprem_llm.json_values import is_list, is_mapping
+from onprem_llm.probe_values import mapping, number, text, texts
+
+
+def parse_gateway(raw: object) -> GatewayState | None:
+    """Read the gateway process; None on a host that has none."""
+    if not is_mapping(raw):
+        return None
+    servers = {name: _server(value) for name, value in mapping(raw.get("servers")).items() if is_mapping(value)}
+    return GatewayState(bool(raw.get("running")), text(raw, "error"), servers, bool(raw.get("pending_reload")))
+
+
+def _server(raw: Mapping[str, object]) -> ServerState:
+    return ServerState(
+        address=text(raw, "address") or "",
+        port=number(raw, "port") or 0,
+        admin=text(raw, "admin") or "ready",
+        up=bool(raw.get("up")),
+        check=text(raw, "check"),
+        sessions=number(raw, "sessions") or 0,
+    )
+
+
+def parse_firewall(raw: object) -> Firewall | None:
+    """Read the rules that guard the engines; None where there are none."""
+    if not is_mapping(raw):
+        return None
+    ports = raw.get("ports")
+    numbers = tuple(port for port in ports if isinstance(port, int)) if is_list(ports) else ()
+    return Firewall(numbers, texts(raw.get("sources")), bool(raw.get("active")))
+
+
+def parse_certificates(raw: object) -> dict[str, Certificate]:
+    """Read when certificates end: ca, gateway, engine."""
+    found = {name: value for name, value in mapping(raw).items() if is_mapping(value)}
+    return {
+        name: Certificate(end, texts(value.get("names")))
+        for name, value in found.items()
+        if (end := number(value, "not_after")) is not None
+    }

@@ -1,0 +1,46 @@
+"""What hosts say of the gateway, of what guards the engines, and of certificates."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """A replica as a gateway sees it. admin: ready, drain or maint; `check` is HAProxy's last word about its health."""
+
+    address: str
+    port: int
+    admin: str
+    up: bool
+    check: str | None
+    sessions: int
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayState:
+    """The gateway process of a host; servers by `deployment/project`.
+
+    `pending_reload`: files on the host are newer than what the process has read.
+    """
+
+    running: bool
+    error: str | None
+    servers: Mapping[str, ServerState]
+    pending_reload: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Firewall:
+    """Which ports of a host only `sources` reach; `active` says that the kernel has the rules."""
+
+    ports: tuple[int, ...]
+    sources: tuple[str, ...]
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """When a certificate ends (seconds since 1970) and the names in it."""
+
+    not_after: int
+    names: tuple[str, ...]

@@ -1,0 +1,150 @@
+"""Runs on a host, with the host's own python3 (3.7 on): one line of JSON every interval, for `onprem-llm top`.
+
+The control host sends this file's text; it imports nothing of ours. It reads its order on stdin: `interval` in
+seconds, `names` of the metrics that are wanted. A replica that hangs or a tool that is missing is told, never waited
+for.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
+from typing import Any
+
+TOOL_SECONDS = 5
+LABELS = ("project", "deployment", "replica", "revision", "listen", "gpus")
+DOCKER = [
+    *("docker", "ps", "--all", "--no-trunc", "--filter", "label=onprem-llm.deployment"),
+    *("--format", "\t".join(["{{.State}}", *(f'{{{{.Label "onprem-llm.{name}"}}}}' for name in LABELS)])),
+]
+GPU_FIELDS = ("uuid", "index", "utilization.gpu", "memory.used", "memory.total")
+NVIDIA = ["nvidia-smi", "--query-gpu=" + ",".join(GPU_FIELDS), "--format=csv,noheader,nounits"]
+EVERY = ("0.0.0.0", "::", "*", "")  # noqa: S104 - what a label says, not what we bind
+
+# The engine's certificate is for the gateways, under another name; we ask our own machine.
+UNVERIFIED = ssl.create_default_context()
+UNVERIFIED.check_hostname = False
+UNVERIFIED.verify_mode = ssl.CERT_NONE
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=UNVERIFIED))
+schemes: dict[str, str] = {}  # what a replica's address answered to last
+
+
+def call(argv: list[str]) -> tuple[str | None, str]:
+    """Return (a tool's output or None, why there is none)."""
+    try:
+        done = subprocess.run(argv, capture_output=True, timeout=TOOL_SECONDS, check=False)
+    except FileNotFoundError:
+        return None, f"{argv[0]} is not there"
+    except (OSError, subprocess.SubprocessError) as error:
+        return None, str(error)
+    said = (done.stdout if done.returncode == 0 else done.stderr).decode("utf-8", "replace").strip()
+    return (said, "") if done.returncode == 0 else (None, f"{argv[0]}: {said[-200:]}")
+
+
+def number(text: str) -> int | None:
+    """Return an integer; None for [N/A]."""
+    try:
+        return int(float(text))
+    except ValueError:
+        return None
+
+
+def gpus() -> list[dict[str, Any]]:
+    """Return the GPUs; memory in MiB, use in percent."""
+    text, _ = call(NVIDIA)
+    rows = [line.split(", ") for line in (text or "").splitlines()]
+    names = ("uuid", "index", "use", "memory_used", "memory_total")
+    return [
+        {name: row[at] if name == "uuid" else number(row[at]) for at, name in enumerate(names)}
+        for row in rows
+        if len(row) == len(names)
+    ]
+
+
+def replicas() -> tuple[list[dict[str, Any]], str]:
+    """Return (the replicas on this host, why they are not known)."""
+    text, why = call(DOCKER)
+    rows = [line.split("\t") for line in (text or "").splitlines()]
+    names = ("state", *LABELS)
+    return [{name: row[at] for at, name in enumerate(names)} for row in rows if len(row) == len(names)], why
+
+
+def fetch(listen: str, timeout: float) -> str:
+    """Return the text of /metrics; OSError or HTTPException where there is none."""
+    address, _, port = listen.rpartition(":")
+    host = "127.0.0.1" if address in EVERY else address
+    host = f"[{host}]" if ":" in host else host
+    known = schemes.get(listen, "http")
+    error: Exception | None = None
+    for scheme in (known, "https" if known == "http" else "http"):
+        try:
+            with OPENER.open(f"{scheme}://{host}:{port}/metrics", timeout=timeout) as answer:
+                text: str = answer.read().decode("utf-8", "replace")
+            schemes[listen] = scheme
+            return text
+        except urllib.error.HTTPError as refusal:
+            raise OSError(f"HTTP {refusal.code}") from refusal
+        except (OSError, HTTPException) as failed:
+            if timed_out(failed) or refused(failed):
+                raise
+            error = error or failed
+    raise OSError(str(error))
+
+
+def timed_out(error: BaseException) -> bool:
+    """Tell whether nothing came: the other scheme would only take as long again."""
+    return isinstance(getattr(error, "reason", error), TimeoutError) or "timed out" in str(error)
+
+
+def refused(error: BaseException) -> bool:
+    """Tell whether nothing listens there."""
+    return isinstance(getattr(error, "reason", error), ConnectionRefusedError)
+
+
+def sample(replica: dict[str, Any], names: tuple[str, ...], timeout: float) -> dict[str, Any]:
+    """Return a replica with its `metrics`, the lines that are wanted, or with an `error`."""
+    found = {**replica, "metrics": None, "error": None, "at": time.monotonic()}
+    if replica["state"] != "running":
+        return found
+    try:
+        lines = fetch(replica["listen"], timeout).splitlines()
+        found["metrics"] = "\n".join(line for line in lines if line.startswith(names))
+    except (OSError, HTTPException, ValueError) as error:
+        found["error"] = f"no answer within {timeout:g} s" if timed_out(error) else str(error)[:200]
+    found["at"] = time.monotonic()
+    return found
+
+
+def tick(pool: ThreadPoolExecutor, names: tuple[str, ...], timeout: float) -> dict[str, Any]:
+    """Take one sample of everything; what hangs is cut off by its own time limit."""
+    cards = pool.submit(gpus)
+    here, why = replicas()
+    taken = list(pool.map(lambda replica: sample(replica, names, timeout), here))
+    return {"gpus": cards.result(), "replicas": taken, "error": why or None}
+
+
+def main() -> None:
+    """Go on until nobody reads, or our side is ended."""
+    order = json.load(sys.stdin)
+    interval, names = float(order["interval"]), tuple(order["names"])
+    timeout = min(max(interval, 1.0), 2.0)
+    due = time.monotonic()
+    with ThreadPoolExecutor(16) as pool:
+        while True:
+            try:
+                print(json.dumps(tick(pool, names, timeout)), flush=True)
+            except BrokenPipeError:
+                return
+            due = max(due + interval, time.monotonic())
+            time.sleep(due - time.monotonic() if due > time.monotonic() else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""All replicas of the deployment that is being changed: which stay, which are new, which leave."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from onprem_llm.errors import InvalidError
+from onprem_llm.hosts import Current, HostState
+from onprem_llm.planning.addresses import Claim, bind_address, standing_claim
+from onprem_llm.planning.placement import Placement, Placer, check_names, is_lost
+from onprem_llm.planning.ports import choose_claim
+from onprem_llm.planning.replicas import Change, PlannedReplica, in_service, plan_replica
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A replica as it stands on a host before anything is changed."""
+
+    project: str
+    host: HostState
+    claim: Claim | None
+    revision: int
+    serving: bool
+    tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The replicas that are to be, those that leave, and those on hosts that do not answer, which are left alone."""
+
+    replicas: tuple[PlannedReplica, ...]
+    leaving: tuple[Standing, ...] = ()
+    silent: Mapping[str, int] = field(default_factory=dict)  # project -> the revision that it is let in with
+    passed_over: Mapping[str, str] = field(default_factory=dict)  # host -> why no new replica went there
+    spares: int = 0  # how many of the new ones take the place of one that serves until they do
+    giving_way: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # leaves once another one answers -> why
+
+    @property
+    def replaced(self) -> tuple[PlannedReplica, ...]:
+        """Those that serve and must be drained before they are changed."""
+        return tuple(r for r in self.replicas if r.replaced)
+
+
+def standing_of(name: str, current: Current) -> tuple[Standing, ...]:
+    """Return the deployment's replicas as they stand: one entry a host and project."""
+    return tuple(
+        _standing(host, project, current) for host in current.hosts for project in sorted(projects_of(host, name))
+    )
+
+
+def projects_of(host: HostState, name: str) -> list[str]:
+    """Return a deployment's projects: by their label, and by their name where no container is left to carry one."""
+    return [
+        project.name
+        for project in host.projects.values()
+        if project.label("deployment") == name or (not project.containers and _index(project.name, name) is not None)
+    ]
+
+
+def _standing(host: HostState, project: str, current: Current) -> Standing:
+    found = host.projects[project]
+    revision = found.label("revision") or ""
+    return Standing(
+        project,
+        host,
+        standing_claim(host, project),
+        int(revision) if revision.isdigit() else 0,
+        in_service(host, project, current),
+        found.label("tls") == "on",
+    )
+
+
+def plan_fleet(change: Change) -> Fleet:
+    """Choose, place, render and compare every replica; InvalidError when the hosts cannot carry them."""
+    return _Builder(change).build()
+
+
+class _Builder:
+    def __init__(self, change: Change) -> None:
+        self.change = change
+        self.deployment, self.current = change.deployment, change.current
+        check_names(self.deployment, self.current)
+        entry = self.current.book.get(self.deployment.name)
+        self.recorded = dict(entry.replicas) if entry else {}
+        recorded = {project: at.host for project, at in self.recorded.items()}
+        near = None if change.wanted.source else change.manifest.id
+        self.placer = Placer(self.deployment, self.current, entry is not None, recorded, near, change.wanted.only)
+        self.silent = tuple(
+            p for p, host in recorded.items() if host in self.current.unreachable and not is_lost(self.current, host)
+        )
+        self.standing = standing_of(self.deployment.name, self.current)
+        self.claims: dict[str, list[Claim]] = {}
+        self.giving_way: dict[str, tuple[str, ...]] = {}
+
+    def build(self) -> Fleet:
+        kept, fresh = self._indices()
+        placed = [self.placer.place(index) for index in (*kept, *fresh)]
+        replicas = [self._planned(placement) for placement in placed]
+        replicas, spares = self._with_spares(replicas)
+        replicas.sort(key=lambda replica: replica.placement.index)
+        staying = {(replica.host.name, replica.project) for replica in replicas}
+        leaving = tuple(s for s in self.standing if (s.host.name, s.project) not in staying)
+        silent = {project: self._silent_revision(project, replicas) for project in self.silent}
+        return Fleet(tuple(replicas), leaving, silent, dict(self.placer.passed_over), spares, self.giving_way)
+
+    def _silent_revision(self, project: str, replicas: list[PlannedReplica]) -> int:
+        """Say which revision a replica out of sight has to have to get requests.
+
+        Its own so far while that is still wanted; else the new one, which it gets once its host is back.
+        """
+        so_far = self.recorded[project].revision
+        wanted = {replica.revision for replica in replicas}
+        return so_far if so_far in wanted or only_counts(self.change.why) else self.change.revision
+
+    def _indices(self) -> tuple[list[int], list[int]]:
+        """Return the indices that stay and those that are new.
+
+        A replica that serves and cannot stay where it is gets another index: it goes once that one answers.
+        """
+        wanted = self.deployment.replicas - len(self.silent)
+        homeless = {s.project: why for s in self.standing if s.serving and (why := self.placer.why_not(s.project))}
+        there = {i for s in self.standing if (i := _index(s.project, self.deployment.name)) is not None}
+        used = there | {i for p in self.silent if (i := _index(p, self.deployment.name)) is not None}
+        stay = [i for i in sorted(there) if f"{self.deployment.name}-{i}" not in {*homeless, *self.silent}]
+        kept = sorted(sorted(stay, key=self._rank)[: max(wanted, 0)])
+        fresh = _unused(used, max(wanted - len(kept), 0))
+        self.giving_way = {project: (why,) for project, why in sorted(homeless.items())[: len(fresh)]}
+        return kept, fresh
+
+    def _rank(self, index: int) -> tuple[bool, int]:
+        """Those that serve are kept before those that do not, the first before the last."""
+        project = f"{self.deployment.name}-{index}"
+        return (not any(s.project == project and s.serving for s in self.standing), index)
+
+    def _planned(self, placement: Placement) -> PlannedReplica:
+        host = placement.host
+        address = bind_address(self.deployment.listen, host, self.deployment.name)
+        given = self.claims.setdefault(host.name, [])
+        gone = {s.project for s in self.standing if s.host.name == host.name and not s.serving}
+        moves = any(reason.startswith("port:") for reason in self.change.why)
+        claim = choose_claim(self.deployment, host, placement.project, address, given, gone, moves=moves)
+        given.append(claim)
+        return plan_replica(self.change, placement, claim)
+
+    def _with_spares(self, replicas: list[PlannedReplica]) -> tuple[list[PlannedReplica], int]:
+        """Let new replicas take the place of ones that serve, as far as model.yaml and room allow."""
+        changing = [replica for replica in replicas if replica.replaced]
+        update = self.deployment.update
+        surge = update.max_surge
+        if surge is None:
+            surge = 1 if self.deployment.replicas == 1 or update.max_unavailable == 0 else 0
+        used = {replica.placement.index for replica in replicas} | {
+            i for s in self.standing if (i := _index(s.project, self.deployment.name)) is not None
+        }
+        spares = 0
+        for old in changing[:surge]:
+            (index,) = _unused(used, 1)
+            staged = {replica.host.name for replica in replicas} if self.change.wanted.source else ()
+            placement = self.placer.place_beside(index, self.change.manifest.id, staged)
+            if placement is None:
+                break
+            used.add(index)
+            replicas = [replica for replica in replicas if replica is not old]
+            replicas.append(self._planned(placement))
+            spares += 1
+            self.giving_way[old.project] = old.outcome.change.reasons
+        if update.max_unavailable == 0 and changing and not spares:
+            raise InvalidError(
+                f"update.max_unavailable of {self.deployment.name} is 0, and there is no room for a replica more",
+                hint="free a GPU on a host that has the weights, or set max_unavailable to 1",
+            )
+        return replicas, spares
+
+
+def only_counts(why: Iterable[str]) -> bool:
+    """Tell whether a change is about nothing but how many replicas there are, and how requests reach them."""
+    return all(reason.startswith(("replicas:", "update", "routing:")) for reason in why)
+
+
+def _index(project: str, deployment: str) -> int | None:
+    name, _, index = project.rpartition("-")
+    return int(index) if name == deployment and index.isdigit() else None
+
+
+def _unused(used: Iterable[int], count: int) -> list[int]:
+    taken, index = set(used), 0
+    found: list[int] = []
+    while len(found) < count:
+        if index not in taken:
+            found.append(index)
+        index += 1
+    return found

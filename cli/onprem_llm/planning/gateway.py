@@ -1,0 +1,277 @@
+"""The gateway: rendered from all deployments of the book, for each gateway host, and compared with what runs there."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from onprem_llm.errors import InvalidError
+from onprem_llm.hosts import BookEntry, Current, HostState
+from onprem_llm.json_values import is_mapping
+from onprem_llm.planning.addresses import EVERY, LOOPBACK, Claim, bind_address, reached_at
+from onprem_llm.planning.difference import Outcome, compare
+from onprem_llm.planning.fleet import Fleet, Standing, standing_of
+from onprem_llm.planning.replicas import speaks_tls
+from onprem_llm.planning.staging import HostImage, image_for
+from onprem_llm.planning.types import ImageSource, Step, Wanted
+from onprem_llm.rendering.haproxy import Backend, Gateway, Server, draft
+from onprem_llm.rendering.haproxy_backends import key_variable
+from onprem_llm.spec.deployment import Deployment
+from onprem_llm.spec.site import Site
+
+PROJECT = "gateway"
+START_SECONDS = 60
+# Keys of clients that are ours: the page's, and that of `onprem-llm chat`.
+UI_KEY, CLI_KEY = "open-webui", "onprem-llm"
+# A name that is in every certificate of ours, whatever a site calls its gateway.
+INTERNAL_NAME = "gateway.onprem-llm"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedGateway:
+    """The gateway on one host, with the files of one moment of a change; `variant` is their folder in the seam."""
+
+    host: HostState
+    claim: Claim
+    image: HostImage
+    outcome: Outcome
+    servers: tuple[str, ...]  # deployment/project
+    variant: str = PROJECT
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """Say what of the running process is not as the files say, and needs no other files."""
+        state = self.host.gateway_state
+        if state is None:
+            return ()
+        if not state.running:
+            return ("its process does not answer",)
+        reasons = ["it has not read its files"] if state.pending_reload else []
+        away = [name for name in self.servers if (s := state.servers.get(name)) is not None and s.admin != "ready"]
+        return (*reasons, *([f"out of rotation: {', '.join(away)}"] if away else []))
+
+
+def server_of(standing: Standing) -> Server | None:
+    """Return a replica as the gateway reaches it; None where it has no address."""
+    if standing.claim is None:
+        return None
+    return _server(standing.project, standing.claim, standing.host, tls=standing.tls)
+
+
+def _server(project: str, claim: Claim, host: HostState, *, tls: bool) -> Server:
+    address = host.cluster_address if claim.address in EVERY else claim.address
+    return Server(project, address, claim.port, engine_name(host.name) if tls else None)
+
+
+def engine_name(host: str) -> str:
+    """Return the name in the certificate of a host's engines."""
+    return f"engine.{re.sub('[^a-z0-9.-]', '-', host.lower())}"
+
+
+def standing_backend(site: Site, deployment: Deployment, current: Current) -> Backend:
+    """Return a deployment as the book has it: no replica but those that were deployed, in the revision that was."""
+    entry = current.book.get(deployment.name)
+    standing = [s for s in standing_of(deployment.name, current) if _belongs(s, entry)]
+    recorded = entry.replicas if entry else {}
+    servers = [server for s in standing if not away(s.host.name, current) and (server := server_of(s)) is not None]
+    silent = [project for project, at in recorded.items() if at.host in current.unreachable]
+    servers += silent_servers(deployment.name, silent, current, tls=speaks_tls(site, deployment, current))
+    admits = {at.revision for at in recorded.values()} or {s.revision for s in standing}
+    return backend(deployment, servers, admits)
+
+
+def away(host: str, current: Current) -> bool:
+    """Tell whether a host gets no requests. One that is to be removed serves until its replicas are elsewhere."""
+    mark = current.marks.get(host)
+    return mark is not None and mark.state != "removed"
+
+
+def _belongs(standing: Standing, entry: BookEntry | None) -> bool:
+    if entry is None or not entry.replicas:  # a book from before replicas were written down
+        return True
+    at = entry.replicas.get(standing.project)
+    return at is not None and at.host == standing.host.name
+
+
+def silent_servers(deployment: str, projects: Iterable[str], current: Current, *, tls: bool) -> list[Server]:
+    """Return the book's replicas on hosts that do not answer, at the addresses that a gateway has for them."""
+    states = [host.gateway_state for host in reversed(current.gateways) if host.gateway_state is not None]
+    known = {name: server for state in states for name, server in state.servers.items()}
+    entry = current.book.get(deployment)
+    hosts = {project: at.host for project, at in entry.replicas.items()} if entry else {}
+    return [
+        Server(project, at.address, at.port, engine_name(hosts[project]) if tls else None)
+        for project in projects
+        if (at := known.get(f"{deployment}/{project}")) is not None and not away(hosts[project], current)
+    ]
+
+
+def fleet_backend(deployment: Deployment, fleet: Fleet, current: Current, *, tls: bool) -> Backend:
+    """Return a deployment as it is once the change is done."""
+    servers = [_server(r.project, r.claim, r.host, tls=tls) for r in fleet.replicas if not away(r.host.name, current)]
+    servers += silent_servers(deployment.name, fleet.silent, current, tls=tls)
+    return backend(deployment, servers, {replica.revision for replica in fleet.replicas} | set(fleet.silent.values()))
+
+
+def merged(before: Backend, after: Backend, renewed: Collection[str] = ()) -> Backend:
+    """Return a deployment in the midst of a change: all that serve, in either revision; `renewed` are replaced."""
+    old = [server for server in before.servers if server.project not in renewed]
+    servers = {server.project: server for server in (*after.servers, *old)}
+    return replace(
+        after,
+        servers=tuple(sorted(servers.values(), key=lambda server: server.project)),
+        admits=tuple(sorted({*before.admits, *after.admits})),
+    )
+
+
+def backend(deployment: Deployment, servers: Sequence[Server], admits: set[int]) -> Backend:
+    """Return what the gateway knows of a deployment."""
+    return Backend(
+        deployment=deployment.name,
+        served_name=deployment.served_name,
+        task=deployment.task,
+        routing=deployment.routing,
+        admits=tuple(sorted(admits)),
+        servers=tuple(sorted(servers, key=lambda server: server.project)),
+    )
+
+
+def plan_gateways(
+    site: Site, wanted: Wanted, current: Current, backends: Sequence[Backend], variant: str = PROJECT
+) -> tuple[PlannedGateway, ...]:
+    """Render the gateway for every gateway host."""
+    return tuple(_plan(site, wanted, current, host, backends, variant) for host in current.gateways)
+
+
+def _plan(
+    site: Site, wanted: Wanted, current: Current, host: HostState, backends: Sequence[Backend], variant: str
+) -> PlannedGateway:
+    settings = site.gateway
+    claim = Claim(PROJECT, bind_address(settings.listen, host, "onprem_llm_site.gateway"), site.public_port)
+    image = image_for(host, wanted.gateway_image or ImageSource(settings.image), None)
+    gateway = Gateway(
+        image=image.reference,
+        data_root=site.data_root,
+        address=claim.address,
+        port=claim.port,
+        tls=settings.tls.mode != "off",
+        max_body=settings.max_body,
+        timeout=settings.timeout,
+        backends=tuple(sorted(backends, key=lambda one: one.deployment)),
+        shared=settings.address,
+        own=host.cluster_address,
+        peers=tuple(other.cluster_address for other in current.gateways if other is not host),
+    )
+    listed = ", ".join(one.deployment for one in gateway.backends) or "nothing"
+    outcome = compare(host, draft(gateway), revision=None, image_id=image.id, secrets={}, why=(f"routes to {listed}",))
+    servers = tuple(f"{one.deployment}/{server.project}" for one in gateway.backends for server in one.servers)
+    return PlannedGateway(host, claim, image, _explained(outcome, host), servers, variant)
+
+
+def _explained(outcome: Outcome, host: HostState) -> Outcome:
+    """Other routes are files that differ; they were not edited by somebody. A process that answers has started."""
+    change = outcome.change
+    if change.action == "wait" and host.gateway_state is not None and host.gateway_state.running:
+        return replace(outcome, change=replace(change, action="keep", reasons=()))
+    edited = [reason for reason in change.reasons if reason.startswith("conf/")]
+    if not edited:
+        return outcome
+    others = tuple(reason for reason in change.reasons if reason not in edited)
+    return replace(outcome, change=replace(change, reasons=(*others, "its routes or settings change")))
+
+
+def check_reach(deployment: Deployment, fleet: Fleet, current: Current) -> None:
+    """Raise InvalidError where a replica listens on loopback and a gateway is on another host."""
+    if deployment.listen != "local":
+        return
+    for replica in fleet.replicas:
+        far = next((host.name for host in current.gateways if host.name != replica.host.name), None)
+        if far:
+            raise InvalidError(
+                f"listen: {deployment.name} listens on {LOOPBACK} of {replica.host.name} only: the gateway on {far} "
+                "cannot reach it",
+                hint="write listen: cluster, or name the gateway host in resources.hosts",
+            )
+
+
+def gateway_url(site: Site, host: HostState) -> str:
+    """Return the address for clients: the shared one, else the first name given for it, else the host's."""
+    settings, tls = site.gateway, site.gateway.tls.mode != "off"
+    name = settings.address or next(iter(settings.tls.names), None)
+    address = bind_address(settings.listen, host, "onprem_llm_site.gateway")
+    if name and address != LOOPBACK:
+        shown = f"[{name}]" if ":" in name else name
+        return f"{'https' if tls else 'http'}://{shown}:{site.public_port}"
+    return reached_at(Claim(PROJECT, address, site.public_port), host, tls=tls)
+
+
+def certificate_names(site: Site, host: HostState) -> list[str]:
+    """Return the names and addresses that clients may reach this gateway by."""
+    shared = [site.gateway.address] if site.gateway.address else []
+    own = [host.name, host.hostname, host.cluster_address, *host.addresses, *shared, *site.gateway.tls.names]
+    usable = [name for name in own if re.fullmatch(r"[A-Za-z0-9.:-]+", name)]
+    return list(dict.fromkeys([INTERNAL_NAME, "localhost", LOOPBACK, *usable]))
+
+
+def needed(site: Site, planned: PlannedGateway, deployments: Iterable[str]) -> bool:
+    """Tell whether a gateway is to be touched: other files, a process that is behind them, keys or names missing."""
+    return planned.outcome.needed or bool(planned.moved) or not furnished(site, planned.host, deployments)
+
+
+def furnished(site: Site, host: HostState, deployments: Iterable[str]) -> bool:
+    """Tell whether a gateway host has the keys and the certificate that its configuration names."""
+    keys = all(name in host.keys for name in deployments) and {UI_KEY, CLI_KEY} <= set(host.client_keys)
+    certificate = host.certificates.get("gateway")
+    named = site.gateway.tls.mode != "ca" or (
+        certificate is not None and set(certificate_names(site, host)) <= set(certificate.names)
+    )
+    return PROJECT in host.projects and keys and named
+
+
+def gateway_step(
+    site: Site, planned: Sequence[PlannedGateway], deployments: Sequence[str], first: HostState, title: str
+) -> Step:
+    """Return the step that loads a configuration on every gateway."""
+    orders = {one.host.name: _order(site, one, deployments, first) for one in planned}
+    return Step("gateway", title, orders)
+
+
+def kept_out(step: Step, servers: Collection[str], undo: tuple[Step, ...] = ()) -> Step:
+    """Return a gateway's step that leaves `servers` out of rotation."""
+    out = dict.fromkeys(servers, "drain")
+    orders = {
+        host: {**order, "states": {**(states if is_mapping(states := order["states"]) else {}), **out}}
+        for host, order in step.orders.items()
+    }
+    return Step(step.kind, step.title, orders, undo)
+
+
+def _order(site: Site, planned: PlannedGateway, deployments: Sequence[str], first: HostState) -> Mapping[str, object]:
+    rendered = planned.outcome.rendered
+    # A given certificate may be another one each time; what is made on the hosts is there or it is not.
+    ready = site.gateway.tls.mode != "files" and furnished(site, planned.host, deployments)
+    return {
+        **({} if ready else _furniture(site, planned.host, deployments, first)),
+        "project": {
+            "name": PROJECT,
+            "path": site.project_path(PROJECT),
+            "source": planned.variant,
+            "files": rendered.sums(),
+            "wait": START_SECONDS,
+            "recreate": planned.outcome.recreate,
+        },
+        "engine_keys": {key_variable(name): name for name in deployments},
+        "states": dict.fromkeys(planned.servers, "ready"),
+    }
+
+
+def _furniture(site: Site, host: HostState, deployments: Sequence[str], first: HostState) -> dict[str, object]:
+    return {
+        "keys": list(deployments),
+        "keys_host": first.name,
+        "client_keys": [UI_KEY, CLI_KEY],
+        "tls": {
+            "mode": site.gateway.tls.mode,
+            "names": certificate_names(site, host) if site.gateway.tls.mode == "ca" else [],
+            "ca_host": first.name,
+        },
+    }

@@ -1,0 +1,277 @@
+"""A host out of rotation and back, and hosts whose replicas go elsewhere: plans about a host, not a deployment."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from onprem_llm.errors import InvalidError, UnreachableError
+from onprem_llm.hosts import Current, HostMark, HostState
+from onprem_llm.planning.deploy import tls_references
+from onprem_llm.planning.fleet import standing_of
+from onprem_llm.planning.gateway import PROJECT, PlannedGateway, gateway_step, plan_gateways, standing_backend
+from onprem_llm.planning.rollout import READY_SECONDS
+from onprem_llm.planning.shared_address import PROJECT as SHARED_ADDRESS
+from onprem_llm.planning.types import UI_PROJECT, Change, Plan, Step, Wanted
+from onprem_llm.spec.deployment import parse_deployment
+from onprem_llm.spec.site import Site
+
+
+def marked(current: Current, host: str, state: str | None) -> Current:
+    """Return the hosts as they are once the book says this of one of them; None: nothing is said of it any more."""
+    gateway = current.gateway
+    if gateway is None or gateway.book is None:
+        return current
+    marks = {name: mark for name, mark in gateway.book.hosts.items() if name != host}
+    if state is not None:
+        marks[host] = HostMark(state, None, None)
+    told = replace(gateway, book=replace(gateway.book, hosts=marks))
+    return replace(current, hosts=tuple(told if one is gateway else one for one in current.hosts), _digest={})
+
+
+def recorded_on(current: Current, host: str) -> dict[str, list[str]]:
+    """Return deployment -> its replicas that the book has on a host."""
+    found = {
+        name: sorted(project for project, at in entry.replicas.items() if at.host == host)
+        for name, entry in current.book.items()
+    }
+    return {name: projects for name, projects in found.items() if projects}
+
+
+def require_host(current: Current, name: str, *, silent: bool = False) -> None:
+    """Raise InvalidError for a host that the inventory has not, UnreachableError for one that must answer."""
+    known = [*(host.name for host in current.hosts), *current.unreachable]
+    if name not in known:
+        raise InvalidError(f"no host is called {name!r}; the inventory has: {', '.join(sorted(known))}")
+    if name in current.unreachable and not silent:
+        raise UnreachableError(
+            f"{name} did not answer",
+            hint=f"bring it back; if it is gone for good: onprem-llm host remove {name} --lost",
+        )
+
+
+def plan_drain(site: Site, wanted: Wanted, current: Current, gateway: HostState, name: str) -> Plan:
+    """Plan to take a host out of rotation: its requests end, the gateways leave its replicas out, the book says so."""
+    require_host(current, name)
+    known = current.marks.get(name)
+    if known is not None and known.state != "drained":
+        raise InvalidError(f"{name} is {known.state}: it gets no requests", hint=f"onprem-llm host undrain {name}")
+    servers = _servers(current, name)
+    wait = max((_drain_timeout(current, server) for server in servers), default=0)
+    gateways = [host.name for host in current.gateways if host.gateway_state and host.gateway_state.running]
+    after = _routes(site, wanted, marked(current, name, "drained")) if servers else ()
+    before = _routes(site, wanted, current, f"{PROJECT}.before") if servers else ()
+    back = Step("route", f"Put {name} back", _orders(gateways, ready=servers, wait=READY_SECONDS))
+    drain = Step("route", f"Drain {name}", _orders(gateways, drain=servers, wait=wait), (back,))
+    names = list(current.book)
+    steps = [
+        drain if servers and gateways else None,
+        _told(site, after, before, names, gateway, f"Leave {name} out at the gateway") if servers else None,
+        mark_step(gateway, {name: "drained"}, "host drain", name),
+    ]
+    changes = [Change(name, server, "update", ("leaves rotation",)) for server in servers]
+    warnings = [
+        f"{deployment} is left without any replica in rotation: its requests are answered with 503"
+        for deployment in _without_any(current, name)
+    ]
+    if known is not None:
+        return _plan(site, current, gateway, name, (), ())
+    files = _files(after, before)
+    changes = changes or [Change(name, "host", "update", ("nothing new goes there",))]
+    return _plan(site, current, gateway, name, steps, changes, files=files, warnings=warnings)
+
+
+def plan_undrain(site: Site, wanted: Wanted, current: Current, gateway: HostState, name: str) -> Plan:
+    """Plan to take away what was said of a host: its replicas come back into rotation, new ones may go there."""
+    require_host(current, name)
+    mark = current.marks.get(name)
+    if mark is None:
+        return _plan(site, current, gateway, name, (), ())
+    if leftovers(current, name):
+        raise InvalidError(
+            f"{name} still has what it was given as the gateway host, which is {gateway.name} now",
+            hint=f"take it away first: onprem-llm host remove {name}",
+        )
+    free = marked(current, name, None)
+    servers = _servers(free, name)
+    gateways = [host.name for host in current.gateways if host.gateway_state and host.gateway_state.running]
+    after = _routes(site, wanted, free) if servers else ()
+    before = _routes(site, wanted, current, f"{PROJECT}.before") if servers else ()
+    steps = [
+        _told(site, after, before, list(current.book), gateway, f"Let {name} in at the gateway") if servers else None,
+        Step("route", f"Return {name}", _orders(gateways, ready=servers, wait=READY_SECONDS))
+        if servers and gateways
+        else None,
+        mark_step(gateway, {name: ""}, "host undrain", name),
+    ]
+    changes = [Change(name, server, "update", ("comes back into rotation",)) for server in servers]
+    files = _files(after, before)
+    return _plan(site, current, gateway, name, steps, changes or [_mark_change(name, mark)], files=files)
+
+
+def plan_mark(site: Site, current: Current, gateway: HostState, name: str, state: str, action: str, text: str) -> Plan:
+    """Plan to write down what is said of a host, and nothing else."""
+    known = current.marks.get(name)
+    if known is not None and known.state == state:
+        return _plan(site, current, gateway, name, (), ())
+    return _plan(site, current, gateway, name, [mark_step(gateway, {name: state}, action, text)], ())
+
+
+def mark_step(gateway: HostState, marks: Mapping[str, str], action: str, text: str) -> Step:
+    """Return the step that writes what is said of hosts into the book."""
+    order = {"marks": dict(marks), "event": {"action": action, "message": text}}
+    return Step("marks", "Write the book", {gateway.name: order})
+
+
+def check_removable(current: Current, name: str, *, lost: bool) -> None:
+    """Raise where a host cannot be removed: the gateway, one that is silent, or one that answers and is called lost."""
+    require_host(current, name, silent=True)
+    gateway = current.gateway
+    if gateway is not None and gateway.name == name:
+        raise InvalidError(
+            f"{name} is the gateway host: the book, the keys and the page's chats are there",
+            hint="make another host the gateway first: onprem-llm gateway move HOST",
+        )
+    silent = name in current.unreachable
+    if silent and not lost:
+        raise UnreachableError(
+            f"{name} did not answer: what runs there cannot be taken away",
+            hint=f"bring it back; if it is gone for good, declare it lost: onprem-llm host remove {name} --lost",
+        )
+    if lost and not silent:
+        raise InvalidError(
+            f"{name} answers, so it is not lost",
+            hint=f"leave --lost out: its replicas are drained before they go: onprem-llm host remove {name}",
+        )
+
+
+def leftovers(current: Current, name: str) -> list[str]:
+    """Return the projects, and `book`, that a host has from a time as gateway host and must not have any more."""
+    host = current.host(name)
+    if host is None or host in current.gateways:
+        return []
+    found = [project for project in (SHARED_ADDRESS, PROJECT, UI_PROJECT) if project in host.projects]
+    return [*found, *(["book"] if host.book is not None else [])]
+
+
+def check_replacement(current: Current, old: str, new: str) -> None:
+    """Raise where a host cannot take another one's place."""
+    require_host(current, new)
+    host = current.host(new)
+    if old == new:
+        raise InvalidError(f"{new} cannot take its own place", hint="name the host that leaves, then the new one")
+    mark = current.marks.get(new)
+    if mark is not None:
+        raise InvalidError(f"{new} is {mark.state}: nothing new goes there", hint=f"onprem-llm host undrain {new}")
+    if host is None or not host.engine.running:
+        raise InvalidError(
+            f"{new} is not prepared: {(host.engine.error if host else None) or 'its container engine does not run'}",
+            hint=f"onprem-llm bootstrap INVENTORY --limit {new}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Resettled:
+    """What becomes of one deployment when a host goes: how many replicas it had and has, and its plan.
+
+    Without a plan it stays as it is, and `why` says what keeps it.
+    """
+
+    deployment: str
+    before: int
+    after: int
+    plan: Plan | None
+    why: str | None = None
+
+
+def leaving_text(found: Sequence[Resettled]) -> list[str]:
+    """Say which deployments end with fewer replicas."""
+    lines = []
+    for one in found:
+        if one.plan is None:
+            lines.append(f"{one.deployment} finds no room at all and has no replica until there is: {one.why}")
+        elif one.after < one.before:
+            lines.append(f"{one.deployment} ends with {one.after} of {one.before} replicas: {one.why}")
+    return lines
+
+
+def _servers(current: Current, name: str) -> list[str]:
+    """Return the replicas on a host that the gateways have, or shall have, in rotation."""
+    found = []
+    for deployment, projects in recorded_on(current, name).items():
+        serving = {s.project for s in standing_of(deployment, current) if s.host.name == name and s.serving}
+        found += [f"{deployment}/{project}" for project in projects if project in serving]
+    return found
+
+
+def _without_any(current: Current, name: str) -> list[str]:
+    found = []
+    for deployment, projects in recorded_on(current, name).items():
+        others = [s for s in standing_of(deployment, current) if s.serving and s.host.name != name]
+        if projects and not others:
+            found.append(deployment)
+    return found
+
+
+def _drain_timeout(current: Current, server: str) -> int:
+    name = server.partition("/")[0]
+    return parse_deployment(current.book[name].model_yaml, f"the book's {name}").update.drain_timeout
+
+
+def _routes(site: Site, wanted: Wanted, current: Current, variant: str = PROJECT) -> tuple[PlannedGateway, ...]:
+    backends = [standing_backend(site, item.deployment, current) for item in wanted.deployments]
+    return plan_gateways(site, wanted, current, backends, variant)
+
+
+def _told(
+    site: Site,
+    after: Sequence[PlannedGateway],
+    before: Sequence[PlannedGateway],
+    names: Sequence[str],
+    gateway: HostState,
+    title: str,
+) -> Step:
+    undo = gateway_step(site, before, names, gateway, "Let the gateway route as before")
+    step = gateway_step(site, after, names, gateway, title)
+    return replace(step, undo=(undo,))
+
+
+def _orders(
+    gateways: Collection[str], *, drain: Sequence[str] = (), ready: Sequence[str] = (), wait: int
+) -> dict[str, dict[str, object]]:
+    return {host: {"drain": list(drain), "ready": list(ready), "wait": wait} for host in gateways}
+
+
+def _files(*routes: Sequence[PlannedGateway]) -> dict[str, dict[str, dict[str, str]]]:
+    files: dict[str, dict[str, dict[str, str]]] = {}
+    for one in (gateway for moment in routes for gateway in moment):
+        files.setdefault(one.host.name, {})[one.variant] = dict(one.outcome.rendered.files)
+    return files
+
+
+def _mark_change(name: str, mark: HostMark) -> Change:
+    return Change(name, "host", "update", (f"is not {mark.state} any more",))
+
+
+def _plan(
+    site: Site,
+    current: Current,
+    gateway: HostState,
+    name: str,
+    steps: Sequence[Step | None],
+    changes: Sequence[Change],
+    *,
+    files: Mapping[str, Mapping[str, Mapping[str, str]]] | None = None,
+    warnings: Sequence[str] = (),
+) -> Plan:
+    return Plan(
+        based_on=current.digest(),
+        gateway=gateway.name,
+        deployment=name,
+        verb="host",
+        revision=0,
+        model_yaml="",
+        steps=tuple(step for step in steps if step is not None),
+        files=files or {},
+        changes=tuple(changes),
+        warnings=tuple(warnings),
+        secrets=tls_references(site) if files else {},
+    )

@@ -1,0 +1,89 @@
+"""What one host offers a replica: GPUs that are free and alike, or why it is passed over."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from onprem_llm.hosts import Gpu, HostState, Project
+from onprem_llm.spec.deployment import Deployment
+
+# A driver holds some memory on an idle GPU; more than this share belongs to somebody.
+IDLE_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a host offers: GPUs, or why it was passed over."""
+
+    host: HostState
+    gpus: tuple[Gpu, ...] = ()
+    free: tuple[Gpu, ...] = ()
+    why: str | None = None
+
+
+def consider(deployment: Deployment, host: HostState, project: str, taken: set[str]) -> Verdict:
+    """Say which GPUs a host has for a replica, or why none; `taken` were given to other replicas by this plan."""
+    wanted = deployment.resources
+    if wanted.hosts and host.name not in wanted.hosts and not set(wanted.hosts) & set(host.groups):
+        return Verdict(host, why="not in resources.hosts")
+    if not host.engine.running:
+        return Verdict(host, why=f"the container engine does not run: {host.engine.error or 'run bootstrap'}")
+    if wanted.gpus == 0:
+        return Verdict(host)
+    if not host.gpus:
+        return Verdict(host, why=f"no GPU{': ' + host.gpu_error if host.gpu_error else ''}")
+    suitable = [gpu for gpu in host.gpus if _model_accepted(gpu, wanted.gpu_models)]
+    if not suitable:
+        return Verdict(host, why=f"no {' or '.join(wanted.gpu_models)}")
+    own = _claimed(host, only=project)
+    busy = {gpu.uuid: reason for gpu in suitable if (reason := _busy(gpu, host, project, own, taken))}
+    free = [gpu for gpu in suitable if gpu.uuid not in busy]
+    if wanted.gpus == "all":
+        if len(free) == len(host.gpus):
+            return Verdict(host, tuple(free), tuple(free))
+        return Verdict(host, free=tuple(free), why=_why_busy(busy) or "not all of its GPUs are of the models named")
+    chosen = _choose(free, wanted.gpus, own)
+    if chosen is None:
+        return Verdict(host, free=tuple(free), why=_why_busy(busy) or f"has {len(suitable)}, not {wanted.gpus}")
+    return Verdict(host, chosen, tuple(free))
+
+
+def _choose(free: Sequence[Gpu], count: int, own: set[str]) -> tuple[Gpu, ...] | None:
+    """Take the replica's own GPUs first, and all of one model: an engine over unlike GPUs runs as the worst."""
+    by_model: dict[str, list[Gpu]] = {}
+    for gpu in sorted(free, key=lambda gpu: (gpu.uuid not in own, gpu.index)):
+        by_model.setdefault(gpu.name, []).append(gpu)
+    enough = next((gpus[:count] for gpus in by_model.values() if len(gpus) >= count), None)
+    return tuple(sorted(enough, key=lambda gpu: gpu.index)) if enough else None
+
+
+def _busy(gpu: Gpu, host: HostState, project: str, own: set[str], taken: set[str]) -> str | None:
+    other = next((p.name for p in host.projects.values() if p.name != project and gpu.uuid in _gpus_of(p)), None)
+    if other:
+        return f"GPU {gpu.index} is {other}'s"
+    if gpu.uuid in taken:
+        return f"GPU {gpu.index} goes to another replica"
+    if gpu.uuid in own:
+        return None
+    if gpu.processes:
+        first = gpu.processes[0]
+        return f"GPU {gpu.index} is used by {first.name} (pid {first.pid})"
+    if gpu.memory_total and gpu.memory_used and gpu.memory_used > gpu.memory_total * IDLE_SHARE:
+        return f"GPU {gpu.index} has {gpu.memory_used} of {gpu.memory_total} MiB in use"
+    return None
+
+
+def _why_busy(busy: dict[str, str]) -> str | None:
+    return "; ".join(busy.values()) or None
+
+
+def _claimed(host: HostState, *, only: str) -> set[str]:
+    project = host.projects.get(only)
+    return _gpus_of(project) if project else set()
+
+
+def _gpus_of(project: Project) -> set[str]:
+    return {uuid for c in project.containers for uuid in (c.label("gpus") or "").split(",") if uuid}
+
+
+def _model_accepted(gpu: Gpu, models: Sequence[str]) -> bool:
+    return not models or any(model.lower() in gpu.name.lower() for model in models)

@@ -1,0 +1,179 @@
+"""A change of replicas that nobody notices: new ones first, then wave after wave, each with the way back."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from onprem_llm.hosts import HostState
+from onprem_llm.planning.fleet import Fleet, Standing
+from onprem_llm.planning.replicas import Change, PlannedReplica, project_order, readiness
+from onprem_llm.planning.types import Order, Step
+
+# Seconds after which a replica that is put back must be in rotation.
+READY_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """The steps before the gateway's last word, and what stands behind it.
+
+    `start` brings up what serves nobody yet, `waves` replace what serves; `leave` drains what goes, `remove` takes it
+    away.
+    """
+
+    start: Step | None
+    waves: tuple[Step, ...]
+    leave: Step | None
+    remove: Step | None
+
+
+@dataclass(slots=True)
+class Crew:
+    """Who takes part: the change, its replicas, the gateways, and what guards the hosts."""
+
+    change: Change
+    fleet: Fleet
+    gateways: Sequence[HostState]
+    guards: Mapping[str, Order] = field(default_factory=dict)  # host -> firewall and certificate of an apply order
+    routed: Collection[str] = ()  # deployment/project that the gateways know in the midst of the change
+    between: Mapping[int, Step] = field(default_factory=dict)  # number of a wave -> tells where its replicas listen now
+
+
+def plan_rollout(crew: Crew) -> Rollout:
+    """Return the steps that bring the fleet about."""
+    return Rollout(_start(crew), tuple(_waves(crew)), _leave(crew), _remove(crew))
+
+
+def largest_gap(crew: Crew) -> int:
+    """Return how many of the replicas that serve are missing at the worst moment."""
+    return max((len(wave) for wave in waves_of(crew.change, crew.fleet)), default=0)
+
+
+def waves_of(change: Change, fleet: Fleet) -> list[Sequence[PlannedReplica]]:
+    """Return the replicas that are taken away for a while, those together that are away together."""
+    # Spares stand in for what is away; those that leave go on serving until the waves are through.
+    size = max(1, change.deployment.update.max_unavailable + fleet.spares)
+    return [fleet.replaced[at : at + size] for at in range(0, len(fleet.replaced), size)]
+
+
+def _start(crew: Crew) -> Step | None:
+    starting = [r for r in crew.fleet.replicas if not r.replaced and (r.outcome.needed or not _proven(crew, r))]
+    name = crew.change.deployment.name
+    orders = {host: dict(order) for host, order in _apply_orders(crew, starting).items()}
+    for host, guard in crew.guards.items():
+        orders[host] = {**orders.get(host, _empty(crew)), **guard}
+    if not orders:
+        return None
+    fresh = [r for r in starting if r.outcome.change.action == "create"]
+    known = name in crew.change.current.book
+    undo = (_remove_step(crew, [(r.host.name, r.project) for r in fresh], "Remove the new replicas"),)
+    return Step("apply", f"Start {name}", orders, undo if fresh and known else ())
+
+
+def _proven(crew: Crew, replica: PlannedReplica) -> bool:
+    """Tell whether the book has this replica: it has answered a real request. Others are asked, though they run."""
+    entry = crew.change.current.book.get(crew.change.deployment.name)
+    at = entry.replicas.get(replica.project) if entry else None
+    if any(reason.startswith(("readiness", "timeouts.readiness")) for reason in crew.change.why):
+        return False  # it has answered another request than is asked for now
+    return at is not None and (at.host, at.revision) == (replica.host.name, replica.revision)
+
+
+def _waves(crew: Crew) -> list[Step]:
+    waves = waves_of(crew.change, crew.fleet)
+    return [step for number, wave in enumerate(waves, 1) for step in _wave(crew, wave, number, len(waves))]
+
+
+def _wave(crew: Crew, wave: Sequence[PlannedReplica], number: int, of: int) -> list[Step]:
+    names = ", ".join(replica.project for replica in wave)
+    servers = _routed(crew, [replica.project for replica in wave])
+    count = f" ({number} of {of})" if of > 1 else ""
+    drain, back = _route(crew, f"Drain {names}", drain=servers), _route(crew, f"Put {names} back", ready=servers)
+    restore = Step("restore", f"Put the old {names} back", _restore_orders(crew, wave))
+    apply = Step("apply", f"Replace {names}{count}", _apply_orders(crew, wave), (restore,))
+    if drain is None or back is None:
+        return [apply]
+    again = Step(drain.kind, f"Drain {names} again", drain.orders)
+    return [
+        Step(drain.kind, drain.title, drain.orders, (back,)),
+        apply,
+        *([crew.between[number]] if number in crew.between else []),
+        Step(back.kind, f"Return {names}", back.orders, (again,)),
+    ]
+
+
+def _route(crew: Crew, title: str, *, drain: Sequence[str] = (), ready: Sequence[str] = ()) -> Step | None:
+    wait = crew.change.deployment.update.drain_timeout if drain else READY_SECONDS
+    order: Order = {"drain": list(drain), "ready": list(ready), "wait": wait}
+    hosts = [host.name for host in crew.gateways if host.gateway_state is not None and host.gateway_state.running]
+    return Step("route", title, dict.fromkeys(hosts, order)) if hosts and (drain or ready) else None
+
+
+def _routed(crew: Crew, projects: Sequence[str]) -> list[str]:
+    """Name those that the gateways know: nobody routes to the others."""
+    servers = [f"{crew.change.deployment.name}/{project}" for project in projects]
+    return [server for server in servers if server in crew.routed]
+
+
+def _leave(crew: Crew) -> Step | None:
+    staying = {replica.project for replica in crew.fleet.replicas}
+    going = sorted(s.project for s in crew.fleet.leaving if s.serving and s.project not in staying)
+    servers = _routed(crew, going)
+    step = _route(crew, f"Drain {', '.join(going)}", drain=servers)
+    if step is None:
+        return None
+    back = _route(crew, f"Put {', '.join(going)} back", ready=servers)
+    return Step(step.kind, step.title, step.orders, (back,) if back else ())
+
+
+def _remove(crew: Crew) -> Step | None:
+    leaving: Sequence[Standing] = crew.fleet.leaving
+    if not leaving:
+        return None
+    return _remove_step(crew, [(s.host.name, s.project) for s in leaving], "Remove what is not wanted any more")
+
+
+def _remove_step(crew: Crew, projects: Sequence[tuple[str, str]], title: str) -> Step:
+    orders: dict[str, dict[str, list[object]]] = {}
+    for host, project in projects:
+        order = orders.setdefault(host, {"projects": [], "weights": [], "images": [], "keys": []})
+        order["projects"].append({"name": project, "path": crew.change.site.project_path(project), "purge": False})
+    return Step("remove", title, orders)
+
+
+def _empty(crew: Crew) -> dict[str, object]:
+    return {"keys": [crew.change.deployment.name], "keys_host": crew.gateways[0].name, "projects": []}
+
+
+def _apply_orders(crew: Crew, replicas: Sequence[PlannedReplica]) -> dict[str, Order]:
+    orders: dict[str, dict[str, object]] = {}
+    projects: dict[str, list[object]] = {}
+    for replica in replicas:
+        host = replica.host.name
+        orders.setdefault(host, _empty(crew))["projects"] = projects.setdefault(host, [])
+        projects[host].append(
+            project_order(
+                crew.change.site,
+                replica.outcome,
+                replica.secrets,
+                sorted(crew.change.deployment.secret_env),
+                wait=crew.change.deployment.timeouts.start,
+                readiness=_readiness(crew, replica),
+            )
+        )
+    if orders:
+        # The first gateway host makes the key, so it takes part even where it starts nothing.
+        orders.setdefault(crew.gateways[0].name, _empty(crew))
+    return dict(orders)
+
+
+def _readiness(crew: Crew, replica: PlannedReplica) -> dict[str, object]:
+    return readiness(crew.change.deployment, replica.claim, replica.host, tls=crew.change.engine_tls)
+
+
+def _restore_orders(crew: Crew, wave: Sequence[PlannedReplica]) -> dict[str, Order]:
+    orders: dict[str, dict[str, list[object]]] = {}
+    for replica in wave:
+        order = orders.setdefault(replica.host.name, {"projects": []})
+        path = crew.change.site.project_path(replica.project)
+        order["projects"].append({"name": replica.project, "path": path, "wait": crew.change.deployment.timeouts.start})
+    return dict(orders)

@@ -1,0 +1,216 @@
+"""The service as a whole, from what the hosts say: deployments as clients meet them, gateways, what is to be mended."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from onprem_llm.errors import InvalidError, OnpremError
+from onprem_llm.hosts import BookEntry, Current, HostState
+from onprem_llm.planning.gateway import PROJECT, gateway_url
+from onprem_llm.running import Running, book_of, running_gateways
+from onprem_llm.spec.deployment import Deployment, parse_deployment
+from onprem_llm.spec.site import Site
+
+CERTIFICATE_DAYS: Final = 30
+DAY: Final = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A deployment as clients meet it. `wanted` and `routing` come from the book; None: not known."""
+
+    name: str
+    revision: int | None
+    recorded_at: str | None
+    ready: int
+    wanted: int | None
+    requests: int | None
+    """In flight through the gateways now; None where no gateway runs."""
+    routing: str | None
+    address: str | None
+
+    def as_json(self) -> dict[str, object]:
+        """Return it for --json."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayHost:
+    """A gateway host that answered, and where clients reach its gateway."""
+
+    host: HostState
+    running: bool
+    error: str | None
+    url: str | None
+
+    def as_json(self) -> dict[str, object]:
+        """Return it for --json."""
+        state = self.host.gateway_state
+        return {
+            "host": self.host.name,
+            "running": self.running,
+            "error": self.error,
+            "url": self.url,
+            "pending_reload": bool(state and state.pending_reload),
+        }
+
+
+def gateway_hosts(current: Current, site: Site | None) -> list[GatewayHost]:
+    """Return the hosts that run a gateway or are recorded to, in the order of the inventory."""
+    found = []
+    for host in current.hosts:
+        book, state = host.book, host.gateway_state
+        if state is None and PROJECT not in host.projects and not (book and (book.gateway or book.second)):
+            continue
+        found.append(GatewayHost(host, bool(state and state.running), state.error if state else None, _url(site, host)))
+    return found
+
+
+def _url(site: Site | None, host: HostState) -> str | None:
+    try:
+        return gateway_url(site, host) if site and PROJECT in host.projects else None
+    except InvalidError:  # an address that this host does not have; deploy says so
+        return None
+
+
+def deployed(current: Current, rows: Sequence[Running], gateways: Sequence[GatewayHost]) -> list[Deployed]:
+    """Return a line for each deployment of the book, and for those that only run (the book is on a silent host)."""
+    book = book_of(current)
+    others = dict.fromkeys(row.deployment for row in rows if row.deployment and row.deployment not in book)
+    return [_deployed(name, book.get(name), rows, gateways, current) for name in (*book, *others)]
+
+
+def _deployed(
+    name: str,
+    entry: BookEntry | None,
+    rows: Sequence[Running],
+    gateways: Sequence[GatewayHost],
+    current: Current,
+) -> Deployed:
+    mine = [row for row in rows if row.deployment == name]
+    deployment = _parsed(name, entry)
+    routed = [server for state in running_gateways(current) for key, server in state.servers.items()
+              if key.startswith(f"{name}/")]  # fmt: skip
+    revisions = [int(row.revision) for row in mine if row.revision and row.revision.isdigit()]
+    return Deployed(
+        name=name,
+        revision=entry.revision if entry else max(revisions, default=None),
+        recorded_at=entry.recorded_at if entry else None,
+        ready=sum(row.ready for row in mine),
+        wanted=deployment.replicas if deployment else None,
+        requests=sum(server.sessions for server in routed) if running_gateways(current) else None,
+        routing=deployment.routing if deployment else None,
+        address=_address(mine, gateways, current),
+    )
+
+
+def _address(mine: Sequence[Running], gateways: Sequence[GatewayHost], current: Current) -> str | None:
+    """Return what clients use: a gateway that runs, else one that should; a replica only where there is no gateway."""
+    url = next((one.url for one in sorted(gateways, key=lambda one: not one.running) if one.url), None)
+    if url is None and current.gateway is not None and PROJECT not in current.gateway.projects:
+        url = next((f"http://{row.address}" for row in mine if row.address), None)
+    return f"{url}/v1" if url else None
+
+
+def _parsed(name: str, entry: BookEntry | None) -> Deployment | None:
+    try:
+        return parse_deployment(entry.model_yaml, f"the book's {name}") if entry else None
+    except OnpremError:
+        return None  # written by a newer version; what runs is shown all the same
+
+
+def worries(
+    current: Current, rows: Sequence[Running], gateways: Sequence[GatewayHost], silent: Sequence[str], now: datetime
+) -> list[str]:
+    """Say what a person should know beside the tables, each with what to do."""
+    return [
+        *_gateway_worries(current, gateways, silent),
+        *[text for one in gateways for text in _rotation_worries(one.host, rows)],
+        *_copy_worries(current),
+        *[text for host in current.hosts for text in _certificate_worries(host, now)],
+        *[text for host in current.hosts for text in _guard_worries(host, rows)],
+        *_marks(current),
+    ]
+
+
+def _gateway_worries(current: Current, gateways: Sequence[GatewayHost], silent: Sequence[str]) -> list[str]:
+    found = []
+    serving = [one for one in gateways if one.running]
+    tell = ", ".join(f"curl -ks {one.url}/healthz" for one in serving if one.url)
+    others = f"{', '.join(one.host.name for one in serving)} goes on serving ({tell})" if serving else ""
+    if current.gateway is None and silent:
+        rest = others or "no gateway that answered runs: clients get no answer, the replicas themselves run on"
+        found.append(f"The gateway host did not answer (one of {', '.join(silent)}): {rest}")
+    for one in gateways:
+        if not one.running and (one.error or PROJECT in one.host.projects):
+            rest = others or "clients get no answer; the replicas themselves run on"
+            found.append(
+                f"The gateway on {one.host.name} does not run ({one.error or 'no reason is known'}): {rest}. "
+                "See: onprem-llm logs gateway; deploy starts it again"
+            )
+        elif one.host.gateway_state and one.host.gateway_state.pending_reload:
+            found.append(f"The gateway on {one.host.name} has not read its newest files: run deploy again")
+    return found
+
+
+def _rotation_worries(host: HostState, rows: Sequence[Running]) -> list[str]:
+    """Say why a gateway keeps a replica out that it is meant to use."""
+    state = host.gateway_state
+    if state is None or not state.running:
+        return []
+    names = {f"{row.deployment}/{row.project}": row.project for row in rows if row.state == "running"}
+    return [
+        f"{names[key]}: the gateway on {host.name} keeps it out, its check says {server.check or 'nothing yet'}: "
+        f"onprem-llm logs {names[key].rpartition('-')[0]}"
+        for key, server in state.servers.items()
+        if key in names and server.admin == "ready" and not server.up
+    ]
+
+
+def _copy_worries(current: Current) -> list[str]:
+    """Say where the second gateway's book is not the first one's."""
+    found = []
+    for host in current.gateways[1:]:
+        copy: Mapping[str, BookEntry] = host.book.deployments if host.book else {}
+        names = [name for name in sorted({*copy, *current.book}) if not _same(copy.get(name), current.book.get(name))]
+        if names and current.gateway:
+            found.append(
+                f"The book on {host.name} differs from {current.gateway.name}'s, which counts: {', '.join(names)}. "
+                "The next deploy brings it in line"
+            )
+    return found
+
+
+def _same(one: BookEntry | None, other: BookEntry | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return (one.revision, one.model_yaml) == (other.revision, other.model_yaml)
+
+
+def _certificate_worries(host: HostState, now: datetime) -> list[str]:
+    found = []
+    for name, certificate in host.certificates.items():
+        left = certificate.not_after - now.timestamp()
+        if left < CERTIFICATE_DAYS * DAY:
+            day = datetime.fromtimestamp(certificate.not_after, UTC).strftime("%Y-%m-%d")
+            when = f"ends in {left / DAY:.0f} days, on {day}" if left > 0 else f"ended on {day}"
+            what = "certificate of the CA" if name == "ca" else f"{name}'s certificate"
+            found.append(f"{host.name}: the {what} {when}: onprem-llm tls renew")
+    return found
+
+
+def _guard_worries(host: HostState, rows: Sequence[Running]) -> list[str]:
+    found = []
+    if host.firewall and not host.firewall.active:
+        found.append(f"{host.name}: the rules that guard the engines' ports are not in force: run deploy again")
+    if not host.healer and any(row.host == host.name and row.state == "running" for row in rows):
+        found.append(f"{host.name}: nothing restarts a replica that hangs there: onprem-llm bootstrap")
+    return found
+
+
+def _marks(current: Current) -> list[str]:
+    return [
+        f"{name} is {mark.state}{f', by {mark.by}' if mark.by else ''}{f', since {mark.at}' if mark.at else ''}"
+        for name, mark in current.marks.items()
+    ]

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the modules of the book share: the time, names, files in one piece, and events.jsonl."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+
+NAME = re.compile(r"^[a-z0-9][a-z0-9-]{0,39}$")
+EVENTS = "events.jsonl"
+LONGEST_MESSAGE = 2000  # characters; the whole story of a failure is on the terminal of whoever ran it
+
+
+class BookError(Exception):
+    """What is wrong with what is to be recorded or read; for a person."""
+
+
+def now():
+    """Return the host's time, to the second, in UTC."""
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def check_name(name):
+    """Raise BookError for what cannot be a deployment: it becomes the name of a folder."""
+    if not NAME.match(name):
+        raise BookError(f"{name!r} cannot be the name of a deployment")
+
+
+def put(path, text):
+    """Write a file in one piece, readable by root alone."""
+    descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=str(path.parent))
+    with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    Path(temporary).replace(path)
+
+
+def text_of(path):
+    """Return a file's text, or None."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return None
+
+
+def json_of(path):
+    """Return the JSON object in a file; an empty one where there is none."""
+    try:
+        value = json.loads(text_of(path) or "")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def append_event(book, event):
+    """Add a line to events.jsonl. What an event has: at, by, action, deployment, revision, result, message."""
+    line = {"at": now(), "result": "ok", **event}
+    line["message"] = str(line.get("message") or "")[:LONGEST_MESSAGE]
+    path = Path(book, EVENTS)
+    descriptor = os.open(str(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "ab") as handle:
+        # One write: two runs that append at once do not mix their lines.
+        handle.write((_torn(path) + json.dumps(line, sort_keys=True) + "\n").encode("utf-8"))
+
+
+def _torn(path):
+    """Return the newline that a line lacks which a power failure cut off, so that the next one is whole."""
+    with path.open("rb") as handle:
+        size = handle.seek(0, os.SEEK_END)
+        handle.seek(max(size - 1, 0))
+        return "\n" if handle.read(1) not in (b"", b"\n") else ""

@@ -1,0 +1,110 @@
+"""Uninstall's module on a made-up host: what it runs, what it leaves alone."""
+
+import json
+
+import pytest
+
+SIMULATED = "Remv docker.io [1]\nRemv rsync [3]\n"
+
+
+@pytest.fixture
+def host(role_module, tmp_path, monkeypatch):
+    """A host that bootstrap gave docker and rsync; `commands` are those that were run."""
+    module = role_module("container_engine_restore")
+    record = module.record_part
+    data = tmp_path / "docker"
+    data.mkdir()
+    (data / "image").touch()
+    (tmp_path / "daemon.json").write_text('{"live-restore": true}')
+    monkeypatch.setattr(record, "RECORD", tmp_path / "bootstrap.json")
+    monkeypatch.setattr(module, "DAEMON", tmp_path / "daemon.json")
+    monkeypatch.setattr(module, "NUKE", data / "nuke-graph-directory.sh")
+    monkeypatch.setattr(module, "DATA", (str(data),))
+    monkeypatch.setattr(module, "OURS", ())
+    monkeypatch.setattr(module, "CERTIFICATES", {})
+    module.NUKE.touch()
+    record.save(
+        {
+            "packages": ["docker.io", "rsync"],
+            "daemon": {"before": None, "mode": None, "ours": {"live-restore": True}},
+            "absent": [str(data), str(tmp_path / "daemon.json")],
+            "registries": ["registry.example:5000"],
+            "groups": [],
+        }
+    )
+    module.commands, module.containers, module.present = [], "", {"docker", "dockerd", "apt-get"}
+
+    def run(argv, timeout=30):
+        module.commands.append(" ".join(argv))
+        if argv[:2] == ["docker", "ps"]:
+            return 0, module.containers
+        if "--simulate" in argv:
+            return 0, SIMULATED
+        if "purge" in argv:
+            module.present -= {"docker", "dockerd"}
+        return 0, ""
+
+    monkeypatch.setattr(module, "run", run)
+    monkeypatch.setattr(module.shutil, "which", lambda name, **_: name if name in module.present else None)
+    module.data = data
+    return module
+
+
+def restore(host, purge):
+    one = host.Host(purge)
+    one.restore()
+    return one
+
+
+def apt(host):
+    return [line.partition("300 ")[2] for line in host.commands if "apt-get" in line and "--simulate" not in line]
+
+
+def test_the_engine_goes_and_its_data_stay(host):
+    restore(host, purge=False)
+    assert apt(host) == ["remove docker.io rsync", "purge docker.io rsync"]
+    assert (host.data / "image").exists()
+    assert not host.NUKE.exists()  # else the purge of docker.io would have taken images and volumes along
+    assert not host.DAEMON.exists()
+    assert "docker logout registry.example:5000" in host.commands
+    assert "groupdel docker" in host.commands
+    # A later purge still knows whose data they are, and no longer whose packages.
+    assert host.record_part.load() == {"absent": [str(host.data)], "empty": []}
+    host.commands.clear()
+    restore(host, purge=True)
+    assert not host.data.exists()
+    assert apt(host) == []
+    assert not host.record_part.RECORD.exists()
+
+
+def test_purge_takes_the_data_along(host):
+    restore(host, purge=True)
+    assert not host.data.exists()
+    assert not host.record_part.RECORD.exists()
+
+
+def test_an_engine_with_containers_of_others_stays_and_runs_on(host):
+    host.containers = "somebody"
+    one = restore(host, purge=True)
+    assert "somebody" in one.notes[0]
+    assert apt(host) == []
+    assert (host.data / "image").exists()
+    assert not [line for line in host.commands if "stop" in line or "restart" in line or "iptables" in line]
+    assert "systemctl reload docker" in host.commands
+    assert not host.DAEMON.exists()
+    assert host.record_part.load()["packages"] == ["docker.io", "rsync"]
+
+
+def test_a_docker_that_does_not_answer_is_not_taken_for_an_empty_one(host, monkeypatch):
+    monkeypatch.setattr(host, "run", lambda argv, timeout=30: (1, "cannot connect"))
+    with pytest.raises(host.RestoreError, match="does not answer"):
+        restore(host, purge=True)
+    assert host.DAEMON.exists()
+
+
+def test_a_host_without_notes_keeps_its_packages(host):
+    host.record_part.RECORD.unlink()
+    one = restore(host, purge=True)
+    assert "no notes" in one.notes[0]
+    assert host.commands == []
+    assert json.loads(host.DAEMON.read_text()) == {"live-restore": True}

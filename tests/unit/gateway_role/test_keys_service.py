@@ -1,0 +1,176 @@
+"""The service by which gateway hosts keep the client keys the same; over real sockets."""
+
+import importlib.machinery
+import importlib.util
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from .conftest import ROLE, shared
+
+SHA = {name: f"{number:064x}" for number, name in enumerate(("a", "b", "c"), 1)}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """The program as it lies on a host, beside what it shares."""
+    folder = tmp_path_factory.mktemp("lib")
+    for name in ("onprem_llm_haproxy.py", "onprem_llm_client_keys.py"):
+        (folder / name).write_text((ROLE / "module_utils" / name).read_text())
+    path = folder / "onprem-llm-keys"
+    path.write_text((ROLE / "files" / "onprem-llm-keys").read_text())
+    loader = importlib.machinery.SourceFileLoader("onprem_llm_keys", str(path))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    found = importlib.util.module_from_spec(spec)
+    loader.exec_module(found)
+    return found
+
+
+def key(sha: str, created: int = 1, revoked: int | None = None) -> dict[str, Any]:
+    return {"sha256": SHA[sha], "models": None, "rate": None, "expires": None, "created": created,
+            "created_by": "me", "revoked": revoked}  # fmt: skip
+
+
+def record(serial: int = 1, **keys: dict[str, Any]) -> dict[str, Any]:
+    return {"version": 1, "serial": serial, "keys": keys}
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "both"),
+    [
+        ({}, {"x": key("a")}, {"x": key("a")}),
+        ({"x": key("a")}, {"x": key("a", revoked=5)}, {"x": key("a", revoked=5)}),
+        ({"x": key("a", revoked=7)}, {"x": key("a", revoked=5)}, {"x": key("a", revoked=5)}),
+        ({"x": key("a", 1, revoked=5)}, {"x": key("b", 9)}, {"x": key("b", 9)}),
+        ({"x": key("a", 1)}, {"x": key("b", 9, revoked=10)}, {"x": key("b", 9, revoked=10)}),
+        ({"x": key("a"), "y": key("b")}, {"x": key("a"), "z": key("c")}, {"x": key("a"), "y": key("b"), "z": key("c")}),
+        ({"x": key("a", 1)}, {"x": key("a", 2)}, {"x": key("a", 2)}),
+    ],
+    ids=["new", "revoked there", "revoked twice", "given anew", "given anew and revoked", "both made one", "clocks"],
+)
+def test_both_come_to_the_same_whoever_begins(
+    mine: dict[str, Any], theirs: dict[str, Any], both: dict[str, Any], service: ModuleType
+) -> None:
+    for one, other in ((mine, theirs), (theirs, mine)):
+        found = service.merged(record(3, **one), record(2, **other))
+        assert (found["keys"], found["serial"]) == (both, 3)
+    assert service.merged(record(1, **both), record(1, **theirs))["keys"] == both
+
+
+class Host:
+    """A gateway host: folders, and the service's parts."""
+
+    def __init__(self, service: ModuleType, folder: Path, secret: str, keys: dict[str, Any] | None) -> None:
+        self.project, self.folder = folder / "gateway", folder / "keys"
+        (self.project / "conf").mkdir(parents=True)
+        (folder / "secret").write_text(f"{secret}\n")
+        self.keys = service.Keys(self.project, self.folder, folder / "secret")
+        if keys is not None:
+            self.folder.mkdir(mode=0o700)
+            service.store.write(self.folder, record(1, **keys))
+
+    def peer(self, port: int) -> None:
+        peers = {"listen": "127.0.0.1", "port": port, "others": ["127.0.0.1"]}
+        (self.project / "conf" / "peers.json").write_text(json.dumps(peers))
+
+    @property
+    def map(self) -> str:
+        return (self.folder / "keys.map").read_text()
+
+
+@pytest.fixture
+def other(service: ModuleType, tmp_path: Path) -> Iterator[tuple[Host, int]]:
+    host = Host(service, tmp_path / "other", "site", {"alice": key("a", revoked=5), "bob": key("b")})
+    handler = type("Handler", (service.Handler,), {"keys": host.keys})
+    server = service.http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield host, server.server_port
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_host_that_was_away_learns_what_it_missed(
+    service: ModuleType, other: tuple[Host, int], tmp_path: Path
+) -> None:
+    back = Host(service, tmp_path / "back", "site", {"alice": key("a"), "carol": key("c")})
+    back.peer(other[1])
+    assert back.keys.sync() == {}
+    assert back.map == f"{SHA['b']} bob\n{SHA['c']} carol\n"
+    # What only this host knew stays, and the same question again changes nothing.
+    before = (back.folder / "keys.json").stat().st_mtime_ns
+    assert back.keys.sync() == {}
+    assert (back.folder / "keys.json").stat().st_mtime_ns == before
+
+
+def test_a_new_gateway_host_has_all_keys_in_a_folder_of_its_own(
+    service: ModuleType, other: tuple[Host, int], tmp_path: Path
+) -> None:
+    new = Host(service, tmp_path / "new", "site", None)
+    new.peer(other[1])
+    assert new.keys.sync() == {}
+    assert new.map == f"{SHA['b']} bob\n"
+    assert new.folder.stat().st_mode & 0o777 == 0o700
+    assert shared("onprem_llm_client_keys").read(new.folder)["keys"].keys() == {"alice", "bob"}
+
+
+def test_who_does_not_know_the_secret_gets_nothing_and_is_not_believed(
+    service: ModuleType, other: tuple[Host, int], tmp_path: Path
+) -> None:
+    stranger = Host(service, tmp_path / "stranger", "another site", {"mallory": key("c")})
+    stranger.peer(other[1])
+    assert "status 404" in stranger.keys.sync()["127.0.0.1"]
+    assert stranger.map == f"{SHA['c']} mallory\n"
+    # One that answers all the same cannot sign.
+    victim = Host(service, tmp_path / "victim", "site", {"alice": key("a")})
+    body = json.dumps(record(9, mallory=key("c"))).encode()
+
+    class Liar(service.http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("X-Signature", stranger.keys.sign(b"answer", self.headers["X-Nonce"].encode(), body))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = service.http.server.HTTPServer(("127.0.0.1", 0), Liar)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    victim.peer(server.server_port)
+    assert "is not signed by a gateway of this site" in victim.keys.sync()["127.0.0.1"]
+    assert "mallory" not in victim.map
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_answer_is_to_one_question_only(service: ModuleType, other: tuple[Host, int]) -> None:
+    host, _ = other
+    assert host.keys.sign(b"answer", b"1", b"x") != host.keys.sign(b"answer", b"2", b"x")
+    assert host.keys.sign(b"ask", b"1") != host.keys.sign(b"answer", b"1")
+
+
+def test_a_silent_host_costs_two_seconds(service: ModuleType, tmp_path: Path) -> None:
+    silent = service.socket.create_server(("127.0.0.1", 0))
+    host = Host(service, tmp_path / "one", "site", {"alice": key("a")})
+    host.peer(silent.getsockname()[1])
+    began = time.monotonic()
+    assert "does not tell its keys" in host.keys.sync()["127.0.0.1"]
+    assert time.monotonic() - began < service.LIMIT + 1
+    silent.close()
+
+
+def test_a_lone_gateway_asks_nobody(service: ModuleType, tmp_path: Path) -> None:
+    host = Host(service, tmp_path / "one", "site", {"alice": key("a")})
+    assert host.keys.peers() is None
+    assert host.keys.sync() == {}
+    assert service.served(None, None) is None

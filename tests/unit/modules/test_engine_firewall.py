@@ -1,0 +1,115 @@
+"""The rules that keep strangers off the engines, and when they are loaded."""
+
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from .conftest import Load
+
+RULES = """# Written by onprem-llm: which addresses reach the engines of this host.
+table inet onprem_llm
+delete table inet onprem_llm
+table inet onprem_llm {
+    chain engines {
+        type filter hook prerouting priority -150; policy accept;
+        iif "lo" accept
+        ct direction reply accept
+        ip saddr { 10.0.0.1, 10.0.0.12 } accept
+        ip6 saddr { fd00::1 } accept
+        tcp dport { 8000, 8001 } fib daddr type local drop
+        tcp dport 8000 fib daddr oifname "br-*" iifname != "br-*" drop
+    }
+}
+"""
+
+
+class Host:
+    """A host's files and what its nft was asked."""
+
+    def __init__(self, module: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[tuple[str, ...]] = []
+        self.loaded = False
+        self.refuses = ""
+        for name in ("RULES", "UNIT", "WANTED_BY"):
+            monkeypatch.setattr(module, name, folder / name.lower() / "file")
+        monkeypatch.setattr(module, "run", self.run)
+        monkeypatch.setattr(module, "tool", lambda: "nft")
+        monkeypatch.setattr(module.shutil, "which", lambda *_, **__: "nft")
+
+    def run(self, *command: str) -> tuple[int, str]:
+        self.asked.append(command)
+        if command[1] == "list":
+            return (0 if self.loaded else 1), ""
+        if command[1] == "--check" and self.refuses:
+            return 1, self.refuses
+        self.loaded = {"--file": True, "delete": False}.get(command[1], self.loaded)
+        return 0, ""
+
+    def changes(self) -> list[str]:
+        done = [" ".join(command[:2]) for command in self.asked if command[1] != "list"]
+        self.asked.clear()
+        return done
+
+
+@pytest.fixture
+def firewall(load: Load) -> ModuleType:
+    return load("engine_firewall/engine_firewall")
+
+
+@pytest.fixture
+def host(firewall: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(firewall, tmp_path, monkeypatch)
+
+
+def test_the_whole_file(firewall: ModuleType) -> None:
+    assert firewall.rules_text([8001, 8000, 8000], ["fd00::1", "10.0.0.12", "10.0.0.1"]) == RULES
+
+
+def test_nobody_is_let_in_where_there_are_no_gateways(firewall: ModuleType) -> None:
+    text = firewall.rules_text([8000], [])
+    assert "saddr" not in text
+    assert "drop" in text
+
+
+def test_what_is_no_address_is_refused(firewall: ModuleType) -> None:
+    with pytest.raises(ValueError, match=r"1\.2\.3\.4; }"):
+        firewall.rules_text([8000], ["1.2.3.4; }"])
+
+
+def test_twice_changes_nothing(firewall: ModuleType, host: Host) -> None:
+    assert firewall.present([8000], ["10.0.0.1"], False)
+    assert host.changes() == ["nft --check", "nft --file", "systemctl start"]
+    assert not firewall.present([8000], ["10.0.0.1"], False)
+    assert host.changes() == []
+
+
+def test_rules_that_somebody_flushed_come_back(firewall: ModuleType, host: Host) -> None:
+    firewall.present([8000], ["10.0.0.1"], False)
+    host.changes()
+    host.loaded = False
+    assert firewall.present([8000], ["10.0.0.1"], False)
+    assert "nft --file" in host.changes()
+
+
+def test_rules_that_nft_refuses_are_not_written(firewall: ModuleType, host: Host) -> None:
+    host.refuses = "syntax error"
+    with pytest.raises(firewall.FirewallError, match="syntax error"):
+        firewall.present([8000], ["10.0.0.1"], False)
+    assert not firewall.RULES.exists()
+    assert host.changes() == ["nft --check"]
+
+
+def test_no_ports_take_everything_away(firewall: ModuleType, host: Host) -> None:
+    firewall.present([8000], ["10.0.0.1"], False)
+    host.changes()
+    assert firewall.absent(False)
+    assert host.changes() == ["systemctl stop", "nft delete"]
+    assert not any(path.exists() or path.is_symlink() for path in (firewall.RULES, firewall.UNIT, firewall.WANTED_BY))
+    assert not firewall.absent(False)
+
+
+def test_check_mode_changes_nothing(firewall: ModuleType, host: Host) -> None:
+    assert firewall.present([8000], [], True)
+    assert host.changes() == []
+    assert not firewall.RULES.exists()

@@ -1,0 +1,77 @@
+"""The root beside the inventory, and which certificates are renewed."""
+
+from pathlib import Path
+from typing import Any
+
+from recorded_facts import host
+
+from onprem_llm.bootstrapping import Report
+from onprem_llm.certificates import hand_over, plan_renewal
+from onprem_llm.hosts import Current
+from onprem_llm.probe import parse_current
+from onprem_llm.run_events import RunResult
+from onprem_llm.spec.site import parse_site
+
+SITE = parse_site({}, "test")
+NOW = 1_800_000_000.0
+DAY = 86400
+
+
+def test_bootstrap_takes_the_root_from_the_gateway_host() -> None:
+    report = Report(("a", "b"))
+    report.take(RunResult(("a", "b"), {"a": {"ca": "PEM"}, "b": {"findings": []}}, {}, ()))
+    assert report.root == "PEM"
+
+
+def test_the_root_is_written_once_and_never_over_another(tmp_path: Path) -> None:
+    inventory, target = tmp_path / "inventory.ini", tmp_path / "onprem-llm-ca.crt"
+    assert hand_over("PEM", inventory) == f"Root certificate for clients: {target}"
+    assert target.read_text() == "PEM"
+    assert hand_over("PEM", inventory) == f"Root certificate for clients: {target}"
+    assert "another root" in hand_over("OTHER", inventory)
+    assert target.read_text() == "PEM"
+    assert "could not be written" in hand_over("PEM", tmp_path / "none" / "inventory.ini")
+
+
+def current() -> Current:
+    def certificate(days: int, *names: str) -> dict[str, Any]:
+        return {"not_after": int(NOW) + days * DAY, "names": list(names)}
+
+    first = {"ca": certificate(3000), "gateway": certificate(29, "lab-1", "10.0.0.1")}
+    second = {"engine": certificate(31, "engine.lab-2")}
+    return parse_current(
+        {"lab-1": host("lab-1", 1, gateway=True, certificates=first), "lab-2": host("lab-2", 2, certificates=second)}
+    )
+
+
+def test_what_ends_within_30_days_is_renewed() -> None:
+    renewal = plan_renewal(current(), "lab-1", SITE, NOW, force=False)
+    assert renewal.orders == {
+        "lab-1": {
+            "ca_host": "lab-1",
+            "force": False,
+            "gateway": {"path": "/srv/onprem-llm/gateway", "names": ["lab-1", "10.0.0.1"]},
+        }
+    }
+    assert renewal.restarts == ()
+    assert [row[3] for row in renewal.rows] == ["kept: clients would need a new root", "renewed", "kept"]
+
+
+def test_all_are_renewed_by_force_but_the_root() -> None:
+    renewal = plan_renewal(current(), "lab-1", SITE, NOW, force=True)
+    assert set(renewal.orders) == {"lab-1", "lab-2"}
+    assert renewal.orders["lab-2"]["engine"] == {"secrets": "/srv/onprem-llm/secrets", "names": ["engine.lab-2"]}
+    assert renewal.restarts == ("lab-2",)
+
+
+def test_a_given_certificate_is_the_sites_to_renew() -> None:
+    files = {"mode": "files", "certificate": "/c", "key": "/k"}
+    site = parse_site({"gateway": {"tls": files}}, "test")
+    renewal = plan_renewal(current(), "lab-1", site, NOW, force=True)
+    assert "gateway" not in renewal.orders.get("lab-1", {})
+    assert any("replace its files" in row[3] for row in renewal.rows)
+
+
+def test_a_root_that_ends_is_said() -> None:
+    renewal = plan_renewal(current(), "lab-1", SITE, NOW + 2980 * DAY, force=False)
+    assert "the root itself ends soon" in renewal.notes[0]

@@ -1,0 +1,91 @@
+"""Which host a backup may go onto."""
+
+from pathlib import Path
+
+import pytest
+import recorded_facts as made
+
+from onprem_llm import restoring
+from onprem_llm.backups import Backup
+from onprem_llm.connection import Connection
+from onprem_llm.errors import InvalidError, OnpremError, RefusedError, UnreachableError
+from onprem_llm.look import View
+from onprem_llm.output import Progress
+from onprem_llm.restoring import Restoration
+from onprem_llm.run_events import HostFailure
+
+HERE = Connection(Path("/inventory.ini"), may_be_silent=("lab-1",))
+
+
+class Quiet:
+    def step(self, title: str, hosts: object) -> None: ...
+    def host(self, host: str, state: str, detail: str = "") -> None: ...
+    def bytes(self, host: str, done: int, total: int) -> None: ...
+
+
+def prepare(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *,
+    off: tuple[str, ...] = (),
+    host: str | None = None,
+    force: bool = False,
+    recorded: bool = True,
+    deployed: bool = False,
+    connection: Connection = HERE,
+) -> Restoration:
+    facts = {f"lab-{n}": made.host(f"lab-{n}", n, gpus=2, gateway=n == 1 and recorded) for n in (1, 2, 3)}
+    if deployed:
+        facts = made.applied(made.planned(facts, made.deployment(made.MODEL.format(
+            name="tiny", image=made.VLLM_IMAGE, gpus=1, model="H100", port=8000))), facts)  # fmt: skip
+    seen = {name: state for name, state in facts.items() if name not in off}
+    failures = tuple(HostFailure(name, "Look", "no route", unreachable=True) for name in off)
+    view = View(made.current(seen, off), failures, "salt")
+    monkeypatch.setattr(restoring, "look", lambda *_: view)
+    backup = Backup(tmp_path / "b.tar.gz", "lab-1", "2026-11-21", "0", {"book": 4}, 1, "0")
+    progress: Progress = Quiet()
+    return restoring.prepare(backup, host, connection, progress, force=force)
+
+
+def test_a_gateway_host_that_is_gone_is_declared_lost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    plan = prepare(monkeypatch, tmp_path, off=("lab-1",), host="lab-2")
+    assert (plan.host, plan.lost, plan.saves) == ("lab-2", "lab-1", None)
+    assert any("lab-1 does not answer and is declared lost" in line for line in plan.lines)
+
+
+def test_which_host_takes_its_place_must_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(UnreachableError) as error:
+        prepare(monkeypatch, tmp_path, off=("lab-1",))
+    assert "--gateway HOST" in (error.value.hint or "")
+    with pytest.raises(InvalidError, match="lab-9"):
+        prepare(monkeypatch, tmp_path, off=("lab-1",), host="lab-9")
+
+
+def test_two_gateways_are_never_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(InvalidError, match="lab-1 is the gateway host, and it answers"):
+        prepare(monkeypatch, tmp_path, host="lab-2")
+
+
+def test_a_fresh_gateway_host_takes_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    plan = prepare(monkeypatch, tmp_path)
+    assert (plan.host, plan.lost) == ("lab-1", None)
+
+
+def test_a_book_with_deployments_is_saved_before_it_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(RefusedError, match="tiny"):
+        prepare(monkeypatch, tmp_path, deployed=True)
+    plan = prepare(monkeypatch, tmp_path, deployed=True, force=True)
+    assert plan.saves == tmp_path / "b.tar.gz.before"
+    plan.saves.write_text("x")
+    with pytest.raises(OnpremError, match="never written over"):
+        prepare(monkeypatch, tmp_path, deployed=True, force=True)
+
+
+def test_another_silent_host_is_an_error_unless_it_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(UnreachableError):
+        prepare(monkeypatch, tmp_path, off=("lab-1", "lab-3"), host="lab-2")
+    skipping = Connection(Path("/inventory.ini"), skip_unreachable=True, may_be_silent=("lab-1",))
+    plan = prepare(monkeypatch, tmp_path, off=("lab-1", "lab-3"), host="lab-2", connection=skipping)
+    assert plan.host == "lab-2"
