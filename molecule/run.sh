@@ -27,5 +27,7 @@ if [ $# -eq 0 ]; then
     set -- default $(find molecule -mindepth 2 -name molecule.yml -not -path 'molecule/default/*' -printf '%h\n' | sort | cut -d/ -f2)
 fi
 for scenario; do
+    # Molecule remembers by this folder's path what it has prepared, and would skip that on the next lab's new hosts.
+    molecule reset --scenario-name "$scenario"
     molecule test --scenario-name "$scenario" --destroy never
 done
