@@ -2,8 +2,9 @@
 
     python tests/stages.py check | test | system | faults
 
-A stage is a command. A failed stage ends the run, except in `check` and among scenarios, where all are shown. All but
-`check` own a lab: they make the rehearsal hosts, and take them down however they end (not with ONPREM_LLM_KEEP_LAB=1).
+A stage is a command. A failed stage ends the run, except among scenarios and in `check`, where all are shown. Those of
+`check`, with which `test` begins too, run side by side. All but `check` own a lab: they make the rehearsal hosts, and
+take them down however they end (not with ONPREM_LLM_KEEP_LAB=1).
 
 `system` and `faults` run one stage a scenario: tests/KIND/test_NAME.py is the scenario NAME. ONLY=NAME[,NAME] runs
 some. RESUME=1 leaves out those that passed with the tree as it is now (its commit, and what differs from that).
@@ -17,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +66,6 @@ CHECK = [
     Stage("unit, contract, golden", "python -m pytest -q tests/unit tests/contract tests/golden"),
 ]
 TEST = [
-    *CHECK,
     Stage("engine", "sh images/ensure-engine.sh"),
     Stage("images", "sh images/build.sh"),
     Stage("tiny model", "sh images/build.sh tiny-model"),
@@ -152,23 +153,42 @@ def run(stage: Stage, environment: dict[str, str]) -> tuple[float, int]:
     return time.monotonic() - began, status
 
 
+Table = list[tuple[str, float, int]]
+
+
+def run_side_by_side(stages: list[Stage], environment: dict[str, str], table: Table) -> bool:
+    """Run stages at once into the table, showing what each said when it has ended; tell whether all passed."""
+
+    def one(stage: Stage) -> tuple[Stage, float, int, str]:
+        began = time.monotonic()
+        command = ["bash", "-c", stage.command]
+        ended = subprocess.run(
+            command, cwd=ROOT, env=environment, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        return stage, time.monotonic() - began, ended.returncode, ended.stdout
+
+    with ThreadPoolExecutor(len(stages)) as pool:
+        for done in as_completed([pool.submit(one, stage) for stage in stages]):
+            stage, seconds, status, text = done.result()
+            print(f"\n=== {stage.name}: {stage.command}\n{text}", flush=True)
+            table.append((stage.name, seconds, status))
+    return not any(status for _, _, status in table)
+
+
 def lab_down(lab: Lab, environment: dict[str, str]) -> None:
     """Take the run's own lab down; a lab that is not there is fine."""
     command = shlex.split(f"onprem-llm lab down --name {lab.name}")
     subprocess.run(command, cwd=ROOT, env=environment, check=False)
 
 
-Table = list[tuple[str, float, int]]
-
-
-def run_stages(stages: list[Stage], environment: dict[str, str], table: Table, *, go_on: bool) -> bool:
-    """Run stages into the table, to the first that fails unless told to go on; tell whether all passed."""
+def run_stages(stages: list[Stage], environment: dict[str, str], table: Table) -> bool:
+    """Run stages into the table, to the first that fails; tell whether all passed."""
     for stage in stages:
         seconds, status = run(stage, environment)
         table.append((stage.name, seconds, status))
-        if status and not go_on:
+        if status:
             return False
-    return not any(status for _, _, status in table)
+    return True
 
 
 def run_scenarios(kind: str, wanted: dict[str, Stage], environment: dict[str, str], table: Table) -> None:
@@ -176,7 +196,7 @@ def run_scenarios(kind: str, wanted: dict[str, Stage], environment: dict[str, st
     passed = Passed(kind)
     left = {name: stage for name, stage in wanted.items() if not (os.environ.get("RESUME") and name in passed)}
     print(f"{kind}: {', '.join(left) or 'every scenario has passed with this tree'}", flush=True)
-    if not left or not run_stages(prepared(kind), environment, table, go_on=False):
+    if not left or not run_stages(prepared(kind), environment, table):
         return
     for name, stage in left.items():
         before = tree()
@@ -192,21 +212,22 @@ def main(kind: str) -> int:
     wanted = scenarios(kind) if kind in ENGINES else {}
     environment = dict(os.environ)
     table: Table = []
+    began = time.monotonic()
     try:
         if lab is not None:
             lab.inventory.parent.mkdir(parents=True, exist_ok=True)
             environment |= {"ONPREM_LLM_TEST_LAB": lab.name, "ONPREM_LLM_TEST_INVENTORY": str(lab.inventory)}
         if kind in ENGINES:
             run_scenarios(kind, wanted, environment, table)
-        else:
-            run_stages(TEST if kind == "test" else CHECK, environment, table, go_on=kind == "check")
+        elif run_side_by_side(CHECK, environment, table) and kind == "test":
+            run_stages(TEST, environment, table)
     finally:
         if lab is not None and not os.environ.get("ONPREM_LLM_KEEP_LAB"):
             lab_down(lab, environment)
         print("\nWhere the time went:")
         for name, seconds, status in table:
             print(f"  {seconds:7.1f} s  {'ok    ' if status == 0 else 'FAILED'}  {name}")
-        print(f"  {sum(seconds for _, seconds, _ in table):7.1f} s  in all")
+        print(f"  {time.monotonic() - began:7.1f} s  in all")
     return 1 if any(status for _, _, status in table) else 0
 
 
