@@ -217,3 +217,20 @@ def test_tls_from_a_certificate_of_ours(tmp_path: Path, certificates: Path, kit:
         assert old.returncode == 35
     finally:
         rig.stop()
+
+
+def test_at_a_stop_a_stream_ends_and_the_log_has_its_line(tmp_path: Path, kit: Kit) -> None:
+    rig = Rig(tmp_path, replace(kit.rig.gateway, backends=(backend("tiny", kit.of("tiny")),)))
+    rig.write()
+    rig.key("alice")
+    with ThreadPoolExecutor() as pool:
+        try:
+            rig.start()
+            stream = pool.submit(ask, rig.url, CHAT, chat("tiny", **SLOW))
+            time.sleep(0.5)
+            docker("stop", "--time", "20", rig.name)
+            assert events(stream.result())[-1] == "data: [DONE]"
+            assert docker("inspect", "--format", "{{.State.ExitCode}}", rig.name) == "0"
+            assert " alice POST /v1/chat/completions tiny/tiny-" in rig.log()
+        finally:
+            rig.stop()

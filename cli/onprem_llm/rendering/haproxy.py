@@ -54,7 +54,7 @@ def _body(gateway: Gateway) -> dict[str, object]:
         # On the stop signal the listeners close at once and streams may end.
         "stop_grace_period": "60s",
         "command": [
-            *("haproxy", "-W", "-S", "/run/gateway/master.sock,mode,600"),
+            *("batched", "haproxy", "-W", "-S", "/run/gateway/master.sock,mode,600"),
             *("-f", "/run/secrets-gateway/engine-keys.cfg"),
             *("-f", "/etc/gateway/haproxy.cfg", "-f", "/etc/gateway/deployments"),
         ],
