@@ -7,7 +7,7 @@ data.
 import copy
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
@@ -171,13 +171,34 @@ def moments(done: Plan, facts: dict[str, Facts], steps: Sequence[Step] | None = 
         yield step.title, copy.deepcopy(facts)
 
 
-def failed_at(done: Plan, facts: dict[str, Facts], title: str) -> dict[str, Facts]:
-    """Return the facts after a plan whose step `title` failed at its end: all is taken back."""
+def cut_off(done: Plan, facts: dict[str, Facts], title: str) -> dict[str, Facts]:
+    """Return the facts after a plan that was killed at the end of step `title`: nothing is taken back."""
+    return next(then for step, then in moments(done, facts) if step == title)
+
+
+def failed_at(
+    done: Plan, facts: dict[str, Facts], title: str, *, missed: Collection[str] | None = ()
+) -> dict[str, Facts]:
+    """Return the facts after a plan whose step `title` failed at its end: all is taken back.
+
+    `missed`: hosts and projects that the step had not come to when it failed; None: it came to none.
+    """
     upto = next(number for number, step in enumerate(done.steps) if step.title == title)
     back: list[Step] = []
     for step in done.steps[: upto + 1]:
         back = [] if step.kind == "record" and step.title != title else [*step.undo, *back]
-    return list(moments(done, facts, [*done.steps[: upto + 1], *back]))[-1][1]
+    failed = [] if missed is None else [_without(done.steps[upto], missed)]
+    return list(moments(done, facts, [*done.steps[:upto], *failed, *back]))[-1][1]
+
+
+def _without(step: Step, missed: Collection[str]) -> Step:
+    orders = {}
+    for name, order in step.orders.items():
+        if name not in missed:
+            projects: Any = order.get("projects", ())
+            reached = [one for one in projects if one["name"] not in missed]
+            orders[name] = {**order, "projects": reached} if "projects" in order else order
+    return replace(step, orders=orders)
 
 
 def in_rotation(facts: dict[str, Facts], deployment: str) -> set[str]:
@@ -251,15 +272,22 @@ def _apply(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None
 
 def _keep_for_restore(state: Facts, project: Facts) -> None:
     there = state["projects"].get(project["name"])
-    if there is not None and there["files"] != dict(project["files"]):
+    if there is not None:
         state.setdefault("previous", {})[project["name"]] = copy.deepcopy(there)
 
 
 def _restore(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
+    state = facts[name]
     for project in order["projects"]:
-        before = facts[name].get("previous", {}).get(project["name"])
-        if before is not None:
-            facts[name]["projects"][project["name"]] = copy.deepcopy(before)
+        known = [state["projects"].get(project["name"]), state.get("previous", {}).get(project["name"])]
+        whole = [one for one in known if one and _sums(one) == (project["files"], project["secrets"])]
+        if not whole:
+            raise AssertionError(f"{name}: nothing that ran before is there of {project['name']}")
+        state["projects"][project["name"]] = copy.deepcopy(whole[0])
+
+
+def _sums(project: Facts) -> tuple[object, object]:
+    return project["files"], project["secrets_digest"]
 
 
 def _gateway(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:

@@ -116,10 +116,15 @@ def _container_reasons(project: Project, draft: Draft, image_id: str | None, fil
     return tuple(reason for container in mine for reason in _state(container, draft, image_id, files_differ))
 
 
+def looping(container: Container) -> bool:
+    """Tell whether a container that runs now has died too often on its way."""
+    return container.restarts >= LOOP and container.health == "starting"
+
+
 def _state(container: Container, draft: Draft, image_id: str | None, files_differ: bool) -> list[str]:
     reasons = []
     code = f" (exit code {container.exit_code})" if container.exit_code is not None else ""
-    if container.state == "restarting" or (container.restarts >= LOOP and container.health == "starting"):
+    if container.state == "restarting" or looping(container):
         reasons.append(f"container starts over and over{code}")
     elif container.state != "running":
         reasons.append(f"container is {container.state}{code}")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import Claim, reached_at
-from onprem_llm.planning.difference import Outcome, SecretEntry, compare
+from onprem_llm.planning.difference import Outcome, SecretEntry, compare, looping
 from onprem_llm.planning.placement import Placement, access_path, device_names
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import ImageSource, WantedDeployment
@@ -120,6 +120,16 @@ def serves(host: HostState, project: str) -> bool:
     found = host.projects.get(project)
     return found is not None and any(
         container.state == "running" and container.health in {"healthy", None} for container in found.containers
+    )
+
+
+def runs(host: HostState, project: str) -> bool:
+    """As `serves`, or on the way there: worth going back to where a change fails."""
+    found = host.projects.get(project)
+    return (
+        found is not None
+        and bool(found.containers)
+        and all(c.state == "running" and c.health != "unhealthy" and not looping(c) for c in found.containers)
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from onprem_llm.hosts import HostState
 from onprem_llm.planning.fleet import Fleet, Standing
-from onprem_llm.planning.replicas import Change, PlannedReplica, project_order, readiness
+from onprem_llm.planning.replicas import Change, PlannedReplica, project_order, readiness, runs
 from onprem_llm.planning.types import Order, Step
 
 # Seconds after which a replica that is put back must be in rotation.
@@ -63,10 +63,19 @@ def _start(crew: Crew) -> Step | None:
         orders[host] = {**orders.get(host, _empty(crew)), **guard}
     if not orders:
         return None
-    fresh = [r for r in starting if r.outcome.change.action == "create"]
-    known = name in crew.change.current.book
-    undo = (_remove_step(crew, [(r.host.name, r.project) for r in fresh], "Remove the new replicas"),)
-    return Step("apply", f"Start {name}", orders, undo if fresh and known else ())
+    return Step("apply", f"Start {name}", orders, _start_undo(crew, starting))
+
+
+def _start_undo(crew: Crew, starting: Sequence[PlannedReplica]) -> tuple[Step, ...]:
+    """What is new goes, what ran out of rotation (on a drained host) or was on its way runs as before."""
+    if crew.change.deployment.name not in crew.change.current.book:
+        return ()  # a first deploy: what it started stays to be looked at
+    fresh = [(r.host.name, r.project) for r in starting if r.outcome.change.action == "create"]
+    changed = [r for r in starting if r.outcome.change.action in {"update", "restart"} and runs(r.host, r.project)]
+    return (
+        *([_remove_step(crew, fresh, "Remove the new replicas")] if fresh else []),
+        *([_restore_step(crew, changed)] if changed else []),
+    )
 
 
 def _proven(crew: Crew, replica: PlannedReplica) -> bool:
@@ -88,8 +97,7 @@ def _wave(crew: Crew, wave: Sequence[PlannedReplica], number: int, of: int) -> l
     servers = _routed(crew, [replica.project for replica in wave])
     count = f" ({number} of {of})" if of > 1 else ""
     drain, back = _route(crew, f"Drain {names}", drain=servers), _route(crew, f"Put {names} back", ready=servers)
-    restore = Step("restore", f"Put the old {names} back", _restore_orders(crew, wave))
-    apply = Step("apply", f"Replace {names}{count}", _apply_orders(crew, wave), (restore,))
+    apply = Step("apply", f"Replace {names}{count}", _apply_orders(crew, wave), (_restore_step(crew, wave),))
     if drain is None or back is None:
         return [apply]
     again = Step(drain.kind, f"Drain {names} again", drain.orders)
@@ -170,10 +178,19 @@ def _readiness(crew: Crew, replica: PlannedReplica) -> dict[str, object]:
     return readiness(crew.change.deployment, replica.claim, replica.host, tls=crew.change.engine_tls)
 
 
-def _restore_orders(crew: Crew, wave: Sequence[PlannedReplica]) -> dict[str, Order]:
+def _restore_step(crew: Crew, replicas: Sequence[PlannedReplica]) -> Step:
+    """Name what is there now: what was kept of an earlier change must not come back."""
     orders: dict[str, dict[str, list[object]]] = {}
-    for replica in wave:
+    for replica in replicas:
         order = orders.setdefault(replica.host.name, {"projects": []})
-        path = crew.change.site.project_path(replica.project)
-        order["projects"].append({"name": replica.project, "path": path, "wait": crew.change.deployment.timeouts.start})
-    return dict(orders)
+        there = replica.host.projects[replica.project]
+        order["projects"].append(
+            {
+                "name": replica.project,
+                "path": crew.change.site.project_path(replica.project),
+                "files": dict(there.files),
+                "secrets": there.secrets_digest,
+                "wait": crew.change.deployment.timeouts.start,
+            }
+        )
+    return Step("restore", f"Put the old {', '.join(r.project for r in replicas)} back", orders)

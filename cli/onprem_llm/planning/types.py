@@ -13,7 +13,7 @@ StepKind = Literal["stage", "apply", "gateway", "route", "restore", "remove", "r
 Verb = Literal["deploy", "scale", "rollback", "restart", "down", "move", "host"]
 Order = Mapping[str, object]
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 UI_PROJECT = "open-webui"
 
 

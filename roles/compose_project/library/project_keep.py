@@ -1,24 +1,25 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: Apache-2.0
-"""Keep the files of a Compose project that runs, and put them back when what came after does not."""
+"""Keep the files of a Compose project before it changes, and put them back when what came after does not run."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: project_keep
-short_description: Keep the files of a Compose project that runs, or put them back
+short_description: Keep the files of a Compose project before it changes, or put them back
 description:
-  - C(kept) copies the rendered files and the secrets of the project to C(.previous) in its folder, root's alone, if its
-    containers run and none is unhealthy. What does not run is not worth going back to, and what was kept before stays.
-  - C(restored) puts them back in one piece a file. Nothing is started.
+  - C(kept) copies the rendered files and the secrets of the project to C(.previous) in its folder, root's alone.
+  - C(restored) puts them back in one piece a file, if they are those that O(files) and O(secrets) say; where the
+    project has those still, nothing is done. Neither the project nor the copy may be of another change. Nothing is
+    started.
 options:
   name:
     description: Name of the project.
@@ -33,11 +34,19 @@ options:
     type: str
     choices: [kept, restored]
     default: kept
+  files:
+    description: Relative path and sha256 of each rendered file that is to be there again.
+    type: dict
+    default: {}
+  secrets:
+    description: First 16 digits of the sha256 of its secrets; empty where it had none.
+    type: str
+    default: ""
 author: the onprem-llm authors
 """
 
 EXAMPLES = r"""
-- name: Keep what runs
+- name: Keep what is there
   project_keep:
     name: tiny-0
     path: /srv/onprem-llm/tiny-0
@@ -47,34 +56,38 @@ RETURN = r"""#"""
 
 RECORD = ".rendered.json"
 KEPT = ".previous"
-BESIDE = [".env", "secrets/env", RECORD]  # written by the role, and not among the rendered files
+COMPOSE_FILE = "compose.yaml"
+SECRETS = "secrets/env"
+BESIDE = [".env", SECRETS, RECORD]  # written by the role, and not among the rendered files
 
 
 class KeepError(Exception):
     """What is in the way; for a person."""
 
 
-def names_in(folder):
-    """Return the names of the files that make a project, as its record says."""
+def rendered(folder):
+    """Return the names of the files that were rendered for a project, as its record says."""
     try:
-        return [*json.loads((folder / RECORD).read_text(encoding="utf-8")), *BESIDE]
+        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return []
+        return [COMPOSE_FILE]
 
 
-def runs(project):
-    """Tell whether the project's containers run and none of them is known to be ill."""
-    label = f"label=com.docker.compose.project={project}"
-    shown = ["--all", "--filter", label, "--format", "{{.State}} {{.Status}}"]
-    done = subprocess.run(
-        ["docker", "ps", *shown], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False
-    )
-    lines = done.stdout.decode("utf-8", "replace").splitlines()
-    if done.returncode != 0:
-        raise KeepError(f"docker ps failed: {' '.join(lines)}")
-    return bool(lines) and all(
-        line.startswith("running ") and "(unhealthy)" not in line and "(health: starting)" not in line for line in lines
-    )
+def names_in(folder):
+    """Return the names of all files that make a project."""
+    return [*rendered(folder), *BESIDE]
+
+
+def standing(folder):
+    """Return ({name: sha256} of the rendered files, digest of the secrets or None), as the probe tells them."""
+
+    files = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in rendered(folder)
+        if (folder / name).is_file()
+    }
+    secrets = folder / SECRETS
+    return files, hashlib.sha256(secrets.read_bytes()).hexdigest()[:16] if secrets.is_file() else None
 
 
 def copy(source, target, names):
@@ -103,11 +116,10 @@ def same(source, target, names):
     return all(read(source / name) == read(target / name) for name in names)
 
 
-def keep(project, folder):
-    """Copy what runs; return whether that changed the copies."""
-    names = names_in(folder)
-    kept = folder / KEPT
-    if not names or same(folder, kept, names) or not runs(project):
+def keep(folder):
+    """Copy what is there; return whether that changed the copies."""
+    kept, names = folder / KEPT, names_in(folder)
+    if not (folder / COMPOSE_FILE).is_file() or same(folder, kept, names):
         return False
     shutil.rmtree(str(kept), ignore_errors=True)
     kept.mkdir(mode=0o700)
@@ -115,15 +127,18 @@ def keep(project, folder):
     return True
 
 
-def restore(project, folder):
-    """Put the copies back; return whether that changed anything."""
+def restore(folder, files, secrets):
+    """Put the copies back where they are what is to be there again; return whether that changed anything."""
+    if standing(folder) == (files, secrets):
+        return False  # the change never came to it: a copy of an earlier change may lie there
     kept = folder / KEPT
+    if standing(kept) != (files, secrets):
+        raise KeepError(
+            f"neither {folder} nor {kept} holds what ran there before this change; both are left as they are: "
+            "deploy it again"
+        )
     names = names_in(kept)
-    if not names:
-        raise KeepError(f"nothing of {project} was kept in {kept}: it did not run before")
     stale = [name for name in names_in(folder) if name not in names and (folder / name).is_file()]
-    if same(kept, folder, names) and not stale:
-        return False
     copy(kept, folder, names)
     for name in stale:
         (folder / name).unlink()
@@ -137,13 +152,18 @@ def main():
             "name": {"type": "str", "required": True},
             "path": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["kept", "restored"], "default": "kept"},
+            "files": {"type": "dict", "default": {}},
+            "secrets": {"type": "str", "default": "", "no_log": False},  # a digest
         }
     )
     params = module.params
-    act = keep if params["state"] == "kept" else restore
+    folder = Path(params["path"])
     try:
-        changed = act(params["name"], Path(params["path"]))
-    except (KeepError, OSError, subprocess.SubprocessError) as error:
+        if params["state"] == "kept":
+            changed = keep(folder)
+        else:
+            changed = restore(folder, params["files"], params["secrets"] or None)
+    except (KeepError, OSError) as error:
         module.fail_json(msg=f"cannot keep or restore the project {params['name']}: {error}")
     # A copy for the case of need is no change of the host.
     module.exit_json(changed=changed and params["state"] == "restored")

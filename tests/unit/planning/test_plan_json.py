@@ -57,10 +57,10 @@ def test_no_secret_and_no_fingerprint_of_one_is_in_it() -> None:
     ("text", "said"),
     [
         ("{", "not JSON"),
-        ("[]", "expected 2"),
-        ('{"version": 1}', "found plan version 1, expected 2"),
-        ('{"version": 2}', "no whole plan"),
-        ('{"version": 2, "verb": 3}', "no whole plan"),
+        ("[]", "expected 3"),
+        ('{"version": 2}', "found plan version 2, expected 3"),
+        ('{"version": 3}', "no whole plan"),
+        ('{"version": 3, "verb": 3}', "no whole plan"),
     ],
 )
 def test_what_is_no_plan_is_refused(text: str, said: str) -> None:

@@ -232,6 +232,50 @@ def test_whatever_fails_the_old_revision_serves_as_before(update: str) -> None:
         assert after["lab-1"]["gateway"]["admits"]["tiny"] == ["1"], title
 
 
+@pytest.mark.parametrize("missed", [["tiny-1"], ["tiny-0", "tiny-1"], None])
+@pytest.mark.parametrize("updates", [0, 1])
+def test_what_a_failed_step_had_not_come_to_stays_what_it_was(updates: int, missed: list[str] | None) -> None:
+    text = model("replicas: 2\nupdate: {max_unavailable: 2}\n")
+    facts = deploy(lab(hosts=1), text)
+    for number in range(updates):
+        facts = deploy(facts, text.replace("8192", f"{number + 2}048"))
+    plan = made.planned(facts, made.deployment(changed(text)))
+    after = made.failed_at(plan, facts, "Replace tiny-0, tiny-1", missed=missed)
+    assert made.in_rotation(after, "tiny") == {"tiny-0", "tiny-1"}
+    assert after["lab-1"]["projects"] == facts["lab-1"]["projects"]
+
+
+def test_a_replica_of_a_drained_host_goes_back_too() -> None:
+    text = model("replicas: 2\n")
+    facts = deploy(lab(), text)
+    facts["lab-1"]["book"]["hosts"] = {"lab-2": {"state": "drained", "by": "me@here", "at": None}}
+    plan = made.planned(facts, made.deployment(changed(text)))
+    assert [p["name"] for p in plan.steps[0].orders["lab-2"]["projects"]] == ["tiny-1"]
+    for title in ("Start tiny", "Replace tiny-0", "Tell the gateway"):
+        after = made.failed_at(plan, facts, title)
+        assert after["lab-2"]["projects"] == facts["lab-2"]["projects"], title
+        assert after["lab-1"]["projects"]["tiny-0"] == facts["lab-1"]["projects"]["tiny-0"], title
+
+
+@pytest.mark.parametrize(
+    ("state", "back"),
+    [
+        ({"health": "starting"}, ["Put the old tiny-1 back"]),
+        ({"health": "unhealthy"}, []),
+        ({"state": "exited", "health": None}, []),
+        ({"state": "restarting", "health": "starting"}, []),
+        ({"health": "starting", "restarts": 4}, []),
+    ],
+)
+def test_what_did_not_run_is_not_worth_going_back_to(state: Facts, back: list[str]) -> None:
+    text = model("replicas: 2\n")
+    facts = deploy(lab(), text)
+    facts["lab-2"]["projects"]["tiny-1"]["containers"][0].update(state)
+    plan = made.planned(facts, made.deployment(changed(text)))
+    assert titles(plan)[0] == "Start tiny"
+    assert [step.title for step in plan.steps[0].undo] == back
+
+
 def test_the_ways_back_undo_what_was_done_and_nothing_else() -> None:
     text = model("replicas: 2\n")
     facts = deploy(lab(), text)
@@ -240,8 +284,10 @@ def test_the_ways_back_undo_what_was_done_and_nothing_else() -> None:
     assert [(u.kind, u.orders["lab-1"]["project"]["source"]) for u in admit.undo] == [("gateway", "gateway.before")]
     assert [(u.kind, u.orders["lab-1"]["ready"]) for u in drain.undo] == [("route", ["tiny/tiny-0"])]
     (restore,) = replace.undo
+    there = facts["lab-1"]["projects"]["tiny-0"]
+    stood = {"files": there["files"], "secrets": there["secrets_digest"]}
     assert restore.orders == {
-        "lab-1": {"projects": [{"name": "tiny-0", "path": "/srv/onprem-llm/tiny-0", "wait": 1800}]}
+        "lab-1": {"projects": [{"name": "tiny-0", "path": "/srv/onprem-llm/tiny-0", **stood, "wait": 1800}]}
     }
     assert [(u.kind, u.orders["lab-1"]["drain"]) for u in back.undo] == [("route", ["tiny/tiny-0"])]
     assert not plan.steps[-1].undo
