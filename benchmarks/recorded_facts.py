@@ -381,9 +381,10 @@ def _book_copy(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> 
 def _marks(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
     hosts = facts[name]["book"].setdefault("hosts", {})
     for host, state in order["marks"].items():
-        hosts.pop(host, None)
+        before = hosts.pop(host, {})
         if state:
-            hosts[host] = {"state": state, "by": "me@here", "at": "2026-11-21T00:00:00Z"}
+            drained = before.get("state") == "drained" or before.get("was_drained", False)
+            hosts[host] = {"state": state, "by": "me@here", "at": "2026-11-21T00:00:00Z", "was_drained": drained}
 
 
 DOING = {

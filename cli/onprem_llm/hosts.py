@@ -143,11 +143,12 @@ class BookEntry:
 
 @dataclass(frozen=True, slots=True)
 class HostMark:
-    """What the book says of a host: state is `drained` or `lost`."""
+    """What the book says of a host: state is `drained`, `removed` or `lost`."""
 
     state: str
     by: str | None
     at: str | None
+    was_drained: bool = False  # it is, or was when more was said of it: it gets no requests
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,8 @@ def _decisive_book(book: "Book") -> list[object]:
         name: (entry.revision, entry.images, {p: (at.host, at.revision) for p, at in entry.replicas.items()})
         for name, entry in book.deployments.items()
     }
-    return [book.gateway, book.second, deployments, {name: mark.state for name, mark in book.hosts.items()}]
+    marks = {name: (mark.state, mark.was_drained) for name, mark in book.hosts.items()}
+    return [book.gateway, book.second, deployments, marks]
 
 
 def _decisive_guards(host: "HostState") -> list[object]:

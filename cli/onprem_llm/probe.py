@@ -165,11 +165,15 @@ def _book(raw: object) -> Book | None:
     removed = mapping(raw.get("removed"))
     last = {name: revision for name in removed if (revision := number(removed, name)) is not None}
     marks = {
-        name: HostMark(text(value, "state") or "", text(value, "by"), text(value, "at"))
+        name: HostMark(text(value, "state") or "", text(value, "by"), text(value, "at"), _drained(value))
         for name, value in mapping(raw.get("hosts")).items()
         if is_mapping(value)
     }
     return Book(bool(raw.get("gateway")), entries, last, texts(raw.get("errors")), bool(raw.get("second")), marks)
+
+
+def _drained(mark: Mapping[str, object]) -> bool:
+    return mark.get("was_drained") is True or mark.get("state") == "drained"
 
 
 def _entry(raw: Mapping[str, object]) -> BookEntry:

@@ -35,7 +35,7 @@ def plan_removal(current: Current, site: Site, *, purge: bool, purge_deployments
             hint="onprem-llm down NAME for each, or --purge-deployments to have them removed now",
         )
     orders = {host.name: _order(host, site, purge) for host in current.hosts}
-    rows = tuple(_row(host, site, purge) for host in current.hosts)
+    rows = tuple(_row(host, purge) for host in current.hosts)
     notes = []
     if purge and site.weights_dir is not None and site.weights_dir.shared:
         notes.append(f"{site.weights_path} is shared: its weights are gone for every host that mounts it")
@@ -82,7 +82,7 @@ def _order(host: HostState, site: Site, purge: bool) -> dict[str, object]:
     }
 
 
-def _row(host: HostState, site: Site, purge: bool) -> tuple[str, str, str, str]:
+def _row(host: HostState, purge: bool) -> tuple[str, str, str, str]:
     goes = ["what bootstrap installed", "healer", "firewall"]
     kept = ["weights", "images", "chats", "keys"] + (["the book", "the CA"] if host.book else [])
     projects = ", ".join(host.projects) or "none"

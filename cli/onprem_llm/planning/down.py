@@ -11,13 +11,12 @@ from onprem_llm.planning.fleet import projects_of, standing_of
 from onprem_llm.planning.gateway import PROJECT, gateway_step, gateway_url
 from onprem_llm.planning.placement import is_lost
 from onprem_llm.planning.revisions import weights_of
+from onprem_llm.planning.rotation import drain_timeout, route_step
 from onprem_llm.planning.routes import routes_without
 from onprem_llm.planning.shared_address import PROJECT as SHARED_ADDRESS
 from onprem_llm.planning.steps import ui_step
 from onprem_llm.planning.types import UI_PROJECT, Change, Plan, Step, Wanted
 from onprem_llm.planning.web_ui import ADMIN_KEY, SESSION_KEY, PlannedUi, plan_ui
-from onprem_llm.spec.deployment import parse_deployment
-from onprem_llm.spec.serving import Update
 from onprem_llm.spec.site import Site
 
 
@@ -91,14 +90,7 @@ def _gateway_stands(current: Current) -> bool:
 def _drain(name: str, entry: BookEntry | None, current: Current) -> Step | None:
     """Let streams that go on end first; a replica that does not serve has none."""
     servers = [f"{name}/{s.project}" for s in standing_of(name, current) if s.serving]
-    hosts = [host.name for host in current.gateways if host.gateway_state is not None and host.gateway_state.running]
-    if not servers or not hosts:
-        return None
-    wait = Update().drain_timeout
-    if entry is not None:
-        wait = parse_deployment(entry.model_yaml, f"the book's {name}").update.drain_timeout
-    order = {"drain": servers, "ready": [], "wait": wait}
-    return Step("route", f"Drain {name}", dict.fromkeys(hosts, order))
+    return route_step(current.gateways, f"Drain {name}", drain=servers, wait=drain_timeout(name, entry))
 
 
 def _without_gateway(site: Site, current: Current, orders: dict[str, dict[str, object]]) -> list[Change]:

@@ -11,6 +11,7 @@ from onprem_llm.planning.addresses import EVERY, LOOPBACK, Claim, bind_address, 
 from onprem_llm.planning.difference import Outcome, compare
 from onprem_llm.planning.fleet import Fleet, Standing, standing_of
 from onprem_llm.planning.replicas import speaks_tls
+from onprem_llm.planning.rotation import away
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import ImageSource, Step, Wanted
 from onprem_llm.rendering.haproxy import Backend, Gateway, Server, draft
@@ -77,12 +78,6 @@ def standing_backend(site: Site, deployment: Deployment, current: Current) -> Ba
     servers += silent_servers(deployment.name, silent, current, tls=speaks_tls(site, deployment, current))
     admits = {at.revision for at in recorded.values()} or {s.revision for s in standing}
     return backend(deployment, servers, admits)
-
-
-def away(host: str, current: Current) -> bool:
-    """Tell whether a host gets no requests. One that is to be removed serves until its replicas are elsewhere."""
-    mark = current.marks.get(host)
-    return mark is not None and mark.state != "removed"
 
 
 def _belongs(standing: Standing, entry: BookEntry | None) -> bool:

@@ -1,6 +1,6 @@
 """A host out of rotation and back, and hosts whose replicas go elsewhere: plans about a host, not a deployment."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from onprem_llm.errors import InvalidError, UnreachableError
@@ -8,10 +8,9 @@ from onprem_llm.hosts import Current, HostMark, HostState
 from onprem_llm.planning.deploy import tls_references
 from onprem_llm.planning.fleet import standing_of
 from onprem_llm.planning.gateway import PROJECT, PlannedGateway, gateway_step, plan_gateways, standing_backend
-from onprem_llm.planning.rollout import READY_SECONDS
+from onprem_llm.planning.rotation import READY_SECONDS, drain_timeout, route_step
 from onprem_llm.planning.shared_address import PROJECT as SHARED_ADDRESS
 from onprem_llm.planning.types import UI_PROJECT, Change, Plan, Step, Wanted
-from onprem_llm.spec.deployment import parse_deployment
 from onprem_llm.spec.site import Site
 
 
@@ -22,7 +21,9 @@ def marked(current: Current, host: str, state: str | None) -> Current:
         return current
     marks = {name: mark for name, mark in gateway.book.hosts.items() if name != host}
     if state is not None:
-        marks[host] = HostMark(state, None, None)
+        known = current.marks.get(host)
+        drained = state == "drained" or (known is not None and known.was_drained)
+        marks[host] = HostMark(state, None, None, drained)
     told = replace(gateway, book=replace(gateway.book, hosts=marks))
     return replace(current, hosts=tuple(told if one is gateway else one for one in current.hosts), _digest={})
 
@@ -55,16 +56,17 @@ def plan_drain(site: Site, wanted: Wanted, current: Current, gateway: HostState,
     if known is not None and known.state != "drained":
         raise InvalidError(f"{name} is {known.state}: it gets no requests", hint=f"onprem-llm host undrain {name}")
     servers = _servers(current, name)
-    wait = max((_drain_timeout(current, server) for server in servers), default=0)
-    gateways = [host.name for host in current.gateways if host.gateway_state and host.gateway_state.running]
-    after = _routes(site, wanted, marked(current, name, "drained")) if servers else ()
-    before = _routes(site, wanted, current, f"{PROJECT}.before") if servers else ()
-    back = Step("route", f"Put {name} back", _orders(gateways, ready=servers, wait=READY_SECONDS))
-    drain = Step("route", f"Drain {name}", _orders(gateways, drain=servers, wait=wait), (back,))
+    there = recorded_on(current, name)
+    wait = max((drain_timeout(one, current.book[one]) for one in there), default=0)
+    # What does not serve now has nothing to be drained, and must not come in once it does.
+    after = _routes(site, wanted, marked(current, name, "drained")) if there else ()
+    before = _routes(site, wanted, current, f"{PROJECT}.before") if there else ()
+    back = route_step(current.gateways, f"Put {name} back", ready=servers, wait=READY_SECONDS)
+    drain = route_step(current.gateways, f"Drain {name}", drain=servers, wait=wait)
     names = list(current.book)
     steps = [
-        drain if servers and gateways else None,
-        _told(site, after, before, names, gateway, f"Leave {name} out at the gateway") if servers else None,
+        replace(drain, undo=(back,)) if drain and back else None,
+        _told(site, after, before, names, gateway, f"Leave {name} out at the gateway") if there else None,
         mark_step(gateway, {name: "drained"}, "host drain", name),
     ]
     changes = [Change(name, server, "update", ("leaves rotation",)) for server in servers]
@@ -91,20 +93,25 @@ def plan_undrain(site: Site, wanted: Wanted, current: Current, gateway: HostStat
             hint=f"take it away first: onprem-llm host remove {name}",
         )
     free = marked(current, name, None)
-    servers = _servers(free, name)
-    gateways = [host.name for host in current.gateways if host.gateway_state and host.gateway_state.running]
-    after = _routes(site, wanted, free) if servers else ()
-    before = _routes(site, wanted, current, f"{PROJECT}.before") if servers else ()
+    servers, there = _servers(free, name), recorded_on(current, name)
+    # The gateway is told of those that are not up yet too: its check lets them in once they answer.
+    after = _routes(site, wanted, free) if there else ()
+    before = _routes(site, wanted, current, f"{PROJECT}.before") if there else ()
     steps = [
-        _told(site, after, before, list(current.book), gateway, f"Let {name} in at the gateway") if servers else None,
-        Step("route", f"Return {name}", _orders(gateways, ready=servers, wait=READY_SECONDS))
-        if servers and gateways
-        else None,
+        _told(site, after, before, list(current.book), gateway, f"Let {name} in at the gateway") if there else None,
+        route_step(current.gateways, f"Return {name}", ready=servers, wait=READY_SECONDS),
         mark_step(gateway, {name: ""}, "host undrain", name),
     ]
     changes = [Change(name, server, "update", ("comes back into rotation",)) for server in servers]
     files = _files(after, before)
-    return _plan(site, current, gateway, name, steps, changes or [_mark_change(name, mark)], files=files)
+    later = [f"{one}/{project}" for one, projects in there.items() for project in projects]
+    warnings = [
+        f"{server} on {name} is not up: it gets requests once it answers (onprem-llm status; if it stays so: deploy)"
+        for server in later
+        if server not in servers
+    ]
+    changes = changes or [_mark_change(name, mark)]
+    return _plan(site, current, gateway, name, steps, changes, files=files, warnings=warnings)
 
 
 def plan_mark(site: Site, current: Current, gateway: HostState, name: str, state: str, action: str, text: str) -> Plan:
@@ -194,7 +201,7 @@ def leaving_text(found: Sequence[Resettled]) -> list[str]:
 
 
 def _servers(current: Current, name: str) -> list[str]:
-    """Return the replicas on a host that the gateways have, or shall have, in rotation."""
+    """Return the replicas on a host that answer: those that can be drained, and waited for."""
     found = []
     for deployment, projects in recorded_on(current, name).items():
         serving = {s.project for s in standing_of(deployment, current) if s.host.name == name and s.serving}
@@ -209,11 +216,6 @@ def _without_any(current: Current, name: str) -> list[str]:
         if projects and not others:
             found.append(deployment)
     return found
-
-
-def _drain_timeout(current: Current, server: str) -> int:
-    name = server.partition("/")[0]
-    return parse_deployment(current.book[name].model_yaml, f"the book's {name}").update.drain_timeout
 
 
 def _routes(site: Site, wanted: Wanted, current: Current, variant: str = PROJECT) -> tuple[PlannedGateway, ...]:
@@ -232,12 +234,6 @@ def _told(
     undo = gateway_step(site, before, names, gateway, "Let the gateway route as before")
     step = gateway_step(site, after, names, gateway, title)
     return replace(step, undo=(undo,))
-
-
-def _orders(
-    gateways: Collection[str], *, drain: Sequence[str] = (), ready: Sequence[str] = (), wait: int
-) -> dict[str, dict[str, object]]:
-    return {host: {"drain": list(drain), "ready": list(ready), "wait": wait} for host in gateways}
 
 
 def _files(*routes: Sequence[PlannedGateway]) -> dict[str, dict[str, dict[str, str]]]:

@@ -16,13 +16,12 @@ class NoRoomError(InvalidError):
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where one replica goes. `elsewhere` names hosts that have the project and must lose it."""
+    """Where one replica goes."""
 
     project: str
     index: int
     host: HostState
     gpus: tuple[Gpu, ...]
-    elsewhere: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -66,8 +65,7 @@ class Placer:
         if stay is None:
             self.passed_over = {verdict.host.name: verdict.why for verdict in verdicts if verdict.why}
         chosen = fitting[stay] if stay else min(fitting.values(), key=self._preference)
-        elsewhere = tuple(host.name for host in having if host.name != chosen.host.name)
-        return self._take(Placement(project, index, chosen.host, chosen.gpus, elsewhere))
+        return self._take(Placement(project, index, chosen.host, chosen.gpus))
 
     def why_not(self, project: str) -> str | None:
         """Say why a replica that runs cannot go on where it is; None where it can."""

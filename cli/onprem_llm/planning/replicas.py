@@ -6,6 +6,7 @@ from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import Claim, reached_at
 from onprem_llm.planning.difference import Outcome, SecretEntry, compare, looping
 from onprem_llm.planning.placement import Placement, access_path, device_names
+from onprem_llm.planning.rotation import away
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import ImageSource, WantedDeployment
 from onprem_llm.rendering.vllm import Replica, draft
@@ -134,9 +135,8 @@ def runs(host: HostState, project: str) -> bool:
 
 
 def in_service(host: HostState, project: str, current: Current) -> bool:
-    """As `serves`, but a host that is drained gets no requests: what runs there can be changed at any time."""
-    mark = current.marks.get(host.name)
-    return serves(host, project) and not (mark is not None and mark.state == "drained")
+    """As `serves`, but a host that is drained or lost gets no requests: what runs there can be changed at any time."""
+    return serves(host, project) and not away(host.name, current)
 
 
 def _replica(change: Change, placement: Placement, image: HostImage, claim: Claim) -> Replica:

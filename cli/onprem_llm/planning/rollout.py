@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from onprem_llm.hosts import HostState
 from onprem_llm.planning.fleet import Fleet, Standing
 from onprem_llm.planning.replicas import Change, PlannedReplica, project_order, readiness, runs
+from onprem_llm.planning.rotation import READY_SECONDS, route_step
 from onprem_llm.planning.types import Order, Step
-
-# Seconds after which a replica that is put back must be in rotation.
-READY_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +109,7 @@ def _wave(crew: Crew, wave: Sequence[PlannedReplica], number: int, of: int) -> l
 
 def _route(crew: Crew, title: str, *, drain: Sequence[str] = (), ready: Sequence[str] = ()) -> Step | None:
     wait = crew.change.deployment.update.drain_timeout if drain else READY_SECONDS
-    order: Order = {"drain": list(drain), "ready": list(ready), "wait": wait}
-    hosts = [host.name for host in crew.gateways if host.gateway_state is not None and host.gateway_state.running]
-    return Step("route", title, dict.fromkeys(hosts, order)) if hosts and (drain or ready) else None
+    return route_step(crew.gateways, title, drain=drain, ready=ready, wait=wait)
 
 
 def _routed(crew: Crew, projects: Sequence[str]) -> list[str]:

@@ -66,11 +66,6 @@ def _empty_order(gateway: HostState, keys: list[str]) -> dict[str, object]:
     return {"keys": keys, "keys_host": gateway.name, "projects": []}
 
 
-def _projects(order: Mapping[str, object]) -> list[object]:
-    found = order["projects"]
-    return found if isinstance(found, list) else []
-
-
 def remove_ui_step(site: Site, ui: PlannedUi | None, gateway: HostState) -> Step | None:
     """Return the step that removes a page that nobody needs."""
     if ui is None or ui.removed is None:

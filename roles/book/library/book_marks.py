@@ -15,7 +15,8 @@ module: book_marks
 short_description: Write what is said of hosts into the book
 description:
   - C(<path>/hosts.json) has C(state), C(by) and C(at) for every host that something is said of. Other hosts' entries
-    stay as they are. A change adds a line to C(events.jsonl).
+    stay as they are. One that was drained and is now something else has C(was_drained) too: it still gets no requests.
+  - A change adds a line to C(events.jsonl).
 options:
   path:
     description: Folder of the book.
@@ -65,10 +66,15 @@ def change(known, marks, by):
     for host, state in marks.items():
         if not state:
             found.pop(host, None)
-        elif state not in STATES:
+            continue
+        if state not in STATES:
             raise BookError(f"a host is {', '.join(STATES)}, found {state!r} for {host}")
-        elif not isinstance(found.get(host), dict) or found[host].get("state") != state:
-            found[host] = {"state": state, "by": by, "at": now()}
+        before = found[host] if isinstance(found.get(host), dict) else {}
+        if before.get("state") == state:
+            continue
+        found[host] = {"state": state, "by": by, "at": now()}
+        if before.get("state") == "drained" or before.get("was_drained"):
+            found[host]["was_drained"] = True
     return found
 
 

@@ -30,6 +30,19 @@ def test_a_mark_has_its_person_and_an_event_and_goes_again(load: Load, tmp_path:
     assert len((tmp_path / "events.jsonl").read_text().splitlines()) == 3
 
 
+def test_a_host_that_was_drained_keeps_that_until_it_is_let_in_again(load: Load, tmp_path: Path) -> None:
+    module = load("book/book_marks")
+    module.run(order(tmp_path, h2="drained"), False)
+    module.run(order(tmp_path, h2="removed", h3="removed"), False)
+    module.run(order(tmp_path, h2="lost"), False)
+    marks = json.loads((tmp_path / "hosts.json").read_text())
+    assert (marks["h2"]["state"], marks["h2"]["was_drained"]) == ("lost", True)
+    assert "was_drained" not in marks["h3"]
+    module.run(order(tmp_path, h2=""), False)
+    module.run(order(tmp_path, h2="removed"), False)
+    assert "was_drained" not in json.loads((tmp_path / "hosts.json").read_text())["h2"]
+
+
 def test_check_mode_writes_nothing(load: Load, tmp_path: Path) -> None:
     assert load("book/book_marks").run(order(tmp_path, h2="drained"), True)
     assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import recorded_facts as made
 from planning_lab import Hosts, deploy, lab, mark, model, there
+from recorded_facts import Facts
 
 from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import Current
@@ -89,6 +90,60 @@ def test_an_update_changes_a_drained_host_without_a_word_to_the_gateway_about_it
 
 def test_undrain_of_a_host_that_nothing_is_said_of_does_nothing(two: Hosts) -> None:
     assert rotation(two, "lab-2", back=True).is_noop
+
+
+def starting(facts: Hosts, project: str) -> Facts:
+    """Return the container of a replica that loads its weights."""
+    container: Facts = facts[there(facts)[project]]["projects"][project]["containers"][0]
+    container.update(health="starting")
+    return container
+
+
+def test_a_host_that_is_let_in_while_its_engine_loads_is_in_rotation_once_it_answers(two: Hosts) -> None:
+    facts = made.applied(rotation(two, "lab-2"), two)
+    container = starting(facts, "tiny-1")  # it was rebooted meanwhile
+    back = rotation(facts, "lab-2", back=True)
+    assert [step.kind for step in back.steps] == ["gateway", "marks"]
+    (warning,) = back.warnings
+    assert "tiny/tiny-1 on lab-2 is not up: it gets requests once it answers" in warning
+    after = made.applied(back, facts)
+    assert "tiny/tiny-1" in after["lab-1"]["gateway"]["servers"]
+    starting(after, "tiny-1").update(health=container["health"])
+    assert made.in_rotation(after, "tiny") == {"tiny-0", "tiny-1"}
+    assert not rotation(facts, "lab-2", back=True).is_noop
+    container.update(health="healthy")
+    assert not rotation(facts, "lab-2", back=True).warnings
+
+
+def test_a_host_that_is_drained_while_its_engine_starts_stays_out_once_it_answers(two: Hosts) -> None:
+    starting(two, "tiny-1")
+    drained = rotation(two, "lab-2")
+    assert [step.kind for step in drained.steps] == ["gateway", "marks"]  # it has no requests that could end
+    after = made.applied(drained, two)
+    assert "tiny/tiny-1" not in after["lab-1"]["gateway"]["servers"]
+    assert made.in_rotation(after, "tiny") == {"tiny-0"}
+
+
+def test_a_host_that_was_drained_stays_out_while_it_is_removed() -> None:
+    facts = deploy(lab(2, 2, 2), model("replicas: 2\n"))
+    facts["lab-3"]["weights"], facts["lab-3"]["images"] = facts["lab-1"]["weights"], facts["lab-1"]["images"]
+    facts = made.applied(rotation(facts, "lab-2"), facts)
+    current = made.current(facts)
+    assert current.gateway is not None
+    told = plan_mark(Site(), current, current.gateway, "lab-2", "removed", "host remove", "lab-2")
+    facts = made.applied(told, facts)
+    assert made.current(facts).marks["lab-2"].was_drained
+    assert made.current(facts).digest() == marked(current, "lab-2", "removed").digest()
+    move = moved(facts)
+    for _, then in made.moments(move, facts):
+        at_lab_2 = [s for s in then["lab-1"]["gateway"]["servers"].values() if s["address"] == "10.0.0.3"]
+        assert all(server["admin"] == "drain" for server in at_lab_2)
+    after = made.applied(move, facts)
+    assert "lab-2" not in there(after).values()
+    assert len(made.in_rotation(after, "tiny")) == 2
+    # Nor does another deployment's change let it in, while its replicas are still there.
+    other = made.planned(facts, made.deployment(model(name="other", port=8100)))
+    assert made.in_rotation(made.applied(other, facts), "tiny") == {"tiny-0"}
 
 
 def test_a_host_that_is_removed_cannot_be_drained(two: Hosts) -> None:

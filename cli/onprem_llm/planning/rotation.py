@@ -1,0 +1,33 @@
+"""Who gets requests: hosts that are out of rotation, and the steps that drain replicas and bring them back."""
+
+from collections.abc import Sequence
+
+from onprem_llm.hosts import BookEntry, Current, HostState
+from onprem_llm.planning.types import Order, Step
+from onprem_llm.spec.deployment import parse_deployment
+from onprem_llm.spec.serving import Update
+
+# Seconds after which a replica that is put back must be in rotation.
+READY_SECONDS = 30
+
+
+def away(host: str, current: Current) -> bool:
+    """Tell whether a host gets no requests. One that is to be removed serves until its replicas are elsewhere."""
+    mark = current.marks.get(host)
+    return mark is not None and (mark.state != "removed" or mark.was_drained)
+
+
+def route_step(
+    gateways: Sequence[HostState], title: str, *, drain: Sequence[str] = (), ready: Sequence[str] = (), wait: int
+) -> Step | None:
+    """Return the step that drains servers or brings them back, at the gateways that run; None where it has no work."""
+    order: Order = {"drain": list(drain), "ready": list(ready), "wait": wait}
+    hosts = [host.name for host in gateways if host.gateway_state is not None and host.gateway_state.running]
+    return Step("route", title, dict.fromkeys(hosts, order)) if hosts and (drain or ready) else None
+
+
+def drain_timeout(name: str, entry: BookEntry | None) -> int:
+    """Return how long the streams of a deployment may go on, as the book has it."""
+    if entry is None:
+        return Update().drain_timeout
+    return parse_deployment(entry.model_yaml, f"the book's {name}").update.drain_timeout
