@@ -6,6 +6,7 @@ data.
 
 import copy
 import hashlib
+import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
@@ -149,11 +150,14 @@ def planned(
     site: Site | None = None,
     *,
     unreachable: Sequence[str] = (),
+    left_out: Sequence[str] = (),
     **changes: object,
 ) -> Plan:
     """Plan one deployment on these facts; `changes` to what is wanted, such as its verb."""
-    seen = {name: state for name, state in facts.items() if name not in unreachable}
-    return plan(site or Site(), replace(wanted(seen, focus), **changes), parse_current(seen, tuple(unreachable)))
+    unseen = (*unreachable, *left_out)
+    seen = {name: state for name, state in facts.items() if name not in unseen}
+    hosts = parse_current(seen, unseen, left_out)
+    return plan(site or Site(), replace(wanted(seen, focus), **changes), hosts)
 
 
 def applied(done: Plan, facts: dict[str, Facts]) -> dict[str, Facts]:
@@ -317,7 +321,9 @@ def _gateway(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> No
             admits[deployment] = re.findall(r"\d+", "".join(re.findall(r":r\(([\d|]*)\)", conf)))
     for server, admin in order["states"].items():
         servers[server]["admin"] = admin
-    state["gateway"] = {"running": True, "error": None, "servers": servers, "admits": admits, "pending_reload": False}
+    peers = json.loads(files.get("conf/peers.json", "{}")).get("others", [])
+    state["gateway"] = {"running": True, "error": None, "servers": servers, "admits": admits, "pending_reload": False,
+                        "peers": peers}  # fmt: skip
 
 
 SERVER = re.compile(r"^ +server (\S+) (\S+):(\d+)( .* ssl )?", re.MULTILINE)

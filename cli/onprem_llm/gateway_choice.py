@@ -5,11 +5,9 @@ from dataclasses import dataclass, replace
 
 from onprem_llm.connection import Connection
 from onprem_llm.hosts import Current
-from onprem_llm.look import look
+from onprem_llm.look import GATEWAY_GROUP, look
 from onprem_llm.output import Progress
 from onprem_llm.ssh import routes
-
-GATEWAY_GROUP = "gateway"
 
 
 @dataclass(frozen=True)

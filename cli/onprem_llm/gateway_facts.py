@@ -12,7 +12,8 @@ def parse_gateway(raw: object) -> GatewayState | None:
     if not is_mapping(raw):
         return None
     servers = {name: _server(value) for name, value in mapping(raw.get("servers")).items() if is_mapping(value)}
-    return GatewayState(bool(raw.get("running")), text(raw, "error"), servers, bool(raw.get("pending_reload")))
+    pending = bool(raw.get("pending_reload"))
+    return GatewayState(bool(raw.get("running")), text(raw, "error"), servers, pending, texts(raw.get("peers")))
 
 
 def _server(raw: Mapping[str, object]) -> ServerState:

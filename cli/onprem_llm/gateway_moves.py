@@ -9,9 +9,8 @@ from onprem_llm.apply import carry, locked, person, record_event
 from onprem_llm.backups import make, put_back, set_mark
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, OnpremError
-from onprem_llm.gateway_choice import GATEWAY_GROUP
 from onprem_llm.hosts import Current
-from onprem_llm.look import View, gateway_of, look_whole
+from onprem_llm.look import GATEWAY_GROUP, View, gateway_of, look_whole
 from onprem_llm.output import Progress, note
 from onprem_llm.planned import plan_again
 from onprem_llm.planning.gateway import PROJECT, gateway_url

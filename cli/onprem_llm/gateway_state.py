@@ -20,13 +20,15 @@ class ServerState:
 class GatewayState:
     """The gateway process of a host; servers by `deployment/project`.
 
-    `pending_reload`: files on the host are newer than what the process has read.
+    `pending_reload`: files on the host are newer than what the process has read. `peers`: the other gateways'
+    addresses, with which its host compares keys.
     """
 
     running: bool
     error: str | None
     servers: Mapping[str, ServerState]
     pending_reload: bool = False
+    peers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,10 +228,11 @@ class HostState:
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """All hosts that answered, in inventory order, and the names of those that did not."""
+    """All hosts that answered, in inventory order, and the names of those not seen: `left_out` of them on purpose."""
 
     hosts: tuple[HostState, ...]
     unreachable: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     _digest: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def host(self, name: str) -> HostState | None:

@@ -1,21 +1,22 @@
 """Ask the hosts what they are and what runs on them: one Ansible run, one task, nothing changed."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from onprem_llm.connection import Connection
 from onprem_llm.errors import UnreachableError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.output import Progress, note
+from onprem_llm.planning.out_of_sight import GONE, awaited, unseen_gateways
 from onprem_llm.probe import parse_current
 from onprem_llm.remedies import remedy
 from onprem_llm.run_events import HostFailure, RunResult
 from onprem_llm.runner import raise_for_failures, run
-from onprem_llm.ssh import routes
+from onprem_llm.ssh import Route, routes
 
-# Hosts that the book says these of need not answer: nothing that counts is there.
-GONE = ("lost", "removed")
+# The inventory's group of gateway hosts.
+GATEWAY_GROUP = "gateway"
 
 
 @dataclass(frozen=True)
@@ -36,25 +37,24 @@ def look(connection: Connection, progress: Progress | None = None) -> View:
 def look_whole(connection: Connection, progress: Progress | None = None, *, again: bool = False) -> View:
     """As `look`, but every host must answer: what a change is planned on must be known.
 
-    Left out are the hosts outside of a limit (its gateways never), those that the book calls lost or removed, and with
+    Left out are the hosts outside of a limit (gateway hosts never), those that the book calls lost or removed, and with
     `skip_unreachable` those that do not answer. They are `unreachable` then, and their replicas stay what the book
     says. `again`: a person has been told of them.
     """
     result, salt = _probe(connection, progress)
+    left_out: tuple[str, ...] = ()
     if connection.limit:
-        result = _with_gateways(result, connection, salt, progress)
-    current = current_of(result)
+        result, left_out = _with_gateways(result, connection, salt, progress)
+    current = replace(current_of(result), left_out=left_out)
     gating = unexpected(View(current, result.failures, salt), connection)
-    left_out = [one for one in result.failures if one not in gating]
+    silent = [one for one in result.failures if one not in gating]
     hint = "mend what is said above and run the same command again"
     if all(one.unreachable for one in gating):
         hint += "; or leave out what does not answer: --skip-unreachable; gone for good: host remove HOST --lost"
     raise_for_failures(replace(result, failures=gating), doing="looking at the hosts (nothing was changed)", hint=hint)
-    if left_out and not again:
-        note(
-            f"Left out, they do not answer: {', '.join(one.host for one in left_out)}. What they run is left as it is."
-        )
-    return View(current, tuple(left_out), salt)
+    if silent and not again:
+        note(f"Left out, they do not answer: {', '.join(one.host for one in silent)}. What they run is left as it is.")
+    return View(current, tuple(silent), salt)
 
 
 def unexpected(view: View, connection: Connection) -> tuple[HostFailure, ...]:
@@ -65,20 +65,38 @@ def unexpected(view: View, connection: Connection) -> tuple[HostFailure, ...]:
     )
 
 
-def _with_gateways(result: RunResult, connection: Connection, salt: str, progress: Progress | None) -> RunResult:
-    """Add the gateways that a limit leaves out, and the names of all others: what they run is not to be seen."""
-    names = list(routes(replace(connection, limit=None)))
+def _with_gateways(
+    result: RunResult, connection: Connection, salt: str, progress: Progress | None
+) -> tuple[RunResult, tuple[str, ...]]:
+    """Add the gateway hosts that a limit leaves out, silent ones too; and name all others, which are not to be seen."""
+    ways = routes(replace(connection, limit=None))
+    names = list(ways)
     beyond = [name for name in names if name not in result.hosts]
     if not beyond:
-        return result
+        return result, ()
     others, _ = _probe(replace(connection, limit=None), progress, salt=salt, hosts=beyond)
     gateways = {
         host: values
         for host, values in others.returned.items()
         if (book := values.get("probe", {}).get("book")) and (book.get("gateway") or book.get("second"))
     }
+    whole = replace(result, hosts=tuple(names), returned={**result.returned, **others.returned})
+    silent = may_be_gateways(current_of(whole), ways)
     found = {**result.returned, **gateways}
-    return replace(result, hosts=tuple(names), returned={name: found[name] for name in names if name in found})
+    result = replace(
+        whole,
+        returned={name: found[name] for name in names if name in found},
+        failures=(*result.failures, *(one for one in others.failures if one.host in silent)),
+    )
+    return result, tuple(name for name in beyond if name not in gateways and name not in silent)
+
+
+def may_be_gateways(current: Current, ways: Mapping[str, Route]) -> list[str]:
+    """Name the hosts that did not answer and may be gateway hosts: the group's, else all where one is missing."""
+    silent = awaited(current)
+    members = [name for name in silent if name in ways and GATEWAY_GROUP in ways[name].groups]
+    missing = current.gateway is None or unseen_gateways(current)
+    return members or (list(silent) if missing else [])
 
 
 def _probe(

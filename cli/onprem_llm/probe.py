@@ -28,9 +28,13 @@ from onprem_llm.probe_values import mapping, mappings, number, text, text_map, t
 SCHEMA = 1
 
 
-def parse_current(probes: Mapping[str, object], unreachable: Sequence[str] = ()) -> Current:
+def parse_current(
+    probes: Mapping[str, object], unreachable: Sequence[str] = (), left_out: Sequence[str] = ()
+) -> Current:
     """Make Current from host -> probe (what probe.yml returned, or the same from a file of recorded facts)."""
-    return Current(tuple(parse_host(name, probe) for name, probe in probes.items()), tuple(unreachable))
+    return Current(
+        tuple(parse_host(name, probe) for name, probe in probes.items()), tuple(unreachable), tuple(left_out)
+    )
 
 
 def parse_host(name: str, raw: object) -> HostState:

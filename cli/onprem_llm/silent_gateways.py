@@ -2,10 +2,10 @@
 
 from onprem_llm.connection import Connection
 from onprem_llm.errors import UnreachableError
-from onprem_llm.gateway_choice import GATEWAY_GROUP
 from onprem_llm.hosts import Current, HostState
-from onprem_llm.look import View, failures_text
+from onprem_llm.look import View, failures_text, may_be_gateways
 from onprem_llm.output import note
+from onprem_llm.planning.out_of_sight import awaited
 from onprem_llm.ssh import routes
 
 
@@ -19,7 +19,7 @@ def accept_silence(view: View, connection: Connection) -> None:
 
     Raises UnreachableError otherwise. Those take the change from the others before they serve again.
     """
-    silent = _silent_gateways(view, connection)
+    silent = silent_gateways(view, connection)
     if not silent:
         return
     names = ", ".join(silent)
@@ -32,10 +32,9 @@ def accept_silence(view: View, connection: Connection) -> None:
     note(f"Left out: {names}. When it is back, it takes the keys from the other gateways before it serves.")
 
 
-def _silent_gateways(view: View, connection: Connection) -> list[str]:
-    """Name them by the inventory's group; where the recorded gateway is silent, each may be it."""
-    silent = [failure.host for failure in view.failures]
+def silent_gateways(view: View, connection: Connection) -> list[str]:
+    """Name the silent hosts that may be gateway hosts; where the recorded one is silent, each may be it."""
+    silent = list(awaited(view.current))
     if not silent or view.current.gateway is None:
         return silent
-    ways = routes(connection)
-    return [name for name in silent if (way := ways.get(name)) is not None and GATEWAY_GROUP in way.groups]
+    return may_be_gateways(view.current, routes(connection))

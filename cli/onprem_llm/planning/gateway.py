@@ -10,6 +10,7 @@ from onprem_llm.json_values import is_mapping
 from onprem_llm.planning.addresses import EVERY, LOOPBACK, Claim, bind_address, reached_at
 from onprem_llm.planning.difference import Outcome, compare
 from onprem_llm.planning.fleet import Fleet, Standing, standing_of
+from onprem_llm.planning.out_of_sight import gateway_peers
 from onprem_llm.planning.replicas import speaks_tls
 from onprem_llm.planning.rotation import away
 from onprem_llm.planning.staging import HostImage, image_for
@@ -154,7 +155,7 @@ def _plan(
         backends=tuple(sorted(backends, key=lambda one: one.deployment)),
         shared=settings.address,
         own=host.cluster_address,
-        peers=tuple(other.cluster_address for other in current.gateways if other is not host),
+        peers=gateway_peers(current, host),
     )
     listed = ", ".join(one.deployment for one in gateway.backends) or "nothing"
     outcome = compare(host, draft(gateway), revision=None, image_id=image.id, secrets={}, why=(f"routes to {listed}",))

@@ -4,6 +4,7 @@ from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import LOOPBACK, standing_claim
 from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.gateway import engine_name
+from onprem_llm.planning.out_of_sight import engine_sources
 from onprem_llm.planning.types import Order
 
 
@@ -14,23 +15,23 @@ def guards(current: Current, fleet: Fleet, gateway: HostState, *, tls: bool) -> 
     """
     hosts = {replica.host.name: replica.host for replica in fleet.replicas}
     others = [host for host in current.hosts if host.name not in hosts and standing_ports(host)]
-    sources = sorted({host.cluster_address for host in current.gateways})
     found: dict[str, Order] = {}
     for host in hosts.values():
-        order = {**_firewall(host, fleet, sources), **(_certificate(host, gateway) if tls else {})}
+        order = {**_firewall(host, fleet, current), **(_certificate(host, gateway) if tls else {})}
         if order:
             found[host.name] = order
-    found |= {host.name: {"keys": [], **order} for host in others if (order := _firewall(host, fleet, sources))}
+    found |= {host.name: {"keys": [], **order} for host in others if (order := _firewall(host, fleet, current))}
     return found
 
 
-def _firewall(host: HostState, fleet: Fleet, sources: list[str]) -> dict[str, object]:
+def _firewall(host: HostState, fleet: Fleet, current: Current) -> dict[str, object]:
     """Rules for every engine's port of the host; rules for ports that nobody has any more do no harm and stay."""
     planned = {r.claim.port for r in fleet.replicas if r.host.name == host.name and r.claim.address != LOOPBACK}
     ports = planned | standing_ports(host)
     there = host.firewall
     if not ports and not there:
         return {}
+    sources = engine_sources(current, host)
     if there and there.active and ports <= set(there.ports) and sources == sorted(there.sources):
         return {}
     return {"firewall": {"ports": sorted(ports), "sources": sources}}

@@ -2,13 +2,14 @@
 
 import ipaddress
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import LOOPBACK, bind_address
 from onprem_llm.planning.difference import Outcome, compare
-from onprem_llm.planning.replicas import project_order
+from onprem_llm.planning.out_of_sight import gateway_peers, unseen_gateways
+from onprem_llm.planning.replicas import project_order, serves
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import Change, ImageSource, Step, Wanted
 from onprem_llm.rendering.keepalived import PROJECT, SharedAddress, draft
@@ -56,12 +57,30 @@ def _plan(
         address=address,
         interface=_interface(site, host),
         own=host.cluster_address,
-        peers=tuple(other.cluster_address for other in gateways if other is not host),
+        peers=gateway_peers(current, host),
         rank=rank,
     )
     why = (f"shares {address}",)
     outcome = compare(host, draft(shared), revision=None, image_id=image.id, secrets={}, why=why)
+    untouched = _untouched(current, host, address)
+    if untouched is not None:
+        outcome = replace(outcome, change=Change(host.name, PROJECT, "keep", untouched))
     return PlannedAddress(host, outcome.change, outcome, image)
+
+
+def _untouched(current: Current, host: HostState, address: str) -> tuple[str, ...] | None:
+    """Say why keepalived is left as it is while a gateway host is silent; None where it is not.
+
+    One that starts anew lets the address go, and nobody may be there to take it. One that is new has to be known to all
+    of them, the silent one too: both would have the address once that is back.
+    """
+    if not unseen_gateways(current):
+        return None
+    if PROJECT in host.projects:
+        return () if serves(host, PROJECT) and _shares(host, address) else None
+    if any(PROJECT in other.projects for other in current.gateways):
+        return ("it shares the address once the silent gateway host is back",)
+    return None
 
 
 def _check(site: Site, current: Current, host: HostState, address: str) -> None:

@@ -36,7 +36,13 @@ def gateway(data_root):
     folder = Path(data_root, GATEWAY)
     if not (folder / "compose.yaml").is_file():
         return None
-    found = {"running": False, "error": None, "servers": {}, "pending_reload": _pending(folder)}
+    found = {
+        "running": False,
+        "error": None,
+        "servers": {},
+        "pending_reload": _pending(folder),
+        "peers": _peers(folder),
+    }
     try:
         answer = _ask(folder / "run" / "admin.sock", "show servers state; show stat -1 4 -1")
         found.update(running=True, servers=_servers(answer))
@@ -45,6 +51,14 @@ def gateway(data_root):
     except (KeyError, ValueError) as error:
         found["error"] = f"the gateway's process said what was not understood: {error!r}"
     return found
+
+
+def _peers(folder):
+    """Return the addresses of the other gateway hosts; none where this is the only one."""
+    try:
+        return json.loads((folder / "conf" / "peers.json").read_text(encoding="utf-8")).get("others", [])
+    except (OSError, ValueError, AttributeError):
+        return []
 
 
 def _ask(path, command):

@@ -77,6 +77,15 @@ def test_a_gateway_that_is_down_is_said_to_be(serving: ModuleType, tmp_path: Pat
     assert serving.gateway(str(tmp_path / "none")) is None
 
 
+def test_the_other_gateway_hosts(serving: ModuleType, tmp_path: Path) -> None:
+    folder = gateway_folder(tmp_path)
+    assert parse_gateway(serving.gateway(str(tmp_path))).peers == ()
+    (folder / "conf" / "peers.json").write_text('{"listen": "10.0.0.2", "others": ["10.0.0.3"], "port": 8406}')
+    assert parse_gateway(serving.gateway(str(tmp_path))).peers == ("10.0.0.3",)
+    (folder / "conf" / "peers.json").write_text("[")
+    assert parse_gateway(serving.gateway(str(tmp_path))).peers == ()
+
+
 def test_files_that_the_process_has_not_read(serving: ModuleType, tmp_path: Path) -> None:
     folder = gateway_folder(tmp_path)
     assert serving._pending(folder)

@@ -1,6 +1,7 @@
 """What a change is planned on: every host, or those that a person left out knowingly."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from onprem_llm.connection import Connection
 from onprem_llm.errors import OnpremError, UnreachableError
 from onprem_llm.look import gateway_of, look_whole
 from onprem_llm.run_events import HostFailure, RunResult
+from onprem_llm.ssh import Route
 
 HERE = Connection(Path("/inventory.ini"))
 
@@ -27,6 +29,7 @@ class Hosts:
             hosts = {name: {"state": state, "by": None, "at": None} for name, state in marks.items()}
             self.facts["lab-1"]["book"]["hosts"] = hosts
         self.off, self.broken, self.asked = off, broken, 0
+        self.group: tuple[str, ...] = ()
 
     def run(self, playbook: str, connection: Connection, *, hosts: Sequence[str] | None = None, **_: Any) -> RunResult:
         assert playbook == "probe.yml"
@@ -37,8 +40,9 @@ class Hosts:
         returned = {name: {"probe": self.facts[name]} for name in names if name not in bad}
         return RunResult(names, returned, {}, failures)
 
-    def routes(self, _: Connection) -> dict[str, None]:
-        return dict.fromkeys(self.facts)
+    def routes(self, _: Connection) -> dict[str, Route]:
+        ways = {name: Route(name, False, name, None, None, None, ()) for name in self.facts}
+        return ways | {name: replace(ways[name], groups=("gateway",)) for name in self.group}
 
 
 @pytest.fixture
@@ -118,7 +122,46 @@ def test_a_limit_leaves_the_others_alone_but_never_the_gateway(
     hosts = use(monkeypatch, Hosts(off=["lab-2"]))
     view = look_whole(with_(limit="lab-3"))
     assert names(view.current) == ["lab-1", "lab-3"]
-    assert view.current.unreachable == ("lab-2",)
+    assert view.current.unreachable == view.current.left_out == ("lab-2",)
     assert gateway_of(view).name == "lab-1"
     assert told == []
     assert hosts.asked == 2
+
+
+def grouped(hosts: Hosts) -> Hosts:
+    hosts.group = ("lab-1", "lab-2")
+    return hosts
+
+
+def known_by_the_first(hosts: Hosts) -> Hosts:
+    gateway = {"running": True, "error": None, "servers": {}, "peers": ["10.0.0.3"]}
+    hosts.facts["lab-1"]["gateway"] = gateway
+    return hosts
+
+
+@pytest.mark.parametrize("told_by", [grouped, known_by_the_first])
+def test_a_silent_second_gateway_is_no_host_that_a_limit_leaves_out(
+    monkeypatch: pytest.MonkeyPatch, told: list[str], told_by: Any
+) -> None:
+    use(monkeypatch, told_by(Hosts(off=["lab-2"])))
+    with pytest.raises(UnreachableError, match="lab-2"):
+        look_whole(with_(limit="lab-3"))
+    view = look_whole(with_(limit="lab-3", skip_unreachable=True))
+    assert (view.current.unreachable, view.current.left_out) == (("lab-2",), ())
+    assert [one.host for one in view.failures] == ["lab-2"]
+    assert "lab-2" in told[0]
+
+
+def test_nor_one_that_the_book_calls_lost(monkeypatch: pytest.MonkeyPatch, told: list[str]) -> None:
+    use(monkeypatch, grouped(Hosts(off=["lab-2"], marks={"lab-2": "lost"})))
+    assert look_whole(with_(limit="lab-3")).current.unreachable == ("lab-2",)
+    assert told == []
+
+
+def test_a_silent_gateway_host_outside_of_the_limit_is_named(monkeypatch: pytest.MonkeyPatch, told: list[str]) -> None:
+    use(monkeypatch, Hosts(off=["lab-1"]))
+    with pytest.raises(UnreachableError, match="lab-1"):
+        look_whole(with_(limit="lab-3"))
+    with pytest.raises(UnreachableError, match="no host that answered is the gateway") as error:
+        gateway_of(look_whole(with_(limit="lab-3", skip_unreachable=True)))
+    assert "lab-1" in (error.value.details or "")
