@@ -104,7 +104,7 @@ def read_history(connection: Connection, name: str, progress: Progress | None = 
     if not revisions:
         have = ", ".join(book["deployments"]) or "none"
         raise InvalidError(f"{host}'s book has no revision of {name!r}; it has: {have}", hint="onprem-llm status")
-    return History(name, revisions, (*notes, *_disagreements(books, name)))
+    return History(name, revisions, (*notes, *_unfinished(name, revisions, book), *_disagreements(books, name)))
 
 
 def read_events(
@@ -154,6 +154,16 @@ def _no_book(result: RunResult) -> UnreachableError:
     return UnreachableError(
         "no host among these is the gateway host, and the book is there",
         hint="leave --limit out, or run: onprem-llm bootstrap INVENTORY",
+    )
+
+
+def _unfinished(name: str, revisions: Sequence[Revision], book: Mapping[str, Any]) -> Sequence[str]:
+    """Name the numbers that were given and became no revision."""
+    known = {one.number for one in revisions}
+    missing = sorted(set(range(1, max(*known, int(book.get("last", 0))) + 1)) - known)
+    numbers = ", ".join(str(number) for number in missing)
+    return (
+        [f"Failed or cut off, so not in the book: revision {numbers}; see onprem-llm events {name}"] if missing else []
     )
 
 

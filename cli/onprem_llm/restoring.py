@@ -112,11 +112,11 @@ def _check_target(view: View, target: str, *, force: bool) -> None:
 
 
 def carry_out(
-    plan: Restoration, folders: Sequence[Path], connection: Connection, progress: Progress
+    plan: Restoration, folders: Sequence[Path], connection: Connection, progress: Progress, *, break_lock: bool
 ) -> list[Resettled]:
     """Put it there, declare the old gateway host lost, and bring up what the book has, one after another."""
     placeholder = Plan("", plan.host, plan.host, "host", 0, "")
-    with locked(placeholder, connection, progress):
+    with locked(placeholder, connection, progress, break_lock=break_lock):
         if plan.saves:
             settings = look(connection, progress).current.site_settings()
             make(plan.host, parse_site(settings, str(connection.inventory)), plan.saves, connection, progress)

@@ -7,6 +7,7 @@ import click
 
 from onprem_llm import output
 from onprem_llm.backups import read
+from onprem_llm.changing import change_options
 from onprem_llm.connection import Connection
 from onprem_llm.options import connection_options
 from onprem_llm.restoring import carry_out, prepare
@@ -18,12 +19,11 @@ from onprem_llm.restoring import carry_out, prepare
 @click.option("--model-dir", "folders", multiple=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="A folder of weights to send where they are needed; repeatable.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Put it over a book that has deployments; that one is saved there first.")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@change_options
 @connection_options(limit=False)
 def command(
-    file: Path, gateway: str | None, folders: tuple[Path, ...], force: bool, yes: bool, as_json: bool,
-    connection: Connection,
+    file: Path, gateway: str | None, folders: tuple[Path, ...], force: bool, yes: bool, break_lock: bool,
+    as_json: bool, connection: Connection,
 ) -> None:  # fmt: skip
     """Put back what `backup` saved, record the gateway host, and bring gateway, page and replicas up there.
 
@@ -45,7 +45,7 @@ def command(
     if not output.confirm(f"\nPut it onto {plan.host}?", yes=yes):
         raise click.Abort
     with output.progress() as progress:
-        done = carry_out(plan, folders, connection, progress)
+        done = carry_out(plan, folders, connection, progress, break_lock=break_lock)
     if as_json:
         deployments = [{"name": one.deployment, "replicas": one.after, "before": one.before} for one in done]
         output.show_json({"gateway": plan.host, "deployments": deployments, **backup.as_json()})

@@ -73,7 +73,7 @@ PAGE = "open-webui"
 
 def unpack(archive, wanted, files, staging):
     """Write every member of one part into `staging`; BackupError where one is not what the manifest says."""
-    left = {name: about for name, about in files.items() if name.startswith(f"{wanted}/")}
+    left, links = {name: about for name, about in files.items() if name.startswith(f"{wanted}/")}, []
     for info in archive:
         if info.name == MANIFEST:
             continue
@@ -84,16 +84,32 @@ def unpack(archive, wanted, files, staging):
         if known is None:
             raise BackupError(f"{info.name!r:.120} is not in its manifest")
         target = staging / info.name
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if info.issym() and known.get("link") == info.linkname:
             check_link(name, info.linkname)
-            target.symlink_to(info.linkname)
+            links.append((target, info.linkname))
         elif info.isreg():
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write(archive.extractfile(info), info, known, target)
         else:
             raise BackupError(f"{info.name!r:.120} is neither a file nor the link of its manifest")
     if left:
         raise BackupError(f"{len(left)} files of its manifest are missing, {sorted(left)[0]!r:.120} first")
+    make_links(links, staging / wanted)
+
+
+def make_links(links, folder):
+    """Make the links once all files lie there, so that nothing is written through one; none may lead out together."""
+    for target, leads_to in links:
+        if any(one.is_symlink() for one in target.parents if folder in one.parents):
+            raise BackupError(f"{target.name!r:.120} lies behind a link")
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target.symlink_to(leads_to)
+    root = os.path.realpath(str(folder))
+    for target, leads_to in links:
+        if not (os.path.realpath(str(target)) + os.sep).startswith(root + os.sep):
+            raise BackupError(
+                f"{target.name!r:.120} is a link to {leads_to!r:.120}, by way of others out of its folder"
+            )
 
 
 def write(source, info, known, target):

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.onprem_llm_book import EVENTS, BookError, check_name, json_of, text_of
+from ansible.module_utils.onprem_llm_book import EVENTS, ROLLOUT, BookError, check_name, json_of, text_of
 
 DOCUMENTATION = r"""
 module: book_read
@@ -43,8 +43,8 @@ RETURN = r"""
 onprem_llm:
   description:
     - C(mark) is C(gateway) or C(second) on a gateway host, null elsewhere; C(deployments) names all that the book has
-      revisions of; C(history) has a list of revisions for the deployment that was asked for, C(events) the events, the
-      oldest first; C(problems) says what could not be read.
+      revisions of; C(history) has a list of revisions for the deployment that was asked for, C(last) the last number
+      that it gave, C(events) the events, the oldest first; C(problems) says what could not be read.
   type: dict
   returned: always
 """
@@ -104,10 +104,11 @@ def events(path, deployment, last):
 def read(path, deployment, last):
     """Return everything that is asked for."""
     root = Path(path)
-    answer = {"mark": mark(root), "deployments": names(root), "history": {}, "events": [], "problems": []}
+    answer = {"mark": mark(root), "deployments": names(root), "history": {}, "last": 0, "events": [], "problems": []}
     if deployment:
         check_name(deployment)
         answer["history"][deployment], answer["problems"] = history(root / deployment)
+        answer["last"] = json_of(root / deployment / ROLLOUT).get("last", 0)
     if last:
         answer["events"], problems = events(root / EVENTS, deployment, last)
         answer["problems"] = answer["problems"] + problems

@@ -1,6 +1,8 @@
 """A backup is what was there, whole, and comes back so; the command line reads the same archive."""
 
+import hashlib
 import io
+import json
 import os
 import sqlite3
 import tarfile
@@ -148,6 +150,58 @@ def test_a_link_that_leaves_its_folder_is_refused(modules: tuple[ModuleType, Mod
     for target in ("/etc/passwd", "../../etc"):
         with pytest.raises(restore.BackupError, match="out of its folder"):
             restore.check_link("a/b", target)
+
+
+Members = dict[str, tuple[str | None, str]]
+
+
+def by_hand(path: Path, members: Members) -> Path:
+    """Write an archive as ours are, of {name: (where a link points, or None; text)}, in this order."""
+    files: dict[str, dict[str, str]] = {}
+    with tarfile.open(path, "w:gz") as archive:
+        for name, (link, text) in members.items():
+            info = tarfile.TarInfo(name)
+            if link is not None:
+                info.type, info.linkname = tarfile.SYMTYPE, link
+                files[name] = {"link": link}
+            else:
+                info.size = len(text)
+                files[name] = {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+            archive.addfile(info, None if link is not None else io.BytesIO(text.encode()))
+        manifest = json.dumps({"version": 1, "parts": ["book"], "files": files}).encode()
+        info = tarfile.TarInfo("manifest.json")
+        info.size = len(manifest)
+        archive.addfile(info, io.BytesIO(manifest))
+    return path
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"book/a/b/c/l1": ("../../..", ""), "book/l4": ("a/b/c/l1/../../..", ""), "book/l4/PWNED": (None, "x")},
+        {"book/a/b/c/l1": ("../../..", ""), "book/l4": ("a/b/c/l1/../../..", "")},
+        {"book/a/l1": (".", ""), "book/a/l1/l2": ("..", "")},
+    ],
+    ids=["a file through links", "links that leave together", "a link in a link"],
+)
+def test_links_lead_nobody_out_of_the_folder(
+    modules: tuple[ModuleType, ModuleType, ModuleType], tmp_path: Path, members: Members
+) -> None:
+    restore, root = modules[1], tmp_path / "deep" / "root"
+    archive = by_hand(tmp_path / "evil.tar.gz", {"book/tiny/1.yaml": (None, "name: tiny"), **members})
+    order = {"path": str(archive), "book": str(root / "book"), "data_root": str(root / "data"), "mark": "gateway"}
+    with pytest.raises((restore.BackupError, OSError)):
+        restore.restore(order)
+    assert not [path for path in tmp_path.rglob("*") if not path.is_dir() and path != archive]
+
+
+def test_links_among_files_come_back_whatever_their_order(
+    modules: tuple[ModuleType, ModuleType, ModuleType], tmp_path: Path
+) -> None:
+    archive = by_hand(tmp_path / "b.tar.gz", {"book/link": ("tiny/1.yaml", ""), "book/tiny/1.yaml": (None, "name")})
+    order = {"path": str(archive), "book": str(tmp_path / "book"), "data_root": str(tmp_path / "d"), "mark": "gateway"}
+    assert modules[1].restore(order) == {"book": 2}
+    assert (tmp_path / "book/link").read_text() == "name"
 
 
 def test_a_host_that_was_the_gateway_forgets_what_only_a_gateway_has(

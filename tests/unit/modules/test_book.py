@@ -39,6 +39,43 @@ def test_a_revision_keeps_who_made_it_when_it_is_put_back(load: Load, tmp_path: 
     assert not any(one["current"] for one in read.read(str(tmp_path), "tiny", 0)["history"]["tiny"])
 
 
+def test_what_is_under_way_is_ended_by_the_record_and_no_number_is_given_twice(load: Load, tmp_path: Path) -> None:
+    record, book = load("book/book_record"), load("book/onprem_llm_book")
+    probe = load("host_probe/onprem_llm_probe_state")
+    folder = tmp_path / "tiny"
+
+    def seen() -> tuple[int, list[int], int]:
+        found = probe.book(tmp_path)["deployments"]["tiny"]
+        return found["revision"], found["pending"], found["last"]
+
+    assert record.record(entry(tmp_path, 1), False)
+    assert seen() == (1, [], 0)
+    assert book.note_rollout(folder, [2], 2, False)
+    assert not book.note_rollout(folder, [2], 2, False)
+    assert seen() == (1, [2], 2)
+    assert (folder / "rollout.json").stat().st_mode & 0o777 == 0o600
+    assert record.record(entry(tmp_path, 1), False)  # the old one again: what was begun is over
+    assert not record.record(entry(tmp_path, 1), False)
+    assert seen() == (1, [], 2)
+    assert book.note_rollout(folder, [3], 3, False)
+    assert record.record(entry(tmp_path, 3, "name: tiny # 3\n"), False)
+    assert seen() == (3, [], 3)
+    assert book.note_rollout(folder, [], 5, False)
+    assert book.note_rollout(folder, [4], 4, False)  # a number that was given stays given
+    assert load("book/book_read").read(str(tmp_path), "tiny", 0)["last"] == 5
+    assert record.remove(entry(tmp_path, 3), False)
+    assert probe.book(tmp_path)["removed"] == {"tiny": 5}
+
+
+def test_a_note_that_cannot_be_read_is_said(load: Load, tmp_path: Path) -> None:
+    probe = load("host_probe/onprem_llm_probe_state")
+    assert load("book/book_record").record(entry(tmp_path, 1), False)
+    for text in ("torn", "[]", "{}"):
+        (tmp_path / "tiny" / "rollout.json").write_text(text)
+        (error,) = probe.book(tmp_path)["errors"]
+        assert str(tmp_path / "tiny") in error
+
+
 def test_a_written_revision_notes_who_did_what_with_what_result(load: Load, tmp_path: Path) -> None:
     record = load("book/book_record")
     record.note(entry(tmp_path, 3, event={"action": "scale", "by": "ann@a"}))

@@ -38,7 +38,8 @@ def first(tmp_path: Path) -> dict[str, str]:
     roots = site(tmp_path / "first")
     put(Path(roots["book"]), **{
         "gateway": "this one", "bootstrap.json": "{}", "events.jsonl": "{}\n", "hosts.json": "{}",
-        "tiny/1.yaml": TEXT, "tiny/1.json": "{}", "tiny/current": "1\n", "gone/4.yaml": "x", "gone/4.json": "{}",
+        "tiny/1.yaml": TEXT, "tiny/1.json": "{}", "tiny/current": "1\n",
+        "tiny/rollout.json": "{}", "gone/4.yaml": "x", "gone/4.json": "{}",
         "ca/ca.crt": "root", "ca/ca.key": "private", "ca/.lock": "", "keys/keys.json": "hashes",
     })  # fmt: skip
     put(Path(roots["keys"]), **{
@@ -58,7 +59,8 @@ def test_what_counts_goes_and_what_is_the_hosts_own_stays(
     put(Path(second["book"]), second="another")
     shared.written(shared.differing(second, shared.unpacked(shared.packed(first))))
     assert there(second) == {
-        "second", "events.jsonl", "hosts.json", "tiny/1.yaml", "tiny/1.json", "tiny/current", "gone/4.yaml",
+        "second", "events.jsonl", "hosts.json", "tiny/1.yaml", "tiny/1.json", "tiny/current", "tiny/rollout.json",
+        "gone/4.yaml",
         "gone/4.json", "ca/ca.crt", "ca/ca.key", "tiny", "open-webui-admin", "client-onprem-llm",
     }  # fmt: skip
     assert (Path(second["book"]) / "tiny/1.yaml").read_text(encoding="utf-8") == TEXT
@@ -73,7 +75,16 @@ def test_the_first_ones_word_counts_and_old_revisions_stay(
 ) -> None:
     second = site(tmp_path / "second")
     book = Path(second["book"])
-    put(book, **{"tiny/1.yaml": "other", "tiny/2.yaml": "newer", "tiny/current": "2\n", "gone/current": "4\n"})
+    put(
+        book,
+        **{
+            "tiny/1.yaml": "other",
+            "tiny/2.yaml": "newer",
+            "tiny/current": "2\n",
+            "gone/current": "4\n",
+            "gone/rollout.json": "{}",
+        },
+    )
     changes = shared.differing(second, shared.unpacked(shared.packed(first)))
     paths = [path.relative_to(book).as_posix() for path, _ in changes if path.is_relative_to(book)]
     assert paths.index("tiny/1.yaml") < paths.index("tiny/current")  # a run that is cut off leaves the old one current
@@ -81,6 +92,7 @@ def test_the_first_ones_word_counts_and_old_revisions_stay(
     assert (book / "tiny/current").read_text() == "1\n"
     assert (book / "tiny/2.yaml").read_text() == "newer"
     assert not (book / "gone/current").exists()
+    assert not (book / "gone/rollout.json").exists()
 
 
 def packed(value: Any) -> str:

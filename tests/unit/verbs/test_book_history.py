@@ -100,6 +100,13 @@ def test_histories_that_differ_are_reported_and_the_gateways_counts(hosts: Any) 
     assert "The book on b differs from a's, which counts: revision 1, 2" in history.notes[0]
 
 
+def test_numbers_that_came_to_nothing_are_named(hosts: Any) -> None:
+    whole = [revision(1, ONE), revision(3, TWO, current=True)]
+    history = read_history(hosts(a={**book(revisions=whole), "last": 4}), "tiny")
+    assert history.notes == ("Failed or cut off, so not in the book: revision 2, 4; see onprem-llm events tiny",)
+    assert read_history(hosts(a=book(revisions=whole[:1])), "tiny").notes == ()
+
+
 def test_no_gateway_host_is_told_apart_from_one_that_is_silent(hosts: Any) -> None:
     with pytest.raises(UnreachableError, match="no gateway host answered"):
         read_history(hosts(a=None, b=book(None)), "tiny")

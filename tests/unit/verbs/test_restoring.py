@@ -1,12 +1,16 @@
 """Which host a backup may go onto."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import recorded_facts as made
+from click.testing import CliRunner
 
 from onprem_llm import restoring
 from onprem_llm.backups import Backup
+from onprem_llm.commands import restore
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, OnpremError, RefusedError, UnreachableError
 from onprem_llm.look import View
@@ -89,3 +93,24 @@ def test_another_silent_host_is_an_error_unless_it_is_left_out(monkeypatch: pyte
     skipping = Connection(Path("/inventory.ini"), skip_unreachable=True, may_be_silent=("lab-1",))
     plan = prepare(monkeypatch, tmp_path, off=("lab-1", "lab-3"), host="lab-2", connection=skipping)
     assert plan.host == "lab-2"
+
+
+def test_a_killed_one_is_repeated_by_taking_its_lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    backup = Backup(tmp_path / "b.tar.gz", "lab-1", "2026-11-21", "0", {"book": 4}, 1, "0")
+    backup.path.touch()
+    (tmp_path / "inventory.ini").touch()
+    broken = []
+
+    @contextmanager
+    def locked(*_: object, break_lock: bool = False) -> Iterator[None]:
+        broken.append(break_lock)
+        raise RefusedError("another run holds the lock")
+        yield
+
+    monkeypatch.setattr(restore, "read", lambda _: backup)
+    monkeypatch.setattr(restore, "prepare", lambda *_, **__: Restoration(backup, "lab-1", None, None, ()))
+    monkeypatch.setattr(restoring, "locked", locked)
+    words = [str(backup.path), "--yes", "-i", str(tmp_path / "inventory.ini")]
+    for more in ([], ["--break-lock"]):
+        assert isinstance(CliRunner().invoke(restore.command, [*words, *more]).exception, RefusedError)
+    assert broken == [False, True]
