@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from onprem_llm.errors import UnreachableError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import Claim, check_ports
 from onprem_llm.planning.fleet import Fleet, Standing, only_counts, plan_fleet
 from onprem_llm.planning.gateway import PlannedGateway, check_reach, gateway_step, gateway_url, kept_out, needed
 from onprem_llm.planning.guards import guards
+from onprem_llm.planning.out_of_sight import refuse_unreached
 from onprem_llm.planning.replicas import Change as Revision
 from onprem_llm.planning.revisions import canonical_text, differences
 from onprem_llm.planning.rollout import Crew, largest_gap, plan_rollout, waves_of
@@ -85,9 +85,9 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
         warnings=(
             *item.notes,
             *deployment_warnings(site, item.deployment, release.fleet.replicas),
-            *silent_warning(release.fleet, current),
+            *silent_warning(revision, release.fleet),
             *key_warnings(wanted, current),
-            *gap_warning(item.deployment, largest_gap(parts.crew), release.fleet, revision.why),
+            *gap_warning(item.deployment, largest_gap(parts.crew), release.fleet, revision),
         ),
         passed_over=release.fleet.passed_over,
         secrets=_references(parts),
@@ -116,11 +116,7 @@ def _release(site: Site, item: WantedDeployment, wanted: Wanted, current: Curren
         fleet = plan_fleet(change)
     changes = wanted.restart or not only_counts(why)
     if entry and fleet.silent and not fleet.replicas and changes:
-        where = ", ".join(f"{project} on {entry.replicas[project].host}" for project in fleet.silent)
-        raise UnreachableError(
-            f"all replicas of {name} are on hosts that did not answer: {where}",
-            hint="bring them back and run this again, or declare a host lost: onprem-llm host remove HOST --lost",
-        )
+        refuse_unreached(current, name, {project: entry.replicas[project].host for project in fleet.silent})
     return change, Release(name, change.revision, text, images, fleet)
 
 

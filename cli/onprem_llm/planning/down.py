@@ -9,6 +9,7 @@ from onprem_llm.planning.addresses import check_ports
 from onprem_llm.planning.deploy import tls_references
 from onprem_llm.planning.fleet import projects_of, standing_of
 from onprem_llm.planning.gateway import PROJECT, gateway_step, gateway_url
+from onprem_llm.planning.out_of_sight import unseen_because
 from onprem_llm.planning.placement import is_lost
 from onprem_llm.planning.revisions import weights_of
 from onprem_llm.planning.rotation import drain_timeout, route_step
@@ -76,8 +77,8 @@ def _left_running(entry: BookEntry | None, current: Current) -> tuple[str, ...]:
         {project: at.host for project, at in entry.replicas.items() if at.host in current.unreachable} if entry else {}
     )
     return tuple(
-        f"{project} is left running on {host}, which did not answer: no requests reach it; "
-        "run this again once the host is back"
+        f"{project} is left running on {host}, which {unseen_because(current, host)}: no requests reach it; "
+        f"run this again {'without --limit' if host in current.left_out else 'once the host is back'}"
         for project, host in silent.items()
         if not is_lost(current, host)
     )
@@ -116,6 +117,8 @@ def _standing(name: str, current: Current) -> dict[str, list[str]]:
         known = ", ".join(sorted(current.book)) or "none"
         raise InvalidError(f"there is no deployment named {name}", hint=f"the book has: {known}")
     if not found and current.unreachable:
+        if current.left_out:
+            raise InvalidError(f"--limit leaves out where {name} runs", hint="leave --limit out")
         raise UnreachableError(
             f"{name} may run on a host that did not answer: {', '.join(current.unreachable)}",
             hint="bring the host back and run this again, so that nothing is left running there",

@@ -25,7 +25,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The replicas that are to be, those that leave, and those on hosts that do not answer, which are left alone."""
+    """The replicas that are to be, those that leave, and those on hosts that are not seen, which are left alone."""
 
     replicas: tuple[PlannedReplica, ...]
     leaving: tuple[Standing, ...] = ()
@@ -105,9 +105,12 @@ class _Builder:
     def _silent_revision(self, project: str, replicas: list[PlannedReplica]) -> int:
         """Say which revision a replica out of sight has to have to get requests.
 
-        Its own so far while that is still wanted; else the new one, which it gets once its host is back.
+        Its own so far while that is still wanted; else the new one, which it gets once its host is back. One that was
+        left out on purpose serves on as it is.
         """
         so_far = self.recorded[project].revision
+        if self.recorded[project].host in self.current.left_out:
+            return so_far
         wanted = {replica.revision for replica in replicas}
         return so_far if so_far in wanted or only_counts(self.change.why) else self.change.revision
 

@@ -1,7 +1,8 @@
 """Hosts that a plan does not see, silent or left out by a limit: what they share with the others is kept for them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import Current, HostState
 
 # Hosts that the book says these of are not waited for: nothing that counts is there.
@@ -12,6 +13,26 @@ def awaited(current: Current) -> tuple[str, ...]:
     """Name the hosts that are not seen and were not declared gone: they come back as they were."""
     gone = {name for name, mark in current.marks.items() if mark.state in GONE}
     return tuple(name for name in current.unreachable if name not in gone)
+
+
+def unseen_because(current: Current, host: str) -> str:
+    """Say of a host why it was not seen."""
+    return "--limit leaves out" if host in current.left_out else "did not answer"
+
+
+def refuse_unreached(current: Current, name: str, replicas: Mapping[str, str]) -> None:
+    """Raise where a change of a deployment reaches none of its replicas (project -> host)."""
+    out = [f"{project} on {host}" for project, host in replicas.items() if host in current.left_out]
+    if out:
+        raise InvalidError(
+            f"--limit leaves out the replicas of {name}: {', '.join(out)}",
+            hint="leave --limit out, or name their hosts in it",
+        )
+    where = ", ".join(f"{project} on {host}" for project, host in replicas.items())
+    raise UnreachableError(
+        f"all replicas of {name} are on hosts that did not answer: {where}",
+        hint="bring them back and run this again, or declare a host lost: onprem-llm host remove HOST --lost",
+    )
 
 
 def unseen_gateways(current: Current) -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 
 from onprem_llm.hosts import Current
 from onprem_llm.planning.addresses import EVERY_INTERFACE
-from onprem_llm.planning.fleet import Fleet, standing_of
-from onprem_llm.planning.replicas import PlannedReplica, serves
+from onprem_llm.planning.fleet import Fleet, only_counts, standing_of
+from onprem_llm.planning.replicas import Change, PlannedReplica, serves
 from onprem_llm.planning.types import Wanted
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.site import Site
@@ -34,10 +34,30 @@ def deployment_warnings(site: Site, deployment: Deployment, replicas: tuple[Plan
     return tuple(warnings)
 
 
-def silent_warning(fleet: Fleet, current: Current) -> tuple[str, ...]:
-    """Name the replicas that nothing is done to, since their hosts do not answer."""
-    hosts = {project: at.host for entry in current.book.values() for project, at in entry.replicas.items()}
-    return tuple(f"{project} is left as it is: {hosts[project]} did not answer" for project in fleet.silent)
+def silent_warning(change: Change, fleet: Fleet) -> tuple[str, ...]:
+    """Name the replicas that nothing is done to: their hosts do not answer, or are left out and miss the change."""
+    current, hosts = change.current, _hosts(change)
+    silent = [project for project in fleet.silent if hosts[project] not in current.left_out]
+    warnings = [f"{project} is left as it is: {hosts[project]} did not answer" for project in silent]
+    reached = {replica.revision for replica in fleet.replicas}
+    behind: dict[int, list[str]] = {}
+    if not change.why or not only_counts(change.why):
+        for project, revision in fleet.silent.items():
+            if project not in silent and revision not in reached:
+                behind.setdefault(revision, []).append(f"{project} on {hosts[project]}")
+    renamed = next((reason for reason in change.why if reason.startswith("served_name:")), None)
+    out = f"; they get no requests until then, since they answer to the old name ({renamed})" if renamed else ""
+    warnings += [
+        f"not changed, since --limit leaves them out: {', '.join(where)}. They stay on revision {revision}, beside "
+        f"revision {change.revision}, until a deploy without --limit{out}"
+        for revision, where in behind.items()
+    ]
+    return tuple(warnings)
+
+
+def _hosts(change: Change) -> dict[str, str]:
+    entry = change.current.book.get(change.deployment.name)
+    return {project: at.host for project, at in entry.replicas.items()} if entry else {}
 
 
 def key_warnings(wanted: Wanted, current: Current) -> tuple[str, ...]:
@@ -52,9 +72,9 @@ def key_warnings(wanted: Wanted, current: Current) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def gap_warning(deployment: Deployment, away: int, fleet: Fleet, why: tuple[str, ...]) -> tuple[str, ...]:
+def gap_warning(deployment: Deployment, away: int, fleet: Fleet, change: Change) -> tuple[str, ...]:
     """Say that nobody will answer for a while, where that is so."""
-    renamed = next((reason for reason in why if reason.startswith("served_name:")), None)
+    renamed = next((reason for reason in change.why if reason.startswith("served_name:")), None)
     if renamed and (fleet.replaced or fleet.spares):
         return (
             f"there will be a gap: {renamed}; clients must ask for {deployment.served_name} from now on, and replicas "
@@ -67,11 +87,24 @@ def gap_warning(deployment: Deployment, away: int, fleet: Fleet, why: tuple[str,
         )
     # New ones and those that do not serve are started before any is taken away.
     serving = len(fleet.replicas) + sum(s.serving for s in fleet.leaving)
-    if not away or away < serving:
+    if not away or away < serving + _serving_beyond(fleet, change):
         return ()
+    if deployment.replicas > 1:
+        which = (
+            f"all {serving} replicas of {deployment.name}"
+            if serving > 1
+            else f"the one of {deployment.name} that serves"
+        )
+        return (f"there will be a gap: {which} {'are' if serving > 1 else 'is'} replaced at once",)
     return (
-        f"there will be a gap: all {serving} replicas of {deployment.name} are replaced at once"
-        if serving > 1
-        else f"there will be a gap: {deployment.name} has one replica, and no host with its weights has room for a "
+        f"there will be a gap: {deployment.name} has one replica, and no host with its weights has room for a "
         "second one while it is replaced; requests are answered with 503 until the new one is ready",
     )
+
+
+def _serving_beyond(fleet: Fleet, change: Change) -> int:
+    """Count the replicas that a limit leaves out and that a gateway finds well: they go on serving."""
+    current, name, hosts = change.current, change.deployment.name, _hosts(change)
+    states = [host.gateway_state for host in current.gateways if host.gateway_state is not None]
+    ready = {key for state in states for key, server in state.servers.items() if server.up and server.admin == "ready"}
+    return sum(hosts[project] in current.left_out and f"{name}/{project}" in ready for project in fleet.silent)
