@@ -83,7 +83,8 @@ class _Builder:
         self.recorded = dict(entry.replicas) if entry else {}
         recorded = {project: at.host for project, at in self.recorded.items()}
         near = None if change.wanted.source else change.manifest.id
-        self.placer = Placer(self.deployment, self.current, entry is not None, recorded, near, change.wanted.only)
+        item = change.wanted
+        self.placer = Placer(self.deployment, self.current, entry is not None, recorded, near, item.only, item.image)
         self.silent = tuple(
             p for p, host in recorded.items() if host in self.current.unreachable and not is_lost(self.current, host)
         )

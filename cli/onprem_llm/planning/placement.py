@@ -7,7 +7,13 @@ from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import Current, Gpu, HostState, Project
 from onprem_llm.output import table_text
 from onprem_llm.planning.offers import Verdict, consider
+from onprem_llm.planning.staging import can_have
+from onprem_llm.planning.types import ImageSource
 from onprem_llm.spec.deployment import Deployment, GpuAccess
+
+
+# Begins why a host is passed over that could be sent what it lacks.
+LACKS = "it has not the"
 
 
 class NoRoomError(InvalidError):
@@ -38,6 +44,7 @@ class Placer:
     recorded: Mapping[str, str] = field(default_factory=dict)
     weights: str | None = None  # only hosts that have them will do: nothing can bring them
     only: tuple[str, ...] = ()  # hosts that new replicas may go to; none named: all
+    image: ImageSource | None = None  # where only one will do: hosts that have it, or can be sent it
     passed_over: dict[str, str] = field(default_factory=dict)  # host -> why, of the last replica that had to choose
     _taken: dict[str, set[str]] = field(default_factory=dict)
     _load: dict[str, int] = field(default_factory=dict)
@@ -108,7 +115,9 @@ class Placer:
         if mark is not None and (mark.state != "drained" or project not in host.projects):
             return Verdict(host, why=f"it is {mark.state}{f' by {mark.by}' if mark.by else ''}")
         if self.weights is not None and self.weights not in host.weights and project not in host.projects:
-            return Verdict(host, why=f"it has not the weights {self.weights}")
+            return Verdict(host, why=f"{LACKS} weights {self.weights}")
+        if self.image is not None and not can_have(host, self.image) and project not in host.projects:
+            return Verdict(host, why=f"{LACKS} image {self.image.ref}, and no archive of it is here")
         if self.only and host.name not in self.only and project not in host.projects:
             return Verdict(host, why=f"new replicas are to go to {', '.join(self.only)}")
         return consider(self.deployment, host, project, self._taken.get(host.name, set()))
@@ -209,11 +218,17 @@ def _no_room(deployment: Deployment, project: str, verdicts: Sequence[Verdict]) 
         (v.host.name, len(v.host.gpus), ", ".join(sorted({g.name for g in v.host.gpus})) or "-", len(v.free), v.why)
         for v in verdicts
     ]
-    engines_down = all(not verdict.host.engine.running for verdict in verdicts)
     return NoRoomError(
         f"no host can carry {project}: it needs {need} on one host",
         details=table_text(("host", "gpus", "model", "free", "passed over because"), rows),
-        hint="prepare the hosts first: onprem-llm bootstrap INVENTORY"
-        if engines_down
-        else "change resources (gpus, gpu_models, hosts) in model.yaml, or free what holds the GPUs",
+        hint=_remedy(verdicts),
     )
+
+
+def _remedy(verdicts: Sequence[Verdict]) -> str:
+    if all(not verdict.host.engine.running for verdict in verdicts):
+        return "prepare the hosts first: onprem-llm bootstrap INVENTORY"
+    hint = "change resources (gpus, gpu_models, hosts) in model.yaml, or free what holds the GPUs"
+    if any((verdict.why or "").startswith(LACKS) for verdict in verdicts):
+        hint += "; deploy with model.yaml sends weights, and images whose archive is in onprem_llm_site.images_dir"
+    return hint

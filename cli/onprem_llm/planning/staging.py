@@ -32,8 +32,8 @@ def image_for(host: HostState, source: ImageSource, recorded: str | None) -> Hos
         there = host.image(source.pull)
         tagged = there is not None and source.ref in there.tags
         return HostImage(source.pull, there.id if there else None, *_stage(source, None, there is not None, tagged))
-    if source.exact and source.archive is None and (source.id is None or host.image(source.id) is None):
-        raise _gone(host, source)
+    if not can_have(host, source):
+        raise _unknown(host, source)
     if source.id is not None and source.archive is not None:
         image_id, there = source.id, host.image(source.id)
     else:
@@ -45,6 +45,12 @@ def image_for(host: HostState, source: ImageSource, recorded: str | None) -> Hos
         image_id = there.id
     tagged = there is not None and source.ref in there.tags
     return HostImage(image_id, image_id, *_stage(source, image_id, there is not None, tagged))
+
+
+def can_have(host: HostState, source: ImageSource) -> bool:
+    """Tell whether a host has the one image that will do, or something can bring it there."""
+    there = source.id is not None and host.image(source.id) is not None
+    return not source.exact or source.archive is not None or source.pull is not None or there
 
 
 def _stage(
@@ -65,12 +71,12 @@ def _stage(
     return order, source.bytes, f"image {source.ref} is not there"
 
 
-def _gone(host: HostState, source: ImageSource) -> InvalidError:
+def _unknown(host: HostState, source: ImageSource) -> InvalidError:
     return InvalidError(
-        f"the image of that revision ({source.ref}, {(source.id or 'unknown')[:19]}) is gone from {host.name}, and "
-        "nothing can bring it back: no archive in onprem_llm_site.images_dir holds it",
-        hint="put its archive into the folder that onprem_llm_site.images_dir names, or go back to another revision: "
-        "onprem-llm history",
+        f"the image of that revision ({source.ref}, {(source.id or 'unknown')[:19]}) is not on {host.name}, and "
+        "nothing can bring it there: no archive in onprem_llm_site.images_dir holds it",
+        hint="put its archive into the folder that onprem_llm_site.images_dir names, or choose another revision: "
+        "onprem-llm history, onprem-llm rollback",
     )
 
 

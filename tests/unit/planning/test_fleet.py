@@ -94,6 +94,21 @@ def test_scale_goes_to_hosts_that_have_the_weights_only() -> None:
     assert made.in_rotation(made.applied(grown, facts), "tiny") == {"tiny-0", "tiny-1"}
 
 
+def test_scale_goes_to_hosts_that_have_the_image_or_can_be_sent_it() -> None:
+    facts = deploy(lab(1, 1, 1), model())
+    facts["lab-2"]["weights"] = facts["lab-3"]["weights"] = facts["lab-1"]["weights"]
+    with pytest.raises(InvalidError, match="no host can carry tiny-1") as raised:
+        made.planned(facts, made.again(facts, "tiny", replicas=2), verb="scale")
+    assert f"lab-2  1     {made.H100}  0     it has not the image {made.VLLM_IMAGE}" in (raised.value.details or "")
+    assert "images_dir" in (raised.value.hint or "")
+    sent = made.planned(facts, made.again(facts, "tiny", made.archive(made.VLLM_IMAGE), replicas=2), verb="scale")
+    assert there(made.applied(sent, facts))["tiny-1"] == "lab-2"
+    facts["lab-3"]["images"] = facts["lab-1"]["images"]
+    grown = made.planned(facts, made.again(facts, "tiny", replicas=2), verb="scale")
+    assert there(made.applied(grown, facts))["tiny-1"] == "lab-3"
+    assert "it has not the image" in grown.passed_over["lab-2"]
+
+
 def test_a_replica_that_stopped_is_started_where_it_was() -> None:
     facts = deploy(lab(2, 2), model("replicas: 2\n"))
     stop(facts, "tiny-1")

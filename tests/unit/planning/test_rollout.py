@@ -335,7 +335,7 @@ def test_a_rollback_is_a_new_revision_with_the_old_image_and_no_other() -> None:
     assert made.planned(made.applied(plan, facts), old).is_noop
     for state in facts.values():
         state["images"] = [image for image in state["images"] if image["id"] != made.image_id(made.VLLM_IMAGE)]
-    with pytest.raises(InvalidError, match=r"the image of that revision .* is gone from lab-1"):
+    with pytest.raises(InvalidError, match=r"the image of that revision .* is not on lab-1, and nothing can bring it"):
         made.planned(facts, old, verb="rollback")
 
 
