@@ -11,7 +11,6 @@ from onprem_llm.planning.staging import can_have
 from onprem_llm.planning.types import ImageSource
 from onprem_llm.spec.deployment import Deployment, GpuAccess
 
-
 # Begins why a host is passed over that could be sent what it lacks.
 LACKS = "it has not the"
 
