@@ -8,6 +8,7 @@ from typing import Final
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.hosts import BookEntry, Current, HostState
 from onprem_llm.planning.gateway import PROJECT, gateway_url
+from onprem_llm.planning.out_of_sight import unseen_gateways
 from onprem_llm.running import Running, book_of, running_gateways
 from onprem_llm.spec.deployment import Deployment, parse_deployment
 from onprem_llm.spec.site import Site
@@ -123,7 +124,7 @@ def _parsed(name: str, entry: BookEntry | None) -> Deployment | None:
 def worries(
     current: Current, rows: Sequence[Running], gateways: Sequence[GatewayHost], silent: Sequence[str], now: datetime
 ) -> list[str]:
-    """Say what a person should know beside the tables, each with what to do."""
+    """Say what a person should know beside the tables, each with what to do. `silent`: hosts that may be gateways."""
     return [
         *_gateway_worries(current, gateways, silent),
         *[text for one in gateways for text in _rotation_worries(one.host, rows)],
@@ -139,9 +140,9 @@ def _gateway_worries(current: Current, gateways: Sequence[GatewayHost], silent: 
     serving = [one for one in gateways if one.running]
     tell = ", ".join(f"curl -ks {one.url}/healthz" for one in serving if one.url)
     others = f"{', '.join(one.host.name for one in serving)} goes on serving ({tell})" if serving else ""
-    if current.gateway is None and silent:
+    if silent:
         rest = others or "no gateway that answered runs: clients get no answer, the replicas themselves run on"
-        found.append(f"The gateway host did not answer (one of {', '.join(silent)}): {rest}")
+        found.append(f"{_silent_gateways(current, silent)} did not answer: {rest}")
     for one in gateways:
         if not one.running and (one.error or PROJECT in one.host.projects):
             rest = others or "clients get no answer; the replicas themselves run on"
@@ -152,6 +153,14 @@ def _gateway_worries(current: Current, gateways: Sequence[GatewayHost], silent: 
         elif one.host.gateway_state and one.host.gateway_state.pending_reload:
             found.append(f"The gateway on {one.host.name} has not read its newest files: run deploy again")
     return found
+
+
+def _silent_gateways(current: Current, silent: Sequence[str]) -> str:
+    """Name them, or those among which they are where nobody says who it is."""
+    names = ", ".join(silent)
+    if current.gateway is None or 0 < len(unseen_gateways(current)) < len(silent):
+        return f"The gateway host (one of {names})"
+    return f"The gateway host{'s' if len(silent) > 1 else ''} {names}"
 
 
 def _rotation_worries(host: HostState, rows: Sequence[Running]) -> list[str]:

@@ -17,6 +17,7 @@ from onprem_llm.options import connection_options
 from onprem_llm.run_events import HostFailure
 from onprem_llm.running import Running, running
 from onprem_llm.service import Deployed, GatewayHost, deployed, gateway_hosts, worries
+from onprem_llm.silent_gateways import silent_gateways
 from onprem_llm.wanted import load_site
 
 DEPLOYMENTS: Final = ("deployment", "revision", "ready", "requests", "routing", "address")
@@ -114,7 +115,7 @@ def see(view: View, connection: Connection) -> Seen:
         site = None
         notes.append(f"The site's settings cannot be read, so the gateway's address is not known: {error.message}")
     rows, gateways = running(view.current, now), gateway_hosts(view.current, site)
-    notes += worries(view.current, rows, gateways, [one.host for one in view.failures], now)
+    notes += worries(view.current, rows, gateways, silent_gateways(view, connection), now)
     notes += [
         f"{host.name}: this part could not be looked at: {problem}"
         for host in view.current.hosts

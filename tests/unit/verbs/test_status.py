@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from recorded_facts import Facts, host, lab
 
+from onprem_llm import silent_gateways
 from onprem_llm.commands import status
 from onprem_llm.commands.status import Seen, see, tables
 from onprem_llm.connection import Connection
@@ -18,6 +19,7 @@ from onprem_llm.look import View
 from onprem_llm.main import cli
 from onprem_llm.probe import parse_current
 from onprem_llm.run_events import HostFailure
+from onprem_llm.ssh import Route
 
 NOW = datetime.now(UTC).timestamp()
 MODEL = """\
@@ -162,11 +164,49 @@ def test_the_gateway_host_is_silent_and_the_copy_of_the_book_is_used(facts: dict
     second(facts)
     del facts["lab-1"]
     found = seen(facts, ("lab-1",))
-    assert "The gateway host did not answer (one of lab-1): lab-2 goes on serving" in found.notes[0]
+    assert "The gateway host (one of lab-1) did not answer: lab-2 goes on serving" in found.notes[0]
     assert [(row.project, row.state) for row in found.replicas if row.deployment] == [
         ("tiny-1", "running"), ("tiny-0", "unknown"), ("tiny-2", "unknown"),
     ]  # fmt: skip
     assert (found.deployments[0].ready, found.deployments[0].wanted) == (1, 3)
+
+
+@pytest.mark.parametrize("known_by", ["group", "peers"])
+def test_the_second_gateway_host_is_silent(
+    facts: dict[str, Facts], monkeypatch: pytest.MonkeyPatch, known_by: str
+) -> None:
+    groups = {"lab-1": ("gateway",), "lab-2": ("gateway",)} if known_by == "group" else {}
+    ways = {name: Route(name, False, name, None, None, None, (), groups=groups.get(name, ())) for name in facts}
+    monkeypatch.setattr(silent_gateways, "routes", lambda _: ways)
+    facts["lab-1"]["gateway"]["peers"] = ["10.0.0.3"] if known_by == "peers" else []
+    del facts["lab-2"]
+    (note,) = seen(facts, ("lab-2",)).notes
+    assert note == (
+        "The gateway host lab-2 did not answer: lab-1 goes on serving (curl -ks https://10.0.0.2:8080/healthz)"
+    )
+    facts["lab-1"]["gateway"] |= {"running": False, "error": "exited"}
+    assert "The gateway host lab-2 did not answer: no gateway that answered runs" in seen(facts, ("lab-2",)).notes[0]
+    facts["lab-1"]["book"]["hosts"] = {"lab-2": {"state": "lost", "by": None, "at": None}}
+    assert "did not answer" not in "\n".join(seen(facts, ("lab-2",)).notes)
+
+
+def test_a_silent_host_that_is_no_gateway_host_is_not_called_one(
+    facts: dict[str, Facts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silent_gateways, "routes", lambda _: {})
+    del facts["lab-2"]
+    assert seen(facts, ("lab-2",)).notes == []
+
+
+def test_which_silent_host_is_the_gateway_host_may_not_be_known(
+    facts: dict[str, Facts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silent_gateways, "routes", lambda _: {})
+    facts["lab-1"]["gateway"]["peers"] = ["10.0.0.3"]
+    del facts["lab-2"]
+    assert (
+        "The gateway host (one of lab-2, lab-3) did not answer: lab-1 goes" in seen(facts, ("lab-2", "lab-3")).notes[0]
+    )
 
 
 def test_without_any_book_what_runs_is_shown(facts: dict[str, Facts]) -> None:
