@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -28,6 +29,7 @@ from onprem_llm.spec.weights_identity import WeightsFile, WeightsManifest
 Facts = dict[str, Any]
 
 SALT = "salt"
+STARTED = 1_795_219_200  # when containers start, unless a host's clock says otherwise: 2026-11-21
 EVERYWHERE = str(IPv4Address(0))
 GIB = 1024**3
 H100 = "NVIDIA H100 80GB HBM3"
@@ -253,7 +255,9 @@ def _apply(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None
         facts[name]["firewall"] = {**order["firewall"], "active": True}
     if "engine_tls" in order:
         names = [order["engine_tls"]["name"]]
-        facts[name].setdefault("certificates", {})["engine"] = {"not_after": 2_000_000_000, "names": names}
+        facts[name].setdefault("certificates", {})["engine"] = {
+            "not_after": 2_000_000_000, "names": names, "written": _now(facts[name]),
+        }  # fmt: skip
     for project in order["projects"]:
         made = {**keys, **{f"client-{key}": value for key, value in facts[name].get("client_keys", {}).items()}}
         values = {
@@ -345,6 +349,10 @@ def _route(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None
             raise AssertionError(f"the gateway's check of {server} does not pass: {servers[server]}")
 
 
+def _now(state: Facts) -> int:
+    return int(state["host"].get("now", STARTED))
+
+
 def _container(state: Facts, text: str) -> Facts:
     project = yaml.safe_load(text)
     (service, body), *_ = project["services"].items()
@@ -352,7 +360,7 @@ def _container(state: Facts, text: str) -> Facts:
     return {
         "service": service, "id": f"container of {project['name']}", "name": f"{project['name']}-{service}-1",
         "image": known, "state": "running", "health": "healthy", "exit_code": 0, "restarts": 0,
-        "started_at": "2026-11-21T00:00:00Z", "labels": body["labels"],
+        "started_at": datetime.fromtimestamp(_now(state), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "labels": body["labels"],
     }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from onprem_llm.connection import Connection
 from onprem_llm.errors import OnpremError
+from onprem_llm.gateway_state import RENEW_S
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.output import Progress
 from onprem_llm.runner import raise_for_failures, run
@@ -14,7 +15,6 @@ from onprem_llm.seam import run_folder, write_orders
 from onprem_llm.spec.site import Site
 
 ROOT_FILE = "onprem-llm-ca.crt"
-RENEW_S = 30 * 86400  # as role certificates has it
 
 
 def hand_over(root: str, inventory: Path) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from onprem_llm.gateway_state import Certificate, Firewall, GatewayState, ServerState
+from onprem_llm.gateway_state import RENEW_S, Certificate, Firewall, GatewayState, ServerState
 from onprem_llm.json_values import is_list, is_mapping
 from onprem_llm.probe_values import mapping, number, text, texts
 
@@ -36,11 +36,13 @@ def parse_firewall(raw: object) -> Firewall | None:
     return Firewall(numbers, texts(raw.get("sources")), bool(raw.get("active")))
 
 
-def parse_certificates(raw: object) -> dict[str, Certificate]:
-    """Read when certificates end: ca, gateway, engine."""
+def parse_certificates(raw: object, now: int | None = None) -> dict[str, Certificate]:
+    """Read when certificates end: ca, gateway, engine. `now` is what their host's clock says."""
     found = {name: value for name, value in mapping(raw).items() if is_mapping(value)}
     return {
-        name: Certificate(end, texts(value.get("names")))
+        name: Certificate(
+            end, texts(value.get("names")), now is not None and end < now + RENEW_S, number(value, "written")
+        )
         for name, value in found.items()
         if (end := number(value, "not_after")) is not None
     }

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+RENEW_S = 30 * 86400  # before a certificate's end, as role certificates has it
+
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
@@ -42,7 +44,12 @@ class Firewall:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """When a certificate ends (seconds since 1970) and the names in it."""
+    """When a certificate ends (seconds since 1970) and the names in it.
+
+    `ends_soon`: by its host's own clock. `written`: when its file was; what started before that has another one.
+    """
 
     not_after: int
     names: tuple[str, ...]
+    ends_soon: bool = False
+    written: int | None = None

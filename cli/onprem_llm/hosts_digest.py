@@ -56,7 +56,7 @@ def _decisive_guards(host: "HostState") -> list[object]:
     return [
         gateway and (gateway.running, gateway.pending_reload, away),
         wall and (sorted(wall.ports), sorted(wall.sources), wall.active),
-        {name: sorted(found.names) for name, found in host.certificates.items()},
+        {name: (sorted(c.names), c.ends_soon, c.written) for name, c in host.certificates.items()},
     ]
 
 

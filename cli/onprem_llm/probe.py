@@ -79,7 +79,7 @@ def parse_host(name: str, raw: object) -> HostState:
         problems=texts(probe.get("problems")),
         gateway_state=parse_gateway(probe.get("gateway")),
         firewall=parse_firewall(probe.get("firewall")),
-        certificates=parse_certificates(probe.get("certificates")),
+        certificates=parse_certificates(probe.get("certificates"), number(facts, "now")),
         healer=bool(probe.get("healer")),
         client_keys=text_map(probe.get("client_keys")),
     )

@@ -1,6 +1,7 @@
 """Values out of the probe's JSON: what is missing or of another kind is None or empty, never an exception."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from onprem_llm.json_values import is_list, is_mapping
 
@@ -38,5 +39,15 @@ def number(raw: Mapping[str, object], key: str) -> int | None:
         return None
     try:
         return int(value) if isinstance(value, int | float | str) else None
+    except ValueError:
+        return None
+
+
+def moment(stamp: str | None) -> datetime | None:
+    """Read docker's RFC 3339 time, which has nine digits of a second; None where it is none, or never was."""
+    if not stamp or stamp.startswith("0001-"):
+        return None
+    try:
+        return datetime.fromisoformat(stamp.split(".")[0].removesuffix("Z")).replace(tzinfo=UTC)
     except ValueError:
         return None

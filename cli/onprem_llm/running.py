@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.gateway_state import GatewayState, ServerState
@@ -10,6 +10,7 @@ from onprem_llm.hosts import BookEntry, Container, Current, HostState, Project
 from onprem_llm.planning.addresses import EVERY, LOOPBACK
 from onprem_llm.planning.gateway import PROJECT as GATEWAY_PROJECT
 from onprem_llm.planning.types import UI_PROJECT
+from onprem_llm.probe_values import moment
 
 
 @dataclass(frozen=True)
@@ -140,11 +141,8 @@ def _gpu_name(host: HostState, uuid: str) -> str:
 
 
 def _seconds_since(text: str | None, now: datetime) -> float | None:
-    """Read Docker's RFC 3339 time, which has nine digits of a second."""
-    if not text or text.startswith("0001-"):
-        return None
-    began = datetime.fromisoformat(text.split(".")[0].removesuffix("Z")).replace(tzinfo=UTC)
-    return max(0.0, (now - began).total_seconds())
+    began = moment(text)
+    return max(0.0, (now - began).total_seconds()) if began else None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Final
 
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.hosts import BookEntry, Current, HostState
+from onprem_llm.planning.certificates import outdated
 from onprem_llm.planning.gateway import PROJECT, gateway_url
 from onprem_llm.planning.out_of_sight import unseen_gateways
 from onprem_llm.running import Running, book_of, running_gateways
@@ -213,6 +214,12 @@ def _guard_worries(host: HostState, rows: Sequence[Running]) -> list[str]:
     found = []
     if host.firewall and not host.firewall.active:
         found.append(f"{host.name}: the rules that guard the engines' ports are not in force: run deploy again")
+    for row in rows:
+        if row.host == host.name and row.state == "running" and outdated(host, row.project):
+            found.append(
+                f"{host.name}: {row.project} goes on with the certificate from before it was renewed: "
+                f"onprem-llm restart {row.deployment}"
+            )
     if not host.healer and any(row.host == host.name and row.state == "running" for row in rows):
         found.append(f"{host.name}: nothing restarts a replica that hangs there: onprem-llm bootstrap")
     return found

@@ -50,9 +50,10 @@ def root(out: Path | None, connection: Connection) -> None:
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @connection_options()
 def renew_command(force: bool, yes: bool, connection: Connection) -> None:
-    """Renew the gateways' and the engines' certificates that end within 30 days. `deploy` does the same on its way.
+    """Renew the gateways' and the engines' certificates that end within 30 days.
 
-    Gateways take theirs at once and lose no stream; engines take theirs when they start anew.
+    Gateways take theirs at once and lose no stream; engines take theirs when they start anew: `restart`, or `deploy`,
+    which also renews on its way, on the gateways and the hosts of its deployment.
 
     \b
     Example:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import Claim, check_ports
+from onprem_llm.planning.certificates import certificate_warnings, renewals, tls_references
 from onprem_llm.planning.fleet import Fleet, Standing, only_counts, plan_fleet
 from onprem_llm.planning.gateway import PlannedGateway, check_reach, gateway_step, gateway_url, kept_out, needed
 from onprem_llm.planning.guards import guards
@@ -87,6 +88,7 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
             *deployment_warnings(site, item.deployment, release.fleet.replicas),
             *silent_warning(revision, release.fleet),
             *key_warnings(wanted, current),
+            *certificate_warnings(item.deployment.name, current, parts.crew.guards),
             *gap_warning(item.deployment, largest_gap(parts.crew), release.fleet, revision),
         ),
         passed_over=release.fleet.passed_over,
@@ -240,6 +242,7 @@ def _changes(parts: _Parts) -> tuple[Change, ...]:
     for standing in parts.fleet.leaving:
         why = "another one has its name" if standing.project in staying else _why_leaving(standing, parts.fleet)
         changes.append(Change(standing.host.name, standing.project, "remove", (why,)))
+    changes += renewals(parts.site, parts.current, parts.crew.guards)
     changes += [_gateway_change(parts, one) for one in parts.routes.after]
     changes += [one.change for one in parts.address]
     if parts.ui and parts.ui.change:
@@ -280,11 +283,3 @@ def _references(parts: _Parts) -> dict[str, dict[str, dict[str, str]]]:
     if parts.ui and parts.ui.outcome and parts.wanted.ui_env_references:
         references[UI_PROJECT] = {name: dict(ref) for name, ref in parts.wanted.ui_env_references.items()}
     return references | tls_references(parts.site)
-
-
-def tls_references(site: Site) -> dict[str, dict[str, dict[str, str]]]:
-    """Say where a given certificate and its key are read from when a step needs them."""
-    tls = site.gateway.tls
-    if tls.mode != "files" or tls.certificate is None or tls.key is None:
-        return {}
-    return {"gateway": {"certificate": {"from_file": tls.certificate}, "key": {"from_file": tls.key}}}

@@ -6,7 +6,7 @@ from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import BookEntry, Current, HostState
 from onprem_llm.json_values import is_list
 from onprem_llm.planning.addresses import check_ports
-from onprem_llm.planning.deploy import tls_references
+from onprem_llm.planning.certificates import tls_references
 from onprem_llm.planning.fleet import projects_of, standing_of
 from onprem_llm.planning.gateway import PROJECT, gateway_step, gateway_url
 from onprem_llm.planning.out_of_sight import unseen_because

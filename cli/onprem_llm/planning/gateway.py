@@ -8,6 +8,7 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import BookEntry, Current, HostState
 from onprem_llm.json_values import is_mapping
 from onprem_llm.planning.addresses import EVERY, LOOPBACK, Claim, bind_address, reached_at
+from onprem_llm.planning.certificates import engine_name, good
 from onprem_llm.planning.difference import Outcome, compare
 from onprem_llm.planning.fleet import Fleet, Standing, standing_of
 from onprem_llm.planning.out_of_sight import gateway_peers
@@ -62,11 +63,6 @@ def server_of(standing: Standing) -> Server | None:
 def _server(project: str, claim: Claim, host: HostState, *, tls: bool) -> Server:
     address = host.cluster_address if claim.address in EVERY else claim.address
     return Server(project, address, claim.port, engine_name(host.name) if tls else None)
-
-
-def engine_name(host: str) -> str:
-    """Return the name in the certificate of a host's engines."""
-    return f"engine.{re.sub('[^a-z0-9.-]', '-', host.lower())}"
 
 
 def standing_backend(site: Site, deployment: Deployment, current: Current) -> Backend:
@@ -216,10 +212,7 @@ def needed(site: Site, planned: PlannedGateway, deployments: Iterable[str]) -> b
 def furnished(site: Site, host: HostState, deployments: Iterable[str]) -> bool:
     """Tell whether a gateway host has the keys and the certificate that its configuration names."""
     keys = all(name in host.keys for name in deployments) and {UI_KEY, CLI_KEY} <= set(host.client_keys)
-    certificate = host.certificates.get("gateway")
-    named = site.gateway.tls.mode != "ca" or (
-        certificate is not None and set(certificate_names(site, host)) <= set(certificate.names)
-    )
+    named = site.gateway.tls.mode != "ca" or good(host, "gateway", certificate_names(site, host))
     return PROJECT in host.projects and keys and named
 
 

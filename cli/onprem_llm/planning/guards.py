@@ -2,8 +2,8 @@
 
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import LOOPBACK, standing_claim
+from onprem_llm.planning.certificates import engine_name, good
 from onprem_llm.planning.fleet import Fleet
-from onprem_llm.planning.gateway import engine_name
 from onprem_llm.planning.out_of_sight import engine_sources
 from onprem_llm.planning.types import Order
 
@@ -45,7 +45,6 @@ def standing_ports(host: HostState) -> set[int]:
 
 def _certificate(host: HostState, gateway: HostState) -> dict[str, object]:
     name = engine_name(host.name)
-    there = host.certificates.get("engine")
-    if there is not None and name in there.names:
+    if good(host, "engine", [name], gateway):
         return {}
     return {"engine_tls": {"name": name, "ca_host": gateway.name}}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import Current, HostMark, HostState
-from onprem_llm.planning.deploy import tls_references
+from onprem_llm.planning.certificates import tls_references
 from onprem_llm.planning.fleet import standing_of
 from onprem_llm.planning.gateway import PROJECT, PlannedGateway, gateway_step, plan_gateways, standing_backend
 from onprem_llm.planning.rotation import READY_SECONDS, drain_timeout, route_step

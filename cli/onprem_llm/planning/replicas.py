@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import Claim, reached_at
+from onprem_llm.planning.certificates import taken_up
 from onprem_llm.planning.difference import Outcome, SecretEntry, compare, looping
 from onprem_llm.planning.placement import Placement, access_path, device_names
 from onprem_llm.planning.rotation import away
@@ -105,6 +106,8 @@ def plan_replica(change: Change, placement: Placement, claim: Claim) -> PlannedR
     )
     if change.restart:
         outcome = outcome.restarted("asked for")
+    if change.engine_tls and (reason := taken_up(host, placement.project, current.gateway)):
+        outcome = outcome.restarted(reason)
     entries = (SecretEntry("VLLM_API_KEY", (deployment.name,)),)
     rekeyed = _rekeyed(deployment.name, placement, current)
     serving = in_service(host, placement.project, current) and not rekeyed

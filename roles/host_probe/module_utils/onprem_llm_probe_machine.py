@@ -10,6 +10,7 @@ import platform
 import re
 import socket
 import struct
+import time
 from pathlib import Path
 
 SIOCGIFCONF = 0x8912
@@ -58,6 +59,7 @@ def host():
         "os_name": release.get("PRETTY_NAME", "unknown"),
         "kernel": platform.release(),
         "arch": platform.machine(),
+        "now": int(time.time()),
         "boot_id": read_text("/proc/sys/kernel/random/boot_id").strip(),
         "cpus": len(os.sched_getaffinity(0)),
         "memory_total": total,

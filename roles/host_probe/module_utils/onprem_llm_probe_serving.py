@@ -153,7 +153,7 @@ def _is_loaded():
 
 
 def certificates(data_root, book_dir):
-    """Return {ca, gateway, engine: {not_after, names}} of those that are there."""
+    """Return {ca, gateway, engine: {not_after, written, names}} of those that are there."""
     files = {
         "ca": Path(book_dir, "ca", "ca.crt"),
         "gateway": Path(data_root, GATEWAY, "secrets", "gateway.pem"),
@@ -163,13 +163,17 @@ def certificates(data_root, book_dir):
 
 
 def certificate(path):
-    """Return when the first certificate of a file ends, in seconds since 1970, and its names."""
+    """Return when a file's first certificate ends, when the file was written (seconds since 1970), and its names."""
     import ssl  # 10 ms: only where there is a certificate
 
     # CPython has no public way to read a certificate from a file, and openssl would be a process for each.
     found = ssl._ssl._test_decode_cert(str(path))
     names = [value for kind, value in found.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
-    return {"not_after": _seconds(found["notAfter"]), "names": sorted(name.lower() for name in names)}
+    return {
+        "not_after": _seconds(found["notAfter"]),
+        "written": int(path.stat().st_mtime),
+        "names": sorted(name.lower() for name in names),
+    }
 
 
 def _seconds(text):

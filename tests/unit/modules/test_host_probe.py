@@ -131,6 +131,10 @@ def test_addresses_of_the_kernel_are_decoded(load: Load) -> None:
     assert machine._socket_address("00000000000000000000000001000000:0016") == ("::1", 22)
 
 
+def test_a_host_says_what_time_it_is(load: Load) -> None:
+    assert abs(load("host_probe/onprem_llm_probe_machine").host()["now"] - time.time()) < 60
+
+
 def test_disks_are_measured_at_the_nearest_folder_that_exists(load: Load, tmp_path: Path) -> None:
     machine = load("host_probe/onprem_llm_probe_machine")
     found = machine.disk(str(tmp_path / "not" / "there"))

@@ -127,8 +127,12 @@ def test_certificates(serving: ModuleType, tmp_path: Path) -> None:
     path.write_text(path.read_text() + (tmp_path / "k").read_text())
     found = parse_certificates(serving.certificates(str(tmp_path), str(book)))
     assert found["gateway"].names == ("10.0.0.1", "lab-1")
-    now = path.stat().st_mtime
+    now = int(path.stat().st_mtime)
     assert abs(found["gateway"].not_after - (now + 20 * 86400)) < 60
+    assert found["gateway"].written == now
+    assert not found["gateway"].ends_soon  # nobody knows: this host did not say what time it is
+    (soon,) = parse_certificates(serving.certificates(str(tmp_path), str(book)), now).values()
+    assert soon.ends_soon
 
 
 def test_keys_of_clients_and_of_engines_are_told_apart(serving: ModuleType) -> None:

@@ -99,7 +99,7 @@ def test_guards_are_set_where_they_are_not_as_they_should_be() -> None:
     facts["lab-2"]["firewall"]["active"] = False
     facts["lab-1"]["certificates"]["engine"]["names"] = ["engine.other"]
     plan = made.planned(facts, made.deployment(model("replicas: 2\n")))
-    (step,) = plan.steps
+    step, *_ = plan.steps
     assert step.orders["lab-2"]["firewall"] == {"ports": [8000], "sources": ["10.0.0.2"]}
     assert "engine_tls" not in step.orders["lab-2"]
     assert step.orders["lab-1"]["engine_tls"] == {"name": "engine.lab-1", "ca_host": "lab-1"}

@@ -248,6 +248,18 @@ def test_certificates_are_told_thirty_days_before(facts: dict[str, Facts]) -> No
     assert all(note.endswith("onprem-llm tls renew") for note in notes)
 
 
+def test_an_engine_with_the_certificate_from_before_is_told(facts: dict[str, Facts]) -> None:
+    (container,) = facts["lab-1"]["projects"]["tiny-0"]["containers"]
+    container["labels"]["onprem-llm.tls"] = "on"
+    container["started_at"] = "2026-11-21T00:00:00.123456789Z"
+    certificate = {"not_after": int(NOW + 800 * 86400), "names": ["engine.lab-1"], "written": 1_795_219_200}
+    facts["lab-1"]["certificates"] = {"engine": certificate}
+    assert not [note for note in seen(facts).notes if "certificate" in note]
+    certificate["written"] += 1
+    (note,) = [note for note in seen(facts).notes if "certificate" in note]
+    assert "tiny-0 goes on with the certificate from before it was renewed: onprem-llm restart tiny" in note
+
+
 def test_what_guards_a_host_and_is_not_in_force_is_told(facts: dict[str, Facts]) -> None:
     facts["lab-1"]["firewall"] = {"ports": [8000], "sources": [], "active": False}
     facts["lab-2"]["healer"] = False
