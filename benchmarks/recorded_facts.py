@@ -64,7 +64,7 @@ def host(
     """Return what the probe says of a prepared host with nothing on it."""
     disk = {"path": "/srv", "free": 900 * GIB, "total": 1000 * GIB, "device": 1}
     return {
-        "schema": 1,
+        "schema": 2,
         "host": {"hostname": name, "os_name": "Debian GNU/Linux 13 (trixie)", "arch": "x86_64", "cpus": 16,
                  "memory_total": 256 * GIB, "memory_available": 200 * GIB},
         "disks": {"data_root": disk, "weights": disk, "docker": disk},
@@ -377,13 +377,20 @@ def _remove(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> Non
 def _record(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
     deployments = facts[name]["book"]["deployments"]
     if order.get("removed"):
-        entry = deployments.pop(order["deployment"], {"revision": 0})
-        facts[name]["book"].setdefault("removed", {})[order["deployment"]] = entry["revision"]
+        entry = deployments.pop(order["deployment"], {"last": 0})
+        facts[name]["book"].setdefault("removed", {})[order["deployment"]] = entry["last"]
         return
+    given = max(order["revision"], deployments.get(order["deployment"], {}).get("last", 0))
     deployments[order["deployment"]] = {
         "revision": order["revision"], "model_yaml": done.model_yaml, "images": order["images"],
         "recorded_at": "2026-11-21T00:00:00Z", "placement": order["placement"],
+        "pending": [], "last": given,
     }  # fmt: skip
+
+
+def _pending(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
+    about = {"pending": order["pending"], "last": order["last"]}
+    facts[name]["book"]["deployments"].get(order["deployment"], {}).update(about)  # a copy may be behind
 
 
 def _book_copy(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
@@ -403,7 +410,7 @@ def _marks(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None
 
 DOING = {
     "stage": _stage, "apply": _apply, "gateway": _gateway, "route": _route, "restore": _restore, "remove": _remove,
-    "record": _record, "book_copy": _book_copy, "marks": _marks,
+    "pending": _pending, "record": _record, "book_copy": _book_copy, "marks": _marks,
 }  # fmt: skip
 
 

@@ -30,6 +30,7 @@ DOING = {
     "route": "changing the gateway's rotation",
     "restore": "putting back what ran before",
     "remove": "removing containers",
+    "pending": "writing the book",
     "record": "writing the book",
     "marks": "writing the book",
     "book_copy": "copying the book to the other gateway host (the change itself is done)",

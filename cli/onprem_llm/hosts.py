@@ -7,16 +7,7 @@ from dataclasses import dataclass, field
 from onprem_llm.errors import InvalidError
 from onprem_llm.gateway_state import Certificate, Firewall, GatewayState
 from onprem_llm.hosts_digest import digest_of
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """Free and total bytes of the file system that holds `path`."""
-
-    path: str
-    free: int
-    total: int
-    device: int | None = None  # the same number is the same file system
+from onprem_llm.machine_state import Disk, Engine, Lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +41,6 @@ class Gpu:
     memory_used: int | None
     compute_cap: str | None
     processes: tuple[GpuProcess, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """The container engine of a host."""
-
-    running: bool
-    version: str | None
-    compose: str | None
-    cdi: bool
-    runtimes: tuple[str, ...]
-    root: str | None
-    error: str | None
-    cdi_devices: tuple[str, ...] = ()  # what stands after nvidia.com/gpu=: 0, GPU-…, all
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +109,19 @@ class RecordedReplica:
 
 @dataclass(frozen=True, slots=True)
 class BookEntry:
-    """The latest revision of a deployment, as the book has it."""
+    """The latest revision of a deployment, as the book has it.
+
+    `pending` are revisions that a change began to roll out and no record has ended: replicas may run them. `last` is
+    the last number that was given, also to a revision that came to nothing.
+    """
 
     revision: int
     model_yaml: str
     images: Mapping[str, str]
     recorded_at: str | None
     replicas: Mapping[str, RecordedReplica] = field(default_factory=dict)  # by project, as they were deployed
+    pending: tuple[int, ...] = ()
+    last: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,15 +144,6 @@ class Book:
     errors: tuple[str, ...] = ()
     second: bool = False
     hosts: Mapping[str, HostMark] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Lock:
-    """Who holds the lock; age in seconds."""
-
-    owner: str
-    age: float | None
-    unit: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,11 +245,11 @@ class Current:
         return gateway.book.deployments if gateway is not None and gateway.book is not None else {}
 
     def last_revision(self, deployment: str) -> int:
-        """Return the last revision of a deployment, also of one that was taken down; 0 if there was none."""
+        """Return the last number that a deployment gave, also one that was taken down; 0 if there was none."""
         entry = self.book.get(deployment)
         gateway = self.gateway
         removed = gateway.book.removed if gateway is not None and gateway.book is not None else {}
-        return entry.revision if entry else removed.get(deployment, 0)
+        return max(entry.revision, entry.last) if entry else removed.get(deployment, 0)
 
     def site_settings(self) -> Mapping[str, object]:
         """Return `onprem_llm_site` as the inventory gives it to every host; InvalidError where hosts differ."""

@@ -41,9 +41,10 @@ def _decisive(host: "HostState") -> list[object]:
 
 def _decisive_book(book: "Book") -> list[object]:
     deployments = {
-        name: (entry.revision, entry.images, {p: (at.host, at.revision) for p, at in entry.replicas.items()})
+        name: (entry.revision, entry.images, {p: (at.host, at.revision) for p, at in entry.replicas.items()},
+               entry.pending, entry.last)
         for name, entry in book.deployments.items()
-    }
+    }  # fmt: skip
     marks = {name: (mark.state, mark.was_drained) for name, mark in book.hosts.items()}
     return [book.gateway, book.second, deployments, marks]
 

@@ -9,23 +9,21 @@ from onprem_llm.hosts import (
     BookEntry,
     Container,
     Current,
-    Disk,
-    Engine,
     Gpu,
     GpuProcess,
     HostMark,
     HostState,
     Image,
     Listener,
-    Lock,
     Project,
     RecordedReplica,
     StoredWeights,
 )
 from onprem_llm.json_values import is_mapping
-from onprem_llm.probe_values import mapping, mappings, number, text, text_map, texts
+from onprem_llm.machine_state import Disk, Engine, Lock
+from onprem_llm.probe_values import mapping, mappings, number, numbers, text, text_map, texts
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def parse_current(
@@ -186,6 +184,8 @@ def _entry(raw: Mapping[str, object]) -> BookEntry:
         model_yaml=text(raw, "model_yaml") or "",
         images=text_map(raw.get("images")),
         recorded_at=text(raw, "recorded_at"),
+        pending=numbers(raw.get("pending")),
+        last=number(raw, "last") or 0,
         replicas={
             project: RecordedReplica(host, revision)
             for project, value in mapping(raw.get("placement")).items()

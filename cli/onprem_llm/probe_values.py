@@ -27,6 +27,11 @@ def texts(value: object) -> tuple[str, ...]:
     return tuple(item for item in value if isinstance(item, str)) if is_list(value) else ()
 
 
+def numbers(value: object) -> tuple[int, ...]:
+    """Return the whole numbers of a list."""
+    return tuple(item for item in value if isinstance(item, int)) if is_list(value) else ()
+
+
 def text_map(value: object) -> dict[str, str]:
     """Return the pairs whose value is text."""
     return {key: item for key, item in mapping(value).items() if isinstance(item, str)}

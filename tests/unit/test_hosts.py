@@ -14,7 +14,7 @@ TINY = made.MODEL.format(name="tiny", image=made.VLLM_IMAGE, gpus=1, model="H100
 
 
 def test_an_almost_empty_probe_is_a_host() -> None:
-    host = parse_host("bare", {"schema": 1})
+    host = parse_host("bare", {"schema": 2})
     assert (host.name, host.hostname, host.gpus, host.projects, host.book) == ("bare", "bare", (), {}, None)
     assert not host.engine.running
     assert host.cluster_address == "bare"
@@ -33,7 +33,7 @@ def test_odd_values_break_nothing(value: object) -> None:
 
 
 def test_facts_of_another_schema_are_refused() -> None:
-    with pytest.raises(InvalidError, match=r"old: found facts of schema 0, expected 1"):
+    with pytest.raises(InvalidError, match=r"old: found facts of schema 0, expected 2"):
         parse_host("old", {"schema": 0})
     with pytest.raises(InvalidError, match=r"odd: found facts of schema None"):
         parse_host("odd", "text")

@@ -16,7 +16,7 @@ from onprem_llm.planning.rollout import Crew, largest_gap, plan_rollout, waves_o
 from onprem_llm.planning.routes import Routes, plan_routes
 from onprem_llm.planning.shared_address import PlannedAddress, address_steps, plan_shared_address
 from onprem_llm.planning.staging import HostWork, check_space, weights_needs
-from onprem_llm.planning.steps import Release, record_step, remove_ui_step, stage_step, ui_step
+from onprem_llm.planning.steps import Release, pending_step, record_step, remove_ui_step, stage_step, ui_step
 from onprem_llm.planning.types import UI_PROJECT, Change, Endpoint, Plan, Step, Wanted, WantedDeployment
 from onprem_llm.planning.warnings import deployment_warnings, gap_warning, key_warnings, silent_warning
 from onprem_llm.planning.web_ui import PlannedUi, plan_ui
@@ -140,9 +140,11 @@ def _steps(parts: _Parts) -> tuple[Step, ...]:
         after = Step(after.kind, after.title, after.orders, (again,))
     elif routes.running:
         after = Step(after.kind, after.title, after.orders, (before,))
-    record = record_step(gateway, parts.current.book.get(parts.release.name), parts.release, parts.wanted.verb)
+    entry = parts.current.book.get(parts.release.name)
+    record = record_step(gateway, entry, parts.release, parts.wanted.verb)
     steps = (
         stage_step(site, parts.work),
+        pending_step(parts.current.gateways, entry, parts.release),
         rollout.start,
         during if admitting else None,
         *rollout.waves,

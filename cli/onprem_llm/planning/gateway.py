@@ -74,6 +74,7 @@ def standing_backend(site: Site, deployment: Deployment, current: Current) -> Ba
     silent = [project for project, at in recorded.items() if at.host in current.unreachable]
     servers += silent_servers(deployment.name, silent, current, tls=speaks_tls(site, deployment, current))
     admits = {at.revision for at in recorded.values()} or {s.revision for s in standing}
+    admits |= set(entry.pending if entry else ())  # a change was cut off: some run what it had begun
     return backend(deployment, servers, admits)
 
 

@@ -1,6 +1,6 @@
 """The steps of a plan: which playbook, on which hosts, with which orders."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from onprem_llm.hosts import BookEntry, HostState
@@ -75,6 +75,25 @@ def remove_ui_step(site: Site, ui: PlannedUi | None, gateway: HostState) -> Step
     return Step("remove", "Remove Open WebUI", {gateway.name: order})
 
 
+def pending_step(gateways: Sequence[HostState], entry: BookEntry | None, release: Release) -> Step | None:
+    """Return the step that says which revision begins; None where no replica gets its number.
+
+    In the copies of the book too: whichever is read when the change was cut off lets old and new replicas in. What a
+    failed first deploy started is nowhere in the book, so that its number can be given again.
+    """
+    begins = any(r.revision == release.revision and r.outcome.needed for r in release.fleet.replicas)
+    if entry is None or release.revision == entry.revision or not begins:
+        return None
+
+    def step(title: str, pending: set[int], undo: tuple[Step, ...] = ()) -> Step:
+        order = {"deployment": release.name, "pending": sorted(pending), "last": release.revision}
+        return Step("pending", title, {host.name: order for host in gateways}, undo)
+
+    number, so_far = release.revision, set(entry.pending)
+    back = step(f"Write that revision {number} is taken back", so_far)
+    return step(f"Write that revision {number} begins", {*so_far, number}, (back,))
+
+
 def record_step(gateway: HostState, entry: BookEntry | None, release: Release, verb: str) -> Step | None:
     """Return the step that writes a revision into the book; None where the book has it."""
     placement = {r.project: {"host": r.host.name, "revision": r.revision} for r in release.fleet.replicas}
@@ -83,7 +102,12 @@ def record_step(gateway: HostState, entry: BookEntry | None, release: Release, v
         placement |= {project: {"host": entry.replicas[project].host, "revision": rev} for project, rev in silent}
         known = {project: {"host": at.host, "revision": at.revision} for project, at in entry.replicas.items()}
         same = (entry.revision, entry.model_yaml, dict(entry.images))
-        if same == (release.revision, release.text, dict(release.images)) and known == placement and verb != "restart":
+        if (
+            not entry.pending
+            and same == (release.revision, release.text, dict(release.images))
+            and known == placement
+            and verb != "restart"
+        ):
             return None
     name = release.name
     order = {

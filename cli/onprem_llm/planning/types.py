@@ -9,7 +9,7 @@ from onprem_llm.spec.weights_identity import WeightsManifest
 
 # `wait`: the container is right and still starting; only its start is waited for.
 Action = Literal["create", "update", "restart", "wait", "remove", "keep"]
-StepKind = Literal["stage", "apply", "gateway", "route", "restore", "remove", "record", "marks", "book_copy"]
+StepKind = Literal["stage", "apply", "gateway", "route", "restore", "remove", "pending", "record", "marks", "book_copy"]
 Verb = Literal["deploy", "scale", "rollback", "restart", "down", "move", "host"]
 Order = Mapping[str, object]
 

@@ -8,14 +8,25 @@ import json
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.onprem_llm_book import BookError, append_event, check_name, json_of, now, put, text_of
+from ansible.module_utils.onprem_llm_book import (
+    ROLLOUT,
+    BookError,
+    append_event,
+    check_name,
+    json_of,
+    note_rollout,
+    now,
+    put,
+    text_of,
+)
 
 DOCUMENTATION = r"""
 module: book_record
 short_description: Write a deployment's revision into the book
 description:
   - C(<path>/<deployment>/<revision>.yaml) is model.yaml, C(<revision>.json) what it was resolved to, C(current) names
-    the revision that counts. C(events.jsonl) has a line for everything that happened.
+    the revision that counts. No other one is under way from then on (C(rollout.json)).
+  - C(events.jsonl) has a line for everything that happened.
   - A deployment that was taken down has no C(current); its revisions stay.
 options:
   path:
@@ -77,7 +88,7 @@ def record(params, check_mode):
     same = text_of(files["text"]) == params["model_yaml"]
     current = (text_of(files["current"]) or "").strip() == str(revision)
     if same and current and about_of(files["about"]) == about:
-        return False
+        return settle(folder, check_mode)
     if not check_mode:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         put(files["text"], params["model_yaml"])
@@ -87,7 +98,14 @@ def record(params, check_mode):
         about["by"] = made.get("by") if made else params["event"].get("by")
         put(files["about"], json.dumps(about, sort_keys=True) + "\n")
         put(files["current"], f"{revision}\n")  # last: a run that is cut off leaves the old one current
+    settle(folder, check_mode)
     return True
+
+
+def settle(folder, check_mode):
+    """End what was under way: replicas run what was recorded. Return whether anything was."""
+    known = json_of(folder / ROLLOUT)
+    return bool(known.get("pending")) and note_rollout(folder, [], known.get("last", 0), check_mode)
 
 
 def remove(params, check_mode):
@@ -97,6 +115,7 @@ def remove(params, check_mode):
         return False
     if not check_mode:
         current.unlink()
+    settle(current.parent, check_mode)
     return True
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9-]{0,39}$")
 EVENTS = "events.jsonl"
+ROLLOUT = "rollout.json"  # below a deployment: revisions under way, and the last number that was given
 LONGEST_MESSAGE = 2000  # characters; the whole story of a failure is on the terminal of whoever ran it
 
 
@@ -55,6 +56,18 @@ def json_of(path):
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def note_rollout(folder, pending, last, check_mode):
+    """Write which revisions are under way and the last number given, which never falls; return whether that is new."""
+    known = json_of(folder / ROLLOUT)
+    wanted = {"pending": sorted(pending), "last": max(last, known.get("last", 0))}
+    if known == wanted:
+        return False
+    if not check_mode:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        put(folder / ROLLOUT, json.dumps(wanted, sort_keys=True) + "\n")
+    return True
 
 
 def append_event(book, event):

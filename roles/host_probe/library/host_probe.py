@@ -72,7 +72,7 @@ onprem_llm:
   returned: always
 """
 
-SCHEMA = 1
+SCHEMA = 2
 TIME_LIMIT = 25.0  # seconds for all parts together; they run beside each other
 ARGUMENTS = {
     "data_root": {"type": "path", "default": "/srv/onprem-llm"},

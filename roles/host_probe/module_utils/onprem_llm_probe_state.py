@@ -114,6 +114,21 @@ def weights(weights_dir):
     return found
 
 
+def _rollout(folder):
+    """Return the revisions under way and the last number given, as book_pending wrote them."""
+    try:
+        about = json.loads((folder / "rollout.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {"pending": [], "last": 0}
+    return {"pending": about["pending"], "last": about["last"]}
+
+
+def _last_number(folder):
+    """Return the last number that a deployment gave which was taken down; 0 for a folder of something else."""
+    given = [int(path.stem) for path in folder.glob("*.yaml") if path.stem.isdigit()]
+    return max([*given, _rollout(folder)["last"]])
+
+
 def _deployment(folder):
     """Return the revision of a deployment that the book says is current."""
     revision = int((folder / "current").read_text())
@@ -124,6 +139,7 @@ def _deployment(folder):
         "images": about["images"],
         "recorded_at": about["recorded_at"],
         "placement": about.get("placement") or {},
+        **_rollout(folder),
     }
 
 
@@ -148,14 +164,12 @@ def book(book_dir):
     except (OSError, ValueError) as error:
         found["errors"].append(f"{root / 'hosts.json'}: {error}")
     for folder in _folders(root):
-        if not (folder / "current").exists():
-            revisions = [int(path.stem) for path in folder.glob("*.yaml") if path.stem.isdigit()]
-            if revisions:  # else it is no deployment's: keys, ca
-                found["removed"][folder.name] = max(revisions)
-            continue
         try:
-            found["deployments"][folder.name] = _deployment(folder)
-        except (OSError, ValueError, KeyError) as error:
+            if (folder / "current").exists():
+                found["deployments"][folder.name] = _deployment(folder)
+            elif _last_number(folder):  # else it is no deployment's: keys, ca
+                found["removed"][folder.name] = _last_number(folder)
+        except (OSError, ValueError, KeyError, TypeError) as error:
             found["errors"].append(f"{folder}: {error}")
     return found
 

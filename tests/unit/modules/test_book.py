@@ -43,6 +43,7 @@ def test_what_is_under_way_is_ended_by_the_record_and_no_number_is_given_twice(l
     record, book = load("book/book_record"), load("book/onprem_llm_book")
     probe = load("host_probe/onprem_llm_probe_state")
     folder = tmp_path / "tiny"
+    (tmp_path / "gateway").touch()
 
     def seen() -> tuple[int, list[int], int]:
         found = probe.book(tmp_path)["deployments"]["tiny"]

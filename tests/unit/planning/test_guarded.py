@@ -90,7 +90,7 @@ def test_an_update_while_no_gateway_runs_drains_nothing_and_starts_it_last() -> 
     facts = deploy(lab(2, 2), model("replicas: 2\n"))
     gateway_gone(facts)
     plan = made.planned(facts, made.deployment(model("replicas: 2\n").replace("8192", "1024")))
-    assert [step.kind for step in plan.steps] == ["apply", "apply", "gateway", "record"]
+    assert [step.kind for step in plan.steps] == ["pending", "apply", "apply", "gateway", "record"]
     assert made.in_rotation(made.applied(plan, facts), "tiny") == {"tiny-0", "tiny-1"}
 
 

@@ -185,7 +185,7 @@ def test_a_replica_moves_when_its_host_is_ruled_out_and_the_old_place_is_cleared
     facts = deploy(made.lab(), model())
     moved = made.planned(facts, made.deployment(model(extra=", hosts: [lab-2]")))
     assert where(moved, "tiny-1") == "lab-2"  # another name: both serve until the old one goes
-    kinds = ["stage", "apply", "gateway", "route", "gateway", "record", "remove"]
+    kinds = ["stage", "pending", "apply", "gateway", "route", "gateway", "record", "remove"]
     assert [step.kind for step in moved.steps] == kinds
     assert moved.steps[-1].orders["lab-1"]["projects"][0]["name"] == "tiny-0"
     assert [change.reasons for change in moved.changes if change.action == "remove"] == [

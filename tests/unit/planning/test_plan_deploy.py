@@ -221,7 +221,7 @@ def test_weights_that_were_never_verified_are_sent_whole(deployed: dict[str, Fac
 
 def test_a_changed_flag_is_a_new_revision_and_says_what_changed(deployed: dict[str, Facts]) -> None:
     plan = made.planned(deployed, made.deployment(TINY.replace("8192", "1024")))
-    assert kinds(plan) == ["gateway", "route", "apply", "route", "gateway", "record"]
+    assert kinds(plan) == ["pending", "gateway", "route", "apply", "route", "gateway", "record"]
     assert plan.revision == 2
     assert change(plan, "tiny-0").reasons == ("engine args: max_model_len 8192 -> 1024",)
     assert 'onprem-llm.revision: "2"' in plan.files["lab-1"]["tiny-0"]["compose.yaml"]
@@ -239,14 +239,14 @@ def test_a_revision_that_renders_the_same_restarts_nothing(deployed: dict[str, F
 
 def test_other_weights_in_the_same_folder_are_a_new_revision(deployed: dict[str, Facts]) -> None:
     plan = made.planned(deployed, made.deployment(TINY, made.weights("tiny", 6_000_000)))
-    assert kinds(plan) == ["stage", "gateway", "route", "apply", "route", "gateway", "record"]
+    assert kinds(plan) == ["stage", "pending", "gateway", "route", "apply", "route", "gateway", "record"]
     assert any(reason.startswith("weights tiny-") for reason in change(plan, "tiny-0").reasons)
 
 
 def test_another_image_under_the_same_tag_is_a_new_revision(deployed: dict[str, Facts]) -> None:
     source = made.archive(made.VLLM_IMAGE, as_id="sha256:" + "3" * 64)
     plan = made.planned(deployed, made.deployment(TINY, image=source))
-    assert kinds(plan) == ["stage", "gateway", "route", "apply", "route", "gateway", "record"]
+    assert kinds(plan) == ["stage", "pending", "gateway", "route", "apply", "route", "gateway", "record"]
     assert any("is another one" in reason for reason in change(plan, "tiny-0").reasons)
 
 

@@ -22,7 +22,7 @@ def rolling() -> Plan:
     update = "replicas: 2\nupdate: {max_surge: 1}\n"
     plan = made.planned(facts, made.deployment(TEXT.replace("8192", "1024") + update, made.weights("tiny", 6_000_000)))
     kinds = {step.kind for step in plan.steps} | {back.kind for step in plan.steps for back in step.undo}
-    assert kinds == {"stage", "apply", "gateway", "route", "restore", "remove", "record"}
+    assert kinds == {"stage", "apply", "gateway", "route", "restore", "remove", "pending", "record"}
     return plan
 
 

@@ -8,6 +8,7 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.planning.types import Plan
 
 Hosts = dict[str, Facts]
+BEGINS = "Write that revision 2 begins"
 
 
 def model(extra: str = "", *, name: str = "tiny", image: str = made.VLLM_IMAGE, port: int = 8000) -> str:
@@ -64,7 +65,7 @@ def test_waves_take_away_no_more_than_they_may(replicas: int, update: str, waves
         for title in (f"Drain {name}", f"Replace {name}{many}", f"Return {name}")
     ]
     admit = "Let the gateway admit old and new replicas"
-    assert titles(plan) == [admit, *rolled, "Tell the gateway", "Write the book"]
+    assert titles(plan) == [BEGINS, admit, *rolled, "Tell the gateway", "Write the book"]
     assert fewest(plan, facts) == least
     assert bool([w for w in plan.warnings if "there will be a gap" in w]) is (least == 0)
     after = made.applied(plan, facts)
@@ -76,7 +77,7 @@ def test_a_surge_keeps_all_of_them_serving() -> None:
     text = model("replicas: 3\nupdate: {max_unavailable: 0, max_surge: 1}\n")
     facts = deploy(lab(), text)
     plan = made.planned(facts, made.deployment(changed(text)))
-    assert titles(plan)[:2] == ["Start tiny", "Let the gateway admit old and new replicas"]
+    assert titles(plan)[:3] == [BEGINS, "Start tiny", "Let the gateway admit old and new replicas"]
     assert titles(plan)[-4:] == [
         "Drain tiny-0",
         "Tell the gateway",
@@ -148,8 +149,8 @@ def test_one_of_two_that_stand_still_is_no_gap() -> None:
     facts["lab-2"]["projects"]["tiny-1"]["containers"][0].update(state="exited", health=None)
     plan = made.planned(facts, made.deployment(changed(model("replicas: 2\n"))))
     # What serves nobody is started first, so that it stands in when the other one goes.
-    assert titles(plan)[0] == "Start tiny"
-    assert [p["name"] for p in plan.steps[0].orders["lab-2"]["projects"]] == ["tiny-1"]
+    assert titles(plan)[:2] == [BEGINS, "Start tiny"]
+    assert [p["name"] for p in plan.steps[1].orders["lab-2"]["projects"]] == ["tiny-1"]
     assert not plan.warnings
     assert fewest(plan, facts) == 1
     assert made.in_rotation(made.applied(plan, facts), "tiny") == {"tiny-0", "tiny-1"}
@@ -250,7 +251,7 @@ def test_a_replica_of_a_drained_host_goes_back_too() -> None:
     facts = deploy(lab(), text)
     facts["lab-1"]["book"]["hosts"] = {"lab-2": {"state": "drained", "by": "me@here", "at": None}}
     plan = made.planned(facts, made.deployment(changed(text)))
-    assert [p["name"] for p in plan.steps[0].orders["lab-2"]["projects"]] == ["tiny-1"]
+    assert [p["name"] for p in plan.steps[1].orders["lab-2"]["projects"]] == ["tiny-1"]
     for title in ("Start tiny", "Replace tiny-0", "Tell the gateway"):
         after = made.failed_at(plan, facts, title)
         assert after["lab-2"]["projects"] == facts["lab-2"]["projects"], title
@@ -272,15 +273,15 @@ def test_what_did_not_run_is_not_worth_going_back_to(state: Facts, back: list[st
     facts = deploy(lab(), text)
     facts["lab-2"]["projects"]["tiny-1"]["containers"][0].update(state)
     plan = made.planned(facts, made.deployment(changed(text)))
-    assert titles(plan)[0] == "Start tiny"
-    assert [step.title for step in plan.steps[0].undo] == back
+    assert titles(plan)[:2] == [BEGINS, "Start tiny"]
+    assert [step.title for step in plan.steps[1].undo] == back
 
 
 def test_the_ways_back_undo_what_was_done_and_nothing_else() -> None:
     text = model("replicas: 2\n")
     facts = deploy(lab(), text)
     plan = made.planned(facts, made.deployment(changed(text)))
-    admit, drain, replace, back, *_ = plan.steps
+    _, admit, drain, replace, back, *_ = plan.steps
     assert [(u.kind, u.orders["lab-1"]["project"]["source"]) for u in admit.undo] == [("gateway", "gateway.before")]
     assert [(u.kind, u.orders["lab-1"]["ready"]) for u in drain.undo] == [("route", ["tiny/tiny-0"])]
     (restore,) = replace.undo
@@ -296,7 +297,7 @@ def test_the_ways_back_undo_what_was_done_and_nothing_else() -> None:
 def test_more_that_fail_are_removed_and_the_first_ones_never_were_touched() -> None:
     facts = deploy(lab(), model())
     plan = made.planned(facts, made.deployment(model("replicas: 3\n")))
-    assert titles(plan) == ["Bring images and weights", "Start tiny", "Tell the gateway", "Write the book"]
+    assert titles(plan) == ["Bring images and weights", BEGINS, "Start tiny", "Tell the gateway", "Write the book"]
     for title in titles(plan)[1:]:
         after = made.failed_at(plan, facts, title)
         assert there(after) == {"tiny-0": "lab-1"}

@@ -25,7 +25,7 @@ QUIET = PlainProgress()
 
 def current(*names: str, gateway: str | None = None, unreachable: tuple[str, ...] = ()) -> Current:
     probes = {
-        name: {"schema": 1, "ansible_host": f"10.0.0.{n}", "book": {"gateway": True} if name == gateway else None}
+        name: {"schema": 2, "ansible_host": f"10.0.0.{n}", "book": {"gateway": True} if name == gateway else None}
         for n, name in enumerate(names, 1)
     }
     return parse_current(probes, unreachable)
@@ -58,8 +58,8 @@ def test_gateway(
 
 
 def with_book(name: str, *others: str) -> Current:
-    probes: dict[str, Any] = {host: {"schema": 1} for host in others}
-    return parse_current({**probes, name: {"schema": 1, "book": {"gateway": False}}}, ())
+    probes: dict[str, Any] = {host: {"schema": 2} for host in others}
+    return parse_current({**probes, name: {"schema": 2, "book": {"gateway": False}}}, ())
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_limit_without_the_first_host_records_none(monkeypatch: pytest.MonkeyP
 
 def test_the_others_of_the_group_are_gateways_too(monkeypatch: pytest.MonkeyPatch) -> None:
     inventory(monkeypatch, c=("gateway",), a=("gateway",), b=())
-    probes: dict[str, Any] = {name: {"schema": 1, "groups": ["gateway"] if name in "ac" else []} for name in "cab"}
+    probes: dict[str, Any] = {name: {"schema": 2, "groups": ["gateway"] if name in "ac" else []} for name in "cab"}
     fresh = choose_gateway(parse_current(probes, ()), Connection(Path("/i")), QUIET)
     assert (fresh.name, fresh.records, fresh.seconds) == ("c", True, ("a",))
     # Recorded ones stay what they are, whatever the order and the groups are now.

@@ -39,7 +39,7 @@ def test_dockers_times_have_nine_digits() -> None:
 
 
 def test_status_has_what_could_not_be_looked_at() -> None:
-    current = parse_current({"a": {"schema": 1, "problems": ["weights: no answer within 60 s"]}}, ["b"])
+    current = parse_current({"a": {"schema": 2, "problems": ["weights: no answer within 60 s"]}}, ["b"])
     view = View(current, (HostFailure("b", "t", "no route", unreachable=True),), "salt")
     seen = see(view, Connection(Path("/i/inventory.ini")))
     hosts = seen.as_json()["hosts"]

@@ -1,0 +1,36 @@
+"""What hosts say of their disks, their container engine and the lock."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """Free and total bytes of the file system that holds `path`."""
+
+    path: str
+    free: int
+    total: int
+    device: int | None = None  # the same number is the same file system
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The container engine of a host."""
+
+    running: bool
+    version: str | None
+    compose: str | None
+    cdi: bool
+    runtimes: tuple[str, ...]
+    root: str | None
+    error: str | None
+    cdi_devices: tuple[str, ...] = ()  # what stands after nvidia.com/gpu=: 0, GPU-…, all
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Who holds the lock; age in seconds."""
+
+    owner: str
+    age: float | None
+    unit: str
