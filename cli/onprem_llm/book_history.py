@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from onprem_llm.connection import Connection
@@ -10,12 +10,11 @@ from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.look import failures_text
 from onprem_llm.output import Progress
 from onprem_llm.planning.revisions import differences
+from onprem_llm.recorded import counting
 from onprem_llm.run_events import RunResult
 from onprem_llm.runner import run
 
 NAME: Final = re.compile(r"^[a-z0-9][a-z0-9-]{0,39}$")
-# The recorded gateway's book counts; the other's is a copy.
-MARKS: Final = ("gateway", "second")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,22 +125,32 @@ def read_events(
 def _read(
     connection: Connection, variables: Mapping[str, object], progress: Progress | None
 ) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
-    """Return host -> book, the one that counts first, and notes."""
-    result = run("book_read.yml", connection, variables=variables, progress=progress, title="Reading the book")
-    books = {
-        host: result.returned[host]
-        for mark in MARKS
-        for host in result.hosts
-        if result.returned.get(host, {}).get("mark") == mark
-    }
+    """Return host -> book, the one that counts first, and notes. Gateway hosts take part whatever the limit."""
+    everywhere = replace(connection, limit=None)
+    result = run("book_read.yml", everywhere, variables=variables, progress=progress, title="Reading the book")
+    answers = {host: result.returned[host] for host in result.hosts if result.returned.get(host, {}).get("mark")}
+    recorded = counting({host: _states(book) for host, book in answers.items() if book["mark"] == "gateway"})
+    # The recorded gateway's book counts; the others' are copies, but for one that was lost and is back.
+    order = (*recorded, *(host for host, book in answers.items() if book["mark"] != "gateway"))
+    books = {host: answers[host] for host in order}
     if not books:
         raise _no_book(result)
     host, book = next(iter(books.items()))
     notes = [f"{host}: {problem}" for problem in book["problems"]]
-    if book["mark"] != "gateway":
-        silent = ", ".join(failure.host for failure in result.failures) or "none in the limit"
+    if not recorded:
+        silent = ", ".join(failure.host for failure in result.failures) or "no host is recorded as it"
         notes.append(f"This is the copy on {host}: the gateway host did not answer ({silent})")
+    if len(recorded) > 1:
+        names = ", ".join(recorded)
+        notes.append(
+            f"{len(recorded)} hosts are recorded as the gateway, expected one: {names}; this is what {host} has"
+        )
     return books, tuple(notes)
+
+
+def _states(book: Mapping[str, Any]) -> dict[str, str]:
+    marks = book.get("hosts", {})
+    return {host: str(mark.get("state")) for host, mark in marks.items() if isinstance(mark, dict)}
 
 
 def _no_book(result: RunResult) -> UnreachableError:
@@ -152,8 +161,8 @@ def _no_book(result: RunResult) -> UnreachableError:
             hint="mend what is said above",
         )
     return UnreachableError(
-        "no host among these is the gateway host, and the book is there",
-        hint="leave --limit out, or run: onprem-llm bootstrap INVENTORY",
+        "no host of this inventory is the gateway host, and the book is there",
+        hint="run: onprem-llm bootstrap INVENTORY",
     )
 
 

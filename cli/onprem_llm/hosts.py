@@ -8,6 +8,7 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.gateway_state import Certificate, Firewall, GatewayState
 from onprem_llm.hosts_digest import digest_of
 from onprem_llm.machine_state import Disk, Engine, Lock
+from onprem_llm.recorded import counting
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,9 +222,9 @@ class Current:
     @property
     def recorded_gateways(self) -> tuple[HostState, ...]:
         """The hosts that say that they are the gateway, without those that another of them calls lost."""
-        books = [(host, host.book) for host in self.hosts if host.book is not None and host.book.gateway]
-        lost = {name for _, book in books for name, mark in book.hosts.items() if mark.state in {"lost", "removed"}}
-        return tuple(host for host, _ in books if host.name not in lost) or tuple(host for host, _ in books)
+        books = {host.name: host.book for host in self.hosts if host.book is not None and host.book.gateway}
+        said = {name: {one: mark.state for one, mark in book.hosts.items()} for name, book in books.items()}
+        return tuple(host for host in self.hosts if host.name in counting(said))
 
     @property
     def gateways(self) -> tuple[HostState, ...]:

@@ -8,8 +8,9 @@ from onprem_llm.connection import Connection
 from onprem_llm.errors import UnreachableError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.output import Progress, note
-from onprem_llm.planning.out_of_sight import GONE, awaited, unseen_gateways
+from onprem_llm.planning.out_of_sight import awaited, unseen_gateways
 from onprem_llm.probe import parse_current
+from onprem_llm.recorded import GONE
 from onprem_llm.remedies import remedy
 from onprem_llm.run_events import HostFailure, RunResult
 from onprem_llm.runner import raise_for_failures, run

@@ -54,14 +54,18 @@ def plan_again(
     progress: Progress,
     *,
     change: Mapping[str, object] | None = None,
-    revision: BookEntry | None = None,
+    revision: Callable[[BookEntry], BookEntry] | None = None,
 ) -> Planned:
-    """Plan a deployment that the book has: scaled, rolled back to `revision`, or restarted as it is."""
+    """Plan a deployment that the book has: scaled, restarted as it is, or rolled back.
+
+    `revision` returns the one to go back to, given the one that is current.
+    """
     view = look_whole(connection, progress)
     site = load_site(view.current, connection.inventory)
     gateway = gateway_of(view)
     require_known(name, view.current)
-    entry = revision or view.current.book[name]
+    entry = view.current.book[name]
+    entry = revision(entry) if revision else entry
     wanted = wanted_again(entry, change or {}, site, connection.inventory, view.current, view.salt)
     wanted = replace(wanted, verb=verb, restart=verb == "restart")
     wanted = with_images(wanted, view.current, lambda refs: resolve(refs, site, gateway.name, connection, progress))

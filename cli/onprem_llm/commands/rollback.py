@@ -1,17 +1,14 @@
 """`onprem-llm rollback`: an earlier revision, deployed again."""
 
-from dataclasses import replace
-
 import click
 
 from onprem_llm import output
-from onprem_llm.book_history import Revision, read_history
+from onprem_llm.book_history import History, Revision, read_history
 from onprem_llm.changing import carry_out, change_options
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import BookEntry
 from onprem_llm.options import connection_options
-from onprem_llm.output import Progress
 from onprem_llm.planned import plan_again
 
 
@@ -33,22 +30,35 @@ def command(
       onprem-llm rollback tiny 3
     """
     with output.glimpse() as progress:
-        target = _target(name, revision, replace(connection, limit=None), progress)
-        entry = BookEntry(target.number, target.model_yaml, target.images, target.recorded_at)
-        plan = plan_again(name, "rollback", connection, progress, revision=entry).plan
+        history = read_history(connection, name, progress)
+        made = plan_again(
+            name,
+            "rollback",
+            connection,
+            progress,
+            revision=lambda now: _entry(_target(history, revision, now.revision)),
+        )
+    for note in history.notes:
+        output.note(note)
+    plan, target = made.plan, _target(history, revision, made.current.book[name].revision)
     question = f"Go back to revision {target.number} of {name}?"
     done = f"{name} is back at what revision {target.number} was, as revision {plan.revision}."
     carry_out(plan, question, connection, yes=yes, break_lock=break_lock, as_json=as_json, done=done)
 
 
-def _target(name: str, number: int | None, connection: Connection, progress: Progress) -> Revision:
-    history = read_history(connection, name, progress)
+def _entry(target: Revision) -> BookEntry:
+    return BookEntry(target.number, target.model_yaml, target.images, target.recorded_at)
+
+
+def _target(history: History, number: int | None, current: int) -> Revision:
+    """Return the revision that was asked for, else the one before `current`, which the plan is made from."""
     if number is not None:
         return history.revision(number)
-    earlier = [one for one in history.revisions if history.current and one.number < history.current.number]
+    earlier = [one for one in history.revisions if one.number < current]
     if not earlier:
         have = ", ".join(str(one.number) for one in history.revisions) or "none"
         raise InvalidError(
-            f"{name} has no revision before the current one; it has: {have}", hint=f"onprem-llm history {name}"
+            f"{history.deployment} has no revision before {current}, the current one; it has: {have}",
+            hint=f"onprem-llm history {history.deployment}",
         )
     return earlier[-1]

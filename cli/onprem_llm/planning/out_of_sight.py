@@ -4,9 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import Current, HostState
-
-# Hosts that the book says these of are not waited for: nothing that counts is there.
-GONE = ("lost", "removed")
+from onprem_llm.recorded import GONE
 
 
 def awaited(current: Current) -> tuple[str, ...]:

@@ -44,7 +44,8 @@ onprem_llm:
   description:
     - C(mark) is C(gateway) or C(second) on a gateway host, null elsewhere; C(deployments) names all that the book has
       revisions of; C(history) has a list of revisions for the deployment that was asked for, C(last) the last number
-      that it gave, C(events) the events, the oldest first; C(problems) says what could not be read.
+      that it gave, C(events) the events, the oldest first; C(hosts) is what the book says of hosts (drained, removed,
+      lost); C(problems) says what could not be read.
   type: dict
   returned: always
 """
@@ -105,6 +106,7 @@ def read(path, deployment, last):
     """Return everything that is asked for."""
     root = Path(path)
     answer = {"mark": mark(root), "deployments": names(root), "history": {}, "last": 0, "events": [], "problems": []}
+    answer["hosts"] = json_of(root / "hosts.json")
     if deployment:
         check_name(deployment)
         answer["history"][deployment], answer["problems"] = history(root / deployment)

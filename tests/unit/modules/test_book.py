@@ -128,6 +128,9 @@ def test_a_host_says_what_it_is_for_the_book(load: Load, tmp_path: Path) -> None
     read = load("book/book_read")
     assert read.read(str(tmp_path / "none"), "tiny", 5)["mark"] is None
     assert read.read(str(tmp_path), "tiny", 0)["history"] == {"tiny": []}
+    assert read.read(str(tmp_path), "", 0)["hosts"] == {}
+    (tmp_path / "hosts.json").write_text('{"lab-1": {"state": "lost"}}')
+    assert read.read(str(tmp_path), "", 0)["hosts"] == {"lab-1": {"state": "lost"}}
     (tmp_path / "second").touch()
     assert read.read(str(tmp_path), "", 0)["mark"] == "second"
     (tmp_path / "gateway").touch()

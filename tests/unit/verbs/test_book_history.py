@@ -1,6 +1,7 @@
 """History, diff and events, from what book_read.yml returns."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ def revision(number: int, text: str, *, current: bool = False, **more: Any) -> d
 
 def book(mark: str | None = "gateway", revisions: list[Any] | None = None, **more: Any) -> dict[str, Any]:
     history = [revision(1, ONE), revision(2, TWO, current=True)] if revisions is None else revisions
-    plain = {"deployments": ["tiny", "big"], "history": {"tiny": history}, "events": [], "problems": []}
+    plain = {"deployments": ["tiny", "big"], "history": {"tiny": history}, "events": [], "problems": [], "hosts": {}}
     return {"mark": mark, **plain, **more}
 
 
@@ -48,7 +49,12 @@ def hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Any:
         returned = {host: value for host, value in answers.items() if value is not None}
         failures = tuple(HostFailure(host, "t", "no route", True) for host in answers if host not in returned)
         result = RunResult(tuple(answers), returned, {}, failures)
-        monkeypatch.setattr(book_history, "run", lambda *_, **__: result)
+
+        def run(playbook: str, connection: Connection, **_: Any) -> RunResult:
+            assert (playbook, connection.limit) == ("book_read.yml", None)
+            return result
+
+        monkeypatch.setattr(book_history, "run", run)
         return Connection(tmp_path / "inventory.ini")
 
     return answer
@@ -93,6 +99,27 @@ def test_the_copy_is_read_where_the_gateway_is_silent(hosts: Any) -> None:
     assert history.notes == ("This is the copy on b: the gateway host did not answer (a)",)
 
 
+@pytest.mark.parametrize("state", ["lost", "removed"])
+def test_a_gateway_that_is_back_and_was_declared_lost_has_no_say(hosts: Any, state: str) -> None:
+    stale = book(revisions=[revision(1, ONE, current=True)], events=[{"at": "t", "action": "old"}])
+    counts = book(hosts={"a": {"state": state}}, events=[{"at": "t", "action": "new"}])
+    history = read_history(hosts(a=stale, b=counts), "tiny")
+    assert [one.number for one in history.revisions] == [1, 2]
+    assert history.notes == ()
+    assert read_events(hosts(a=stale, b=counts), None, 5)[0][0].action == "new"
+
+
+def test_two_books_that_both_count_are_said(hosts: Any) -> None:
+    history = read_history(hosts(a=book(), b=book()), "tiny")
+    assert history.notes == ("2 hosts are recorded as the gateway, expected one: a, b; this is what a has",)
+
+
+def test_gateway_hosts_take_part_whatever_the_limit(hosts: Any) -> None:
+    connection = replace(hosts(a=book()), limit="b")
+    assert read_history(connection, "tiny").current is not None
+    assert read_events(connection, None, 5)[0] == ()
+
+
 def test_histories_that_differ_are_reported_and_the_gateways_counts(hosts: Any) -> None:
     copy = book("second", [revision(1, TWO, current=True)])
     history = read_history(hosts(b=copy, a=book()), "tiny")
@@ -110,7 +137,7 @@ def test_numbers_that_came_to_nothing_are_named(hosts: Any) -> None:
 def test_no_gateway_host_is_told_apart_from_one_that_is_silent(hosts: Any) -> None:
     with pytest.raises(UnreachableError, match="no gateway host answered"):
         read_history(hosts(a=None, b=book(None)), "tiny")
-    with pytest.raises(UnreachableError, match="no host among these is the gateway host"):
+    with pytest.raises(UnreachableError, match="no host of this inventory is the gateway host"):
         read_history(hosts(b=book(None)), "tiny")
 
 
