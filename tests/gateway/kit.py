@@ -21,12 +21,14 @@ class Kit:
             name: Engine(name, model, tls=tls).start()
             for name, model, tls in [
                 *((f"{one}-{n}", one, None) for one in ("tiny", "session", "prefix") for n in range(2)),
-                ("vec-0", "vec", None), ("old-0", "old", None), ("odd-0", ODD_NAME, pair), ("liar-0", "liar", pair),
+                ("vec-0", "vec", None), ("rank-0", "rank", None),
+                ("old-0", "old", None), ("odd-0", ODD_NAME, pair), ("liar-0", "liar", pair),
             ]
         }  # fmt: skip
         backends = (
             backend("tiny", self.of("tiny")),
             backend("vec", self.of("vec"), task="embed"),
+            backend("rank", self.of("rank"), task="rerank"),
             backend("old", self.of("old"), admits=(2, 11)),
             backend("none", []),
             backend("session", self.of("session"), routing="session"),
@@ -38,10 +40,12 @@ class Kit:
         self.rig = Rig(folder, gateway)
         self.rig.write()
         (folder / "secrets/ca.crt").write_bytes((certificates / "ca.crt").read_bytes())
-        for name in ("alice", "bob", "carol", "open-webui"):
+        for name in ("alice", "bob", "carol", "dora", "open-webui"):
             self.rig.key(name)
         self.rig.key("late", expires=1_700_000_000)
         self.rig.key("limited", rate="3/hour")
+        for name in ("slow", "wrong"):
+            self.rig.key(name, rate="3/day")
         self.rig.key("only-vec", models=("vec",))
 
     def start(self) -> None:

@@ -164,6 +164,13 @@ class Rig:
                 return [int(found[f"gpc{number}"]) for number in range(4)]
         return [0, 0, 0, 0]
 
+    def cpu(self) -> float:
+        """Return the seconds that HAProxy's worker has spent computing: a busy machine does not add to them."""
+        master = docker("inspect", "--format", "{{.State.Pid}}", self.name)
+        workers = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+        threads = [one for worker in workers for one in Path(f"/proc/{worker}/task").glob("*/schedstat")]
+        return sum(int(one.read_text().split()[0]) for one in threads) / 1e9
+
     def until(self, true: Any, seconds: float) -> float:
         began = time.monotonic()
         while not true():

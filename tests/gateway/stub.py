@@ -64,6 +64,10 @@ class Stub:
         if said.get("stream"):
             return await self.stream(writer, said)
         tokens = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+        if path == "/v1/responses":
+            tokens = {"input_tokens": 7, "output_tokens": 3, "total_tokens": 10}
+        if path == "/v1/rerank":
+            tokens = {"prompt_tokens": 7, "total_tokens": 7}
         seen = {"server": self.options.name, "path": path, "headers": headers, "size": len(body)}
         vector = {"object": "embedding", "index": 0, "embedding": [0.5]}
         whole = {"id": "x", "object": "chat.completion", "created": 0, "model": said.get("model"), "seen": seen,

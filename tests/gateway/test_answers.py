@@ -90,8 +90,8 @@ def test_a_name_with_blanks_quotes_and_beyond_ascii(kit: Kit) -> None:
 
 def test_models_are_listed_to_those_with_a_key(kit: Kit) -> None:
     listed = [one.id for one in kit.client().models.list()]
-    assert listed == ["liar", "none", ODD_NAME, "old", "prefix", "session", "tiny", "vec"]
-    assert [one.created for one in kit.client().models.list()] == [0] * 8
+    assert listed == ["liar", "none", ODD_NAME, "old", "prefix", "rank", "session", "tiny", "vec"]
+    assert [one.created for one in kit.client().models.list()] == [0] * 9
     with pytest.raises(openai.AuthenticationError):
         kit.client("nobody").models.list()
     with pytest.raises(openai.NotFoundError, match="`nix`"):
@@ -156,7 +156,7 @@ def test_a_limit_ends_in_429_and_says_when_to_come_back(kit: Kit) -> None:
     "path",
     ["/", "/pause", "/tokenize", "/metrics", "/health", "/v1/load_lora_adapter", "/tiny/metrics", "/tiny/health",
      "/tiny/v1/embeddings", "/v1/../metrics", "/v1//chat/completions", "/v1/chat/completions/", "/tiny/tiny/v1/models",
-     "/%76%31/chat/completions", "/nix/v1/chat/completions", "//v1/chat/completions", "/v1/rerank"],
+     "/%76%31/chat/completions", "/nix/v1/chat/completions", "//v1/chat/completions", "/tiny/v1/rerank"],
 )  # fmt: skip
 def test_all_other_paths_are_404(kit: Kit, path: str) -> None:
     answer = ask(kit.rig.url, path, chat("tiny"))

@@ -12,7 +12,7 @@ from onprem_llm.rendering.haproxy_backends import Backend, Server, backend
 from onprem_llm.rendering.haproxy_errors import error_files
 from onprem_llm.rendering.haproxy_frontend import frontend
 from onprem_llm.rendering.haproxy_maps import chat_models_json, models_json, models_map, names_map, paths_map
-from onprem_llm.rendering.haproxy_process import METRICS_PORT, UNESCAPE_LUA, process
+from onprem_llm.rendering.haproxy_process import ESCAPES_LUA, METRICS_PORT, process
 
 __all__ = ["Backend", "Gateway", "Server", "draft"]
 
@@ -80,7 +80,7 @@ def _files(gateway: Gateway) -> Mapping[str, str]:
     return {
         "conf/haproxy.cfg": process(gateway.max_body, gateway.timeout)
         + frontend(gateway.address, gateway.port, tls=gateway.tls, max_body=gateway.max_body, shared=gateway.shared),
-        "conf/unescape.lua": UNESCAPE_LUA,
+        "conf/escapes.lua": ESCAPES_LUA,
         "conf/models.json": models_json(backends),
         "conf/chat-models.json": chat_models_json(backends),
         "conf/models.map": models_map(backends),

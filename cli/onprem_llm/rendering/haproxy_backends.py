@@ -10,8 +10,15 @@ from onprem_llm.spec.serving import Routing
 # How many virtual nodes a server has on the hash ring, so that shares come out even.
 WEIGHT = 100
 
-# Undoing escapes is slow beside everything else here, and most bodies have none.
-ESCAPED = "{ req.body -m sub '\\u' }"
+# What HAProxy's JSON reader finds no value in (ESCAPES_LUA).
+ESCAPED = "{ req.body -m sub '\\u' '\\/' }"
+
+# The body with its escapes marked: nothing unless a rule needed it, and let go with the request.
+MARKED = "var(req.marked)"
+
+# A long body takes a millisecond a look: a chat is not looked through for a prompt.
+CHAT = "{ path_end /chat/completions }"
+HEAD = ",bytes(0,2048)"
 
 # Of the mean load, in percent: what a replica may carry before its prompts go to the next one. Of two replicas, one
 # keeps at least 95% of its prompts whatever the load: 175 sent 8% away with 4 requests at a time.
@@ -89,8 +96,10 @@ def _routing(one: Backend) -> list[str]:
     if one.routing == "session":
         return [
             "    http-request set-var(txn.sticky) req.hdr(x-session-id)",
-            *_find("sticky", "$.user"),
-            "    http-request set-var(txn.sticky) var(txn.who) if !{ var(txn.sticky) -m found }",
+            f"    http-request set-var(txn.sticky) {_said('$.user')} if {_missing('sticky')}",
+            f"    http-request set-var(req.marked) req.body,lua.marked if {_missing('sticky')} {ESCAPED}",
+            f"    http-request set-var(txn.sticky) {_said('$.user', MARKED)} if {_missing('sticky')}",
+            f"    http-request set-var(txn.sticky) var(txn.who) if {_missing('sticky')}",
             "    balance hash var(txn.sticky)",
             *ring,
         ]
@@ -99,27 +108,35 @@ def _routing(one: Backend) -> list[str]:
 
 def _prefix() -> list[str]:
     """Return the rules that find what two requests must share to share a replica's prefix cache."""
+    system = f"{CHAT} {{ var(txn.role) -m str system developer }}"
+    marked = "http-request set-var(req.marked) req.body,lua.marked"
     return [
-        f"    http-request set-var(txn.role) {_said('$.messages[0].role')}",
-        *_find("first", "$.messages[0].content"),
-        *_find("second", "$.messages[1].content", "{ var(txn.role) -m str system developer } "),
-        *_find("first", "$.prompt", head=",bytes(0,2048)"),
-        *_find("first", "$.input", head=",bytes(0,2048)"),
+        f"    http-request set-var(txn.role) {_said('$.messages[0].role')} if {CHAT}",
+        *_prompt("req.body", system),
+        # Hashed with its marks: the same text makes the same hash, and that is all that is asked of it.
+        f"    {marked} if {_missing('first')} {ESCAPED} or {system} {_missing('second')} {ESCAPED}",
+        *_prompt(MARKED, system),
         "    http-request set-var(txn.sticky) var(txn.first),concat(|,txn.second),xxh3,hex",
     ]
 
 
-def _find(name: str, path: str, condition: str = "", head: str = "") -> list[str]:
-    """Return the rules that set a variable from the body unless it is set; escapes are undone where that is needed."""
-    missing = f"if {condition}!{{ var(txn.{name}) -m found }}"
-    return [
-        f"    http-request set-var(txn.{name}) {_said(path)}{head} {missing}",
-        f"    http-request set-var(txn.{name}) {_said(path, 'lua.unescape,')}{head} {missing} {ESCAPED}",
+def _prompt(text: str, system: str) -> list[str]:
+    """Return the rules that set the first two messages, or the head of a prompt, unless they are set."""
+    found = [
+        (f"{_missing('first')} {CHAT}", "first", _said("$.messages[0].content", text)),
+        (f"{_missing('second')} {system}", "second", _said("$.messages[1].content", text)),
+        (f"{_missing('first')} !{CHAT}", "first", _said("$.prompt", text) + HEAD),
+        (f"{_missing('first')} !{CHAT}", "first", _said("$.input", text) + HEAD),
     ]
+    return [f"    http-request set-var(txn.{name}) {said} if {condition}" for condition, name, said in found]
 
 
-def _said(path: str, undo: str = "") -> str:
-    return f"req.body,{undo}json_query('{path}')"
+def _missing(name: str) -> str:
+    return f"!{{ var(txn.{name}) -m found }}"
+
+
+def _said(path: str, text: str = "req.body") -> str:
+    return f"{text},json_query('{path}')"
 
 
 def _admitted(one: Backend) -> str:

@@ -13,6 +13,9 @@ CONF = "/etc/gateway"
 # The places of a key's counters in the table _count/usage.
 REQUESTS, PROMPT, COMPLETION, REFUSED, PROMPT_HIGH, COMPLETION_HIGH = range(6)
 
+# Of a served name in a request, in bytes, escapes and all.
+NAME_MAX = 4096
+
 UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 # Headers that only we may set, or that steer an engine from inside.
@@ -37,8 +40,8 @@ def frontend(address: str, port: int, *, tls: bool, max_body: int, shared: str |
         _health(),
         _who(),
         _where(),
-        _rate_check(),
         _body(max_body),
+        _rate(),
         _which(),
         _pass_on(),
         _tokens(),
@@ -112,8 +115,12 @@ def _find_deployment(condition: str) -> list[str]:
     return [f"    http-request set-var(txn.deployment) var(txn.model),url_enc,map({CONF}/models.map) if {condition}"]
 
 
-def _rate_check() -> list[str]:
-    """Return the rules of limits: so many requests in each second, minute, hour or day of the clock."""
+def _rate() -> list[str]:
+    """Return the rules of limits: so many requests in each second, minute, hour or day of the clock.
+
+    They stand behind the body, for one that dawdles must not count in a window that is over, or for none; and before
+    all that is read from it, for that costs something also where it ends in a refusal.
+    """
     units = [
         f"    http-request set-var(txn.period) int({seconds}) if {{ var(txn.unit) -m str {unit} }}"
         for unit, seconds in UNITS.items()
@@ -132,7 +139,9 @@ def _rate_check() -> list[str]:
         f"    http-request set-var(txn.window) var(txn.key),concat(|,txn.number) if {limited}",
         f"    http-request set-var(txn.retry_after) date,mod(txn.period),neg,add(txn.period) if {limited}",
         *tracks,
-        *_refuse("rate", f"{limited} {{ sc_get_gpc(0,1),sub(txn.limit) ge 0 }}"),
+        # Counted and asked in one: two that come at once get two numbers.
+        f"    http-request set-var(txn.nth) sc_inc_gpc(0,1) if {limited}",
+        *_refuse("rate", f"{limited} {{ var(txn.nth),sub(txn.limit) gt 0 }}"),
     ]
 
 
@@ -148,12 +157,16 @@ def _body(max_body: int) -> list[str]:
 
 def _which() -> list[str]:
     by_body = "{ var(txn.owner) -m str * }"
+    unknown = f"{by_body} !{{ var(txn.deployment) -m found }}"
+    # A name in a map is a short one; what is longer need not be read to its end.
+    named = f"req.body,lua.marked,json_query('$.model'),bytes(0,{NAME_MAX}),lua.unmarked"
     return [
         f"    http-request set-var(txn.model) req.body,json_query('$.model') if {by_body}",
-        f"    http-request set-var(txn.model) req.body,lua.unescape,json_query('$.model') if {by_body} {ESCAPED}",
-        *_refuse("no_model", f"{by_body} !{{ var(txn.model) -m found }}"),
         *_find_deployment(by_body),
-        *_refuse("model", f"{by_body} !{{ var(txn.deployment) -m found }}"),
+        f"    http-request set-var(txn.model) {named} if {unknown} {ESCAPED}",
+        *_refuse("no_model", f"{by_body} !{{ var(txn.model) -m found }}"),
+        *_find_deployment(unknown),
+        *_refuse("model", unknown),
         *_refuse(
             "task",
             f"{by_body} !{{ str(/),concat(,txn.deployment),concat(,txn.asked),map({CONF}/paths.map) -m found }}",
@@ -169,7 +182,6 @@ def _which() -> list[str]:
 def _pass_on() -> list[str]:
     return [
         f"    http-request sc-inc-gpc({REQUESTS},0)",
-        "    http-request sc-inc-gpc(0,1) if { var(txn.rate) -m found }",
         "    http-request replace-path /[^/]*(/.*) \\1 if !{ var(txn.owner) -m str * }",
         *(f"    http-request del-header {name}" for name in INTERNAL),
         "    http-request set-header X-Forwarded-For %[src]",
@@ -188,11 +200,17 @@ def _tokens() -> list[str]:
         "    http-response set-var(txn.whole) bool(true) if { res.hdr(content-type) -m beg application/json }",
         "    http-response wait-for-body time 60s if { var(txn.whole) -m bool }",
     ]
-    for name, place, high in (("prompt", PROMPT, PROMPT_HIGH), ("completion", COMPLETION, COMPLETION_HIGH)):
+    # /v1/responses has names of its own for them.
+    for name, other, place, high in (
+        ("prompt", "input", PROMPT, PROMPT_HIGH),
+        ("completion", "output", COMPLETION, COMPLETION_HIGH),
+    ):
         found = f"{{ var(txn.{name}) -m found }}"
         lines += [
             f"    http-response set-var(txn.{name}) res.body,json_query('$.usage.{name}_tokens','int') "
             "if { var(txn.whole) -m bool }",
+            f"    http-response set-var(txn.{name}) res.body,json_query('$.usage.{other}_tokens','int') "
+            f"if {{ var(txn.whole) -m bool }} !{found}",
             f"    http-response sc-add-gpc({place},0) var(txn.{name}) if {found}",
             # A counter has 32 bits: having become less than what was added, it has begun anew.
             f"    http-response sc-inc-gpc({high},0) if {found} {{ sc_get_gpc({place},0),sub(txn.{name}) lt 0 }}",
