@@ -372,6 +372,9 @@ def _remove(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> Non
             facts[name]["gateway"] = None
     for key in order["keys"]:
         facts[name]["keys"].pop(key, None)
+    if "firewall" in order:
+        gone = order["firewall"].get("state") == "absent"
+        facts[name]["firewall"] = None if gone else {**order["firewall"], "active": True}
 
 
 def _record(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:

@@ -9,6 +9,7 @@ from onprem_llm.planning.addresses import check_ports
 from onprem_llm.planning.certificates import tls_references
 from onprem_llm.planning.fleet import projects_of, standing_of
 from onprem_llm.planning.gateway import PROJECT, gateway_step, gateway_url
+from onprem_llm.planning.guards import firewall_without
 from onprem_llm.planning.out_of_sight import unseen_because
 from onprem_llm.planning.placement import is_lost
 from onprem_llm.planning.revisions import weights_of
@@ -136,7 +137,7 @@ def _orders(
     ui: PlannedUi | None,
 ) -> dict[str, dict[str, object]]:
     weights, images = _purged(wanted, current, name) if wanted.purge else (None, ())
-    orders = {}
+    orders: dict[str, dict[str, object]] = {}
     for host in current.hosts:
         projects = list(standing[host.name])
         keys = [name] if name in host.keys else []
@@ -149,6 +150,7 @@ def _orders(
             "weights": [host.weights[weights].path] if weights and weights in host.weights else [],
             "images": [i.id for i in host.images if i.id in images or set(i.digests) & set(images)],
             "keys": keys,
+            **firewall_without(host, current, standing[host.name]),
         }
         if any(order.values()):
             orders[host.name] = order

@@ -1,7 +1,9 @@
 """What guards the engines of a host: a firewall that lets in the gateways only, and a certificate."""
 
+from collections.abc import Collection, Iterable
+
 from onprem_llm.hosts import Current, HostState
-from onprem_llm.planning.addresses import LOOPBACK, standing_claim
+from onprem_llm.planning.addresses import LOOPBACK, Claim, standing_claim
 from onprem_llm.planning.certificates import engine_name, good
 from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.out_of_sight import engine_sources
@@ -14,7 +16,7 @@ def guards(current: Current, fleet: Fleet, gateway: HostState, *, tls: bool) -> 
     Other deployments' hosts too: a gateway that is new must reach every engine.
     """
     hosts = {replica.host.name: replica.host for replica in fleet.replicas}
-    others = [host for host in current.hosts if host.name not in hosts and standing_ports(host)]
+    others = [host for host in current.hosts if host.name not in hosts and standing_claims(host)]
     found: dict[str, Order] = {}
     for host in hosts.values():
         order = {**_firewall(host, fleet, current), **(_certificate(host, gateway) if tls else {})}
@@ -25,22 +27,58 @@ def guards(current: Current, fleet: Fleet, gateway: HostState, *, tls: bool) -> 
 
 
 def _firewall(host: HostState, fleet: Fleet, current: Current) -> dict[str, object]:
-    """Rules for every engine's port of the host; rules for ports that nobody has any more do no harm and stay."""
-    planned = {r.claim.port for r in fleet.replicas if r.host.name == host.name and r.claim.address != LOOPBACK}
-    ports = planned | standing_ports(host)
+    """Rules for the engines of a host: without a port where all listen on loopback, since containers have addresses.
+
+    Ports that nobody has any more stay until a deployment there is taken away: one whose container is gone for now
+    cannot be told from them.
+    """
+    planned = [replica.claim for replica in fleet.replicas if replica.host.name == host.name]
+    claims = [*planned, *standing_claims(host)]
     there = host.firewall
-    if not ports and not there:
+    if not claims and not there:
         return {}
-    sources = engine_sources(current, host)
+    ports, sources = _reachable(claims), engine_sources(current, host)
     if there and there.active and ports <= set(there.ports) and sources == sorted(there.sources):
         return {}
     return {"firewall": {"ports": sorted(ports), "sources": sources}}
 
 
-def standing_ports(host: HostState) -> set[int]:
-    """Return the ports of the engines that stand on a host."""
-    claims = [standing_claim(host, name) for name, p in host.projects.items() if p.label("deployment") is not None]
-    return {claim.port for claim in claims if claim is not None and claim.address != LOOPBACK}
+def firewall_without(
+    host: HostState, current: Current, gone: Collection[str], staying: Collection[Claim] = ()
+) -> dict[str, object]:
+    """Return what of a remove order lets others have the ports of projects that are gone; empty where none had any.
+
+    `staying`: what other replicas listen on there once all is done. With the last engine the whole table goes.
+    """
+    there = host.firewall
+    engines = [name for name in _engines(host) if name not in gone]
+    if there is None:
+        return {}
+    if not engines and not staying:
+        return {"firewall": {"ports": [], "sources": [], "state": "absent"}}
+    kept = _reachable([*staying, *(c for c in standing_claims(host) if c.project not in gone)])
+    free = _reachable(c for c in standing_claims(host) if c.project in gone) - kept
+    ports = sorted((set(there.ports) | kept) - free)
+    return {"firewall": {"ports": ports, "sources": engine_sources(current, host)}} if free else {}
+
+
+def standing_claims(host: HostState) -> list[Claim]:
+    """Return what the engines that stand on a host listen on."""
+    claims = (standing_claim(host, name) for name in host.projects if host.projects[name].label("deployment"))
+    return [claim for claim in claims if claim is not None]
+
+
+def _engines(host: HostState) -> list[str]:
+    """Name the projects that are engines, or may be: without a container there is no label to tell."""
+    return [
+        name
+        for name, project in host.projects.items()
+        if project.label("deployment") or (not project.containers and name.rpartition("-")[2].isdigit())
+    ]
+
+
+def _reachable(claims: Iterable[Claim]) -> set[int]:
+    return {claim.port for claim in claims if claim.address != LOOPBACK}
 
 
 def _certificate(host: HostState, gateway: HostState) -> dict[str, object]:

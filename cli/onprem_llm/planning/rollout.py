@@ -1,10 +1,11 @@
 """A change of replicas that nobody notices: new ones first, then wave after wave, each with the way back."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from onprem_llm.hosts import HostState
 from onprem_llm.planning.fleet import Fleet, Standing
+from onprem_llm.planning.guards import firewall_without
 from onprem_llm.planning.replicas import Change, PlannedReplica, project_order, readiness, runs
 from onprem_llm.planning.rotation import READY_SECONDS, route_step
 from onprem_llm.planning.types import Order, Step
@@ -133,7 +134,13 @@ def _remove(crew: Crew) -> Step | None:
     leaving: Sequence[Standing] = crew.fleet.leaving
     if not leaving:
         return None
-    return _remove_step(crew, [(s.host.name, s.project) for s in leaving], "Remove what is not wanted any more")
+    step = _remove_step(crew, [(s.host.name, s.project) for s in leaving], "Remove what is not wanted any more")
+    orders = {}
+    for name, host in {s.host.name: s.host for s in leaving}.items():
+        gone = {s.project for s in leaving if s.host.name == name}
+        staying = [replica.claim for replica in crew.fleet.replicas if replica.host.name == name]
+        orders[name] = {**step.orders[name], **firewall_without(host, crew.change.current, gone, staying)}
+    return replace(step, orders=orders)
 
 
 def _remove_step(crew: Crew, projects: Sequence[tuple[str, str]], title: str) -> Step:

@@ -23,15 +23,20 @@ description:
   - The host itself, and answers to connections that it opened, always pass.
 options:
   ports:
-    description: TCP ports of the engines. Without any, table, file and unit are removed.
+    description: TCP ports of the engines, as far as they listen on addresses of the host that others reach.
     type: list
     elements: int
-    required: true
+    default: []
   sources:
     description: Addresses (IPv4 or IPv6) that reach them, those of the gateways. Nobody does where there are none.
     type: list
     elements: str
     default: []
+  state:
+    description: With C(absent) table, file and unit are removed.
+    type: str
+    choices: [present, absent]
+    default: present
 author: the onprem-llm authors
 """
 
@@ -79,9 +84,11 @@ def rules_text(ports, sources):
 
     -150 is after connection tracking and before docker's translation of addresses (-100), so that ports are those of
     the host. The last rule is for packets that somebody routes straight to a container's own address, where engines
-    listen on INNER_PORT; what a container itself sends elsewhere is nobody's business here.
+    listen on INNER_PORT, also those that are published on loopback alone; what a container itself sends elsewhere is
+    nobody's business here.
     """
     wanted = ", ".join(str(port) for port in sorted(set(ports)))
+    published = f"        tcp dport {{ {wanted} }} fib daddr type local drop\n" if wanted else ""
     families = {4: [], 6: []}
     for source in sorted({ipaddress.ip_address(one) for one in sources}, key=lambda one: (one.version, int(one))):
         families[source.version].append(str(source))
@@ -100,7 +107,7 @@ def rules_text(ports, sources):
         '        iif "lo" accept\n'
         "        ct direction reply accept\n"
         f"{''.join(accepts)}"
-        f"        tcp dport {{ {wanted} }} fib daddr type local drop\n"
+        f"{published}"
         f'        tcp dport {INNER_PORT} fib daddr oifname "br-*" iifname != "br-*" drop\n'
         "    }\n"
         "}\n"
@@ -211,8 +218,9 @@ def main():
     """Run as an Ansible module."""
     module = AnsibleModule(
         argument_spec={
-            "ports": {"type": "list", "elements": "int", "required": True},
+            "ports": {"type": "list", "elements": "int", "default": []},
             "sources": {"type": "list", "elements": "str", "default": []},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         supports_check_mode=True,
     )
@@ -221,7 +229,8 @@ def main():
         wrong = [port for port in ports if not 0 < port < 65536]
         if wrong:
             raise FirewallError(f"found the ports {wrong}, expected 1 to 65535")
-        changed = present(ports, sources, module.check_mode) if ports else absent(module.check_mode)
+        wanted = module.params["state"] == "present"
+        changed = present(ports, sources, module.check_mode) if wanted else absent(module.check_mode)
     except (FirewallError, OSError, ValueError, subprocess.SubprocessError) as error:
         module.fail_json(msg=f"engine_firewall: {error}")
     module.exit_json(changed=changed)

@@ -72,6 +72,12 @@ def test_nobody_is_let_in_where_there_are_no_gateways(firewall: ModuleType) -> N
     assert "drop" in text
 
 
+def test_engines_on_loopback_alone_have_no_port_to_guard_but_their_containers_own(firewall: ModuleType) -> None:
+    text = firewall.rules_text([], ["10.0.0.1"])
+    assert "type local" not in text
+    assert f'        tcp dport {firewall.INNER_PORT} fib daddr oifname "br-*" iifname != "br-*" drop' in text
+
+
 def test_what_is_no_address_is_refused(firewall: ModuleType) -> None:
     with pytest.raises(ValueError, match=r"1\.2\.3\.4; }"):
         firewall.rules_text([8000], ["1.2.3.4; }"])
@@ -100,7 +106,7 @@ def test_rules_that_nft_refuses_are_not_written(firewall: ModuleType, host: Host
     assert host.changes() == ["nft --check"]
 
 
-def test_no_ports_take_everything_away(firewall: ModuleType, host: Host) -> None:
+def test_without_engines_everything_goes(firewall: ModuleType, host: Host) -> None:
     firewall.present([8000], ["10.0.0.1"], False)
     host.changes()
     assert firewall.absent(False)

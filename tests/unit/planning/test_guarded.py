@@ -136,3 +136,22 @@ def test_a_gateway_host_that_is_new_gets_in_everywhere() -> None:
     walls = [state["firewall"]["sources"] for state in after.values() if state.get("firewall")]
     assert walls == [["10.0.0.2", "10.0.0.4"]] * len(walls)
     assert made.planned(after, made.deployment(model(name="other", port=8100))).is_noop
+
+
+def test_ports_are_let_go_with_the_last_engine_that_had_them() -> None:
+    tiny, other = model("replicas: 2\n"), model(name="other", port=8100, resources=", hosts: [lab-1]")
+    facts = deploy(deploy(lab(2, 1), tiny), other)
+    assert [facts[host]["firewall"]["ports"] for host in facts] == [[8000, 8100], [8000]]
+    fewer = made.applied(made.planned(facts, made.deployment(model())), facts)
+    assert [fewer[host]["firewall"]["ports"] for host in facts] == [[8100], [8000]]  # tiny-0 is on lab-2
+    assert made.planned(fewer, made.deployment(model())).is_noop
+    after = made.applied(plan(made.Site(), made.without(facts, "tiny"), made.current(facts)), facts)
+    assert (after["lab-1"]["firewall"]["ports"], after["lab-2"]["firewall"]) == ([8100], None)
+    assert made.planned(after, made.deployment(other)).is_noop
+
+
+def test_a_table_stays_where_something_may_be_an_engine() -> None:
+    facts = deploy(deploy(lab(4), model()), model(name="other", port=8100))
+    facts["lab-1"]["projects"]["other-0"]["containers"] = []  # `docker compose down` by hand: nobody says its port
+    down = plan(made.Site(), made.without(facts, "tiny"), made.current(facts))
+    assert made.applied(down, facts)["lab-1"]["firewall"]["ports"] == [8100]

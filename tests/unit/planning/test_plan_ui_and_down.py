@@ -92,7 +92,8 @@ def test_engines_that_do_not_chat_are_not_listed() -> None:
 def test_a_loopback_engine_is_for_a_gateway_on_its_host() -> None:
     result = made.planned(made.lab(), model("tiny", 8001, "listen: local\n"))
     assert "server tiny-0 127.0.0.1:8001 id 1\n" in result.files["lab-1"]["gateway"]["conf/deployments/tiny.cfg"]
-    assert "firewall" not in result.steps[1].orders["lab-1"]  # nobody else reaches it
+    # No port of the host's own is to be guarded, but a neighbour could route to the container's address.
+    assert result.steps[1].orders["lab-1"]["firewall"] == {"ports": [], "sources": ["10.0.0.2"]}
     facts = made.applied(result, made.lab())
     assert made.planned(facts, model("tiny", 8001, "listen: local\n")).is_noop
     text = model_text("far", 8001).replace("gpus: 1,", "gpus: 1, hosts: [lab-2],")
@@ -130,6 +131,7 @@ def test_down_drains_first_and_leaves_the_gateway_to_the_others(two: dict[str, F
             "weights": [],
             "images": [],
             "keys": ["apple"],
+            "firewall": {"ports": [8001], "sources": ["10.0.0.2"]},
         }
     }
     after = made.applied(result, two)
