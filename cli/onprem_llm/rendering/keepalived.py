@@ -111,8 +111,13 @@ vrrp_instance shared {{
 
 
 def _peers(shared: SharedAddress) -> str:
-    """VRRP 3 knows no password: adverts are taken from the named hosts alone. A lone host has nobody to name."""
+    """VRRP 3 knows no password: adverts are taken from the named hosts alone, and only where no router passed them on.
+
+    A lone host has nobody to name.
+    """
     if not shared.peers:
         return ""
-    peers = "".join(f"        {peer}\n" for peer in shared.peers)
-    return f"    unicast_src_ip {shared.own}\n    unicast_peer {{\n{peers}    }}\n"
+    peers = "".join(f"        {peer} min_ttl 255\n" for peer in shared.peers)
+    # Without the first word a peer is only somebody to send to; without the second, IPv6 leaves with the host's own 64.
+    words = f"    check_unicast_src\n    unicast_ttl 255\n    unicast_src_ip {shared.own}\n"
+    return f"{words}    unicast_peer {{\n{peers}    }}\n"

@@ -16,7 +16,9 @@ def config(shared: SharedAddress) -> str:
 def test_peers_are_named_and_nobody_else_is_heard() -> None:
     text = config(ONE)
     assert "unicast_src_ip 10.0.0.1\n" in text
-    assert "unicast_peer {\n        10.0.0.2\n    }" in text
+    assert "unicast_peer {\n        10.0.0.2 min_ttl 255\n    }" in text
+    assert "    check_unicast_src\n" in text  # else a peer is only somebody to send to
+    assert "    unicast_ttl 255\n" in text  # else adverts by IPv6 have 64, and no gateway hears the other
     assert "auth" not in text  # VRRP 3 has none; a password there would be a pretence
 
 
