@@ -47,8 +47,8 @@ def test_both_share_it_one_after_another() -> None:
         (f"Share {VIP} on lab-2", ("lab-2",)),
     ]
     first, second = config(result, "lab-1"), config(result, "lab-2")
-    assert "unicast_src_ip 10.0.0.2\n    unicast_peer {\n        10.0.0.3\n" in first
-    assert "unicast_src_ip 10.0.0.3\n    unicast_peer {\n        10.0.0.2\n" in second
+    assert "unicast_src_ip 10.0.0.2\n    unicast_peer {\n        10.0.0.3 min_ttl 255\n" in first
+    assert "unicast_src_ip 10.0.0.3\n    unicast_peer {\n        10.0.0.2 min_ttl 255\n" in second
     assert "interface eth0" in first
 
 

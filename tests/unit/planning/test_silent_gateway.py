@@ -83,7 +83,7 @@ def test_keepalived_that_has_stopped_is_started_with_the_silent_one() -> None:
     facts["lab-1"]["projects"][PROJECT]["containers"][0].update(state="exited", health=None)
     result = planned(facts, unreachable=["lab-2"])
     assert [step.title for step in result.steps] == [f"Share {VIP} on lab-1"]
-    assert "unicast_peer {\n        10.0.0.3\n" in result.files["lab-1"][PROJECT]["keepalived.conf"]
+    assert "unicast_peer {\n        10.0.0.3 min_ttl 255\n" in result.files["lab-1"][PROJECT]["keepalived.conf"]
 
 
 @pytest.mark.parametrize("state", ["lost", "removed"])
