@@ -1,7 +1,7 @@
 """A digest over what decides a plan, to tell whether the hosts moved since it was made.
 
-Left out: free memory and disk, ages, uptimes, process ids and salted fingerprints, which differ between two looks at
-hosts that nobody touched.
+Left out: free memory, disk, ages, uptimes, process ids, salted fingerprints and what gateways' checks find, which
+differ between two looks at hosts that nobody touched.
 """
 
 import hashlib

@@ -7,6 +7,7 @@ from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import Claim, check_ports
 from onprem_llm.planning.certificates import certificate_warnings, renewals, tls_references
 from onprem_llm.planning.fleet import Fleet, Standing, only_counts, plan_fleet
+from onprem_llm.planning.gaps import gap_warning, idle_warning
 from onprem_llm.planning.gateway import PlannedGateway, check_reach, gateway_step, gateway_url, kept_out, needed
 from onprem_llm.planning.guards import guards
 from onprem_llm.planning.out_of_sight import refuse_unreached
@@ -18,7 +19,7 @@ from onprem_llm.planning.shared_address import PlannedAddress, address_steps, pl
 from onprem_llm.planning.staging import HostWork, check_space, weights_needs
 from onprem_llm.planning.steps import Release, pending_step, record_step, remove_ui_step, stage_step, ui_step
 from onprem_llm.planning.types import UI_PROJECT, Change, Endpoint, Plan, Step, Wanted, WantedDeployment
-from onprem_llm.planning.warnings import deployment_warnings, gap_warning, key_warnings, silent_warning
+from onprem_llm.planning.warnings import deployment_warnings, key_warnings, silent_warning
 from onprem_llm.planning.web_ui import PlannedUi, plan_ui
 from onprem_llm.spec.site import Site
 
@@ -89,7 +90,8 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
             *silent_warning(revision, release.fleet),
             *key_warnings(wanted, current),
             *certificate_warnings(item.deployment.name, current, parts.crew.guards),
-            *gap_warning(item.deployment, largest_gap(parts.crew), release.fleet, revision),
+            *idle_warning(item.deployment, release.fleet),
+            *gap_warning(revision, largest_gap(parts.crew), release.fleet),
         ),
         passed_over=release.fleet.passed_over,
         secrets=_references(parts),

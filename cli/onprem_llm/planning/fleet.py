@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import Claim, bind_address, standing_claim
-from onprem_llm.planning.placement import Placement, Placer, check_names, is_lost
+from onprem_llm.planning.placement import NoRoomError, Placement, Placer, check_names, is_lost
 from onprem_llm.planning.ports import choose_claim
 from onprem_llm.planning.replicas import Change, PlannedReplica, in_service, plan_replica
+from onprem_llm.planning.rotation import away, is_down, is_up
+from onprem_llm.spec.deployment import parse_deployment
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +23,17 @@ class Standing:
     revision: int
     serving: bool
     tls: bool = False
+    belongs: bool = True  # the book has it there
+    routed: bool = True  # it gets requests: it serves, the book has it there, no gateway has it for down
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The replicas that are to be, those that leave, and those on hosts that are not seen, which are left alone."""
+    """The replicas that are to be, those that leave, and those on hosts that are not seen, which are left alone.
+
+    `away` get no requests, whatever this change does: they are on drained or silent hosts, or down and not touched.
+    `down` get none until they are replaced. `untouched` serve on: --limit leaves their hosts out.
+    """
 
     replicas: tuple[PlannedReplica, ...]
     leaving: tuple[Standing, ...] = ()
@@ -33,6 +41,16 @@ class Fleet:
     passed_over: Mapping[str, str] = field(default_factory=dict)  # host -> why no new replica went there
     spares: int = 0  # how many of the new ones take the place of one that serves until they do
     giving_way: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # leaves once another one answers -> why
+    away: Mapping[str, str] = field(default_factory=dict)  # project -> host
+    untouched: tuple[str, ...] = ()
+    down: frozenset[str] = frozenset()
+    forgotten: tuple[str, ...] = ()  # on silent hosts, and not wanted any more: they leave the book
+
+    @property
+    def in_rotation(self) -> int:
+        """How many get requests when none is being replaced; new ones and those that do not serve are started first."""
+        staying_on = sum(standing.routed for standing in self.leaving)
+        return sum(replica.project not in self.away for replica in self.replicas) + staying_on + len(self.untouched)
 
     @property
     def replaced(self) -> tuple[PlannedReplica, ...]:
@@ -43,7 +61,7 @@ class Fleet:
 def standing_of(name: str, current: Current) -> tuple[Standing, ...]:
     """Return the deployment's replicas as they stand: one entry a host and project."""
     return tuple(
-        _standing(host, project, current) for host in current.hosts for project in sorted(projects_of(host, name))
+        _standing(name, host, project, current) for host in current.hosts for project in sorted(projects_of(host, name))
     )
 
 
@@ -56,17 +74,28 @@ def projects_of(host: HostState, name: str) -> list[str]:
     ]
 
 
-def _standing(host: HostState, project: str, current: Current) -> Standing:
+def _standing(name: str, host: HostState, project: str, current: Current) -> Standing:
     found = host.projects[project]
     revision = found.label("revision") or ""
+    serving, belongs = in_service(host, project, current), _belongs(name, project, host, current)
     return Standing(
         project,
         host,
         standing_claim(host, project),
         int(revision) if revision.isdigit() else 0,
-        in_service(host, project, current),
+        serving,
         found.label("tls") == "on",
+        belongs,
+        serving and belongs and not is_down(f"{name}/{project}", current),
     )
+
+
+def _belongs(name: str, project: str, host: HostState, current: Current) -> bool:
+    entry = current.book.get(name)
+    if entry is None or not entry.replicas:  # a book from before replicas were written down
+        return True
+    at = entry.replicas.get(project)
+    return at is not None and at.host == host.name
 
 
 def plan_fleet(change: Change) -> Fleet:
@@ -85,23 +114,57 @@ class _Builder:
         near = None if change.wanted.source else change.manifest.id
         item = change.wanted
         self.placer = Placer(self.deployment, self.current, entry is not None, recorded, near, item.only, item.image)
-        self.silent = tuple(
+        self.unseen = tuple(
             p for p, host in recorded.items() if host in self.current.unreachable and not is_lost(self.current, host)
         )
+        self.untouched = tuple(p for p in self.unseen if self._goes_on(p))
+        self.silent: tuple[str, ...] = self.unseen  # those that stay
         self.standing = standing_of(self.deployment.name, self.current)
         self.claims: dict[str, list[Claim]] = {}
         self.giving_way: dict[str, tuple[str, ...]] = {}
 
     def build(self) -> Fleet:
         kept, fresh = self._indices()
-        placed = [self.placer.place(index) for index in (*kept, *fresh)]
+        placed = self._placed([*kept, *fresh])
         replicas = [self._planned(placement) for placement in placed]
         replicas, spares = self._with_spares(replicas)
         replicas.sort(key=lambda replica: replica.placement.index)
         staying = {(replica.host.name, replica.project) for replica in replicas}
         leaving = tuple(s for s in self.standing if (s.host.name, s.project) not in staying)
         silent = {project: self._silent_revision(project, replicas) for project in self.silent}
-        return Fleet(tuple(replicas), leaving, silent, dict(self.placer.passed_over), spares, self.giving_way)
+        return Fleet(
+            tuple(replicas),
+            leaving,
+            silent,
+            dict(self.placer.passed_over),
+            spares,
+            self.giving_way,
+            away={replica.project: replica.host.name for replica in replicas if self._away(replica)}
+            | {project: self.recorded[project].host for project in silent if project not in self.untouched},
+            untouched=tuple(project for project in silent if project in self.untouched),
+            down=frozenset(replica.project for replica in replicas if replica.replaced and self._down(replica)),
+            forgotten=tuple(project for project in self.unseen if project not in silent),
+        )
+
+    def _away(self, replica: PlannedReplica) -> bool:
+        left_down = replica.serving and not replica.replaced and self._down(replica)
+        return left_down or away(replica.host.name, self.current)
+
+    def _down(self, replica: PlannedReplica) -> bool:
+        return is_down(f"{self.deployment.name}/{replica.project}", self.current)
+
+    def _placed(self, indices: list[int]) -> list[Placement]:
+        try:
+            return [self.placer.place(index) for index in indices]
+        except NoRoomError as error:
+            name, entry = self.deployment.name, self.current.book.get(self.deployment.name)
+            before = parse_deployment(entry.model_yaml, f"the book's {name}") if entry else self.deployment
+            if before.resources.gpus == self.deployment.resources.gpus or len(self.standing) < 2:
+                raise
+            # Its own replicas hold GPUs that those that are to be need: some go before those come.
+            fewer = min(self.deployment.replicas, len(self.standing) - 1)
+            hint = f"its own replicas may hold the GPUs: onprem-llm scale {name} --replicas {fewer}, then this again"
+            raise NoRoomError(error.message, details=error.details, hint=f"{hint}; or {error.hint}") from error
 
     def _silent_revision(self, project: str, replicas: list[PlannedReplica]) -> int:
         """Say which revision a replica out of sight has to have to get requests.
@@ -120,20 +183,36 @@ class _Builder:
 
         A replica that serves and cannot stay where it is gets another index: it goes once that one answers.
         """
-        wanted = self.deployment.replicas - len(self.silent)
         homeless = {s.project: why for s in self.standing if s.serving and (why := self.placer.why_not(s.project))}
         there = {i for s in self.standing if (i := _index(s.project, self.deployment.name)) is not None}
-        used = there | {i for p in self.silent if (i := _index(p, self.deployment.name)) is not None}
-        stay = [i for i in sorted(there) if f"{self.deployment.name}-{i}" not in {*homeless, *self.silent}]
+        stay = [i for i in sorted(there) if f"{self.deployment.name}-{i}" not in {*homeless, *self.unseen}]
+        self.silent = self._silent_that_stay()
+        wanted = self.deployment.replicas - len(self.silent)
+        used = there | self._unseen_indices()
         kept = sorted(sorted(stay, key=self._rank)[: max(wanted, 0)])
         fresh = _unused(used, max(wanted - len(kept), 0))
         self.giving_way = {project: (why,) for project, why in sorted(homeless.items())[: len(fresh)]}
         return kept, fresh
 
-    def _rank(self, index: int) -> tuple[bool, int]:
-        """Those that serve are kept before those that do not, the first before the last."""
-        project = f"{self.deployment.name}-{index}"
-        return (not any(s.project == project and s.serving for s in self.standing), index)
+    def _silent_that_stay(self) -> tuple[str, ...]:
+        """Leave replicas of silent hosts as many as are wanted beside those that are known to serve, or can."""
+        seen = {s.project for s in self.standing if s.belongs and s.project not in self.unseen}
+        room = max(0, self.deployment.replicas - len(seen) - len(self.untouched))
+        silent = [project for project in self.unseen if project not in self.untouched]
+        return (*self.untouched[: self.deployment.replicas], *silent[:room])
+
+    def _goes_on(self, project: str) -> bool:
+        left_out = self.recorded[project].host in self.current.left_out
+        return left_out and is_up(f"{self.deployment.name}/{project}", self.current)
+
+    def _unseen_indices(self) -> set[int]:
+        return {i for p in self.unseen if (i := _index(p, self.deployment.name)) is not None}
+
+    def _rank(self, index: int) -> tuple[bool, bool, bool, int]:
+        """Say who is kept first: those that get requests, then those that can, those of the book, the first numbers."""
+        named = [s for s in self.standing if s.project == f"{self.deployment.name}-{index}"]
+        drained = all(away(s.host.name, self.current) for s in named)
+        return (not any(s.routed for s in named), drained, not any(s.belongs for s in named), index)
 
     def _planned(self, placement: Placement) -> PlannedReplica:
         host = placement.host
@@ -151,10 +230,13 @@ class _Builder:
         update = self.deployment.update
         surge = update.max_surge
         if surge is None:
-            surge = 1 if self.deployment.replicas == 1 or update.max_unavailable == 0 else 0
-        used = {replica.placement.index for replica in replicas} | {
-            i for s in self.standing if (i := _index(s.project, self.deployment.name)) is not None
-        }
+            in_rotation = sum(not self._away(replica) for replica in replicas) + len(self.untouched)
+            surge = 1 if in_rotation <= 1 or update.max_unavailable == 0 else 0
+        used = (
+            {replica.placement.index for replica in replicas}
+            | self._unseen_indices()
+            | {i for s in self.standing if (i := _index(s.project, self.deployment.name)) is not None}
+        )
         spares = 0
         for old in changing[:surge]:
             (index,) = _unused(used, 1)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from onprem_llm.errors import InvalidError
-from onprem_llm.hosts import BookEntry, Current, HostState
+from onprem_llm.hosts import Current, HostState
 from onprem_llm.json_values import is_mapping
 from onprem_llm.planning.addresses import EVERY, LOOPBACK, Claim, bind_address, reached_at
 from onprem_llm.planning.certificates import engine_name, good
@@ -68,7 +68,7 @@ def _server(project: str, claim: Claim, host: HostState, *, tls: bool) -> Server
 def standing_backend(site: Site, deployment: Deployment, current: Current) -> Backend:
     """Return a deployment as the book has it: no replica but those that were deployed, in the revision that was."""
     entry = current.book.get(deployment.name)
-    standing = [s for s in standing_of(deployment.name, current) if _belongs(s, entry)]
+    standing = [s for s in standing_of(deployment.name, current) if s.belongs]
     recorded = entry.replicas if entry else {}
     servers = [server for s in standing if not away(s.host.name, current) and (server := server_of(s)) is not None]
     silent = [project for project, at in recorded.items() if at.host in current.unreachable]
@@ -76,13 +76,6 @@ def standing_backend(site: Site, deployment: Deployment, current: Current) -> Ba
     admits = {at.revision for at in recorded.values()} or {s.revision for s in standing}
     admits |= set(entry.pending if entry else ())  # a change was cut off: some run what it had begun
     return backend(deployment, servers, admits)
-
-
-def _belongs(standing: Standing, entry: BookEntry | None) -> bool:
-    if entry is None or not entry.replicas:  # a book from before replicas were written down
-        return True
-    at = entry.replicas.get(standing.project)
-    return at is not None and at.host == standing.host.name
 
 
 def silent_servers(deployment: str, projects: Iterable[str], current: Current, *, tls: bool) -> list[Server]:

@@ -212,7 +212,7 @@ def _servers(current: Current, name: str) -> list[str]:
 def _without_any(current: Current, name: str) -> list[str]:
     found = []
     for deployment, projects in recorded_on(current, name).items():
-        others = [s for s in standing_of(deployment, current) if s.serving and s.host.name != name]
+        others = [s for s in standing_of(deployment, current) if s.routed and s.host.name != name]
         if projects and not others:
             found.append(deployment)
     return found

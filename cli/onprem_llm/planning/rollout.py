@@ -50,8 +50,12 @@ def largest_gap(crew: Crew) -> int:
 def waves_of(change: Change, fleet: Fleet) -> list[Sequence[PlannedReplica]]:
     """Return the replicas that are taken away for a while, those together that are away together."""
     # Spares stand in for what is away; those that leave go on serving until the waves are through.
-    size = max(1, change.deployment.update.max_unavailable + fleet.spares)
-    return [fleet.replaced[at : at + size] for at in range(0, len(fleet.replaced), size)]
+    size = max(1, change.deployment.update.max_unavailable + fleet.spares - len(fleet.away))
+    # Nobody misses those that are down: they go first, all at once, and are there when others go. Where none is up they
+    # may be back any moment.
+    up = [replica for replica in fleet.replaced if replica.project not in fleet.down] or fleet.replaced
+    down = [replica for replica in fleet.replaced if replica not in up]
+    return [*([down] if down else []), *(up[at : at + size] for at in range(0, len(up), size))]
 
 
 def _start(crew: Crew) -> Step | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from onprem_llm.gateway_state import ServerState
 from onprem_llm.hosts import BookEntry, Current, HostState
 from onprem_llm.planning.types import Order, Step
 from onprem_llm.spec.deployment import parse_deployment
@@ -15,6 +16,21 @@ def away(host: str, current: Current) -> bool:
     """Tell whether a host gets no requests. One that is to be removed serves until its replicas are elsewhere."""
     mark = current.marks.get(host)
     return mark is not None and (mark.state != "removed" or mark.was_drained)
+
+
+def is_down(server: str, current: Current) -> bool:
+    """Tell whether a gateway that runs has a replica (deployment/project) for down: it gets no requests there."""
+    return any(not found.up for found in _seen(server, current))
+
+
+def is_up(server: str, current: Current) -> bool:
+    """Tell whether a gateway that runs sends requests to a replica: what is known of one on a host out of sight."""
+    return any(found.up and found.admin == "ready" for found in _seen(server, current))
+
+
+def _seen(server: str, current: Current) -> list[ServerState]:
+    states = [host.gateway_state for host in current.gateways if host.gateway_state and host.gateway_state.running]
+    return [state.servers[server] for state in states if server in state.servers]
 
 
 def route_step(

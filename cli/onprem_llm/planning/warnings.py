@@ -3,7 +3,7 @@
 from onprem_llm.hosts import Current
 from onprem_llm.planning.addresses import EVERY_INTERFACE
 from onprem_llm.planning.fleet import Fleet, only_counts, standing_of
-from onprem_llm.planning.replicas import Change, PlannedReplica, serves
+from onprem_llm.planning.replicas import Change, PlannedReplica
 from onprem_llm.planning.types import Wanted
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.site import Site
@@ -39,6 +39,11 @@ def silent_warning(change: Change, fleet: Fleet) -> tuple[str, ...]:
     current, hosts = change.current, _hosts(change)
     silent = [project for project in fleet.silent if hosts[project] not in current.left_out]
     warnings = [f"{project} is left as it is: {hosts[project]} did not answer" for project in silent]
+    warnings += [
+        f"{project} on {hosts[project]} is not wanted any more and cannot be removed now: it gets no requests from now "
+        "on, and the next deploy that reaches the host removes it"
+        for project in fleet.forgotten
+    ]
     reached = {replica.revision for replica in fleet.replicas}
     behind: dict[int, list[str]] = {}
     if not change.why or not only_counts(change.why):
@@ -70,41 +75,3 @@ def key_warnings(wanted: Wanted, current: Current) -> tuple[str, ...]:
         if any(s.host.env_secrets.get(s.project, {}).get("VLLM_API_KEY") not in {None, keys.get(name)}
                for s in standing_of(name, current))
     )  # fmt: skip
-
-
-def gap_warning(deployment: Deployment, away: int, fleet: Fleet, change: Change) -> tuple[str, ...]:
-    """Say that nobody will answer for a while, where that is so."""
-    renamed = next((reason for reason in change.why if reason.startswith("served_name:")), None)
-    if renamed and (fleet.replaced or fleet.spares):
-        return (
-            f"there will be a gap: {renamed}; clients must ask for {deployment.served_name} from now on, and replicas "
-            "answer to it only once they are replaced",
-        )
-    if any(replica.rekeyed and serves(replica.host, replica.project) for replica in fleet.replicas):
-        return (
-            f"there will be a gap: the key between the gateway and {deployment.name} is another one, so its replicas "
-            "are restarted at once",
-        )
-    # New ones and those that do not serve are started before any is taken away.
-    serving = len(fleet.replicas) + sum(s.serving for s in fleet.leaving)
-    if not away or away < serving + _serving_beyond(fleet, change):
-        return ()
-    if deployment.replicas > 1:
-        which = (
-            f"all {serving} replicas of {deployment.name}"
-            if serving > 1
-            else f"the one of {deployment.name} that serves"
-        )
-        return (f"there will be a gap: {which} {'are' if serving > 1 else 'is'} replaced at once",)
-    return (
-        f"there will be a gap: {deployment.name} has one replica, and no host with its weights has room for a "
-        "second one while it is replaced; requests are answered with 503 until the new one is ready",
-    )
-
-
-def _serving_beyond(fleet: Fleet, change: Change) -> int:
-    """Count the replicas that a limit leaves out and that a gateway finds well: they go on serving."""
-    current, name, hosts = change.current, change.deployment.name, _hosts(change)
-    states = [host.gateway_state for host in current.gateways if host.gateway_state is not None]
-    ready = {key for state in states for key, server in state.servers.items() if server.up and server.admin == "ready"}
-    return sum(hosts[project] in current.left_out and f"{name}/{project}" in ready for project in fleet.silent)

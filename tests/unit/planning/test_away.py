@@ -21,9 +21,9 @@ def test_a_silent_replica_stays_at_the_gateway_and_another_can_be_added() -> Non
 
 
 def test_a_host_that_was_off_during_an_update_never_brings_its_old_revision_back() -> None:
-    facts = deploy(lab(2, 2), model("replicas: 2\n"))
-    facts = deploy(facts, model(name="other", port=8100))
-    text = model("replicas: 2\n").replace("8192", "1024")
+    text = model("replicas: 2\nupdate: {max_surge: 0}\n")
+    facts = deploy(deploy(lab(2, 2), text), model(name="other", port=8100))
+    text = text.replace("8192", "1024")
     updated = made.planned(facts, made.deployment(text), unreachable=["lab-2"])
     facts = made.applied(updated, facts)
     assert label(facts, "tiny-1", "revision") == "1"
@@ -53,14 +53,15 @@ def test_a_stranger_with_a_deployments_name_is_no_server() -> None:
 
 
 def test_a_drained_hosts_replicas_stay_and_get_no_requests() -> None:
-    facts = mark(deploy(lab(2, 2), model("replicas: 2\n")), "lab-2", "drained")
-    plan = made.planned(facts, made.deployment(model("replicas: 2\n")))
+    text = model("replicas: 2\nupdate: {max_surge: 0}\n")
+    facts = mark(deploy(lab(2, 2), text), "lab-2", "drained")
+    plan = made.planned(facts, made.deployment(text))
     assert "tiny-1" not in conf(plan)
     after = made.applied(plan, facts)
     assert there(after) == {"tiny-0": "lab-1", "tiny-1": "lab-2"}
     assert made.in_rotation(after, "tiny") == {"tiny-0"}
-    assert made.planned(after, made.deployment(model("replicas: 2\n"))).is_noop
-    changed = made.planned(after, made.deployment(model("replicas: 2\n").replace("8192", "1024")))
+    assert made.planned(after, made.deployment(text)).is_noop
+    changed = made.planned(after, made.deployment(text.replace("8192", "1024")))
     assert not [step for step in changed.steps if step.kind == "route" and "tiny/tiny-1" in str(step.orders)]
     end = made.applied(changed, after)
     assert [label(end, f"tiny-{n}", "revision") for n in range(2)] == ["2", "2"]

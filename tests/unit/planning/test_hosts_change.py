@@ -77,7 +77,8 @@ def test_the_last_replica_in_rotation_is_warned_of(two: Hosts) -> None:
 
 def test_an_update_changes_a_drained_host_without_a_word_to_the_gateway_about_it(two: Hosts) -> None:
     facts = made.applied(rotation(two, "lab-2"), two)
-    update = made.planned(facts, made.deployment(model("replicas: 2\n").replace("8192", "1024")))
+    text = model("replicas: 2\nupdate: {max_surge: 0}\n").replace("8192", "1024")
+    update = made.planned(facts, made.deployment(text))
     routes = [order for step in update.steps if step.kind == "route" for order in step.orders.values()]
     assert routes
     assert all("tiny/tiny-1" not in (*order["drain"], *order["ready"]) for order in routes)

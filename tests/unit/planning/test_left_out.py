@@ -92,4 +92,4 @@ def test_no_gap_is_said_where_they_go_on_serving() -> None:
     for number in (1, 2, 3):
         facts["lab-1"]["gateway"]["servers"][f"tiny/tiny-{number}"]["up"] = False
     done = made.planned(facts, made.deployment(CHANGED), left_out=out)
-    assert "there will be a gap: the one of tiny that serves is replaced at once" in done.warnings
+    assert any("there will be a gap: the one of tiny that serves is replaced" in line for line in done.warnings)

@@ -247,7 +247,7 @@ def test_what_a_failed_step_had_not_come_to_stays_what_it_was(updates: int, miss
 
 
 def test_a_replica_of_a_drained_host_goes_back_too() -> None:
-    text = model("replicas: 2\n")
+    text = model("replicas: 2\nupdate: {max_surge: 0}\n")
     facts = deploy(lab(), text)
     facts["lab-1"]["book"]["hosts"] = {"lab-2": {"state": "drained", "by": "me@here", "at": None}}
     plan = made.planned(facts, made.deployment(changed(text)))
