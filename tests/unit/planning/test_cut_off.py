@@ -90,12 +90,13 @@ def test_the_record_and_the_way_back_end_it_and_the_number_stays_given() -> None
 
 
 def test_a_host_that_was_off_does_not_bring_what_failed_into_rotation() -> None:
-    facts = deploy(lab(2, 2), model("replicas: 2\n"))
-    bad = made.planned(facts, made.deployment(changed(model("replicas: 2\n"))))
+    text = model("replicas: 2\nupdate: {max_surge: 0}\n")
+    facts = deploy(lab(2, 2), text)
+    bad = made.planned(facts, made.deployment(changed(text)))
     title = "Replace tiny-1 (2 of 2)"
     off = made.cut_off(bad, facts, title)["lab-2"]
     facts = {**made.failed_at(bad, facts, title), "lab-2": off}
-    mended = made.planned(facts, made.deployment(changed(model("replicas: 2\n"), 512)), unreachable=["lab-2"])
+    mended = made.planned(facts, made.deployment(changed(text, 512)), unreachable=["lab-2"])
     after = {**made.applied(mended, {"lab-1": facts["lab-1"]}), "lab-2": off}
     assert label(after, "tiny-1", "revision") == "2"
     assert made.in_rotation(after, "tiny") == {"tiny-0"}
