@@ -6,6 +6,7 @@ data.
 
 import copy
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -216,13 +217,15 @@ def in_rotation(facts: dict[str, Facts], deployment: str) -> set[str]:
     for state in facts.values():
         for name, project in state["projects"].items():
             server = gateway["servers"].get(f"{deployment}/{name}")
-            labels = next((c["labels"] for c in project["containers"] if c["state"] == "running"), None)
-            if server is None or labels is None or server["admin"] != "ready":
+            container = next((c for c in project["containers"] if c["state"] == "running"), None)
+            if server is None or container is None or server["admin"] != "ready":
                 continue
+            labels = container["labels"]
             listens = f"{server['address']}:{server['port']}"
             admitted = labels["onprem-llm.revision"] in gateway["admits"][deployment]
+            named = container["served_name"] == gateway["asks"][deployment]
             alike = (labels["onprem-llm.tls"] == "on") == server["tls"]
-            if labels["onprem-llm.listen"] == listens and admitted and alike:
+            if labels["onprem-llm.listen"] == listens and admitted and named and alike:
                 found.add(name)
     return found
 
@@ -317,17 +320,18 @@ def _gateway(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> No
         "secrets_digest": None,
         "containers": [_container(state, text)],
     }
-    servers, admits = {}, {}
+    servers, admits, asks = {}, {}, {}
     for path, conf in files.items():
         if path.startswith("conf/deployments/"):
             deployment = path.removeprefix("conf/deployments/").removesuffix(".cfg")
             servers |= {f"{deployment}/{found[1]}": _routed(found) for found in re.finditer(SERVER, conf)}
+            asks[deployment] = "".join(re.findall(r'"\(([^)]*)\):r\(', conf)).replace("\\", "")
             admits[deployment] = re.findall(r"\d+", "".join(re.findall(r":r\(([\d|]*)\)", conf)))
     for server, admin in order["states"].items():
         servers[server]["admin"] = admin
     peers = json.loads(files.get("conf/peers.json", "{}")).get("others", [])
-    state["gateway"] = {"running": True, "error": None, "servers": servers, "admits": admits, "pending_reload": False,
-                        "peers": peers}  # fmt: skip
+    state["gateway"] = {"running": True, "error": None, "servers": servers, "admits": admits, "asks": asks,
+                        "pending_reload": False, "peers": peers}  # fmt: skip
 
 
 SERVER = re.compile(r"^ +server (\S+) (\S+):(\d+)( .* ssl )?", re.MULTILINE)
@@ -361,6 +365,7 @@ def _container(state: Facts, text: str) -> Facts:
         "service": service, "id": f"container of {project['name']}", "name": f"{project['name']}-{service}-1",
         "image": known, "state": "running", "health": "healthy", "exit_code": 0, "restarts": 0,
         "started_at": datetime.fromtimestamp(_now(state), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "labels": body["labels"],
+        "served_name": dict(itertools.pairwise(body.get("command") or ())).get("--served-model-name"),
     }  # fmt: skip
 
 

@@ -93,7 +93,6 @@ class Site:
         params = {
             "path": str(self.folder),
             "drain": [],
-            "maint": [],
             "ready": [],
             "wait": 10,
             "ready_wait": 10,

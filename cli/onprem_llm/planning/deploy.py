@@ -49,7 +49,14 @@ class _Parts:
         guarded = guards(self.current, self.fleet, self.gateway, tls=self.revision.engine_tls)
         routed = {server for one in self.routes.during for server in one.servers}
         between = _between(self) if self.routes.running else {}
-        return Crew(self.revision, self.fleet, self.current.gateways, guarded, routed, between)
+        renamed = self.before if any(why.startswith("served_name:") for why in self.revision.why) else None
+        return Crew(self.revision, self.fleet, self.current.gateways, guarded, routed, between, renamed)
+
+    @property
+    def before(self) -> Step:
+        """Load what the gateways had before the change."""
+        routes = self.routes
+        return gateway_step(self.site, routes.before, routes.known, self.gateway, "Let the gateway route as before")
 
     @property
     def names(self) -> list[str]:
@@ -129,7 +136,6 @@ def _steps(parts: _Parts) -> tuple[Step, ...]:
     rollout = plan_rollout(parts.crew)
     names = parts.names
     moving = bool(rollout.waves or rollout.leave)
-    before = gateway_step(site, routes.before, routes.known, gateway, "Let the gateway route as before")
     during = gateway_step(site, routes.during, names, gateway, "Let the gateway admit old and new replicas")
     admitting = moving and routes.running and any(needed(site, one, names) for one in routes.during)
     after = gateway_step(site, routes.after, names, gateway, "Tell the gateway")
@@ -138,10 +144,10 @@ def _steps(parts: _Parts) -> tuple[Step, ...]:
         # The old ones come back one after another too, so the gateway must know them again before that.
         last = routes.between[max(routes.between)] if routes.between else routes.during
         again = gateway_step(site, last, names, gateway, "Let the gateway admit old and new replicas again")
-        during = Step(during.kind, during.title, during.orders, (before,))
+        during = Step(during.kind, during.title, during.orders, (parts.before,))
         after = Step(after.kind, after.title, after.orders, (again,))
     elif routes.running:
-        after = Step(after.kind, after.title, after.orders, (before,))
+        after = Step(after.kind, after.title, after.orders, (parts.before,))
     entry = parts.current.book.get(parts.release.name)
     record = record_step(gateway, entry, parts.release, parts.wanted.verb)
     steps = (

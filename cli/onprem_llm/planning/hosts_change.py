@@ -8,7 +8,7 @@ from onprem_llm.hosts import Current, HostMark, HostState
 from onprem_llm.planning.certificates import tls_references
 from onprem_llm.planning.fleet import standing_of
 from onprem_llm.planning.gateway import PROJECT, PlannedGateway, gateway_step, plan_gateways, standing_backend
-from onprem_llm.planning.rotation import READY_SECONDS, drain_timeout, route_step
+from onprem_llm.planning.rotation import drain_timeout, route_step
 from onprem_llm.planning.shared_address import PROJECT as SHARED_ADDRESS
 from onprem_llm.planning.types import UI_PROJECT, Change, Plan, Step, Wanted
 from onprem_llm.spec.site import Site
@@ -61,7 +61,7 @@ def plan_drain(site: Site, wanted: Wanted, current: Current, gateway: HostState,
     # What does not serve now has nothing to be drained, and must not come in once it does.
     after = _routes(site, wanted, marked(current, name, "drained")) if there else ()
     before = _routes(site, wanted, current, f"{PROJECT}.before") if there else ()
-    back = route_step(current.gateways, f"Put {name} back", ready=servers, wait=READY_SECONDS)
+    back = route_step(current.gateways, f"Put {name} back", ready=servers)
     drain = route_step(current.gateways, f"Drain {name}", drain=servers, wait=wait)
     names = list(current.book)
     steps = [
@@ -99,7 +99,7 @@ def plan_undrain(site: Site, wanted: Wanted, current: Current, gateway: HostStat
     before = _routes(site, wanted, current, f"{PROJECT}.before") if there else ()
     steps = [
         _told(site, after, before, list(current.book), gateway, f"Let {name} in at the gateway") if there else None,
-        route_step(current.gateways, f"Return {name}", ready=servers, wait=READY_SECONDS),
+        route_step(current.gateways, f"Return {name}", ready=servers),
         mark_step(gateway, {name: ""}, "host undrain", name),
     ]
     changes = [Change(name, server, "update", ("comes back into rotation",)) for server in servers]

@@ -1,5 +1,6 @@
 """One replica of the deployment that is being changed: rendered and compared with what its host has."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onprem_llm.hosts import Current, HostState
@@ -157,6 +158,11 @@ def _replica(change: Change, placement: Placement, image: HostImage, claim: Clai
         gpu_access=access,
         tls_folder=f"{change.site.data_root}/secrets" if change.engine_tls else None,
     )
+
+
+def empty_order(keys: Sequence[str], gateway: HostState) -> dict[str, object]:
+    """Return an order of apply.yml that brings keys and starts nothing."""
+    return {"keys": list(keys), "keys_host": gateway.name, "projects": []}
 
 
 def project_order(

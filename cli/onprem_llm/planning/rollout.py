@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from onprem_llm.hosts import HostState
 from onprem_llm.planning.fleet import Fleet, Standing
 from onprem_llm.planning.guards import firewall_without
-from onprem_llm.planning.replicas import Change, PlannedReplica, project_order, readiness, runs
-from onprem_llm.planning.rotation import READY_SECONDS, route_step
+from onprem_llm.planning.replicas import Change, PlannedReplica, empty_order, project_order, readiness, runs
+from onprem_llm.planning.rotation import route_step
 from onprem_llm.planning.types import Order, Step
 
 
@@ -35,6 +35,12 @@ class Crew:
     guards: Mapping[str, Order] = field(default_factory=dict)  # host -> firewall and certificate of an apply order
     routed: Collection[str] = ()  # deployment/project that the gateways know in the midst of the change
     between: Mapping[int, Step] = field(default_factory=dict)  # number of a wave -> tells where its replicas listen now
+    renamed: Step | None = None  # the gateway asks for another served name: tells it of the old one, for the way back
+
+    @property
+    def empty_order(self) -> dict[str, object]:
+        """An order that brings the deployment's key and starts nothing."""
+        return empty_order([self.change.deployment.name], self.gateways[0])
 
 
 def plan_rollout(crew: Crew) -> Rollout:
@@ -63,7 +69,7 @@ def _start(crew: Crew) -> Step | None:
     name = crew.change.deployment.name
     orders = {host: dict(order) for host, order in _apply_orders(crew, starting).items()}
     for host, guard in crew.guards.items():
-        orders[host] = {**orders.get(host, _empty(crew)), **guard}
+        orders[host] = {**orders.get(host, crew.empty_order), **guard}
     if not orders:
         return None
     return Step("apply", f"Start {name}", orders, _start_undo(crew, starting))
@@ -105,15 +111,20 @@ def _wave(crew: Crew, wave: Sequence[PlannedReplica], number: int, of: int) -> l
         return [apply]
     again = Step(drain.kind, f"Drain {names} again", drain.orders)
     return [
-        Step(drain.kind, drain.title, drain.orders, (back,)),
+        Step(drain.kind, drain.title, drain.orders, _as_before(crew, back)),
         apply,
         *([crew.between[number]] if number in crew.between else []),
         Step(back.kind, f"Return {names}", back.orders, (again,)),
     ]
 
 
+def _as_before(crew: Crew, back: Step) -> tuple[Step, ...]:
+    """Let old replicas come back into rotation, at a gateway that asks them for the name that they have."""
+    return (*([crew.renamed] if crew.renamed else []), back)
+
+
 def _route(crew: Crew, title: str, *, drain: Sequence[str] = (), ready: Sequence[str] = ()) -> Step | None:
-    wait = crew.change.deployment.update.drain_timeout if drain else READY_SECONDS
+    wait = crew.change.deployment.update.drain_timeout
     return route_step(crew.gateways, title, drain=drain, ready=ready, wait=wait)
 
 
@@ -131,7 +142,7 @@ def _leave(crew: Crew) -> Step | None:
     if step is None:
         return None
     back = _route(crew, f"Put {', '.join(going)} back", ready=servers)
-    return Step(step.kind, step.title, step.orders, (back,) if back else ())
+    return Step(step.kind, step.title, step.orders, _as_before(crew, back) if back else ())
 
 
 def _remove(crew: Crew) -> Step | None:
@@ -155,16 +166,12 @@ def _remove_step(crew: Crew, projects: Sequence[tuple[str, str]], title: str) ->
     return Step("remove", title, orders)
 
 
-def _empty(crew: Crew) -> dict[str, object]:
-    return {"keys": [crew.change.deployment.name], "keys_host": crew.gateways[0].name, "projects": []}
-
-
 def _apply_orders(crew: Crew, replicas: Sequence[PlannedReplica]) -> dict[str, Order]:
     orders: dict[str, dict[str, object]] = {}
     projects: dict[str, list[object]] = {}
     for replica in replicas:
         host = replica.host.name
-        orders.setdefault(host, _empty(crew))["projects"] = projects.setdefault(host, [])
+        orders.setdefault(host, crew.empty_order)["projects"] = projects.setdefault(host, [])
         projects[host].append(
             project_order(
                 crew.change.site,
@@ -177,7 +184,7 @@ def _apply_orders(crew: Crew, replicas: Sequence[PlannedReplica]) -> dict[str, O
         )
     if orders:
         # The first gateway host makes the key, so it takes part even where it starts nothing.
-        orders.setdefault(crew.gateways[0].name, _empty(crew))
+        orders.setdefault(crew.gateways[0].name, crew.empty_order)
     return dict(orders)
 
 

@@ -34,10 +34,14 @@ def _seen(server: str, current: Current) -> list[ServerState]:
 
 
 def route_step(
-    gateways: Sequence[HostState], title: str, *, drain: Sequence[str] = (), ready: Sequence[str] = (), wait: int
+    gateways: Sequence[HostState], title: str, *, drain: Sequence[str] = (), ready: Sequence[str] = (), wait: int = 0
 ) -> Step | None:
-    """Return the step that drains servers or brings them back, at the gateways that run; None where it has no work."""
-    order: Order = {"drain": list(drain), "ready": list(ready), "wait": wait}
+    """Return the step that drains servers or brings them back, at the gateways that run; None where it has no work.
+
+    `wait`: seconds for the streams of those that are drained.
+    """
+    limit = {"wait": wait} if drain else {"ready_wait": READY_SECONDS}
+    order: Order = {"drain": list(drain), "ready": list(ready), **limit}
     hosts = [host.name for host in gateways if host.gateway_state is not None and host.gateway_state.running]
     return Step("route", title, dict.fromkeys(hosts, order)) if hosts and (drain or ready) else None
 

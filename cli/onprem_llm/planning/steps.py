@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from onprem_llm.hosts import BookEntry, HostState
 from onprem_llm.planning.addresses import reached_at
 from onprem_llm.planning.fleet import Fleet
-from onprem_llm.planning.replicas import project_order
+from onprem_llm.planning.replicas import empty_order, project_order
 from onprem_llm.planning.staging import HostWork
 from onprem_llm.planning.types import UI_PROJECT, Step
 from onprem_llm.planning.web_ui import PlannedUi
@@ -58,12 +58,8 @@ def ui_step(site: Site, ui: PlannedUi | None, gateway: HostState) -> Step | None
     values = sorted(site.open_webui.secret_env)
     project = project_order(site, ui.outcome, ui.secrets, values, wait=START_SECONDS, readiness=page)
     keys = [key for entry in ui.secrets for key in entry.keys]
-    order = {**_empty_order(gateway, keys), "projects": [project]}
+    order = {**empty_order(keys, gateway), "projects": [project]}
     return Step("apply", "Start Open WebUI", {gateway.name: order})
-
-
-def _empty_order(gateway: HostState, keys: list[str]) -> dict[str, object]:
-    return {"keys": keys, "keys_host": gateway.name, "projects": []}
 
 
 def remove_ui_step(site: Site, ui: PlannedUi | None, gateway: HostState) -> Step | None:

@@ -16,12 +16,12 @@ module: gateway_route
 short_description: Drain replicas at the gateway, or let them have requests again
 description:
   - A server is named C(backend/server), which is deployment and project.
-  - O(drain) and O(maint) wait until no request is on the server, in any worker, those before a reload included. What is
+  - O(drain) waits until no request is on the server, in any worker, those before a reload included. What is
     left after O(wait) seconds is in the result; it is no error.
   - O(ready) waits until the gateway's own health check passes. It is an error if it does not within O(ready_wait)
     seconds; the message says what the check found.
-  - Where no gateway runs, or where it does not know the server, nobody routes to it. So O(drain) and O(maint) are done,
-    and O(ready) is an error.
+  - Where no gateway runs, or where it does not know the server, nobody routes to it. So O(drain) is done, and O(ready)
+    is an error.
 options:
   path:
     description: Folder of the gateway's project.
@@ -29,11 +29,6 @@ options:
     required: true
   drain:
     description: Servers that get no new requests; those running go on.
-    type: list
-    elements: str
-    default: []
-  maint:
-    description: Servers that get no requests and no health checks.
     type: list
     elements: str
     default: []
@@ -75,7 +70,7 @@ onprem_llm:
 """
 
 POLL = 0.25  # seconds
-STATES = ("drain", "maint", "ready")
+STATES = ("drain", "ready")
 STATE_FILE = Path("state", "servers")
 
 
@@ -172,7 +167,6 @@ def main():
         argument_spec={
             "path": {"type": "path", "required": True},
             "drain": names,
-            "maint": names,
             "ready": names,
             "wait": {"type": "int", "default": 300},
             "ready_wait": {"type": "int", "default": 30},

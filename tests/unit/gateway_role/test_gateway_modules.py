@@ -221,7 +221,6 @@ def test_no_socket_is_a_gateway_that_does_not_run(tmp_path: Path) -> None:
     wanted = {
         "path": str(tmp_path),
         "drain": ["tiny/tiny-0"],
-        "maint": [],
         "ready": [],
         "wait": 1,
         "ready_wait": 1,

@@ -284,6 +284,8 @@ def test_the_ways_back_undo_what_was_done_and_nothing_else() -> None:
     _, admit, drain, replace, back, *_ = plan.steps
     assert [(u.kind, u.orders["lab-1"]["project"]["source"]) for u in admit.undo] == [("gateway", "gateway.before")]
     assert [(u.kind, u.orders["lab-1"]["ready"]) for u in drain.undo] == [("route", ["tiny/tiny-0"])]
+    assert drain.orders["lab-1"] == {"drain": ["tiny/tiny-0"], "ready": [], "wait": 300}
+    assert back.orders["lab-1"] == {"drain": [], "ready": ["tiny/tiny-0"], "ready_wait": 30}
     (restore,) = replace.undo
     there = facts["lab-1"]["projects"]["tiny-0"]
     stood = {"files": there["files"], "secrets": there["secrets_digest"]}
@@ -302,6 +304,15 @@ def test_more_that_fail_are_removed_and_the_first_ones_never_were_touched() -> N
         after = made.failed_at(plan, facts, title)
         assert there(after) == {"tiny-0": "lab-1"}
         assert set(after["lab-1"]["gateway"]["servers"]) == {"tiny/tiny-0"}
+
+
+@pytest.mark.parametrize("update", ["", "update: {max_surge: 1}\n", "update: {max_unavailable: 2}\n"])
+def test_another_served_name_that_fails_is_put_back_whole(update: str) -> None:
+    facts = deploy(lab(), model("replicas: 3\n" + update))
+    plan = made.planned(facts, made.deployment(model("replicas: 3\nserved_name: big\n" + update)))
+    for title in titles(plan)[: titles(plan).index("Write the book") + 1]:
+        after = made.failed_at(plan, facts, title)  # every way back into rotation is checked there
+        assert made.in_rotation(after, "tiny") == {"tiny-0", "tiny-1", "tiny-2"}, title
 
 
 def test_what_a_failed_first_deploy_started_stays_to_be_looked_at() -> None:
