@@ -46,7 +46,8 @@ class Kit:
         self.rig.key("limited", rate="3/hour")
         for name in ("slow", "wrong"):
             self.rig.key(name, rate="3/day")
-        self.rig.key("only-vec", models=("vec",))
+        for name, models in (("only-vec", ("vec",)), ("some", ("tiny", "odd")), ("only-gone", ("gone",))):
+            self.rig.key(name, models=models)
 
     def start(self) -> None:
         self.rig.start()

@@ -106,6 +106,11 @@ def test_the_page_is_shown_what_one_can_chat_with(kit: Kit) -> None:
     assert listed == ["liar", "none", ODD_NAME, "old", "prefix", "session", "tiny"]
 
 
+def test_a_restricted_key_is_shown_what_it_may_use(kit: Kit) -> None:
+    listed = {key: [one.id for one in kit.client(key).models.list()] for key in ("only-vec", "some", "only-gone")}
+    assert listed == {"only-vec": ["vec"], "some": [ODD_NAME, "tiny"], "only-gone": []}
+
+
 @pytest.mark.parametrize("key", ["nobody", "late"])
 def test_unknown_and_expired_keys_are_401(kit: Kit, key: str) -> None:
     with pytest.raises(openai.AuthenticationError) as caught:

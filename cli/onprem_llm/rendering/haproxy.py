@@ -77,9 +77,11 @@ def _body(gateway: Gateway) -> dict[str, object]:
 
 def _files(gateway: Gateway) -> Mapping[str, str]:
     backends = sorted(gateway.backends, key=lambda one: one.deployment)
+    names = [one.deployment for one in backends]
+    address, port, tls = gateway.address, gateway.port, gateway.tls
     return {
         "conf/haproxy.cfg": process(gateway.max_body, gateway.timeout)
-        + frontend(gateway.address, gateway.port, tls=gateway.tls, max_body=gateway.max_body, shared=gateway.shared),
+        + frontend(address, port, names, tls=tls, max_body=gateway.max_body, shared=gateway.shared),
         "conf/escapes.lua": ESCAPES_LUA,
         "conf/models.json": models_json(backends),
         "conf/chat-models.json": chat_models_json(backends),

@@ -1,5 +1,6 @@
 """What happens to a client's request, rule by rule, until a deployment's backend has it."""
 
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from onprem_llm.rendering.haproxy_backends import ESCAPED, quoted
@@ -16,6 +17,8 @@ REQUESTS, PROMPT, COMPLETION, REFUSED, PROMPT_HIGH, COMPLETION_HIGH = range(6)
 # Of a served name in a request, in bytes, escapes and all.
 NAME_MAX = 4096
 
+LISTING = "http-request return status 200 content-type application/json"
+
 UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 # Headers that only we may set, or that steer an engine from inside.
@@ -28,7 +31,9 @@ LOG = (
 )
 
 
-def frontend(address: str, port: int, *, tls: bool, max_body: int, shared: str | None = None) -> str:
+def frontend(
+    address: str, port: int, deployments: Sequence[str], *, tls: bool, max_body: int, shared: str | None = None
+) -> str:
     """Return the public frontend; `max_body` in bytes, `shared` an address that this host need not have now."""
     secure = " ssl crt /run/secrets-gateway/gateway.pem alpn h2,http/1.1" if tls else ""
     parts = [
@@ -39,6 +44,7 @@ def frontend(address: str, port: int, *, tls: bool, max_body: int, shared: str |
         ["    unique-id-format %[uuid()]", "    http-after-response set-header X-Request-Id %[unique-id]"],
         _health(),
         _who(),
+        _allowed_models(deployments),
         _where(),
         _body(max_body),
         _rate(),
@@ -78,6 +84,23 @@ def _who() -> list[str]:
     ]
 
 
+def _allowed_models(deployments: Sequence[str]) -> list[str]:
+    """Return the rules that list to a key with models of its own those alone."""
+    listed = "{ var(txn.restricted) -m found }"
+    return [
+        f"    http-request set-var(txn.restricted) var(txn.key),map({KEYS}/restricted.map) "
+        "if METH_GET { path /v1/models }",
+        *(
+            f"    http-request set-var-fmt(txn.list) "
+            f"{quoted('%[var(txn.list)],' + _model(f'str({name}),map({CONF}/names.map),url_dec'))} "
+            f"if {listed} {{ var(txn.key),concat(:{name}),map({KEYS}/allowed.map) -m found }}"
+            for name in deployments
+        ),
+        # Each begins with a comma.
+        f"    {LISTING} lf-string {quoted(_list('%[var(txn.list),bytes(1)]'))} if {listed}",
+    ]
+
+
 def _where() -> list[str]:
     """Return the rules for paths: /v1/... (the body says which model), /<deployment>/v1/... (the path does)."""
     own = f"path,field(2,/),map({CONF}/names.map),url_dec"
@@ -92,22 +115,29 @@ def _where() -> list[str]:
     ]
 
 
+def _model(name: str) -> str:
+    return '{"id":"%[' + name + ',json(utf8s)]","object":"model","created":0,"owned_by":"onprem-llm"}'
+
+
+def _list(models: str) -> str:
+    return '{"object":"list","data":[' + models + "]}"
+
+
 def _listings(own: str) -> list[str]:
-    listing = "http-request return status 200 content-type application/json"
-    one = '{"id":"%[var(txn.model),json(utf8s)]","object":"model","created":0,"owned_by":"onprem-llm"}'
-    alone = '{"object":"list","data":[' + one + "]}"
+    one = _model("var(txn.model)")
+    alone = _list(one)
     asked = "{ var(txn.model) -m found }"
     return [
-        f"    {listing} file {CONF}/chat-models.json "
+        f"    {LISTING} file {CONF}/chat-models.json "
         f"if METH_GET {{ path /v1/models }} {{ var(txn.key) -m str {PAGE_KEY} }}",
-        f"    {listing} file {CONF}/models.json if METH_GET {{ path /v1/models }}",
+        f"    {LISTING} file {CONF}/models.json if METH_GET {{ path /v1/models }}",
         f"    http-request set-var(txn.model) {own} if METH_GET {{ path_reg ^/[^/]+/v1/models$ }}",
-        f"    {listing} lf-string {quoted(alone)} if {asked}",
+        f"    {LISTING} lf-string {quoted(alone)} if {asked}",
         "    http-request set-var(txn.model) path,regsub(^.*?/v1/models/,),url_dec "
         "if METH_GET { path_reg ^(/[^/]+)?/v1/models/. }",
         *_find_deployment(asked),
         *_refuse("model", f"{asked} !{{ var(txn.deployment) -m found }}"),
-        f"    {listing} lf-string {quoted(one)} if {asked}",
+        f"    {LISTING} lf-string {quoted(one)} if {asked}",
     ]
 
 
