@@ -40,7 +40,7 @@ class Kit:
         self.rig = Rig(folder, gateway)
         self.rig.write()
         (folder / "secrets/ca.crt").write_bytes((certificates / "ca.crt").read_bytes())
-        for name in ("alice", "bob", "carol", "dora", "open-webui"):
+        for name in ("alice", "bob", "carol", "erin", "open-webui"):
             self.rig.key(name)
         self.rig.key("late", expires=1_700_000_000)
         self.rig.key("limited", rate="3/hour")

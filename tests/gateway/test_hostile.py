@@ -92,7 +92,7 @@ def test_an_escaped_prompt_stays(kit: Kit, path: str, tail: str) -> None:
 
 
 def test_tokens_are_counted_whatever_the_api_calls_them(kit: Kit) -> None:
-    assert ask(kit.rig.url, "/v1/responses", chat("tiny"), key="dora").status == 200
-    assert kit.rig.usage("dora") == [1, 7, 3, 0]
-    assert ask(kit.rig.url, "/v1/rerank", chat("rank"), key="dora").status == 200
-    assert kit.rig.usage("dora") == [2, 14, 3, 0]
+    assert ask(kit.rig.url, "/v1/responses", chat("tiny"), key="erin").status == 200
+    assert kit.rig.usage("erin") == [1, 7, 3, 0]
+    assert ask(kit.rig.url, "/v1/rerank", chat("rank"), key="erin").status == 200
+    assert kit.rig.usage("erin") == [2, 14, 3, 0]
