@@ -95,11 +95,13 @@ def create(new: NewKey, key: str, view: View, connection: Connection, progress: 
     order = {
         "action": "create",
         "name": new.name,
-        "sha256": sha256,
-        "models": list(new.models) if new.models is not None else None,
-        "rate": new.rate,
-        "expires": new.expires,
-        "by": person(),
+        "sha256": sha256,  # apart from the rest: the host's module logs what it was given, but for this
+        "key": {
+            "models": list(new.models) if new.models is not None else None,
+            "rate": new.rate,
+            "expires": new.expires,
+            "by": person(),
+        },
     }
     result = _run(order, view, connection, progress, "Making the key known")
     bad = {failure.host for failure in result.failures}

@@ -104,13 +104,14 @@ class Site:
     def do(self, action: str, **more: Any) -> tuple[bool, dict[str, Any]]:
         """Run gateway_keys."""
         params = {"action": action, "path": str(self.keys), "project": str(self.folder), "internal": [],
-                  "secrets": str(self.root / "secrets"), "name": None, "key": None}  # fmt: skip
+                  "secrets": str(self.root / "secrets"), "name": None, "key": None, "sha256": None}  # fmt: skip
         found: tuple[bool, dict[str, Any]] = module("gateway_keys").run({**params, **more}, False)
         return found
 
     def create(self, name: str, **about: Any) -> str:
         key = f"sk-{secrets.token_urlsafe(32)}"
-        self.do("create", name=name, key={"sha256": hashlib.sha256(key.encode()).hexdigest(), "by": "test", **about})
+        sha256 = hashlib.sha256(key.encode()).hexdigest()
+        self.do("create", name=name, sha256=sha256, key={"by": "test", **about})
         return key
 
     def usage(self, name: str) -> dict[str, int]:

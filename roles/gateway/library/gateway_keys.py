@@ -39,8 +39,11 @@ options:
     description: Name of the key, for C(create) and C(revoke).
     type: str
   key:
-    description: For C(create), a mapping with C(sha256), C(models), C(rate), C(expires) and C(by).
+    description: For C(create), a mapping with C(models), C(rate), C(expires) and C(by).
     type: dict
+  sha256:
+    description: For C(create), the hash of the key. It is in no log and no result.
+    type: str
   internal:
     description: For C(prepare), names of the internal keys, each with a file C(client-<name>) in O(secrets).
     type: list
@@ -68,8 +71,13 @@ onprem_llm:
 """
 
 
-def entry(sha256, about, by, now):
-    """Return a key as the record has it."""
+def entry(sha256, about, by, now, before):
+    """Return a key as the record has it; it was made later than the one of that name `before`, whatever the clock says.
+
+    Of two keys of one name the one that was made later counts, and another gateway host's clock may be ahead.
+    """
+    if before:
+        now = max(now, before["created"] + 1, (before["revoked"] or 0) + 1)
     return {
         "sha256": sha256,
         "models": about.get("models"),
@@ -96,22 +104,22 @@ def prepared(record, params, now):
         sha256 = hashlib.sha256(value.encode()).hexdigest()
         before = record["keys"].get(name)
         if not before or before["sha256"] != sha256 or before["revoked"] is not None:
-            record["keys"][name] = entry(sha256, {}, "onprem-llm", now)
+            record["keys"][name] = entry(sha256, {}, "onprem-llm", now, before)
 
 
 def created(record, params, now):
     """Put a new key into the record. The same key once more is what a run that was cut off left."""
-    name, about = params["name"], params["key"] or {}
+    name, about, sha256 = params["name"], params["key"] or {}, params["sha256"] or ""
     if name in INTERNAL:
         raise KeysError(f"{name!r} is the name of an internal key; choose another")
     before = record["keys"].get(name)
     if before and before["revoked"] is None:
-        if before["sha256"] == about.get("sha256"):
+        if before["sha256"] == sha256:
             return
         raise KeysError(f"there is a key called {name!r} already; revoke it first, or choose another name")
-    if any(key["sha256"] == about.get("sha256") for other, key in record["keys"].items() if other != name):
+    if any(key["sha256"] == sha256 for other, key in record["keys"].items() if other != name):
         raise KeysError("this key is known under another name; make a new one")
-    record["keys"][name] = entry(about.get("sha256") or "", about, about.get("by") or "unknown", now)
+    record["keys"][name] = entry(sha256, about, about.get("by") or "unknown", now, before)
 
 
 def revoked(record, params, now):
@@ -189,11 +197,12 @@ def main():
             "project": {"type": "path", "required": True},
             "name": {"type": "str"},
             "key": {"type": "dict", "no_log": False},
+            "sha256": {"type": "str", "no_log": True},
             "internal": {"type": "list", "elements": "str", "default": []},
             "secrets": {"type": "path", "no_log": False},
         },
         required_if=[
-            ("action", "create", ["name", "key"]),
+            ("action", "create", ["name", "key", "sha256"]),
             ("action", "revoke", ["name"]),
             ("action", "prepare", ["secrets"]),
         ],
@@ -202,10 +211,10 @@ def main():
     try:
         changed, returned = run(module.params, module.check_mode)
     except (KeysError, HaproxyError) as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=str(error), invocation={})
     except OSError as error:
-        module.fail_json(msg=f"cannot keep the keys in {module.params['path']}: {error}")
-    module.exit_json(changed=changed, onprem_llm=returned)
+        module.fail_json(msg=f"cannot keep the keys in {module.params['path']}: {error}", invocation={})
+    module.exit_json(changed=changed, invocation={}, onprem_llm=returned)
 
 
 if __name__ == "__main__":

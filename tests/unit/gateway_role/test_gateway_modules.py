@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils import basic
+from ansible.module_utils.testing import patch_module_args
 
 from .conftest import module, shared
 
@@ -15,7 +17,8 @@ SHA = "ab" * 32
 
 def params(tmp_path: Path, action: str, **more: Any) -> dict[str, Any]:
     return {"action": action, "path": str(tmp_path / "keys"), "project": str(tmp_path / "gateway"), "internal": [],
-            "secrets": str(tmp_path / "secrets"), "name": None, "key": None, **more}  # fmt: skip
+            "secrets": str(tmp_path / "secrets"), "name": None, "key": None,
+            "sha256": None, **more}  # fmt: skip
 
 
 @pytest.fixture
@@ -37,8 +40,8 @@ def record(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_files_of_a_key(keys: Callable[..., Any], tmp_path: Path) -> None:
-    about = {"sha256": SHA, "models": ["tiny", "large"], "rate": {"count": 5, "unit": "hour"}, "expires": 9, "by": "me"}
-    assert keys("create", name="alice", key=about)[0]
+    about = {"models": ["tiny", "large"], "rate": {"count": 5, "unit": "hour"}, "expires": 9, "by": "me"}
+    assert keys("create", name="alice", sha256=SHA, key=about)[0]
     folder = tmp_path / "keys"
     texts = {path.name: path.read_text() for path in folder.glob("*.map")}
     assert texts == {
@@ -51,25 +54,25 @@ def test_files_of_a_key(keys: Callable[..., Any], tmp_path: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
     assert folder.stat().st_mode & 0o777 == 0o700
     assert record(tmp_path)["serial"] == 1
-    assert not keys("create", name="alice", key=about)[0]  # the same once more: a run that was cut off
+    assert not keys("create", name="alice", sha256=SHA, key=about)[0]  # the same once more: a run that was cut off
     assert record(tmp_path)["serial"] == 1
     assert keys("revoke", name="alice")[0]
     assert {path.read_text() for path in folder.glob("*.map")} == {""}
     assert record(tmp_path)["serial"] == 2
     assert record(tmp_path)["keys"]["alice"]["revoked"]
-    assert keys("create", name="alice", key={"sha256": "cd" * 32})[0]
+    assert keys("create", name="alice", sha256="cd" * 32)[0]
 
 
 def test_refusals(keys: Callable[..., Any], tmp_path: Path) -> None:
-    keys("create", name="alice", key={"sha256": SHA})
+    keys("create", name="alice", sha256=SHA)
     before = record(tmp_path)
     for more, said in (
-        ({"action": "create", "name": "alice", "key": {"sha256": "cd" * 32}}, "a key called 'alice' already"),
-        ({"action": "create", "name": "bob", "key": {"sha256": SHA}}, "known under another name"),
-        ({"action": "create", "name": "bob", "key": {"sha256": "short"}}, "keys.bob.sha256: not 64"),
-        ({"action": "create", "name": "a b", "key": {"sha256": "cd" * 32}}, "keys.a b: not a name"),
-        ({"action": "create", "name": "bob", "key": {"sha256": "cd" * 32, "models": ["x\ny"]}}, "keys.bob.models"),
-        ({"action": "create", "name": "open-webui", "key": {"sha256": "cd" * 32}}, "internal key; choose another"),
+        ({"action": "create", "name": "alice", "sha256": "cd" * 32}, "a key called 'alice' already"),
+        ({"action": "create", "name": "bob", "sha256": SHA}, "known under another name"),
+        ({"action": "create", "name": "bob", "sha256": "short"}, "keys.bob.sha256: not 64"),
+        ({"action": "create", "name": "a b", "sha256": "cd" * 32}, "keys.a b: not a name"),
+        ({"action": "create", "name": "bob", "sha256": "cd" * 32, "key": {"models": ["x\ny"]}}, "keys.bob.models"),
+        ({"action": "create", "name": "open-webui", "sha256": "cd" * 32}, "internal key; choose another"),
         ({"action": "revoke", "name": "open-webui"}, "cannot be revoked"),
         ({"action": "revoke", "name": "bob"}, "no key is called 'bob'; keys: alice"),
     ):
@@ -93,19 +96,48 @@ def test_the_same_name_can_be_given_twice_at_once_to_different_people_only_once(
 
 def _create(tmp_path: Path, name: str) -> None:
     sha256 = name.encode().hex().ljust(64, "0")
-    module("gateway_keys").run(params(tmp_path, "create", name=name, key={"sha256": sha256}), False)
+    module("gateway_keys").run(params(tmp_path, "create", name=name, sha256=sha256), False)
+
+
+def test_a_name_given_anew_counts_although_its_key_was_revoked_by_a_clock_ahead(
+    keys: Callable[..., Any], tmp_path: Path
+) -> None:
+    keys("create", name="alice", sha256=SHA)
+    ahead = record(tmp_path)
+    ahead["keys"]["alice"].update(created=4_000_000_000, revoked=4_000_000_005)
+    (tmp_path / "keys" / "keys.json").write_text(json.dumps(ahead))
+    keys("create", name="alice", sha256="cd" * 32)
+    assert record(tmp_path)["keys"]["alice"]["created"] == 4_000_000_006
+
+
+def test_no_hash_is_in_a_log_or_a_result(
+    keys: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(basic.AnsibleModule, "log", lambda _, text, **__: logged.append(str(text)))
+    main = module("gateway_keys").main
+    order = {"action": "create", "path": str(tmp_path / "keys"), "project": str(tmp_path / "gateway"), "sha256": SHA,
+             "name": "alice", "key": {"by": "me", "models": None, "rate": None, "expires": None}}  # fmt: skip
+    for more in ({}, {"sha256": "cd" * 32}):
+        with patch_module_args({**order, **more}), pytest.raises(SystemExit):
+            main()
+    said = capsys.readouterr().out
+    assert record(tmp_path)["keys"]["alice"]["sha256"] == SHA
+    assert any("name=alice" in line for line in logged)
+    assert "a key called 'alice' already" in said, "no name is struck out of what a person reads"
+    assert not [text for text in (*logged, said) if SHA in text or "cd" * 32 in text]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 2}', '{"version": 1, "serial": 0, "keys": {"a": {}}}'])
 def test_a_damaged_record_is_named_and_left_alone(keys: Callable[..., Any], tmp_path: Path, text: str) -> None:
-    keys("create", name="alice", key={"sha256": SHA})
+    keys("create", name="alice", sha256=SHA)
     path = tmp_path / "keys" / "keys.json"
     path.write_text(text)
     for action in ("prepare", "list", "usage"):
         with pytest.raises(Exception, match=rf"the key file {path} cannot be read"):
             keys(action)
     with pytest.raises(Exception, match=rf"the key file {path} cannot be read"):
-        keys("create", name="bob", key={"sha256": "cd" * 32})
+        keys("create", name="bob", sha256="cd" * 32)
     assert path.read_text() == text
     assert (tmp_path / "keys" / "keys.map").read_text() == f"{SHA} alice\n"
 
@@ -129,7 +161,7 @@ def test_internal_keys_are_taken_from_their_files(keys: Callable[..., Any], tmp_
 
 
 def test_a_map_that_somebody_edited_is_made_anew(keys: Callable[..., Any], tmp_path: Path) -> None:
-    keys("create", name="alice", key={"sha256": SHA})
+    keys("create", name="alice", sha256=SHA)
     (tmp_path / "keys" / "keys.map").write_text(f"{'0' * 64} alice\n")
     assert keys("prepare")[0]
     assert (tmp_path / "keys" / "keys.map").read_text() == f"{SHA} alice\n"

@@ -102,7 +102,11 @@ def test_only_the_hash_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     ((hosts, order),) = gateways.orders
     assert hosts == ["a", "b"]
     assert order["sha256"] == hashlib.sha256(b"sk-clear").hexdigest()
-    assert (order["models"], order["rate"], order["expires"]) == (["tiny"], {"count": 60, "unit": "minute"}, NOW)
+    assert tuple(order["key"][part] for part in ("models", "rate", "expires")) == (
+        ["tiny"],
+        {"count": 60, "unit": "minute"},
+        NOW,
+    )
     assert "sk-clear" not in json.dumps(order)
 
 
