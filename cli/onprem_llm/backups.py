@@ -136,8 +136,11 @@ def _sum_of(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def put_back(backup: Backup, host: str, mark: str, connection: Connection, progress: Progress) -> None:
-    """Put a backup onto a host, which is then the gateway host (`gateway`) or the other one (`second`)."""
+def put_back(backup: Backup, host: str, mark: str, connection: Connection, progress: Progress) -> Mapping[str, Any]:
+    """Put a backup onto a host, which is then the gateway host (`gateway`) or the other one (`second`).
+
+    Return what became of client keys there (roles/gateway/library/gateway_keys.py, compared).
+    """
     with run_folder() as folder:
         (folder / NAME).symlink_to(backup.path.resolve())
         order = {"name": NAME, "source": str(folder), "size": backup.size, "sha256": backup.sha256, "mark": mark}
@@ -145,6 +148,8 @@ def put_back(backup: Backup, host: str, mark: str, connection: Connection, progr
         result = run("backup_restore.yml", connection, hosts=[host], variables={"onprem_llm_order_file": str(path)},
                      progress=progress, title=f"Putting it onto {host}")  # fmt: skip
     raise_for_failures(result, doing="putting the backup back")
+    found = result.returned.get(host, {}).get("keys_restored")
+    return found if is_mapping(found) else {}
 
 
 def set_mark(host: str, mark: str, connection: Connection, progress: Progress, *, forget: bool = False) -> None:

@@ -1,8 +1,9 @@
 """Restore: which host a backup goes onto, what keeps it from going there, and what is brought up afterwards."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from onprem_llm.apply import carry, locked, person, record_event
 from onprem_llm.backups import Backup, make, put_back
@@ -10,7 +11,7 @@ from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, RefusedError, UnreachableError
 from onprem_llm.host_moves import Leaving, resettle
 from onprem_llm.look import View, failures_text, gateway_of, look, look_whole
-from onprem_llm.output import Progress
+from onprem_llm.output import Progress, note
 from onprem_llm.planning.hosts_change import Resettled, plan_mark
 from onprem_llm.planning.types import Plan
 from onprem_llm.spec.site import parse_site
@@ -120,7 +121,9 @@ def carry_out(
         if plan.saves:
             settings = look(connection, progress).current.site_settings()
             make(plan.host, parse_site(settings, str(connection.inventory)), plan.saves, connection, progress)
-        put_back(plan.backup, plan.host, "gateway", connection, progress)
+        keys = put_back(plan.backup, plan.host, "gateway", connection, progress)
+        for line in keys_lines(plan, keys):
+            note(line)
         event = {"action": "restore", "by": person(), "message": f"of {plan.backup.host}, {plan.backup.made}"}
         record_event(event, plan.host, connection)
         view = look_whole(connection, progress, again=True)
@@ -131,3 +134,20 @@ def carry_out(
                 carry(mark, connection, progress)
         leaving = Leaving(plan.lost or "", "lost", None, tuple(folders))
         return resettle(list(view.current.book), leaving, connection, progress)
+
+
+def keys_lines(plan: Restoration, keys: Mapping[str, Any]) -> list[str]:
+    """Say what became of client keys: those of the backup, and what the host knew of them."""
+    made, lines = plan.backup.made, []
+    if keys.get("unread"):
+        lines.append(f"{plan.host}: its record of client keys could not be read; that of the backup took its place.")
+    if keys and not keys.get("known"):
+        lines.append(
+            f"{plan.host} knew no client keys: any that were revoked after {made} work again, unless another gateway "
+            "host knows of it. Look at them with onprem-llm key list, and revoke these again."
+        )
+    if keys.get("revoked"):
+        lines.append(f"Keys of the backup that were revoked after {made} stay revoked: {', '.join(keys['revoked'])}")
+    if keys.get("kept"):
+        lines.append(f"Keys that were made after {made} go on working: {', '.join(keys['kept'])}")
+    return lines

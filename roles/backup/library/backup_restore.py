@@ -14,6 +14,8 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.onprem_llm_backup import (
     BLOCK,
+    GIVEN_KEYS,
+    KEYS,
     MANIFEST,
     BackupError,
     check_link,
@@ -31,6 +33,8 @@ description:
   - All of the archive is unpacked beside its places and compared with its manifest before anything is replaced. Then
     each file takes its place in one piece, and files of the same parts that the backup has not are removed; what is the
     host's own (what bootstrap noted, the key of its engines) stays.
+  - The record of client keys comes to lie beside the host's own, as C(keys/given.json), for C(merge) of
+    C(gateway_keys).
   - A page that runs is stopped first; the next deployment starts it. Where the authority becomes another one,
     certificates that the old one signed for this host are removed, so that they are made anew.
 options:
@@ -131,7 +135,8 @@ def replace(part, source, target):
     """Let the files of a part take their places; remove those that the backup has not. Return how many there are."""
     wanted = names_of(part, source)
     for name in sorted(set(names_of(part, target)) - set(wanted)):
-        (target / name).unlink()
+        if part != "book" or not KEYS.match(name):
+            (target / name).unlink()
     for name in wanted:
         place = target / name
         place.parent.mkdir(mode=0o755 if part == "ui" else 0o700, parents=True, exist_ok=True)
@@ -140,6 +145,15 @@ def replace(part, source, target):
         if part == "book" and not any(folder.iterdir()):
             folder.rmdir()
     return len(wanted)
+
+
+def set_keys_aside(folder):
+    """Let the backup's record of client keys be found as such; the maps are made of the record."""
+    record = folder / "keys" / "keys.json"
+    if record.exists():
+        record.replace(folder / GIVEN_KEYS)
+    for path in folder.glob("keys/*.map"):
+        path.unlink()
 
 
 def stop_page():
@@ -190,6 +204,8 @@ def fill(path, manifest, where, staging, params):
         staging[part].mkdir(mode=0o700, parents=True)
         with tarfile.open(str(path), "r:gz") as archive:
             unpack(archive, part, manifest["files"], staging[part])
+        if part == "book":
+            set_keys_aside(staging[part] / part)
     authority = text_of(where["book"] / "ca" / "ca.crt")
     if "ui" in manifest["parts"]:
         stop_page()

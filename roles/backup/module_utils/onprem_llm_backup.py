@@ -18,6 +18,9 @@ BLOCK = 1024 * 1024
 # Of the host itself: what bootstrap changed there, which host this is, and the key of its own engines.
 OWN = {"book": ("bootstrap.json", "gateway", "second"), "secrets": ("engine.key", "engine.crt"), "ui": ()}
 PASSING = re.compile(r"(^|/)(\.new-[^/]*|[^/]*\.partial|\.[^/]*lock)$")
+# Of client keys a backup is merged into what the host knows, by role gateway: it knows of revocations since.
+KEYS = re.compile(r"^keys/(keys\.json|[a-z]+\.map)$")
+GIVEN_KEYS = "keys/given.json"
 MARKS = {
     "gateway": "The book of this site, and its gateway.\n",
     "second": "A copy of the book of this site, and another gateway.\n",

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from pathlib import Path
 
@@ -21,11 +20,13 @@ description:
   - Only hashes are kept. Files and the running process are changed together, without a reload; what a run that was cut
     off left undone is done by the next.
   - C(prepare) makes the folder and an empty record where there is none, and takes the internal keys from their files.
+  - C(merge) takes the record of a backup that lies as C(given.json) in the folder. What either has as revoked stays so,
+    and keys that the backup has not stay.
 options:
   action:
     description: What to do.
     type: str
-    choices: [prepare, create, revoke, list, usage]
+    choices: [prepare, create, revoke, list, usage, merge]
     required: true
   path:
     description: Folder of the keys on the host, 0700.
@@ -65,46 +66,19 @@ EXAMPLES = r"""
 
 RETURN = r"""
 onprem_llm:
-  description: C(keys) (without hashes) for C(list), C(usage) for C(usage).
+  description: C(keys) (without hashes) for C(list), C(usage) for C(usage), C(keys_restored) for
+    C(merge).
   type: dict
   returned: success
 """
 
 
-def entry(sha256, about, by, now, before):
-    """Return a key as the record has it; it was made later than the one of that name `before`, whatever the clock says.
-
-    Of two keys of one name the one that was made later counts, and another gateway host's clock may be ahead.
-    """
-    if before:
-        now = max(now, before["created"] + 1, (before["revoked"] or 0) + 1)
-    return {
-        "sha256": sha256,
-        "models": about.get("models"),
-        "rate": about.get("rate"),
-        "expires": about.get("expires"),
-        "created": now,
-        "created_by": by,
-        "revoked": None,
-    }
-
-
 def prepared(record, params, now):
     """Put the internal keys into the record."""
-    for name in params["internal"]:
-        if name not in INTERNAL:
-            raise KeysError(f"{name!r} is no internal key; expected one of {', '.join(INTERNAL)}")
-        path = Path(params["secrets"], f"client-{name}")
-        try:
-            value = path.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise KeysError(f"the internal key {path} cannot be read: {error.strerror}") from None
-        if not value:
-            raise KeysError(f"the internal key {path} is empty; remove it, and deploy makes a new one")
-        sha256 = hashlib.sha256(value.encode()).hexdigest()
-        before = record["keys"].get(name)
-        if not before or before["sha256"] != sha256 or before["revoked"] is not None:
-            record["keys"][name] = entry(sha256, {}, "onprem-llm", now, before)
+    unknown = [name for name in params["internal"] if name not in INTERNAL]
+    if unknown:
+        raise KeysError(f"{unknown[0]!r} is no internal key; expected one of {', '.join(INTERNAL)}")
+    store.add_internal(record, params["internal"], params["secrets"], now)
 
 
 def created(record, params, now):
@@ -119,7 +93,7 @@ def created(record, params, now):
         raise KeysError(f"there is a key called {name!r} already; revoke it first, or choose another name")
     if any(key["sha256"] == sha256 for other, key in record["keys"].items() if other != name):
         raise KeysError("this key is known under another name; make a new one")
-    record["keys"][name] = entry(sha256, about, about.get("by") or "unknown", now, before)
+    record["keys"][name] = store.entry(sha256, about, about.get("by") or "unknown", now, before)
 
 
 def revoked(record, params, now):
@@ -149,7 +123,7 @@ def change(folder, params, check_mode):
     store.check_folder(folder)
     with store.locked(folder):
         if params["action"] == "prepare" and not (folder / store.RECORD).exists():
-            record = {"version": store.VERSION, "serial": 0, "keys": {}}
+            record = store.empty()
         else:
             record = store.read(folder)
         before = {name: dict(key) for name, key in record["keys"].items()}
@@ -164,6 +138,40 @@ def change(folder, params, check_mode):
             record["serial"] += 1
         changed = store.write(folder, record)
         return store.tell(gateway, record) > 0 or changed
+
+
+def merge(folder, params):
+    """Take the record of a backup that was put back; return what became of keys, None where none lies there."""
+    path = folder / store.GIVEN
+    if not path.exists():
+        return None
+    with store.locked(folder):
+        given, mine, unread = store.read(folder, store.GIVEN), store.empty(), False
+        try:
+            mine = store.read(folder) if (folder / store.RECORD).exists() else mine
+        except KeysError:  # a damaged record is what backups are for
+            unread = True
+        record = store.restored(mine, given)
+        store.write(folder, record)
+        path.unlink()
+        store.tell(Gateway(params["project"]), record)
+    return dict(compared(mine, given, record), unread=unread)
+
+
+def compared(mine, given, record):
+    """Return whether clients' keys were known before, which of them the backup has not, and which it has as valid."""
+    before, then, now = (valid(one) for one in (mine, given, record))
+    return {
+        "known": any(name not in INTERNAL for name in mine["keys"]),
+        "kept": sorted(name for name in now if name in before and then.get(name) != now[name]),
+        "revoked": sorted(name for name in then if name not in now),
+    }
+
+
+def valid(record):
+    """Return {name: hash} of clients' keys that were not revoked."""
+    keys = {name: key for name, key in record["keys"].items() if name not in INTERNAL}
+    return {name: key["sha256"] for name, key in keys.items() if key["revoked"] is None}
 
 
 def listed(record):
@@ -185,14 +193,20 @@ def run(params, check_mode):
         keys = store.read(folder)["keys"]
         totals = usage.collect(folder, Gateway(params["project"]))
         return False, {"usage": {name: totals.get(name, usage.nothing()) for name in sorted({*keys, *totals})}}
+    if action == "merge":
+        found = None if check_mode else merge(folder, params)
+        return found is not None, {"keys_restored": found} if found else {}
     return change(folder, params, check_mode), {}
+
+
+CHOICES = ["prepare", "create", "revoke", "list", "usage", "merge"]
 
 
 def main():
     """Run as an Ansible module."""
     module = AnsibleModule(
         argument_spec={
-            "action": {"type": "str", "choices": ["prepare", "create", "revoke", "list", "usage"], "required": True},
+            "action": {"type": "str", "choices": CHOICES, "required": True},
             "path": {"type": "path", "default": "/var/lib/onprem-llm/keys"},
             "project": {"type": "path", "required": True},
             "name": {"type": "str"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 from ansible.module_utils.onprem_llm_haproxy import HaproxyError, NotRunningError
 
 RECORD = "keys.json"
+GIVEN = "given.json"  # the record of a backup that was put back, until it is merged
 LOCK = ".lock"
 VERSION = 1
 IN_CONTAINER = "/var/lib/keys"  # where the folder is mounted; HAProxy names a map by its path
@@ -59,14 +61,17 @@ def check_private(path, mode, what):
 def check_folder(folder):
     """Refuse a folder of keys that is missing, or open to others."""
     if not folder.is_dir():
-        raise KeysError(f"there is no folder {folder}: this host has no gateway yet; deploy makes it")
+        raise KeysError(
+            f"there is no folder {folder}: this host has no gateway yet, and deploy makes it; or it was removed, and "
+            "onprem-llm-keys.service makes it anew within seconds. Clients' keys come back with onprem-llm restore"
+        )
     check_private(folder, 0o700, "the folder of keys")
 
 
-def read(folder):
+def read(folder, name=RECORD):
     """Return the record. KeysError where it is missing, open to others, or not ours."""
     check_folder(folder)
-    path = folder / RECORD
+    path = folder / name
     if not path.exists():
         raise KeysError(f"there is no {path}: this host has no gateway yet, or it was removed; deploy makes it")
     check_private(path, 0o600, "the key file")
@@ -197,3 +202,84 @@ def tell(gateway, record):
     except NotRunningError:
         return 0
     return sum(tell_worker(worker, record) for worker in workers)
+
+
+def newer(one, other):
+    """Return which of two entries of one name counts: the later one made; of the same key the one that is revoked."""
+    if one["sha256"] != other["sha256"]:
+        return max(one, other, key=lambda key: (key["created"], canonical(key)))
+    ends = [key["revoked"] for key in (one, other) if key["revoked"] is not None]
+    chosen = max(one, other, key=lambda key: (key["created"], canonical(dict(key, revoked=None))))
+    return dict(chosen, revoked=min(ends) if ends else None)
+
+
+def canonical(value):
+    """Return a value as text that two hosts write alike."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def digest(record):
+    """Return what two hosts with the same keys have in common."""
+    return hashlib.sha256(canonical(record["keys"]).encode()).hexdigest()
+
+
+def merged(mine, theirs):
+    """Return the record that both hosts come to, whoever begins; nothing that was revoked comes back."""
+    keys = dict(theirs["keys"])
+    for name, key in mine["keys"].items():
+        keys[name] = newer(key, keys[name]) if name in keys else key
+    return {"version": VERSION, "serial": max(mine["serial"], theirs["serial"]), "keys": keys}
+
+
+def empty():
+    """Return the record of a host that has none yet."""
+    return {"version": VERSION, "serial": 0, "keys": {}}
+
+
+def restored(mine, given):
+    """Return what both know after a backup was put back; of our own keys the backup's: their clear text came too."""
+    both = merged(mine, given)
+    for name in INTERNAL:
+        known, key = both["keys"].get(name), given["keys"].get(name)
+        if key and known["sha256"] != key["sha256"]:
+            both["keys"][name] = dict(key, created=later(key["created"], known))
+    if both["keys"] != mine["keys"]:
+        both["serial"] += 1
+    return both
+
+
+def later(now, before):
+    """Return when a key was made that takes the place of `before`, whatever the clock of the host says that made that.
+
+    Of two keys of one name the one that was made later counts.
+    """
+    return max(now, before["created"] + 1, (before["revoked"] or 0) + 1) if before else now
+
+
+def entry(sha256, about, by, now, before):
+    """Return a key as the record has it; `before` is the one of that name that it replaces."""
+    return {
+        "sha256": sha256,
+        "models": about.get("models"),
+        "rate": about.get("rate"),
+        "expires": about.get("expires"),
+        "created": later(now, before),
+        "created_by": by,
+        "revoked": None,
+    }
+
+
+def add_internal(record, names, folder, now):
+    """Put keys of our own into the record, from the files with their clear text."""
+    for name in names:
+        path = Path(folder, f"client-{name}")
+        try:
+            value = path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise KeysError(f"the internal key {path} cannot be read: {error.strerror}") from None
+        if not value:
+            raise KeysError(f"the internal key {path} is empty; remove it, and deploy makes a new one")
+        sha256 = hashlib.sha256(value.encode()).hexdigest()
+        before = record["keys"].get(name)
+        if not before or before["sha256"] != sha256 or before["revoked"] is not None:
+            record["keys"][name] = entry(sha256, {}, "onprem-llm", now, before)

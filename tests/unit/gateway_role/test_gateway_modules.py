@@ -1,3 +1,4 @@
+import hashlib
 import json
 import multiprocessing
 import socket
@@ -126,6 +127,47 @@ def test_no_hash_is_in_a_log_or_a_result(
     assert any("name=alice" in line for line in logged)
     assert "a key called 'alice' already" in said, "no name is struck out of what a person reads"
     assert not [text for text in (*logged, said) if SHA in text or "cd" * 32 in text]
+
+
+def test_a_backup_brings_back_nothing_that_was_revoked_since(
+    keys: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, Any]] = []
+    store = shared("onprem_llm_client_keys")
+    monkeypatch.setattr(store, "tell", lambda _, record: told.append(store.maps(record)["keys.map"]) or 0)
+    clear = tmp_path / "secrets" / "client-onprem-llm"
+    for name, letter in (("alice", "a"), ("bob", "b")):
+        keys("create", name=name, sha256=letter * 64)
+    clear.write_text("sk-of-the-backup")
+    keys("prepare", internal=["onprem-llm"])
+    then = (tmp_path / "keys" / "keys.json").read_text()
+    keys("revoke", name="bob")
+    keys("create", name="carol", sha256="c" * 64)
+    clear.write_text("sk-since")
+    keys("prepare", internal=["onprem-llm"])
+    given = tmp_path / "keys" / "given.json"
+    given.write_text(then)
+    given.chmod(0o600)
+    changed, found = keys("merge")
+    assert changed
+    assert found == {"keys_restored": {"known": True, "kept": ["carol"], "revoked": ["bob"], "unread": False}}
+    ours = hashlib.sha256(b"sk-of-the-backup").hexdigest()
+    assert told[-1] == {"a" * 64: "alice", "c" * 64: "carol", ours: "onprem-llm"}, "the running process knows at once"
+    assert (tmp_path / "keys" / "keys.map").read_text().split()[::2] == sorted(["a" * 64, "c" * 64, ours])
+    assert not given.exists()
+    assert keys("merge") == (False, {})
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_host_that_knew_no_keys_says_so(keys: Callable[..., Any], tmp_path: Path, damaged: bool) -> None:
+    keys("create", name="alice", sha256=SHA)
+    record = tmp_path / "keys" / "keys.json"
+    given = record.rename(tmp_path / "keys" / "given.json")
+    if damaged:
+        record.write_text("{")
+    assert keys("merge")[1]["keys_restored"] == {"known": False, "kept": [], "revoked": [], "unread": damaged}
+    assert (tmp_path / "keys" / "keys.map").read_text() == f"{SHA} alice\n"
+    assert not given.exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 2}', '{"version": 1, "serial": 0, "keys": {"a": {}}}'])

@@ -1,5 +1,6 @@
 """The service by which gateway hosts keep the client keys the same; over real sockets."""
 
+import http.client
 import importlib.machinery
 import importlib.util
 import json
@@ -7,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     folder = tmp_path_factory.mktemp("lib")
     for name in ("onprem_llm_haproxy.py", "onprem_llm_client_keys.py"):
         (folder / name).write_text((ROLE / "module_utils" / name).read_text())
+    name = "onprem_llm_keys_server.py"
+    (folder / name).write_text((ROLE / "files" / name).read_text())
     path = folder / "onprem-llm-keys"
     path.write_text((ROLE / "files" / "onprem-llm-keys").read_text())
     loader = importlib.machinery.SourceFileLoader("onprem_llm_keys", str(path))
@@ -59,9 +62,9 @@ def test_both_come_to_the_same_whoever_begins(
     mine: dict[str, Any], theirs: dict[str, Any], both: dict[str, Any], service: ModuleType
 ) -> None:
     for one, other in ((mine, theirs), (theirs, mine)):
-        found = service.merged(record(3, **one), record(2, **other))
+        found = service.store.merged(record(3, **one), record(2, **other))
         assert (found["keys"], found["serial"]) == (both, 3)
-    assert service.merged(record(1, **both), record(1, **theirs))["keys"] == both
+    assert service.store.merged(record(1, **both), record(1, **theirs))["keys"] == both
 
 
 class Host:
@@ -85,17 +88,20 @@ class Host:
         return (self.folder / "keys.map").read_text()
 
 
+def serving(service: ModuleType, keys: Any, others: tuple[str, ...] = ("127.0.0.1",)) -> Any:
+    """Let a host answer on a port of its own."""
+    (where, server) = service.server.served({"listen": "127.0.0.1", "port": 0, "others": others}, None)
+    assert where == ("127.0.0.1", 0)
+    server.RequestHandlerClass = type("Handler", (service.server.Handler,), {"keys": keys})
+    return server
+
+
 @pytest.fixture
 def other(service: ModuleType, tmp_path: Path) -> Iterator[tuple[Host, int]]:
     host = Host(service, tmp_path / "other", "site", {"alice": key("a", revoked=5), "bob": key("b")})
-    handler = type("Handler", (service.Handler,), {"keys": host.keys})
-    server = service.http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
+    server = serving(service, host.keys)
     yield host, server.server_port
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    server.server_close_quietly()
 
 
 def test_a_host_that_was_away_learns_what_it_missed(
@@ -133,24 +139,16 @@ def test_who_does_not_know_the_secret_gets_nothing_and_is_not_believed(
     victim = Host(service, tmp_path / "victim", "site", {"alice": key("a")})
     body = json.dumps(record(9, mallory=key("c"))).encode()
 
-    class Liar(service.http.server.BaseHTTPRequestHandler):
+    class Liar(service.server.Handler):  # type: ignore[name-defined, misc]
         def do_GET(self) -> None:  # noqa: N802
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("X-Signature", stranger.keys.sign(b"answer", self.headers["X-Nonce"].encode(), body))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(body, stranger.keys.sign(b"answer", self.headers.get("X-Nonce", "").encode(), body))
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = service.http.server.HTTPServer(("127.0.0.1", 0), Liar)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = serving(service, stranger.keys)
+    server.RequestHandlerClass = Liar
     victim.peer(server.server_port)
     assert "is not signed by a gateway of this site" in victim.keys.sync()["127.0.0.1"]
     assert "mallory" not in victim.map
-    server.shutdown()
-    server.server_close()
+    server.server_close_quietly()
 
 
 def test_an_answer_is_to_one_question_only(service: ModuleType, other: tuple[Host, int]) -> None:
@@ -159,13 +157,112 @@ def test_an_answer_is_to_one_question_only(service: ModuleType, other: tuple[Hos
     assert host.keys.sign(b"ask", b"1") != host.keys.sign(b"answer", b"1")
 
 
+def test_a_question_that_was_overheard_is_no_good_again(service: ModuleType, other: tuple[Host, int]) -> None:
+    host, port = other
+    first = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    challenge = service.got(first, "/challenge", {})[0]
+    about = {"X-Nonce": "1", "X-Signature": host.keys.sign(b"ask", b"1", challenge), "X-Have": ""}
+    assert json.loads(service.got(first, "/keys", about)[0])["keys"].keys() == {"alice", "bob"}
+    for way in (first, http.client.HTTPConnection("127.0.0.1", port, timeout=5)):
+        with pytest.raises(service.PeerError, match="status 404"):
+            service.got(way, "/keys", about)
+    again = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    assert service.got(again, "/challenge", {})[0] != challenge
+    with pytest.raises(service.PeerError, match="status 404"):
+        service.got(again, "/keys", about)
+
+
+def test_an_address_that_is_no_gateways_gets_neither_an_answer_nor_a_thread(
+    service: ModuleType, tmp_path: Path
+) -> None:
+    host = Host(service, tmp_path / "other", "site", {"bob": key("b")})
+    server = serving(service, host.keys, others=("10.0.0.9", "fd00:0::9"))
+    asking = Host(service, tmp_path / "asking", "site", None)
+    asking.peer(server.server_port)
+    before = threading.active_count()
+    assert "closed the connection. It answers gateway hosts alone" in asking.keys.sync()["127.0.0.1"]
+    assert threading.active_count() == before
+    assert server.verify_request(None, ("fd00::9%eth0", 1, 0, 2))
+    # Another deploy knows it: no new listener is needed.
+    peers = {"listen": "127.0.0.1", "port": 0, "others": ["127.0.0.1"]}
+    assert service.server.served(peers, (("127.0.0.1", 0), server))[1] is server
+    assert asking.keys.sync() == {}
+    server.server_close_quietly()
+
+
+class Process:
+    """A running gateway, as far as telling it of keys goes; `broken` says why it cannot be told."""
+
+    def __init__(self, service: ModuleType, monkeypatch: pytest.MonkeyPatch, host: Host) -> None:
+        self.pids, self.knows, self.broken, self.times = [8], {}, None, 0
+        self.error, self.service = service.haproxy, service
+        monkeypatch.setattr(host.keys.gateway, "workers", self.workers)
+        monkeypatch.setattr(service.store, "tell", self.tell)
+
+    def workers(self) -> list[Any]:
+        if not self.pids:
+            raise self.error.NotRunningError("nothing answers")
+        return [SimpleNamespace(pid=pid) for pid in self.pids]
+
+    def tell(self, _: object, told: dict[str, Any]) -> int:
+        self.times += 1
+        if self.broken:
+            raise self.error.HaproxyError(self.broken)
+        self.knows = self.service.store.maps(told)["keys.map"]
+        return 1
+
+
+def test_a_process_that_could_not_be_told_is_told_again(
+    service: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(service, tmp_path / "one", "site", {"alice": key("a")})  # the only gateway
+    process = Process(service, monkeypatch, host)
+    host.keys.tell()
+    assert process.knows == {SHA["a"]: "alice"}
+    host.keys.tell()
+    assert process.times == 1, "it knows already"
+    service.store.write(host.folder, record(2, alice=key("a", revoked=5)))
+    process.broken = "did not answer"
+    for _ in range(2):
+        with pytest.raises(service.haproxy.HaproxyError):
+            host.keys.tell()
+    process.broken = None
+    host.keys.tell()
+    assert process.knows == {}
+    # One that has read the files and does not listen yet, whatever its number is then.
+    process.pids = []
+    service.store.write(host.folder, record(3, bob=key("b")))
+    host.keys.tell()
+    process.pids = [8]
+    host.keys.tell()
+    assert process.knows == {SHA["b"]: "bob"}
+
+
+def test_a_folder_that_somebody_removed_is_made_anew(
+    service: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = Host(service, tmp_path / "one", "site", None)
+    host.keys.secret_file = tmp_path / "one" / "client-onprem-llm"
+    host.keys.secret_file.write_text("sk-ours\n")
+    host.keys.mend()
+    assert not host.folder.exists(), "no gateway is on this host yet, or any more"
+    (host.project / "compose.yaml").touch()
+    host.keys.mend()
+    assert [*shared("onprem_llm_client_keys").read(host.folder)["keys"]] == ["onprem-llm"]
+    assert {path.name for path in host.folder.glob("*.map")} == set(shared("onprem_llm_client_keys").MAPS)
+    assert "keys.json was gone: made anew without clients' keys" in capsys.readouterr().err
+    before = (host.folder / "keys.json").stat().st_mtime_ns
+    host.keys.mend()
+    assert (host.folder / "keys.json").stat().st_mtime_ns == before
+
+
 def test_a_silent_host_costs_two_seconds(service: ModuleType, tmp_path: Path) -> None:
     silent = service.socket.create_server(("127.0.0.1", 0))
     host = Host(service, tmp_path / "one", "site", {"alice": key("a")})
     host.peer(silent.getsockname()[1])
     began = time.monotonic()
     assert "does not tell its keys" in host.keys.sync()["127.0.0.1"]
-    assert time.monotonic() - began < service.LIMIT + 1
+    assert time.monotonic() - began < service.server.LIMIT + 1
     silent.close()
 
 
@@ -173,4 +270,4 @@ def test_a_lone_gateway_asks_nobody(service: ModuleType, tmp_path: Path) -> None
     host = Host(service, tmp_path / "one", "site", {"alice": key("a")})
     assert host.keys.peers() is None
     assert host.keys.sync() == {}
-    assert service.served(None, None) is None
+    assert service.server.served(None, None) is None

@@ -35,7 +35,8 @@ def host(root: Path) -> dict[str, Any]:
     """Make what a gateway host has."""
     for name, text in {
         "book/gateway": "mark", "book/bootstrap.json": "own", "book/tiny/1.yaml": "name: tiny\n",
-        "book/keys/keys.json": "{}", "book/keys/.lock": "", "book/ca/ca.crt": "root", "book/ca/ca.key": "secret",
+        "book/keys/keys.json": "{}", "book/keys/keys.map": "of it", "book/keys/.lock": "",
+        "book/ca/ca.crt": "root", "book/ca/ca.key": "secret",
         "data/secrets/tiny": "key", "data/secrets/engine.key": "own", "data/open-webui/data/uploads/a.txt": "a",
     }.items():  # fmt: skip
         put(root / name, text)
@@ -68,7 +69,8 @@ def test_it_comes_back_as_it_was_and_what_is_the_hosts_own_stays(
     open_one.close()
     new = tmp_path / "new"
     for name, text in {
-        "book/bootstrap.json": "its own", "book/second": "x", "book/other/1.yaml": "gone", "book/ca/ca.crt": "another",
+        "book/bootstrap.json": "its own", "book/second": "x", "book/other/1.yaml": "gone",
+        "book/keys/keys.json": "its own", "book/keys/keys.map": "its own", "book/ca/ca.crt": "another",
         "data/secrets/engine.key": "its own", "data/secrets/engine.crt": "x", "data/secrets/stale": "x",
     }.items():  # fmt: skip
         put(new / name, text)
@@ -78,11 +80,14 @@ def test_it_comes_back_as_it_was_and_what_is_the_hosts_own_stays(
     assert count == {"book": 4, "secrets": 1, "ui": 3}
     found = sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if not path.is_dir())
     assert found == [
-        "book/bootstrap.json", "book/ca/ca.crt", "book/ca/ca.key", "book/gateway", "book/keys/keys.json",
+        "book/bootstrap.json", "book/ca/ca.crt", "book/ca/ca.key", "book/gateway", "book/keys/given.json",
+        "book/keys/keys.json", "book/keys/keys.map",
         "book/tiny/1.yaml", "data/open-webui/data/link", "data/open-webui/data/uploads/a.txt",
         "data/open-webui/data/webui.db", "data/secrets/tiny",
     ]  # fmt: skip
     assert (new / "book/bootstrap.json").read_text() == "its own"
+    # What was revoked since is known from the host's own record alone: both are merged by who knows how.
+    assert [(new / "book/keys" / name).read_text() for name in ("keys.json", "given.json")] == ["its own", "{}"]
     assert (new / "book/ca/ca.crt").read_text() == "root"
     assert (new / "data/open-webui/data/link").read_text() == "a"
     rows = sqlite3.connect(new / "data/open-webui/data/webui.db").execute("SELECT title FROM chat").fetchall()
@@ -112,7 +117,7 @@ def test_a_damaged_one_changes_nothing_and_is_seen_here_too(
 ) -> None:
     make, restore, _ = modules
     archive = saved(make, tmp_path / "old", tmp_path / "b.tar.gz")
-    assert read(archive).files == {"book": 4, "secrets": 1, "ui": 2}
+    assert read(archive).files == {"book": 5, "secrets": 1, "ui": 2}
     assert read(archive).host == "h1"
     wrong = tmp_path / "wrong.tar.gz"
     with tarfile.open(archive) as source, tarfile.open(wrong, "w:gz") as target:

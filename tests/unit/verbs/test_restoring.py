@@ -1,14 +1,14 @@
 """Which host a backup may go onto."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 import recorded_facts as made
 from click.testing import CliRunner
 
-from onprem_llm import restoring
+from onprem_llm import backups, restoring
 from onprem_llm.backups import Backup
 from onprem_llm.commands import restore
 from onprem_llm.connection import Connection
@@ -16,7 +16,7 @@ from onprem_llm.errors import InvalidError, OnpremError, RefusedError, Unreachab
 from onprem_llm.look import View
 from onprem_llm.output import Progress
 from onprem_llm.restoring import Restoration
-from onprem_llm.run_events import HostFailure
+from onprem_llm.run_events import HostFailure, RunResult
 
 HERE = Connection(Path("/inventory.ini"), may_be_silent=("lab-1",))
 
@@ -114,3 +114,31 @@ def test_a_killed_one_is_repeated_by_taking_its_lock(monkeypatch: pytest.MonkeyP
     for more in ([], ["--break-lock"]):
         assert isinstance(CliRunner().invoke(restore.command, [*words, *more]).exception, RefusedError)
     assert broken == [False, True]
+
+
+def plan_of(tmp_path: Path) -> Restoration:
+    return Restoration(Backup(tmp_path / "b", "lab-1", "noon", "0", {"book": 4}, 1, "0"), "lab-1", None, None, ())
+
+
+def test_what_became_of_keys_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    view = View(made.current({"lab-1": made.host("lab-1", 1, gpus=2, gateway=True)}), (), "salt")
+    for name in ("locked", "record_event", "resettle"):
+        monkeypatch.setattr(restoring, name, lambda *_, **__: nullcontext())
+    monkeypatch.setattr(restoring, "look_whole", lambda *_, **__: view)
+    monkeypatch.setattr(backups, "run", lambda *_, **__: RunResult(("lab-1",), {"lab-1": {"keys_restored": {
+        "known": True, "kept": ["carol"], "revoked": ["bob"], "unread": False}}}, {}, ()))  # fmt: skip
+    restoring.carry_out(plan_of(tmp_path), (), HERE, Quiet(), break_lock=False)
+    said = capsys.readouterr().err
+    assert "Keys of the backup that were revoked after noon stay revoked: bob" in said
+    assert "Keys that were made after noon go on working: carol" in said
+    assert "work again" not in said
+
+
+def test_a_host_that_knows_no_keys_cannot_know_what_was_revoked(tmp_path: Path) -> None:
+    found = {"known": False, "kept": [], "revoked": [], "unread": True}
+    unread, again = restoring.keys_lines(plan_of(tmp_path), found)
+    assert "could not be read" in unread
+    assert "any that were revoked after noon work again" in again
+    assert restoring.keys_lines(plan_of(tmp_path), {}) == [], "a backup without keys"
