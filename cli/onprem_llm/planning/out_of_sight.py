@@ -33,6 +33,21 @@ def refuse_unreached(current: Current, name: str, replicas: Mapping[str, str]) -
     )
 
 
+def refuse_half_seen(current: Current, name: str) -> None:
+    """Raise where a change was cut off and a limit hides which revision some replicas run: one of the two would end."""
+    entry = current.book.get(name)
+    if entry is None or not entry.pending:
+        return
+    out = [f"{project} on {at.host}" for project, at in sorted(entry.replicas.items()) if at.host in current.left_out]
+    if out:
+        begun = ", ".join(str(number) for number in entry.pending)
+        raise InvalidError(
+            f"a change of {name} to revision {begun} was cut off, and --limit leaves out replicas that may run it: "
+            f"{', '.join(out)}",
+            hint="run it without --limit, so that all of them come to one revision",
+        )
+
+
 def unseen_gateways(current: Current) -> tuple[str, ...]:
     """Return the addresses of gateway hosts that are not seen, as the others know them.
 

@@ -5,6 +5,7 @@ from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.copies import with_copies
 from onprem_llm.planning.deploy import plan_deploy
 from onprem_llm.planning.down import plan_down
+from onprem_llm.planning.out_of_sight import refuse_half_seen
 from onprem_llm.planning.types import Plan, Wanted
 from onprem_llm.spec.site import Site
 
@@ -20,6 +21,7 @@ def plan(site: Site, wanted: Wanted, current: Current) -> Plan:
     _check_served_names(wanted)
     if wanted.remove is not None:
         return with_copies(plan_down(site, wanted, current, gateway, wanted.remove), current)
+    refuse_half_seen(current, wanted.focus or "")
     return with_copies(plan_deploy(site, wanted, current, gateway), current)
 
 

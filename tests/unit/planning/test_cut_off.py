@@ -6,6 +6,7 @@ import pytest
 import recorded_facts as made
 from planning_lab import Hosts, deploy, lab, label, model
 
+from onprem_llm.errors import InvalidError
 from onprem_llm.planning.hosts_change import plan_drain
 from onprem_llm.planning.plan import plan
 from onprem_llm.planning.types import Plan
@@ -73,6 +74,16 @@ def test_cut_off_twice_all_three_revisions_are_let_in() -> None:
     assert made.in_rotation(made.applied(other, facts), "tiny") == ALL
     assert {label(facts, project, "revision") for project in ALL} == {"1", "3"}
     assert facts["lab-1"]["book"]["deployments"]["tiny"]["pending"] == [2, 3]
+
+
+def test_a_limit_that_hides_what_may_run_either_is_refused() -> None:
+    facts = cut_off("Return tiny-1")
+    with pytest.raises(InvalidError, match=r"revision 2 .*--limit leaves out .*tiny-1 on lab-2") as raised:
+        made.planned(facts, made.deployment(TEXT), left_out=["lab-2"])
+    assert "without --limit" in (raised.value.hint or "")
+    other = made.planned(facts, made.deployment(model(name="other", port=8100)), left_out=["lab-2"])
+    after = {**made.applied(other, {"lab-1": facts["lab-1"]}), "lab-2": facts["lab-2"]}
+    assert made.in_rotation(after, "tiny") == ALL
 
 
 def test_the_record_and_the_way_back_end_it_and_the_number_stays_given() -> None:
