@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from onprem_llm.connection import Connection
 from onprem_llm.errors import ExitCode, OnpremError, RefusedError
+from onprem_llm.given_certificate import check
 from onprem_llm.hosts import Current
 from onprem_llm.look import look_whole
 from onprem_llm.output import Progress, human_seconds, note
@@ -39,7 +40,7 @@ DOING = {
 
 def apply(plan: Plan, connection: Connection, progress: Progress, *, break_lock: bool = False) -> None:
     """Carry a plan to the hosts. RefusedError if somebody holds the lock or the hosts moved since it was made."""
-    values = {project: read_values(references, f"secrets of {project}") for project, references in plan.secrets.items()}
+    values = _values(plan)
     with locked(plan, connection, progress, break_lock=break_lock):
         carry(plan, connection, progress, values)
 
@@ -49,12 +50,21 @@ def carry(
 ) -> None:
     """As `apply`, for a caller that holds the lock. `values`: secrets that were read before it was taken."""
     if values is None:
-        values = {name: read_values(references, f"secrets of {name}") for name, references in plan.secrets.items()}
+        values = _values(plan)
     with run_folder() as folder:
         now = refuse_if_moved(plan, connection, progress)
         plan = with_copies(signed(plan), now)
         write_plan(plan, folder)
         _Run(plan, folder, connection, progress, values).steps()
+
+
+def _values(plan: Plan) -> dict[str, dict[str, str]]:
+    """Read the secrets of a plan. A given certificate that could not serve is refused before anything changes."""
+    given = plan.secrets.get("gateway", {})
+    certificate, key = (given.get(name, {}).get("from_file") for name in ("certificate", "key"))
+    if certificate and key:
+        check(certificate, key)
+    return {name: read_values(references, f"secrets of {name}") for name, references in plan.secrets.items()}
 
 
 def signed(plan: Plan) -> Plan:

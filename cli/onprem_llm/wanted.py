@@ -6,6 +6,7 @@ from pathlib import Path
 
 from onprem_llm.caches import cache_folder
 from onprem_llm.errors import InvalidError
+from onprem_llm.given_certificate import given_certificate
 from onprem_llm.hosts import BookEntry, Current, fingerprint
 from onprem_llm.image_archives import find_archives
 from onprem_llm.planning.revisions import weights_of
@@ -50,7 +51,8 @@ def wanted_as_is(site: Site, inventory: Path, current: Current) -> Wanted:
     """Return the book as it is, for what changes hosts and no deployment."""
     images = Images(site, inventory, current)
     ordered = tuple(sorted(book_deployments(current), key=lambda item: item.deployment.name))
-    return Wanted(ordered, verb="host", gateway_image=images.source(site.gateway.image, None))
+    gateway_image, given = images.source(site.gateway.image, None), given_certificate(site)
+    return Wanted(ordered, verb="host", gateway_image=gateway_image, given_certificate=given)
 
 
 def wanted_again(
@@ -101,13 +103,16 @@ def _with_ui(
     ordered = tuple(sorted(deployments, key=lambda item: item.deployment.name))
     ui = site.open_webui
     gateway_image = images.source(site.gateway.image, None)
+    # `down` must not wait for a certificate that it may not need; `apply` checks it where it does.
+    given = given_certificate(site) if focus else None
     if not ui.enabled:
-        return Wanted(ordered, focus=focus, gateway_image=gateway_image)
+        return Wanted(ordered, focus=focus, gateway_image=gateway_image, given_certificate=given)
     references = secret_references(ui.env, inventory_folder(inventory))
     return Wanted(
         ordered,
         focus=focus,
         gateway_image=gateway_image,
+        given_certificate=given,
         ui_image=images.source(ui.image, None),
         ui_env_fingerprints=_fingerprints(references, salt, "onprem_llm_site.open_webui"),
         ui_env_references=references,

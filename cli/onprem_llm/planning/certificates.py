@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from onprem_llm.gateway_state import Certificate
 from onprem_llm.hosts import Current, HostState
-from onprem_llm.planning.types import Change, Order
+from onprem_llm.planning.types import Change, Order, Wanted
 from onprem_llm.probe_values import moment
 from onprem_llm.spec.site import Site
 
@@ -28,6 +28,11 @@ def good(host: HostState, kind: str, names: Iterable[str], authority: HostState 
         return False
     root = authority.certificates.get("ca") if authority else None
     return not there.ends_soon or (root is not None and there.not_after > root.not_after - 2 * DAY_S)
+
+
+def is_other(given: Certificate | None, there: Certificate | None) -> bool:
+    """Tell whether the site gives a gateway another certificate than its host has."""
+    return given is not None and (there is None or (given.not_after, given.names) != (there.not_after, there.names))
 
 
 def outdated(host: HostState, project: str) -> bool:
@@ -58,15 +63,20 @@ def renewals(site: Site, current: Current, guards: Mapping[str, Order]) -> list[
     ]
 
 
-def certificate_warnings(name: str, current: Current, guards: Mapping[str, Order]) -> tuple[str, ...]:
-    """Name other deployments' engines that do not take a renewed certificate, since nothing else is done to them."""
-    found = []
+def certificate_warnings(wanted: Wanted, current: Current, guards: Mapping[str, Order]) -> tuple[str, ...]:
+    """Name a given certificate that ends, and other deployments' engines that do not take a renewed one by this."""
+    given, found = wanted.given_certificate, []
+    if given is not None and given.ends_soon:
+        found.append(
+            f"the certificate that the site gives the gateway ends on {_day(given)}: put a new one into the file that "
+            "onprem_llm_site.gateway.tls.certificate names, and deploy again"
+        )
     for host in current.hosts:
         if "engine" not in host.certificates or "engine_tls" not in guards.get(host.name, {}):
             continue
         for project in host.projects.values():
             other = project.label("deployment")
-            if other not in {None, name} and project.label("tls") == "on":
+            if other not in {None, wanted.focus} and project.label("tls") == "on":
                 found.append(
                     f"{project.name} on {host.name} goes on with the certificate that ends until it starts anew: "
                     f"onprem-llm restart {other}"

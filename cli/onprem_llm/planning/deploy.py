@@ -73,7 +73,7 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
     check_reach(item.deployment, release.fleet, current)
     routes = plan_routes(site, wanted, current, revision, release.fleet)
     address = plan_shared_address(site, wanted, current)
-    ui = plan_ui(site, wanted, gateway, gateway_url(site, gateway))
+    ui = plan_ui(site, wanted, gateway)
     _check_ports(release.fleet, routes.after, ui, gateway)
     work = _staging(site, item, release.fleet, routes.after, ui, gateway)
     for part in work.values():
@@ -96,7 +96,7 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
             *deployment_warnings(site, item.deployment, release.fleet.replicas),
             *silent_warning(revision, release.fleet),
             *key_warnings(wanted, current),
-            *certificate_warnings(item.deployment.name, current, parts.crew.guards),
+            *certificate_warnings(wanted, current, parts.crew.guards),
             *idle_warning(item.deployment, release.fleet),
             *gap_warning(revision, largest_gap(parts.crew), release.fleet),
         ),

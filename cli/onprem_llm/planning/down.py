@@ -8,7 +8,7 @@ from onprem_llm.json_values import is_list
 from onprem_llm.planning.addresses import check_ports
 from onprem_llm.planning.certificates import tls_references
 from onprem_llm.planning.fleet import projects_of, standing_of
-from onprem_llm.planning.gateway import PROJECT, gateway_step, gateway_url
+from onprem_llm.planning.gateway import PROJECT, gateway_step
 from onprem_llm.planning.guards import firewall_without
 from onprem_llm.planning.out_of_sight import unseen_because
 from onprem_llm.planning.placement import is_lost
@@ -26,7 +26,7 @@ def plan_down(site: Site, wanted: Wanted, current: Current, gateway: HostState, 
     """Plan the removal; InvalidError if nothing of that name is known, UnreachableError if its host is silent."""
     entry = current.book.get(name)
     standing = _standing(name, current)
-    ui = plan_ui(site, wanted, gateway, gateway_url(site, gateway))
+    ui = plan_ui(site, wanted, gateway)
     if ui and ui.outcome:
         check_ports(gateway, [ui.claim], set(standing[gateway.name]))
     last = not wanted.deployments

@@ -8,7 +8,7 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.json_values import is_mapping
 from onprem_llm.planning.addresses import EVERY, LOOPBACK, Claim, bind_address, reached_at
-from onprem_llm.planning.certificates import engine_name, good
+from onprem_llm.planning.certificates import engine_name, good, is_other
 from onprem_llm.planning.difference import Outcome, compare
 from onprem_llm.planning.fleet import Fleet, Standing, standing_of
 from onprem_llm.planning.out_of_sight import gateway_peers
@@ -39,6 +39,7 @@ class PlannedGateway:
     outcome: Outcome
     servers: tuple[str, ...]  # deployment/project
     variant: str = PROJECT
+    regiven: bool = False  # the site gives another certificate than the one that the host has
 
     @property
     def moved(self) -> tuple[str, ...]:
@@ -49,6 +50,7 @@ class PlannedGateway:
         if not state.running:
             return ("its process does not answer",)
         reasons = ["it has not read its files"] if state.pending_reload else []
+        reasons += ["the site gives another certificate"] if self.regiven else []
         away = [name for name in self.servers if (s := state.servers.get(name)) is not None and s.admin != "ready"]
         return (*reasons, *([f"out of rotation: {', '.join(away)}"] if away else []))
 
@@ -150,7 +152,8 @@ def _plan(
     listed = ", ".join(one.deployment for one in gateway.backends) or "nothing"
     outcome = compare(host, draft(gateway), revision=None, image_id=image.id, secrets={}, why=(f"routes to {listed}",))
     servers = tuple(f"{one.deployment}/{server.project}" for one in gateway.backends for server in one.servers)
-    return PlannedGateway(host, claim, image, _explained(outcome, host), servers, variant)
+    regiven = is_other(wanted.given_certificate, host.certificates.get(PROJECT))
+    return PlannedGateway(host, claim, image, _explained(outcome, host), servers, variant, regiven)
 
 
 def _explained(outcome: Outcome, host: HostState) -> Outcome:
@@ -187,7 +190,13 @@ def gateway_url(site: Site, host: HostState) -> str:
     if name and address != LOOPBACK:
         shown = f"[{name}]" if ":" in name else name
         return f"{'https' if tls else 'http'}://{shown}:{site.public_port}"
-    return reached_at(Claim(PROJECT, address, site.public_port), host, tls=tls)
+    return own_url(site, host)
+
+
+def own_url(site: Site, host: HostState) -> str:
+    """Return the address of the gateway on one host, whoever has the shared one."""
+    address = bind_address(site.gateway.listen, host, "onprem_llm_site.gateway")
+    return reached_at(Claim(PROJECT, address, site.public_port), host, tls=site.gateway.tls.mode != "off")
 
 
 def certificate_names(site: Site, host: HostState) -> list[str]:

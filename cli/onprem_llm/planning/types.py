@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from onprem_llm.gateway_state import Certificate
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.weights_identity import WeightsManifest
 
@@ -59,6 +60,7 @@ class Wanted:
     verb: Verb = "deploy"
     ui_image: ImageSource | None = None
     gateway_image: ImageSource | None = None
+    given_certificate: Certificate | None = None  # of the gateway, in the files that the site names
     ui_env_fingerprints: Mapping[str, str] = field(default_factory=dict)
     ui_env_references: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from onprem_llm.hosts import HostState
 from onprem_llm.planning.addresses import Claim, bind_address, reached_at
 from onprem_llm.planning.difference import Outcome, SecretEntry, compare
+from onprem_llm.planning.gateway import gateway_url, own_url
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import UI_PROJECT, Change, ImageSource, Wanted
 from onprem_llm.rendering.open_webui import WebUi, draft
@@ -42,11 +43,10 @@ class PlannedUi:
         return self.removed or (self.outcome.change if self.outcome else None)
 
 
-def plan_ui(site: Site, wanted: Wanted, gateway: HostState, address: str) -> PlannedUi | None:
+def plan_ui(site: Site, wanted: Wanted, gateway: HostState) -> PlannedUi | None:
     """Render the page, or take it away where nothing is left to chat with; None where there is and was none.
 
-    It talks to the gateway at `address`, whose list of models it shows: a deployment that comes or goes changes nothing
-    here.
+    It talks to the gateway, whose list of models it shows: a deployment that comes or goes changes nothing here.
     """
     settings = site.open_webui
     claim = Claim(UI_PROJECT, bind_address(settings.listen, gateway, "onprem_llm_site.open_webui"), settings.port)
@@ -62,7 +62,7 @@ def plan_ui(site: Site, wanted: Wanted, gateway: HostState, address: str) -> Pla
         address=claim.address,
         port=settings.port,
         admin_email=settings.admin_email,
-        gateway=f"{address}/v1",
+        gateway=f"{_asked(site, gateway)}/v1",
         ca_file=f"{site.project_path('gateway')}/secrets/ca.crt" if site.gateway.tls.mode == "ca" else None,
         env=literal_env(settings.env),
     )
@@ -79,3 +79,12 @@ def plan_ui(site: Site, wanted: Wanted, gateway: HostState, address: str) -> Pla
     secrets |= {name: wanted.ui_env_fingerprints.get(name) for name in settings.secret_env}
     outcome = compare(gateway, draft(page), revision=None, image_id=image.id, secrets=secrets)
     return PlannedUi(claim, outcome, image, entries)
+
+
+def _asked(site: Site, gateway: HostState) -> str:
+    """Return where the page asks.
+
+    A given certificate may be signed by anybody, so the page cannot check it: it asks the gateway on its own host, with
+    nobody in between who could take its key. The shared address, or a name, may be on another host.
+    """
+    return own_url(site, gateway) if site.gateway.tls.mode == "files" else gateway_url(site, gateway)

@@ -85,6 +85,6 @@ def _trust(ui: WebUi) -> dict[str, str]:
         # It asks nobody but the gateway, so this is the one authority that it needs.
         return {"SSL_CERT_FILE": CA_FILE, "REQUESTS_CA_BUNDLE": CA_FILE}
     if ui.gateway.startswith("https:"):
-        # A given certificate may be signed by anybody; the page is on the gateway's own host.
+        # A given certificate may be signed by anybody; `gateway` is the page's own host then (planning/web_ui.py).
         return {"AIOHTTP_CLIENT_SESSION_SSL": "false"}
     return {}
