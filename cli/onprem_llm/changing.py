@@ -32,8 +32,7 @@ def carry_out(
     if not as_json:
         output.say(plan_text(plan))
     if not plan.is_noop:
-        if not output.confirm(f"\n{question}", yes=yes):
-            raise click.Abort
+        output.agree(f"\n{question}", yes=yes)
         with output.progress() as progress:
             apply(plan, connection, progress, break_lock=break_lock)
     report(plan, done, as_json=as_json)

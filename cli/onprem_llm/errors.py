@@ -7,6 +7,7 @@ class ExitCode(IntEnum):
     """Exit codes of `onprem-llm`; documented in docs/cli.md. 2 is click's own for a wrong command line."""
 
     OK = 0
+    DECLINED = 1
     USAGE = 2
     VALIDATION = 3
     UNREACHABLE = 4
@@ -68,3 +69,11 @@ class RefusedError(OnpremError):
     def __init__(self, message: str, *, hint: str | None = None, details: str | None = None) -> None:
         """As OnpremError, with exit code 6."""
         super().__init__(message, hint=hint, details=details, exit_code=ExitCode.REFUSED)
+
+
+class DeclinedError(OnpremError):
+    """The person was asked and said no."""
+
+    def __init__(self) -> None:
+        """Say what follows, with exit code 1."""
+        super().__init__("Nothing was changed.", exit_code=ExitCode.DECLINED)

@@ -9,7 +9,7 @@ from types import FrameType
 import click
 
 from onprem_llm import __version__
-from onprem_llm.errors import ExitCode, OnpremError
+from onprem_llm.errors import DeclinedError, ExitCode, OnpremError
 
 # The short helps stand here so that `--help` imports nothing else; a unit test compares them with the commands' own.
 COMMANDS = {
@@ -93,6 +93,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except DeclinedError as answer:  # no error: it was asked for
+        click.echo(answer.message, err=True)
+        sys.exit(answer.exit_code)
     except OnpremError as error:
         _show(error)
         sys.exit(error.exit_code)

@@ -10,7 +10,7 @@ from typing import Protocol, Self, TextIO
 
 import click
 
-from onprem_llm.errors import UsageError
+from onprem_llm.errors import DeclinedError, UsageError
 
 
 def say(text: str = "") -> None:
@@ -47,6 +47,12 @@ def confirm(question: str, *, yes: bool) -> bool:
     if not sys.stdin.isatty():
         raise UsageError(f"{question} - there is no terminal to ask on", hint="add --yes to go on without a question")
     return click.confirm(question, default=False, err=True)
+
+
+def agree(question: str, *, yes: bool) -> None:
+    """As `confirm`, before something is changed: DeclinedError where the answer is no."""
+    if not confirm(question, yes=yes):
+        raise DeclinedError
 
 
 def human_bytes(count: float) -> str:

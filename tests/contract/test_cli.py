@@ -61,6 +61,17 @@ def test_connection_options_are_documented_once() -> None:
     assert not [option for option in options if f"`{option}" not in text]
 
 
+def test_commands_without_a_limit_are_documented() -> None:
+    """And no others: a document that promises it everywhere sends people into `no such option`."""
+    group = {name for name, command in commands() if isinstance(command, click.Group)} - {"lab"}
+    options = {name: {p.name for p in command.params} for name, command in commands() if name not in group}
+    without = {name for name, params in options.items() if "skip_unreachable" in params and "limit" not in params}
+    said = re.search(r"but `--limit`: (.*?) have none", CLI_DOC.read_text(encoding="utf-8"), re.DOTALL)
+    assert said
+    named = re.findall(r"`([^`]+)`", said[1])
+    assert {next((one for one in named if one in (name, name.split()[0])), name) for name in without} == set(named)
+
+
 def test_exit_codes_are_documented() -> None:
     text = CLI_DOC.read_text(encoding="utf-8")
     for code in ExitCode:

@@ -52,8 +52,7 @@ def _carry_out(prepared: Prepared, connection: Connection, *, yes: bool, as_json
     if not yes:
         if not as_json:
             output.say(findings_text(report, verbose=verbose))
-        if not output.confirm(f"\nPrepare {', '.join(report.able)}?", yes=yes):
-            raise click.Abort
+        output.agree(f"\nPrepare {', '.join(report.able)}?", yes=yes)
     with output.progress() as progress:
         return carry_out(prepared, connection, progress)
 

@@ -44,8 +44,7 @@ def move(host: str, yes: bool, break_lock: bool, as_json: bool, connection: Conn
     if not as_json:
         for line in plan.lines:
             output.say(line)
-    if not output.confirm(f"\nMove the gateway to {host}?", yes=yes):
-        raise click.Abort
+    output.agree(f"\nMove the gateway to {host}?", yes=yes)
     with output.progress() as progress:
         carry_out(plan, connection, progress, break_lock=break_lock)
     if as_json:

@@ -131,8 +131,7 @@ def _leave(
         outlook = look_out(leaving, connection, progress)
     if not as_json:
         output.say(outlook_text(leaving, outlook))
-    if not output.confirm(f"\n{question}", yes=yes):
-        raise click.Abort
+    output.agree(f"\n{question}", yes=yes)
     with output.progress() as progress:
         done = move_out(leaving, outlook, connection, progress, break_lock=break_lock)
     if as_json:

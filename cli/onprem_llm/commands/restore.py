@@ -42,8 +42,7 @@ def command(
     if not as_json:
         for line in plan.lines:
             output.say(line)
-    if not output.confirm(f"\nPut it onto {plan.host}?", yes=yes):
-        raise click.Abort
+    output.agree(f"\nPut it onto {plan.host}?", yes=yes)
     with output.progress() as progress:
         done = carry_out(plan, folders, connection, progress, break_lock=break_lock)
     if as_json:

@@ -71,8 +71,7 @@ def renew_command(force: bool, yes: bool, connection: Connection) -> None:
     if not renewal.orders:
         output.say("\nNothing is renewed. --force renews all.")
         return
-    if not output.confirm(f"\nRenew on {', '.join(renewal.orders)}?", yes=yes):
-        raise click.Abort
+    output.agree(f"\nRenew on {', '.join(renewal.orders)}?", yes=yes)
     with output.progress() as progress:
         renew(renewal, connection, progress)
     output.say("\nRenewed; the gateways use theirs already.")

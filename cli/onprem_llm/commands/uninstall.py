@@ -44,8 +44,7 @@ def command(
         output.show_table(("host", "projects", "goes", "stays"), removal.rows)
     for text in removal.notes:
         output.note(text)
-    if not output.confirm(f"\nUninstall from {', '.join(removal.orders)}?", yes=yes):
-        raise click.Abort
+    output.agree(f"\nUninstall from {', '.join(removal.orders)}?", yes=yes)
     with output.progress() as progress:
         result = carry_out(removal, connection, progress)
     stays = told(result)
