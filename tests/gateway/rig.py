@@ -165,10 +165,9 @@ class Rig:
         return [0, 0, 0, 0]
 
     def cpu(self) -> float:
-        """Return the seconds that HAProxy's worker has spent computing: a busy machine does not add to them."""
-        master = docker("inspect", "--format", "{{.State.Pid}}", self.name)
-        workers = Path(f"/proc/{master}/task/{master}/children").read_text().split()
-        threads = [one for worker in workers for one in Path(f"/proc/{worker}/task").glob("*/schedstat")]
+        """Return the seconds that the container has spent computing: a busy machine does not add to them."""
+        processes = docker("top", self.name, "-eo", "pid").split()[1:]
+        threads = [one for process in processes for one in Path(f"/proc/{process}/task").glob("*/schedstat")]
         return sum(int(one.read_text().split()[0]) for one in threads) / 1e9
 
     def until(self, true: Any, seconds: float) -> float:
