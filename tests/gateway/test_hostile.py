@@ -54,7 +54,7 @@ def test_no_body_holds_up_the_others(kit: Kit, model: str, text: str) -> None:
     body = json.dumps(where).replace("@", long).encode()
     before = kit.rig.cpu()
     assert {ask(kit.rig.url, CHAT, body).status for _ in range(3)} == {404 if model == "nope" else 200}
-    assert 0.001 < (kit.rig.cpu() - before) / 3 < 0.12  # 0.02 to 0.04, of which 0.008 are what any body of this length costs
+    assert 0.001 < (kit.rig.cpu() - before) / 3 < 0.12  # 0.02 to 0.04, and 0.008 for any body as long
 
 
 def test_no_name_holds_up_the_others(kit: Kit) -> None:
