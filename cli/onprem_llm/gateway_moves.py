@@ -12,16 +12,17 @@ from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.hosts import Current
 from onprem_llm.look import GATEWAY_GROUP, View, gateway_of, look_whole
 from onprem_llm.output import Progress, note
-from onprem_llm.planned import plan_again
+from onprem_llm.planned import plan_again, with_images
 from onprem_llm.planning.gateway import PROJECT, gateway_url
-from onprem_llm.planning.hosts_change import require_host
+from onprem_llm.planning.hosts_change import plan_page_image, require_host
 from onprem_llm.planning.shared_address import PROJECT as SHARED_ADDRESS
 from onprem_llm.planning.types import UI_PROJECT, Plan
 from onprem_llm.private_files import private_folder
+from onprem_llm.registry import resolve
 from onprem_llm.runner import raise_for_failures, run
 from onprem_llm.seam import run_folder, write_orders
 from onprem_llm.spec.site import Site
-from onprem_llm.wanted import load_site
+from onprem_llm.wanted import load_site, wanted_as_is
 
 WITHOUT_PAGE = ("book", "secrets")
 
@@ -121,12 +122,24 @@ def _stand_up(move: GatewayMove, connection: Connection, progress: Progress) -> 
     try:
         _copy(move, WITHOUT_PAGE, connection, progress)
         settle(connection, progress)
+        _bring_page(move, connection, progress)
     except (OnpremError, KeyboardInterrupt):
         if not move.was_second:
             note(f"Putting back what was there before: {move.old} stays the gateway host.")
             take_away(move.new, (SHARED_ADDRESS, PROJECT), move.site, connection, progress)
             set_mark(move.new, "", connection, progress, forget=True)
         raise
+
+
+def _bring_page(move: GatewayMove, connection: Connection, progress: Progress) -> None:
+    """Bring the page's image while the page still serves: it may be gigabytes."""
+    view = look_whole(connection, progress, again=True)
+    current, gateway, site = view.current, gateway_of(view), move.site
+    wanted = wanted_as_is(site, connection.inventory, current)
+    wanted = with_images(wanted, current, lambda refs: resolve(refs, site, gateway.name, connection, progress))
+    plan = plan_page_image(site, wanted, current, gateway, move.new)
+    if not plan.is_noop:
+        carry(plan, connection, progress)
 
 
 def _hand_over(move: GatewayMove, connection: Connection, progress: Progress) -> None:

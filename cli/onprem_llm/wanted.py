@@ -51,8 +51,10 @@ def wanted_as_is(site: Site, inventory: Path, current: Current) -> Wanted:
     """Return the book as it is, for what changes hosts and no deployment."""
     images = Images(site, inventory, current)
     ordered = tuple(sorted(book_deployments(current), key=lambda item: item.deployment.name))
-    gateway_image, given = images.source(site.gateway.image, None), given_certificate(site)
-    return Wanted(ordered, verb="host", gateway_image=gateway_image, given_certificate=given)
+    gateway_image, ui = images.source(site.gateway.image, None), site.open_webui
+    ui_image = images.source(ui.image, None) if ui.enabled else None
+    given = given_certificate(site)
+    return Wanted(ordered, verb="host", ui_image=ui_image, gateway_image=gateway_image, given_certificate=given)
 
 
 def wanted_again(

@@ -10,6 +10,8 @@ from onprem_llm.planning.fleet import standing_of
 from onprem_llm.planning.gateway import PROJECT, PlannedGateway, gateway_step, plan_gateways, standing_backend
 from onprem_llm.planning.rotation import drain_timeout, route_step
 from onprem_llm.planning.shared_address import PROJECT as SHARED_ADDRESS
+from onprem_llm.planning.staging import HostWork, check_space, image_for
+from onprem_llm.planning.steps import stage_step
 from onprem_llm.planning.types import UI_PROJECT, Change, Plan, Step, Wanted
 from onprem_llm.spec.site import Site
 
@@ -120,6 +122,18 @@ def plan_mark(site: Site, current: Current, gateway: HostState, name: str, state
     if known is not None and known.state == state:
         return _plan(site, current, gateway, name, (), ())
     return _plan(site, current, gateway, name, [mark_step(gateway, {name: state}, action, text)], ())
+
+
+def plan_page_image(site: Site, wanted: Wanted, current: Current, gateway: HostState, name: str) -> Plan:
+    """Plan to bring the page's image to a host that will be the gateway, so that the page is not away for that long."""
+    require_host(current, name)
+    host = current.host(name)
+    if UI_PROJECT not in gateway.projects or wanted.ui_image is None or host is None:
+        return _plan(site, current, gateway, name, (), ())
+    image = image_for(host, wanted.ui_image, None)
+    check_space(host, weights=0, images=image.bytes)
+    work = {name: HostWork(host, images=[image])} if image.order is not None else {}
+    return _plan(site, current, gateway, name, [stage_step(site, work)], ())
 
 
 def mark_step(gateway: HostState, marks: Mapping[str, str], action: str, text: str) -> Step:

@@ -17,6 +17,7 @@ from onprem_llm.planning.hosts_change import (
     marked,
     plan_drain,
     plan_mark,
+    plan_page_image,
     plan_undrain,
     recorded_on,
 )
@@ -251,3 +252,20 @@ def test_marks_are_part_of_what_a_plan_is_based_on(two: Hosts) -> None:
     assert plan_mark(Site(), again, gateway, "lab-2", "lost", "host remove", "lab-2").is_noop
     assert leaving_text([]) == []
     assert plan(Site(), made.wanted(two, made.again(two, "tiny")), current).is_noop
+
+
+def test_the_pages_image_is_brought_to_the_next_gateway_host_while_the_page_serves(two: Hosts) -> None:
+    current = made.current(two)
+    wanted = replace(as_is(current), ui_image=made.archive(made.UI_IMAGE))
+    assert current.gateway is not None
+    result = plan_page_image(made.Site(), wanted, current, current.gateway, "lab-2")
+    (step,) = result.steps
+    assert (step.kind, list(step.orders)) == ("stage", ["lab-2"])
+    assert [image["ref"] for image in step.orders["lab-2"]["images"]] == [made.UI_IMAGE]
+    after = made.current(made.applied(result, two))
+    assert after.gateway is not None
+    assert plan_page_image(made.Site(), wanted, after, after.gateway, "lab-2").is_noop
+    two["lab-1"]["projects"].pop("open-webui")
+    nobody = made.current(two)
+    assert nobody.gateway is not None
+    assert plan_page_image(made.Site(), wanted, nobody, nobody.gateway, "lab-2").is_noop
