@@ -29,10 +29,12 @@ from onprem_llm.planning.plan import plan
 from onprem_llm.planning.types import Plan, Wanted, WantedDeployment
 from onprem_llm.registry import resolve
 from onprem_llm.spec.deployment import parse_deployment
+from onprem_llm.spec.model_source import ModelSource
 from onprem_llm.spec.site import Site
 from onprem_llm.spec.weights_folder import check_folder
 from onprem_llm.spec.weights_identity import WeightsManifest, scan_folder
 from onprem_llm.wanted import load_site, wanted_again
+from onprem_llm.weights.local import pulled_folder
 
 Planner = Callable[[int], Plan]
 
@@ -67,10 +69,11 @@ class Sources:
             check_folder(folder)
             self._add(folder)
 
-    def of(self, identity: str, model: str) -> tuple[Path, WeightsManifest] | None:
-        """Return folder and manifest of these weights: from a named folder, else from an absolute `model`."""
-        if identity not in self._named and Path(model).is_absolute() and Path(model).is_dir():
-            self._add(Path(model))
+    def of(self, identity: str, model: ModelSource) -> tuple[Path, WeightsManifest] | None:
+        """Return folder and manifest of these weights: from a named folder, a pull, or an absolute `model`."""
+        folder = pulled_folder(model) if model.on_hub else Path(model.path)
+        if identity not in self._named and folder is not None and folder.is_absolute() and folder.is_dir():
+            self._add(folder)
         return self._named.get(identity)
 
     def _add(self, folder: Path) -> None:

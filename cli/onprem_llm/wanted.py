@@ -13,23 +13,26 @@ from onprem_llm.planning.revisions import weights_of
 from onprem_llm.planning.types import ImageSource, Wanted, WantedDeployment
 from onprem_llm.registry import at_registry, repository
 from onprem_llm.secret_values import References, read_values
-from onprem_llm.spec.deployment import Deployment, model_folder, parse_deployment, secret_references
+from onprem_llm.spec.deployment import Deployment, parse_deployment, secret_references
 from onprem_llm.spec.site import Site, parse_site
 from onprem_llm.spec.weights_folder import check_folder
 from onprem_llm.spec.weights_identity import WeightsManifest, scan_folder
+from onprem_llm.weights.local import check_pulled, weights_folder
 
 
 def wanted_with(
     deployment: Deployment, model_yaml: Path, site: Site, inventory: Path, current: Current, salt: str
 ) -> Wanted:
     """Return the book with `deployment`, as `model_yaml` describes it, added or changed."""
-    folder = model_folder(deployment, model_yaml)
+    folder = weights_folder(deployment, model_yaml)
     notes = check_folder(folder)
+    weights = scan_folder(folder, cache_folder())
+    check_pulled(deployment, weights)
     references = secret_references(deployment.env, model_yaml.resolve().parent)
     images = Images(site, inventory, current)
     focus = WantedDeployment(
         deployment=deployment,
-        weights=scan_folder(folder, cache_folder()),
+        weights=weights,
         source=str(folder),
         image=images.source(deployment.engine.image, deployment.name),
         env_fingerprints=_fingerprints(references, salt, str(model_yaml)),

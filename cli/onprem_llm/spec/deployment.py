@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, PlainValidator, StringConstraints, f
 from onprem_llm.spec.documents import Document, read_document
 from onprem_llm.spec.engine_args import EngineArg, args_problems, parallel_size
 from onprem_llm.spec.fields import Env, ImageRef, Listen, Model, Names, Port, SecretRef, literal_env, secret_env
+from onprem_llm.spec.model_source import ModelField
 from onprem_llm.spec.problems import checked
 from onprem_llm.spec.serving import Readiness, Routing, Spread, Update
 
@@ -83,7 +84,7 @@ class Deployment(Model):
 
     api_version: Literal[1]
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
-    model: Annotated[str, StringConstraints(min_length=1)]
+    model: ModelField
     served_name: Annotated[str, StringConstraints(min_length=1)] = ""
     task: Task = "chat"
     engine: Engine
@@ -157,8 +158,8 @@ def _deployment(document: Document) -> Deployment:
 
 
 def model_folder(deployment: Deployment, model_yaml: Path) -> Path:
-    """Return the absolute path of the weights on the control host: `model` is relative to the file that names it."""
-    return (model_yaml.resolve().parent / Path(deployment.model).expanduser()).resolve()
+    """Return the absolute path of a `model` that is a folder: it is relative to the file that names it."""
+    return (model_yaml.resolve().parent / Path(deployment.model.path).expanduser()).resolve()
 
 
 def secret_references(env: Mapping[str, str | SecretRef], folder: Path) -> dict[str, dict[str, str]]:

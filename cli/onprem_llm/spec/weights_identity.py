@@ -5,7 +5,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +55,13 @@ def scan_folder(path: Path, cache: Path) -> WeightsManifest:
     return WeightsManifest(f"{name}-{identity}", name, files, sum(file.size for file in files))
 
 
+def remember_sums(cache: Path, root: Path, sums: Mapping[str, str]) -> None:
+    """Keep sums that somebody else has just made of the files of `root`, so that the next scan only looks."""
+    known = _read_cache(cache)
+    known.update({_key(root / path): sha256 for path, sha256 in sums.items()})
+    _write_cache(cache, known)
+
+
 def weights_files(root: Path) -> Iterator[Path]:
     """Yield the files below `root`; hidden files and folders are no weights."""
     visited: set[Path] = set()
@@ -74,11 +81,15 @@ def weights_files(root: Path) -> Iterator[Path]:
 
 def _entry(root: Path, file: Path, known: dict[str, str]) -> WeightsFile:
     # A hub's cache holds links to blobs beside the folder; what counts is the file that they lead to.
-    state = file.stat()
-    key = f"{file.resolve()}:{state.st_size}:{state.st_mtime_ns}:{state.st_ino}"
+    state, key = file.stat(), _key(file)
     if key not in known:
         known[key] = _sha256(file)
     return WeightsFile(file.relative_to(root).as_posix(), state.st_size, known[key], state.st_mtime_ns)
+
+
+def _key(file: Path) -> str:
+    state = file.stat()
+    return f"{file.resolve()}:{state.st_size}:{state.st_mtime_ns}:{state.st_ino}"
 
 
 def _sha256(file: Path) -> str:

@@ -1,0 +1,67 @@
+"""What a command line asks for: model.yaml files and models named as huggingface:ID@REVISION."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from onprem_llm.errors import InvalidError
+from onprem_llm.spec.deployment import load_deployment
+from onprem_llm.spec.model_source import HUBS, ModelSource, parse_source
+from onprem_llm.weights.store import Entry, Store
+
+
+def asked_sources(
+    names: Sequence[str],
+    *,
+    include: tuple[str, ...] = (),
+    exclude: tuple[str, ...] = (),
+    allow: tuple[str, ...] = (),
+) -> tuple[list[ModelSource], list[str]]:
+    """Return the models on hubs, each once, and a note for each model.yaml that needs none.
+
+    The patterns belong to models that are named on the command line; a model.yaml has its own.
+    """
+    found: list[ModelSource] = []
+    notes: list[str] = []
+    for name in names:
+        if name.partition(":")[0] in HUBS:
+            source = parse_source(name, include=include, exclude=exclude, allow=allow)
+        else:
+            source = load_deployment(Path(name)).model
+        if not source.on_hub:
+            notes.append(f"{name}: its model is a folder of this machine ({source.path}): nothing to pull")
+        elif source not in found:
+            found.append(source)
+    return found, notes
+
+
+def asked_entries(store: Store, names: Sequence[str], *, partial: bool = False) -> list[Entry]:
+    """Return the pulled weights of what is named, everything without a name; InvalidError for what was not pulled.
+
+    With `partial`, cut-off pulls of a model that is named count, too.
+    """
+    everything = [entry for entry in store.entries() if entry.complete or partial]
+    if not names:
+        return everything
+    found: list[Entry] = []
+    for name in names:
+        on_line = name.partition(":")[0] in HUBS
+        source = parse_source(name) if on_line else load_deployment(Path(name)).model
+        if not source.on_hub:
+            continue
+        entries = [e for e in everything if e.model == f"{source.source}:{source.id}" and not e.complete]
+        if on_line:
+            entries += _named(store, everything, source)
+        elif entry := store.find(source):
+            entries.append(entry)
+        if not entries:
+            raise InvalidError(
+                f"{name}: not in {store.root}, or not pulled to its end", hint=f"onprem-llm weights pull {name}"
+            )
+        found += [entry for entry in entries if entry not in found]
+    return found
+
+
+def _named(store: Store, everything: Sequence[Entry], source: ModelSource) -> list[Entry]:
+    """Return every choice of files of a model; of all its revisions where none is named."""
+    entries = [entry for entry in everything if entry.complete and entry.model == f"{source.source}:{source.id}"]
+    return [e for e in entries if not source.revision or source.revision in (*store.revisions(e), e.commit)]

@@ -1,0 +1,79 @@
+"""What a hub is to us: it lists the files of a model at a revision, and opens one of them at any byte."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    """A file as the hub describes it, with the hub's own hash: sha256, or git's sha1 of a small file."""
+
+    path: str
+    size: int
+    sha256: str | None = None
+    git_sha1: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files of a model at one commit. `exact` where the hub itself has commits; else made from the listing."""
+
+    commit: str
+    files: tuple[HubFile, ...]
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """An answer that is being read: where in the file it begins, how long it says it is, what it says it is."""
+
+    start: int
+    length: int | None
+    kind: str
+    chunks: Iterator[bytes]
+    close: Callable[[], None]
+
+
+class TemporaryError(Exception):
+    """The hub may answer the same question in a moment; `wait` is what it asks for, in seconds."""
+
+    def __init__(self, text: str, wait: float | None = None) -> None:
+        """Keep what happened and how long the hub wants to be left alone."""
+        super().__init__(text)
+        self.wait = wait
+
+
+class WrongBodyError(Exception):
+    """What is being sent cannot be the file: another length, another range."""
+
+
+class Hub(Protocol):
+    """A hub. Errors that a person must mend are OnpremErrors; TemporaryError says: try again."""
+
+    def listing(self, identity: str, revision: str) -> Listing:
+        """Resolve a revision and list its files, with sizes and hashes."""
+
+    def open(self, identity: str, listing: Listing, revision: str, file: HubFile, start: int) -> Body:
+        """Open a file at the byte `start`; the hub may begin elsewhere, and says so."""
+
+
+def body_of(status: int, headers: Callable[[str], str | None], chunks: Iterator[bytes], close: Callable[[], None],
+            asked: int) -> Body:  # fmt: skip
+    """Make a Body from an HTTP answer to a request for the bytes from `asked` on."""
+    start = 0
+    if status == 206:
+        said = (headers("Content-Range") or "").removeprefix("bytes ").partition("-")[0].strip()
+        start = int(said) if said.isdigit() else -1
+        if start != asked:
+            close()
+            raise WrongBodyError(f"the range {headers('Content-Range')!r}, expected bytes from {asked} on")
+    encoded = (headers("Content-Encoding") or "identity").lower() != "identity"
+    length = headers("Content-Length")
+    known = int(length) if length is not None and length.isdigit() and not encoded else None
+    return Body(start, known, headers("Content-Type") or "", chunks, close)
+
+
+def retry_after(value: str | None) -> float | None:
+    """Read a Retry-After header that counts seconds; one that names a date is left to our own patience."""
+    return float(value) if value is not None and value.strip().isdigit() else None

@@ -1,0 +1,55 @@
+"""The folder that a deployment's weights are sent from: the one that model.yaml names, or the store's."""
+
+from pathlib import Path
+
+from onprem_llm.errors import InvalidError
+from onprem_llm.spec.deployment import Deployment, model_folder
+from onprem_llm.spec.model_source import ModelSource
+from onprem_llm.spec.weights_identity import WeightsManifest
+from onprem_llm.weights.store import Store, store_folder
+from onprem_llm.weights.verify import look_over
+
+
+def weights_folder(deployment: Deployment, model_yaml: Path) -> Path:
+    """Return the folder of the weights on this machine. Nothing is fetched here: InvalidError says what to run."""
+    if not deployment.model.on_hub:
+        return model_folder(deployment, model_yaml)
+    folder = pulled_folder(deployment.model)
+    if folder is None:
+        raise InvalidError(
+            f"model: {deployment.model} has not been pulled to this machine ({store_folder()}), or not to its end",
+            hint=f"onprem-llm weights pull {model_yaml}",
+        )
+    return folder
+
+
+def pulled_folder(source: ModelSource) -> Path | None:
+    """Return the store's folder of a model that was pulled; InvalidError where files of it are missing or cut."""
+    entry = Store(store_folder()).find(source)
+    if entry is None:
+        return None
+    damages = look_over(entry.weights(), entry.manifest())
+    if damages:
+        first = damages[0]
+        raise _damaged(source, f"{first.path}: found {first.found}, expected {first.expected}")
+    return entry.weights()
+
+
+def check_pulled(deployment: Deployment, scanned: WeightsManifest) -> None:
+    """Compare what the folder holds with what was verified when it was pulled."""
+    entry = Store(store_folder()).find(deployment.model) if deployment.model.on_hub else None
+    if entry is None:
+        return
+    verified = {file.path: file.sha256 for file in entry.manifest().files}
+    for file in scanned.files:
+        if verified.get(file.path) != file.sha256:
+            raise _damaged(
+                deployment.model, f"{file.path}: found sha256 {file.sha256}, expected {verified.get(file.path, 'none')}"
+            )
+
+
+def _damaged(source: ModelSource, what: str) -> InvalidError:
+    return InvalidError(
+        f"model: {source}: the pulled weights were changed: {what}",
+        hint="onprem-llm weights pull --verify MODEL.yaml fetches again what is damaged",
+    )

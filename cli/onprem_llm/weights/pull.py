@@ -1,0 +1,184 @@
+"""Bring a model from a hub into the store: resolve, choose, check for room, fetch, verify, and only then name it."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+
+from onprem_llm.caches import cache_folder
+from onprem_llm.errors import InvalidError, OnpremError, UnreachableError
+from onprem_llm.output import Progress, human_bytes
+from onprem_llm.spec.model_source import COMMIT, ModelSource
+from onprem_llm.spec.weights_identity import remember_sums
+from onprem_llm.weights.arriving import Arriving, reopen
+from onprem_llm.weights.fetch import Fetcher, Patience, disk_error
+from onprem_llm.weights.hubs.hub import Hub, HubFile, Listing, TemporaryError, WrongBodyError
+from onprem_llm.weights.lock import held
+from onprem_llm.weights.manifest import Manifest
+from onprem_llm.weights.meter import Meter
+from onprem_llm.weights.pool import run_all
+from onprem_llm.weights.selection import Choice, check_code, choose
+from onprem_llm.weights.store import Entry, Store, remove_tree
+from onprem_llm.weights.verify import look_over, read_over
+
+WORKERS = 4
+# A configuration that could name code; larger ones are none.
+LARGEST_CONFIG = 16_000_000
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """Weights that are whole now, how many bytes came for it, and what a person should know."""
+
+    source: ModelSource
+    entry: Entry
+    manifest: Manifest
+    fetched: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Puller:
+    """Pulls models into a store, from hubs that are opened when they are first needed."""
+
+    store: Store
+    hubs: Callable[[str], Hub]
+    progress: Progress
+    workers: int = WORKERS
+    # Read what is there already, instead of looking at its sizes.
+    verify: bool = False
+    patience: Patience = field(default_factory=Patience)
+
+    def pull(self, source: ModelSource) -> Pulled:
+        """Pull a model. What is there is not fetched again, and a full commit that is there asks no hub."""
+        there = self.store.find(source) if COMMIT.fullmatch(source.wanted_revision) else None
+        if there is not None:
+            with held(there.lock, str(source)):
+                manifest = self._intact(there, source)
+            if manifest is not None:
+                return Pulled(source, there, manifest, 0)
+        self.progress.step(f"Ask {source.source} for {source.id} at {source.wanted_revision}", [])
+        hub = self.hubs(source.source)
+        listing = self._listing(hub, source)
+        entry = self.store.entry(source, listing.commit)
+        with held(entry.lock, str(source)):
+            manifest = self._intact(entry, source)
+            fetched, notes = 0, list[str]()
+            if manifest is None:
+                manifest, fetched, notes = self._fetch_all(hub, source, listing, entry)
+            self.store.remember(source, listing.commit)
+        return Pulled(source, entry, manifest, fetched, tuple(notes))
+
+    def _listing(self, hub: Hub, source: ModelSource) -> Listing:
+        wait, tries = self.patience.first, 0
+        while True:
+            try:
+                listing = hub.listing(source.id, source.wanted_revision)
+            except TemporaryError as error:
+                tries += 1
+                wait = error.wait if error.wait is not None else wait * 2
+                if tries >= self.patience.tries or wait > self.patience.longest:
+                    raise UnreachableError(
+                        f"{source}: {error}", hint="check the way to the hub (proxy, HF_ENDPOINT, MODELSCOPE_ENDPOINT)"
+                    ) from None
+                Event().wait(wait)
+                continue
+            if not listing.files:
+                raise InvalidError(f"{source}: the hub lists no files there", hint="check id and revision")
+            return listing
+
+    def _intact(self, entry: Entry, source: ModelSource) -> Manifest | None:
+        """Return the manifest of whole weights; where files of them are damaged, only these are to be fetched again."""
+        if not entry.complete:
+            if entry.folder.exists():
+                # Killed while it was reopened: the verified files are worth keeping.
+                remove_tree(entry.folder) if entry.partial.exists() else entry.folder.replace(entry.partial)
+            return None
+        manifest = entry.manifest()
+        weights = entry.weights()
+        if self.verify:
+            self.progress.step(f"Verify {source}", [source.name])
+            damages = read_over(weights, manifest, self.progress, source.name)
+        else:
+            damages = look_over(weights, manifest)
+        if not damages:
+            return manifest
+        wrong = {damage.path for damage in damages}
+        reopen(entry, source.name, [file for file in manifest.files if file.path not in wrong])
+        return None
+
+    def _fetch_all(
+        self, hub: Hub, source: ModelSource, listing: Listing, entry: Entry
+    ) -> tuple[Manifest, int, list[str]]:
+        choice, arriving = choose(source, listing.files), Arriving(entry, source.name)
+        missing = [file for file in choice.files if not arriving.have(file)]
+        come = sum(arriving.come(file) for file in choice.files)
+        _check_room(source, choice.bytes - come, entry.folder.parent)
+        count = f"{len(choice.files)} files, {human_bytes(choice.bytes)}"
+        self.progress.step(f"Pull {source.id} at {listing.commit[:12]}: {count}", [source.name])
+        meter = Meter(self.progress, source.name, choice.bytes, come)
+        fetcher = Fetcher(
+            lambda file, start: hub.open(source.id, listing, source.wanted_revision, file, start),
+            meter.moved, self.patience,
+        )  # fmt: skip
+        # What may end the pull comes first; then the largest, so that none is left to come alone.
+        configs = [file for file in choice.files if _is_config(file)]
+        self._bring([file for file in missing if file in configs], arriving, fetcher)
+        check_code(source, {file.path: arriving.text(file) for file in configs})
+        rest = sorted((file for file in missing if file not in configs), key=lambda file: -file.size)
+        self._bring(rest, arriving, fetcher)
+        manifest = _manifest(source, listing, arriving, choice)
+        arriving.finish(manifest)
+        remember_sums(cache_folder(), entry.weights(), {file.path: file.sha256 for file in manifest.files})
+        self.progress.host(source.name, "ok", count)
+        return manifest, meter.fetched, choice.notes()
+
+    def _bring(self, files: Sequence[HubFile], arriving: Arriving, fetcher: Fetcher) -> None:
+        jobs = [lambda file=file: _verified(file, arriving, fetcher) for file in files]
+        run_all(jobs, self.workers, fetcher.stop)
+
+
+def _verified(file: HubFile, arriving: Arriving, fetcher: Fetcher) -> None:
+    """Fetch a file and verify it; one that is wrong is fetched once more from its start, then given up."""
+    part, problem = arriving.part(file), None
+    try:
+        for _ in range(2):
+            try:
+                fetcher.fetch(file, part)
+                problem = arriving.accept(file)
+            except WrongBodyError as error:
+                problem = f"found {error}"
+            if problem is None:
+                return
+            fetcher.discard(file, part)
+    except OSError as error:
+        raise disk_error(error, part, file.path) from None
+    raise OnpremError(
+        f"{file.path}: what the hub sends is not the file that it lists, twice: {problem}",
+        hint="a proxy or mirror may alter it, or it changed meanwhile: run the same command again, or use another "
+        "endpoint; what is verified stays",
+    )
+
+
+def _is_config(file: HubFile) -> bool:
+    return file.path.endswith("config.json") and file.size < LARGEST_CONFIG
+
+
+def _check_room(source: ModelSource, needed: int, folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InvalidError(
+            f"{source}: {human_bytes(needed)} are to come, {human_bytes(free)} are free in {folder}",
+            hint="make room there, name another folder (--store DIR or ONPREM_LLM_WEIGHTS), or fetch less "
+            "(model.include, model.exclude)",
+        )
+
+
+def _manifest(source: ModelSource, listing: Listing, arriving: Arriving, choice: Choice) -> Manifest:
+    return Manifest.model_validate({
+        "source": source.source, "id": source.id, "commit": listing.commit,
+        "commit_is": "commit" if listing.exact else "listing", "include": tuple(sorted(set(source.include))),
+        "exclude": tuple(sorted(set(source.exclude))), "allow": tuple(sorted(set(source.allow))),
+        "files": arriving.files(choice.files),
+    })  # fmt: skip

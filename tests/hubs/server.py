@@ -1,0 +1,274 @@
+"""Two hubs on loopback: real HTTP servers that answer as Hugging Face and ModelScope do, and misbehave when told to.
+
+What the servers know of a model is a mapping of paths to bytes. Large files are LFS files: Hugging Face sends a reader
+of them on to another host (`localhost` instead of 127.0.0.1), with a signed address.
+"""
+
+import hashlib
+import json
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+LARGE = 1000
+SIGNATURE = "X-Amz-Signature=0123456789"
+
+
+def git_sha1(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass
+class Asked:
+    """A request as it arrived."""
+
+    path: str
+    host: str
+    start: int
+    authorization: str
+    cookie: str
+    user_agent: str
+    identity: bool
+
+
+@dataclass
+class HubServer:
+    """Both hubs on one port. `faults[path]` is used up answer by answer; `always[path]` is not."""
+
+    models: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    revisions: dict[str, str] = field(default_factory=lambda: {"main": "a" * 40, "v1": "b" * 40})
+    faults: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    always: dict[str, str] = field(default_factory=dict)
+    # What listings say beside the truth.
+    more: list[dict[str, Any]] = field(default_factory=list)
+    hashless: bool = False
+    asked: list[Asked] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    at_once: int = 0
+    most_at_once: int = 0
+
+    def __enter__(self) -> "HubServer":
+        hub = self
+
+        class Handler(_Handler):
+            server_hub = hub
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    @property
+    def port(self) -> int:
+        port: int = self.server.server_address[1]
+        return port
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def files_asked(self) -> list[Asked]:
+        """Requests for the bytes of files, the ones that are sent on left out."""
+        return [one for one in self.asked if "/cdn/" in one.path or "FilePath=" in one.path or "/resolve/" in one.path]
+
+    def fault(self, name: str) -> str:
+        with self.lock:
+            waiting = self.faults.get(name)
+            return waiting.pop(0) if waiting else self.always.get(name, "")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_hub: HubServer
+
+    def handle_one_request(self) -> None:
+        try:
+            super().handle_one_request()
+        except ConnectionError:
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+    def do_GET(self) -> None:
+        hub, address = self.server_hub, urlsplit(self.path)
+        wanted = self.headers.get("Range", "bytes=0-")
+        hub.asked.append(Asked(
+            self.path, self.headers.get("Host", ""), int(wanted.removeprefix("bytes=").split("-")[0]),
+            self.headers.get("Authorization", ""), self.headers.get("Cookie", ""), self.headers.get("User-Agent", ""),
+            self.headers.get("Accept-Encoding") == "identity",
+        ))  # fmt: skip
+        parts = [unquote(part) for part in address.path.strip("/").split("/")]
+        query = {key: values[0] for key, values in parse_qs(address.query).items()}
+        with hub.lock:
+            hub.at_once += 1
+            hub.most_at_once = max(hub.most_at_once, hub.at_once)
+        try:
+            self.route(parts, query)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+        finally:
+            with hub.lock:
+                hub.at_once -= 1
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def route(self, parts: list[str], query: dict[str, str]) -> None:
+        match parts:
+            case ["api", "v1", "models", owner, name, "repo", "files"]:
+                self.modelscope_files(f"{owner}/{name}", query)
+            case ["api", "v1", "models", owner, name, "repo"]:
+                self.file(f"{owner}/{name}", query["FilePath"])
+            case ["api", "models", owner, name, "revision", revision]:
+                self.model_info(f"{owner}/{name}", revision)
+            case ["api", "models", owner, name, "tree", revision]:
+                self.tree(f"{owner}/{name}", revision, query)
+            case ["cdn", owner, name, *path]:
+                self.file(f"{owner}/{name}", "/".join(path))
+            case [owner, name, "resolve", _, *path]:
+                self.resolve(f"{owner}/{name}", "/".join(path))
+            case _:
+                self.answer(404, b"what?", {})
+
+    # Hugging Face
+
+    def model_info(self, model: str, revision: str) -> None:
+        hub = self.server_hub
+        if self.refused("info"):
+            return
+        if model not in hub.models:
+            # As the hub does for what is not there and for what is private, without a token.
+            self.answer(401, b"{}", {"X-Error-Code": "RepoNotFound"})
+        elif revision not in hub.revisions and revision not in hub.revisions.values():
+            self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+        else:
+            sha = hub.revisions.get(revision, revision)
+            self.json({"id": model, "modelId": model, "sha": sha, "private": False, "tags": [], "downloads": 1})
+
+    def tree(self, model: str, revision: str, query: dict[str, str]) -> None:
+        if self.refused("tree"):
+            return
+        entries: list[dict[str, Any]] = [{"type": "directory", "path": "sub", "size": 0, "oid": "0" * 40}]
+        for path, data in self.server_hub.models[model].items():
+            entry: dict[str, Any] = {"type": "file", "path": path, "size": len(data), "oid": git_sha1(data)}
+            if len(data) >= LARGE:
+                entry["oid"] = git_sha1(b"pointer")
+                entry["lfs"] = {"oid": sha256(data), "size": len(data), "pointerSize": 130}
+            entries.append(entry)
+        entries += self.server_hub.more
+        # Two pages, as a large repository has.
+        half = len(entries) // 2
+        second = query.get("cursor") == "2"
+        again = f"{self.server_hub.url}/api/models/{model}/tree/{revision}?recursive=True&cursor=2"
+        self.json(entries[half:] if second else entries[:half], {} if second else {"Link": f'<{again}>; rel="next"'})
+
+    def resolve(self, model: str, path: str) -> None:
+        hub = self.server_hub
+        if len(hub.models.get(model, {}).get(path, b"")) < LARGE:
+            self.file(model, path)
+            return
+        to = f"http://localhost:{hub.port}/cdn/{model}/{path}?{SIGNATURE}"
+        self.answer(302, b"", {"Location": to, "X-Repo-Commit": "a" * 40, "X-Linked-Etag": f'"{"c" * 64}"'})
+
+    # ModelScope
+
+    def modelscope_files(self, model: str, query: dict[str, str]) -> None:
+        hub = self.server_hub
+        if self.refused("tree"):
+            return
+        if model not in hub.models or query["Revision"] not in {"master", "v1"}:
+            self.answer(404, json.dumps({"Code": 10010205001, "Message": "not found", "Success": False}).encode(), {})
+            return
+        files: list[dict[str, Any]] = [{"Name": "sub", "Path": "sub", "Type": "tree", "Size": 0}]
+        for path, data in hub.models[model].items():
+            files.append({
+                "Name": path.rpartition("/")[2], "Path": path, "Type": "blob", "Size": len(data),
+                "Sha256": "" if hub.hashless else sha256(data), "Revision": "d" * 40, "IsLFS": len(data) >= LARGE,
+            })  # fmt: skip
+        self.json({"Code": 200, "Success": True, "Data": {"Files": files + hub.more}})
+
+    # Bytes
+
+    def file(self, model: str, path: str) -> None:
+        data = self.server_hub.models.get(model, {}).get(path)
+        fault, _, value = self.server_hub.fault(path).partition(":")
+        if data is None:
+            self.answer(404, b"{}", {"X-Error-Code": "EntryNotFound"})
+            return
+        if fault == "status":
+            code, _, wait = value.partition(" ")
+            self.answer(int(code), b"{}", {"Retry-After": wait} if wait else {})
+            return
+        if fault == "html":
+            self.answer(200, b"<html>please log in</html>", {"Content-Type": "text/html"})
+            return
+        if fault == "wrong":
+            data = bytes(len(data) - 1) + b"x"
+        if fault == "short":
+            data = data[:-3]
+        if fault == "long":
+            data += b"more"
+        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
+        if fault in {"norange", "norange-cut"}:
+            start = 0
+        self.send_bytes(data, start, fault, value)
+
+    def send_bytes(self, data: bytes, start: int, fault: str, value: str) -> None:
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.send_header("Content-Type", "application/octet-stream")
+        body = data[start:]
+        if fault == "nolength":
+            self.send_header("Connection", "close")
+        else:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if fault in {"cut", "norange-cut"}:
+            self.wfile.write(body[: int(value)])
+            self.close_connection = True
+        elif fault == "hang":
+            self.wfile.write(body[: int(value)])
+            self.wfile.flush()
+            time.sleep(60)
+        elif fault == "slow":
+            for at in range(0, len(body), 4096):
+                self.wfile.write(body[at : at + 4096])
+                time.sleep(4096 / int(value))
+        else:
+            self.wfile.write(body)
+        if fault == "nolength":
+            self.close_connection = True
+
+    def refused(self, what: str) -> bool:
+        fault, _, value = self.server_hub.fault(what).partition(":")
+        if fault == "html":
+            self.answer(200, b"<html>please log in</html>", {"Content-Type": "text/html"})
+        elif fault == "status":
+            code, _, more = value.partition(" ")
+            self.answer(int(code), b"{}", {"Retry-After": more} if more.isdigit() else {"X-Error-Code": more})
+        return bool(fault)
+
+    def json(self, value: object, headers: dict[str, str] | None = None) -> None:
+        self.answer(200, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
+
+    def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, text in headers.items():
+            self.send_header(name, text)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)

@@ -1,0 +1,182 @@
+"""What has been pulled: found again, verified, mended, listed, pruned; and what a deploy makes of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from tests.hubs.conftest import Bench
+
+from onprem_llm.commands.weights import command
+from onprem_llm.errors import InvalidError, OnpremError
+from onprem_llm.spec.deployment import Deployment, load_deployment
+from onprem_llm.spec.weights_identity import scan_folder
+from onprem_llm.weights import local
+from onprem_llm.weights.pull import Pulled
+
+MODEL_YAML = """
+api_version: 1
+name: tiny
+model: {{source: {source}, id: owner/Tiny{more}}}
+engine: {{image: "vllm/vllm-openai:v0.11.0"}}
+"""
+
+
+def model_yaml(bench: Bench, more: str = "") -> tuple[Path, Deployment]:
+    path = bench.root / "model.yaml"
+    path.write_text(MODEL_YAML.format(source=bench.name, more=more))
+    return path, load_deployment(path)
+
+
+def run(bench: Bench, *words: str) -> str:
+    done = CliRunner().invoke(command, [*words, "--store", str(bench.store.root)], catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.stdout
+
+
+def flip(pulled: Pulled, path: str = "model-1.safetensors") -> None:
+    place = pulled.entry.weights() / path
+    data = bytearray(place.read_bytes())
+    data[len(data) // 2] ^= 1
+    place.write_bytes(bytes(data))
+
+
+def test_a_flipped_bit_is_found_and_only_that_file_is_fetched_again(bench: Bench) -> None:
+    pulled = bench.pull()
+    assert "As they were pulled" in run(bench, "verify")
+    flip(pulled)
+    with pytest.raises(OnpremError, match="1 of the files") as raised:
+        run(bench, "verify")
+    assert "model-1.safetensors: found sha256" in str(raised.value.details)
+    assert "chunk 0" in str(raised.value.details)
+    mended = bench.pull(verify=True)
+    assert mended.fetched == len(bench.files["model-1.safetensors"])
+    bench.check(mended)
+
+
+@pytest.mark.parametrize("hurt", ["gone", "cut", "empty", "extra", "link"])
+def test_a_damaged_folder_is_noticed_by_a_plain_pull(bench: Bench, hurt: str) -> None:
+    pulled = bench.pull()
+    place = pulled.entry.weights() / "model-2.safetensors"
+    match hurt:
+        case "gone":
+            place.unlink()
+        case "cut" | "empty":
+            place.write_bytes(place.read_bytes()[: 100 if hurt == "cut" else 0])
+        case "extra":
+            (place.parent / "evil.py").write_text("x")
+        case "link":
+            place.unlink()
+            place.symlink_to("/etc/hostname")
+    again = bench.pull()
+    bench.check(again)
+    assert again.fetched == (0 if hurt == "extra" else len(bench.files["model-2.safetensors"]))
+
+
+def test_a_commit_that_is_there_asks_nobody(huggingface: Bench) -> None:
+    huggingface.pull("a" * 40)
+    before = len(huggingface.server.asked)
+    huggingface.check(huggingface.pull("a" * 40))
+    assert len(huggingface.server.asked) == before
+
+
+def test_the_same_pull_writes_the_same_manifest(bench: Bench, tmp_path: Path) -> None:
+    first = bench.pull().entry.manifest_path.read_bytes()
+    run(bench, "prune", "--all", "--yes")
+    assert not list(bench.store.root.glob("*/*"))
+    assert bench.pull().entry.manifest_path.read_bytes() == first
+
+
+def test_a_choice_of_files_has_a_place_of_its_own(bench: Bench) -> None:
+    some = bench.pull(include=("*.json", "model-2*"), exclude=("tokenizer*",))
+    assert [file.path for file in some.manifest.files] == ["config.json", "model-2.safetensors"]
+    whole = bench.pull()
+    assert whole.entry != some.entry
+    listed = json.loads(run(bench, "list", "--json"))["weights"]
+    assert sorted(row["files"] for row in listed) == [2, 6]
+    assert all(row["revisions"] for row in listed)
+
+
+def test_prune_keeps_what_is_named_and_what_is_cut_off_of_it(bench: Bench) -> None:
+    path, _ = model_yaml(bench)
+    kept = bench.pull()
+    other = bench.pull(include=("*.json", "model-2*"))
+    run(bench, "prune", "--yes")
+    assert kept.entry.complete
+    assert other.entry.complete
+    assert "cut off" not in run(bench, "prune", "--dry-run", "--all")
+    run(bench, "prune", "--keep", str(path), "--yes")
+    assert kept.entry.complete
+    assert not other.entry.folder.exists()
+    assert bench.store.find(kept.source) == kept.entry
+
+
+def test_prune_removes_what_was_cut_off(bench: Bench) -> None:
+    bench.server.always["model-1.safetensors"] = "status:404"
+    with pytest.raises(OnpremError):
+        bench.pull()
+    assert "cut off" in run(bench, "list")
+    assert "cut off before its end" in run(bench, "prune", "--yes")
+    assert not list(bench.store.root.glob("*/*"))
+
+
+def test_keep_of_what_was_never_pulled_is_an_error(bench: Bench) -> None:
+    bench.pull()
+    with pytest.raises(InvalidError, match="owner/Other"):
+        run(bench, "prune", "--yes", "--keep", f"{bench.name}:owner/Other")
+
+
+def test_a_deploy_uses_the_store(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONPREM_LLM_WEIGHTS", str(bench.store.root))
+    path, deployment = model_yaml(bench)
+    with pytest.raises(InvalidError, match="has not been pulled") as raised:
+        local.weights_folder(deployment, path)
+    assert raised.value.hint == f"onprem-llm weights pull {path}"
+    run(bench, "pull", str(path))
+    folder = local.weights_folder(deployment, path)
+    scanned = scan_folder(folder, bench.root / "cache")
+    assert scanned.name == "Tiny"
+    local.check_pulled(deployment, scanned)
+    # A tag that was never pulled is not the branch that was.
+    with pytest.raises(InvalidError, match="has not been pulled"):
+        local.weights_folder(model_yaml(bench, ", revision: v1")[1], path)
+
+
+def test_a_deploy_does_not_send_what_was_changed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONPREM_LLM_WEIGHTS", str(bench.store.root))
+    path, deployment = model_yaml(bench)
+    pulled = bench.pull()
+    flip(pulled)
+    with pytest.raises(InvalidError, match=r"model-1\.safetensors: found sha256"):
+        local.check_pulled(deployment, scan_folder(pulled.entry.weights(), bench.root / "cache"))
+    (pulled.entry.weights() / "config.json").unlink()
+    with pytest.raises(InvalidError, match=r"config\.json: found nothing"):
+        local.weights_folder(deployment, path)
+
+
+def test_the_sums_of_a_pull_are_not_made_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    pulled = bench.pull()
+    monkeypatch.setattr("onprem_llm.spec.weights_identity._sha256", lambda file: pytest.fail("it was read again"))
+    scan_folder(pulled.entry.weights(), bench.root / "cache")
+
+
+def test_pickles_and_code_need_their_names(bench: Bench) -> None:
+    for path in ("model-1.safetensors", "model-2.safetensors"):
+        del bench.files[path]
+    with pytest.raises(InvalidError, match=r"only weights are pickled.*pytorch_model\.bin"):
+        bench.pull()
+    assert not [one for one in bench.server.files_asked() if "pytorch" in one.path]
+    pulled = bench.pull(allow=("pytorch_model.bin",))
+    assert "pytorch_model.bin" in {file.path for file in pulled.manifest.files}
+
+
+def test_code_that_a_configuration_wants_is_refused_before_the_weights_come(bench: Bench) -> None:
+    bench.files["config.json"] = b'{"auto_map": {"AutoModel": "modeling_tiny.Tiny"}}'
+    bench.files["modeling_tiny.py"] = b"import os"
+    with pytest.raises(InvalidError, match=r"config\.json \(auto_map\).*modeling_tiny\.py"):
+        bench.pull()
+    assert not [one for one in bench.server.files_asked() if "safetensors" in one.path]
+    allowed = bench.pull(allow=("modeling_tiny.py",))
+    assert "modeling_tiny.py" in {file.path for file in allowed.manifest.files}
+    without = bench.pull(exclude=("*.py",))
+    assert "modeling_tiny.py" not in {file.path for file in without.manifest.files}
