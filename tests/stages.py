@@ -66,6 +66,7 @@ CHECK = [
     Stage("unit, contract, golden", "python -m pytest -q tests/unit tests/contract tests/golden"),
 ]
 TEST = [
+    Stage("hubs", "pytest -q --durations=5 tests/hubs"),
     Stage("engine", "sh images/ensure-engine.sh"),
     Stage("images", "sh images/build.sh"),
     Stage("tiny model", "sh images/build.sh tiny-model"),

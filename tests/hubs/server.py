@@ -1,7 +1,7 @@
 """Two hubs on loopback: real HTTP servers that answer as Hugging Face and ModelScope do, and misbehave when told to.
 
-What the servers know of a model is a mapping of paths to bytes. Large files are LFS files: Hugging Face sends a reader
-of them on to another host (`localhost` instead of 127.0.0.1), with a signed address.
+What the servers know of a model is a mapping of paths to bytes. Large files are LFS files: a reader of them is sent on
+to another host (`localhost` instead of 127.0.0.1), with a signed address.
 """
 
 import hashlib
@@ -51,6 +51,8 @@ class HubServer:
     more: list[dict[str, Any]] = field(default_factory=list)
     hashless: bool = False
     asked: list[Asked] = field(default_factory=list)
+    # Those among them that were answered with bytes of a file, or should have been.
+    files_asked: list[Asked] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     at_once: int = 0
     most_at_once: int = 0
@@ -79,10 +81,6 @@ class HubServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def files_asked(self) -> list[Asked]:
-        """Requests for the bytes of files, the ones that are sent on left out."""
-        return [one for one in self.asked if "/cdn/" in one.path or "FilePath=" in one.path or "/resolve/" in one.path]
-
     def fault(self, name: str) -> str:
         with self.lock:
             waiting = self.faults.get(name)
@@ -105,11 +103,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         hub, address = self.server_hub, urlsplit(self.path)
         wanted = self.headers.get("Range", "bytes=0-")
-        hub.asked.append(Asked(
+        self.asked = Asked(
             self.path, self.headers.get("Host", ""), int(wanted.removeprefix("bytes=").split("-")[0]),
             self.headers.get("Authorization", ""), self.headers.get("Cookie", ""), self.headers.get("User-Agent", ""),
             self.headers.get("Accept-Encoding") == "identity",
-        ))  # fmt: skip
+        )  # fmt: skip
+        hub.asked.append(self.asked)
         parts = [unquote(part) for part in address.path.strip("/").split("/")]
         query = {key: values[0] for key, values in parse_qs(address.query).items()}
         with hub.lock:
@@ -130,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
             case ["api", "v1", "models", owner, name, "repo", "files"]:
                 self.modelscope_files(f"{owner}/{name}", query)
             case ["api", "v1", "models", owner, name, "repo"]:
-                self.file(f"{owner}/{name}", query["FilePath"])
+                self.send_on(f"{owner}/{name}", query["FilePath"])
             case ["api", "models", owner, name, "revision", revision]:
                 self.model_info(f"{owner}/{name}", revision)
             case ["api", "models", owner, name, "tree", revision]:
@@ -138,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
             case ["cdn", owner, name, *path]:
                 self.file(f"{owner}/{name}", "/".join(path))
             case [owner, name, "resolve", _, *path]:
-                self.resolve(f"{owner}/{name}", "/".join(path))
+                self.send_on(f"{owner}/{name}", "/".join(path))
             case _:
                 self.answer(404, b"what?", {})
 
@@ -174,14 +173,6 @@ class _Handler(BaseHTTPRequestHandler):
         again = f"{self.server_hub.url}/api/models/{model}/tree/{revision}?recursive=True&cursor=2"
         self.json(entries[half:] if second else entries[:half], {} if second else {"Link": f'<{again}>; rel="next"'})
 
-    def resolve(self, model: str, path: str) -> None:
-        hub = self.server_hub
-        if len(hub.models.get(model, {}).get(path, b"")) < LARGE:
-            self.file(model, path)
-            return
-        to = f"http://localhost:{hub.port}/cdn/{model}/{path}?{SIGNATURE}"
-        self.answer(302, b"", {"Location": to, "X-Repo-Commit": "a" * 40, "X-Linked-Etag": f'"{"c" * 64}"'})
-
     # ModelScope
 
     def modelscope_files(self, model: str, query: dict[str, str]) -> None:
@@ -201,7 +192,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     # Bytes
 
+    def send_on(self, model: str, path: str) -> None:
+        """Small files are sent from here; LFS files lie on another host, under a signed address."""
+        hub = self.server_hub
+        if len(hub.models.get(model, {}).get(path, b"")) < LARGE:
+            self.file(model, path)
+            return
+        to = f"http://localhost:{hub.port}/cdn/{model}/{path}?{SIGNATURE}"
+        self.answer(302, b"", {"Location": to, "X-Repo-Commit": "a" * 40, "X-Linked-Etag": f'"{"c" * 64}"'})
+
     def file(self, model: str, path: str) -> None:
+        self.server_hub.files_asked.append(self.asked)
         data = self.server_hub.models.get(model, {}).get(path)
         fault, _, value = self.server_hub.fault(path).partition(":")
         if data is None:

@@ -14,8 +14,8 @@ def test_a_pull_brings_what_is_safe_and_verifies_it(bench: Bench) -> None:
 
 def test_a_second_pull_fetches_nothing(bench: Bench) -> None:
     bench.pull()
-    before = len(bench.server.files_asked())
+    before = len(bench.server.files_asked)
     again = bench.pull()
     assert again.fetched == 0
-    assert len(bench.server.files_asked()) == before
+    assert len(bench.server.files_asked) == before
     bench.check(again)

@@ -165,7 +165,7 @@ def test_pickles_and_code_need_their_names(bench: Bench) -> None:
         del bench.files[path]
     with pytest.raises(InvalidError, match=r"only weights are pickled.*pytorch_model\.bin"):
         bench.pull()
-    assert not [one for one in bench.server.files_asked() if "pytorch" in one.path]
+    assert not [one for one in bench.server.files_asked if "pytorch" in one.path]
     pulled = bench.pull(allow=("pytorch_model.bin",))
     assert "pytorch_model.bin" in {file.path for file in pulled.manifest.files}
 
@@ -175,7 +175,7 @@ def test_code_that_a_configuration_wants_is_refused_before_the_weights_come(benc
     bench.files["modeling_tiny.py"] = b"import os"
     with pytest.raises(InvalidError, match=r"config\.json \(auto_map\).*modeling_tiny\.py"):
         bench.pull()
-    assert not [one for one in bench.server.files_asked() if "safetensors" in one.path]
+    assert not [one for one in bench.server.files_asked if "safetensors" in one.path]
     allowed = bench.pull(allow=("modeling_tiny.py",))
     assert "modeling_tiny.py" in {file.path for file in allowed.manifest.files}
     without = bench.pull(exclude=("*.py",))

@@ -79,8 +79,10 @@ class Puller:
                 tries += 1
                 wait = error.wait if error.wait is not None else wait * 2
                 if tries >= self.patience.tries or wait > self.patience.longest:
+                    asked = f", and asks to wait {error.wait:.0f} s" if error.wait is not None else ""
                     raise UnreachableError(
-                        f"{source}: {error}", hint="check the way to the hub (proxy, HF_ENDPOINT, MODELSCOPE_ENDPOINT)"
+                        f"{source}: {error}{asked}",
+                        hint="check the way to the hub (proxy, HF_ENDPOINT, MODELSCOPE_ENDPOINT), or try again later",
                     ) from None
                 Event().wait(wait)
                 continue

@@ -1,0 +1,190 @@
+"""A pull that ended at each of its steps: the next one goes on from there. The hub is one in memory."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from onprem_llm.errors import OnpremError, RefusedError
+from onprem_llm.output import PlainProgress
+from onprem_llm.spec.model_source import parse_source
+from onprem_llm.weights import arriving, pull
+from onprem_llm.weights.fetch import Patience
+from onprem_llm.weights.hubs.hub import Body, HubFile, Listing
+from onprem_llm.weights.lock import held, is_held
+from onprem_llm.weights.manifest import read_manifest
+from onprem_llm.weights.pull import Pulled, Puller
+from onprem_llm.weights.store import Store
+from onprem_llm.weights.sums import CHUNK, sums_of
+
+FILES = {"config.json": b"{}", "a.safetensors": b"a" * 5000, "b.safetensors": b"b" * 3000}
+SOURCE = parse_source("huggingface:owner/Tiny")
+COMMIT = "c" * 40
+
+
+class Killed(BaseException):
+    """What stands for a kill -9: nothing of ours handles it."""
+
+
+class Memory:
+    """A hub that counts the bytes it gives."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def listing(self, identity: str, revision: str) -> Listing:
+        files = [HubFile(path, len(data), sha256=hashlib.sha256(data).hexdigest()) for path, data in FILES.items()]
+        return Listing(COMMIT, tuple(files))
+
+    def open(self, identity: str, listing: Listing, revision: str, file: HubFile, start: int) -> Body:
+        def chunks() -> Iterator[bytes]:
+            for at in range(start, file.size, 500):
+                data = FILES[file.path][at : at + 500]
+                self.given += len(data)
+                yield data
+
+        return Body(start, file.size - start, "", chunks(), lambda: None)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONPREM_LLM_CACHE", str(tmp_path / "cache"))
+
+
+class Place:
+    def __init__(self, root: Path) -> None:
+        self.store, self.hub = Store(root / "store"), Memory()
+        self.entry = self.store.entry(SOURCE, COMMIT)
+
+    def pull(self) -> Pulled:
+        puller = Puller(self.store, lambda name: self.hub, PlainProgress(), 1, patience=Patience(2, 0.01))
+        pulled = puller.pull(SOURCE)
+        for path, data in FILES.items():
+            assert (pulled.entry.weights() / path).read_bytes() == data
+        assert [file.path for file in pulled.manifest.files] == sorted(FILES)
+        assert not pulled.entry.partial.exists()
+        assert self.store.find(SOURCE) == self.entry
+        return pulled
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def killed_at(target: object, name: str, monkeypatch: pytest.MonkeyPatch, place: Place, call: int = 1) -> None:
+    """Pull, and die where `name` is called for the `call`-th time."""
+    real, count = getattr(target, name), 0
+
+    def die(*args: object, **more: object) -> object:
+        nonlocal count
+        count += 1
+        if count == call:
+            raise Killed
+        return real(*args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, name, die)
+        with pytest.raises(Killed):
+            place.pull()
+    assert not place.entry.complete or name == "remember"
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "call"),
+    [
+        (arriving, "sums_of", 2),
+        (arriving, "_sync", 2),
+        (arriving.Arriving, "_note", 2),
+        (arriving.Arriving, "finish", 1),
+        (arriving, "sync_folder", 1),
+        (arriving.Manifest, "write", 1),
+        (pull.Store, "remember", 1),
+    ],
+)
+def test_killed_in_the_middle(
+    target: object, name: str, call: int, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_at(target, name, monkeypatch, place, call)
+    place.pull()
+    # Whatever had come was not fetched a second time.
+    assert place.hub.given == sum(map(len, FILES.values()))
+
+
+def test_a_journal_whose_last_line_was_cut(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed_at(arriving.Arriving, "finish", monkeypatch, place)
+    journal = place.entry.partial / "verified.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    place.pull()
+    assert place.hub.given == sum(map(len, FILES.values()))
+
+
+def test_a_journal_that_names_a_file_that_is_gone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed_at(arriving.Arriving, "finish", monkeypatch, place)
+    (place.entry.partial / "Tiny" / "a.safetensors").unlink()
+    place.pull()
+
+
+def test_a_part_with_wrong_bytes_is_fetched_anew(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed_at(arriving, "sums_of", monkeypatch, place, 2)
+    (part,) = (place.entry.partial / "incoming").iterdir()
+    part.write_bytes(b"x" * part.stat().st_size)
+    place.pull()
+
+
+def test_killed_while_whole_weights_were_reopened(place: Place) -> None:
+    place.pull()
+    (place.entry.weights() / "b.safetensors").write_bytes(b"")
+    place.entry.manifest_path.unlink()
+    place.pull()
+
+
+def test_a_stray_file_does_not_become_weights(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed_at(arriving.Arriving, "finish", monkeypatch, place)
+    (place.entry.partial / "Tiny" / "evil.py").write_text("x")
+    (place.entry.partial / "Tiny" / "link.json").symlink_to("/etc/hostname")
+    assert {path.name for path in place.pull().entry.weights().iterdir()} == set(FILES)
+
+
+def test_a_lock_is_the_kernels(tmp_path: Path) -> None:
+    lock = tmp_path / "x.lock"
+    lock.write_text("process 1 of somebody@dead\n")
+    with held(lock, "x"):
+        assert is_held(lock)
+        with pytest.raises(RefusedError, match=f"process {os.getpid()} of "), held(lock, "x"):
+            pass
+    assert not is_held(lock)
+
+
+def test_chunks_are_hashed_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onprem_llm.weights.sums.CHUNK", 4)
+    monkeypatch.setattr("onprem_llm.weights.sums.READ", 2)
+    path = tmp_path / "f"
+    for data, count in ((b"", 0), (b"abcd", 1), (b"abcdefghi", 3)):
+        path.write_bytes(data)
+        sums = sums_of(path, git=True)
+        assert sums.chunks == tuple(hashlib.sha256(data[at : at + 4]).hexdigest() for at in range(0, len(data), 4))
+        assert len(sums.chunks) == count
+        assert sums.sha256 == hashlib.sha256(data).hexdigest()
+    # What `printf abcdefghi | git hash-object --stdin` says.
+    assert sums.git_sha1 == "1e72a6b2c4a577ab0338860fa9fe87f761fc9bbd"
+    assert CHUNK == 64 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (('"schema_version": 1', '"schema_version": 2'), "schema 2"),
+        (('"commit_is"', '"new_thing": 1, "commit_is"'), "newer onprem-llm"),
+        (('"path": "a.safetensors"', '"path": "../../a.safetensors"'), "not a whole manifest"),
+        (('"sha256": "', '"sha256": "x'), "not a whole manifest"),
+        (("}", ""), "not a whole manifest"),
+    ],
+)
+def test_a_manifest_that_is_not_ours(place: Place, change: tuple[str, str], said: str) -> None:
+    path = place.pull().entry.manifest_path
+    path.write_text(path.read_text().replace(*change))
+    with pytest.raises(OnpremError, match=said):
+        read_manifest(path)
