@@ -53,6 +53,8 @@ class HubServer:
     asked: list[Asked] = field(default_factory=list)
     # Those among them that were answered with bytes of a file, or should have been.
     files_asked: list[Asked] = field(default_factory=list)
+    # Hosts that somebody wanted to reach through us as a proxy.
+    called: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     at_once: int = 0
     most_at_once: int = 0
@@ -121,6 +123,10 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             with hub.lock:
                 hub.at_once -= 1
+
+    def do_CONNECT(self) -> None:
+        self.server_hub.called.append(self.path)
+        self.answer(403, b"", {})
 
     do_HEAD = do_GET  # noqa: N815
 
