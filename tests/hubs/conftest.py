@@ -21,7 +21,7 @@ from onprem_llm.weights.pull import Pulled, Puller
 from onprem_llm.weights.store import Store
 
 HUBS = ("huggingface", "modelscope")
-QUICK = Patience(tries=3, first=0.01, longest=2)
+QUICK = Patience(tries=4, first=0.01, longest=2)
 NOT_OURS = (
     "HF_TOKEN_PATH", "HF_HOME", "HF_HUB_OFFLINE", "MODELSCOPE_HOME", "MODELSCOPE_CACHE", "MODELSCOPE_DOMAIN",
     "ONPREM_LLM_WEIGHTS", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY",

@@ -113,16 +113,10 @@ class _Handler(BaseHTTPRequestHandler):
         hub.asked.append(self.asked)
         parts = [unquote(part) for part in address.path.strip("/").split("/")]
         query = {key: values[0] for key, values in parse_qs(address.query).items()}
-        with hub.lock:
-            hub.at_once += 1
-            hub.most_at_once = max(hub.most_at_once, hub.at_once)
         try:
             self.route(parts, query)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
-        finally:
-            with hub.lock:
-                hub.at_once -= 1
 
     def do_CONNECT(self) -> None:
         self.server_hub.called.append(self.path)
@@ -251,13 +245,26 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             time.sleep(60)
         elif fault == "slow":
-            for at in range(0, len(body), 4096):
-                self.wfile.write(body[at : at + 4096])
-                time.sleep(4096 / int(value))
+            self.send_slowly(body, int(value))
         else:
             self.wfile.write(body)
         if fault == "nolength":
             self.close_connection = True
+
+    def send_slowly(self, body: bytes, rate: int) -> None:
+        """Send so many bytes a second, and count how many are sent at once: none whose end is on its way."""
+        hub, last = self.server_hub, len(body) - 1
+        with hub.lock:
+            hub.at_once += 1
+            hub.most_at_once = max(hub.most_at_once, hub.at_once)
+        try:
+            for at in range(0, last, 4096):
+                self.wfile.write(body[at : min(at + 4096, last)])
+                time.sleep(4096 / rate)
+        finally:
+            with hub.lock:
+                hub.at_once -= 1
+        self.wfile.write(body[last:])
 
     def refused(self, what: str) -> bool:
         fault, _, value = self.server_hub.fault(what).partition(":")

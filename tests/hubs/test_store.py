@@ -180,3 +180,35 @@ def test_code_that_a_configuration_wants_is_refused_before_the_weights_come(benc
     assert "modeling_tiny.py" in {file.path for file in allowed.manifest.files}
     without = bench.pull(exclude=("*.py",))
     assert "modeling_tiny.py" not in {file.path for file in without.manifest.files}
+
+
+def changed_branch(bench: Bench) -> None:
+    bench.files["config.json"] = b'{"architectures": ["Other"]}'
+    bench.server.revisions["main"] = "e" * 40
+    bench.server.files_asked.clear()
+
+
+def test_a_changed_branch_is_another_commit_and_large_files_are_not_fetched_again(bench: Bench) -> None:
+    first = bench.pull()
+    changed_branch(bench)
+    second = bench.pull()
+    bench.check(second)
+    assert first.entry != second.entry
+    assert first.entry.complete
+    assert not [one for one in bench.server.files_asked if "safetensors" in one.path]
+    assert bench.store.find(first.source) == second.entry
+    # They share bytes, not a fate.
+    run(bench, "prune", "--keep", f"{bench.name}:owner/Tiny@{bench.store.revisions(second.entry)[0]}", "--yes")
+    assert not first.entry.folder.exists()
+    bench.check(second)
+
+
+def test_a_file_of_another_commit_that_was_damaged_is_fetched(bench: Bench) -> None:
+    first = bench.pull()
+    flip(first)
+    damaged = (first.entry.weights() / "model-1.safetensors").read_bytes()
+    changed_branch(bench)
+    bench.check(bench.pull())
+    assert [one for one in bench.server.files_asked if "model-1" in one.path]
+    assert not [one for one in bench.server.files_asked if "model-2" in one.path]
+    assert (first.entry.weights() / "model-1.safetensors").read_bytes() == damaged

@@ -4,6 +4,8 @@
     <name>/<path>                        verified
     verified.jsonl                       a line for each of these, written after it has its name
 
+A part is never changed but by appending to it: its bytes may be those of another commit. To begin anew is a new file.
+
 Every order of events around a kill leads on: a named file without a line is read again, a line without its file is
 fetched again, a line that was cut short is none.
 """
@@ -58,6 +60,21 @@ class Arriving:
     def text(self, file: HubFile) -> str:
         """Read a verified file that is text."""
         return (self._folder / file.path).read_text(encoding="utf-8", errors="replace")
+
+    def adopt(self, file: HubFile, other: Path) -> bool:
+        """Take a file that another commit has, too, by a link to its bytes; they are read again, like any others."""
+        part = self.part(file)
+        try:
+            if other.is_symlink() or other.stat().st_size != file.size:
+                return False
+            part.unlink(missing_ok=True)
+            os.link(other, part)
+        except OSError:
+            return False  # Gone meanwhile, or a file system without links: it is fetched.
+        if self.accept(file) is None:
+            return True
+        part.unlink()
+        return False
 
     def accept(self, file: HubFile) -> str | None:
         """Verify a part against the hub's hash and give it its name; return what is wrong with it, if anything."""

@@ -29,10 +29,12 @@ class StoppedError(Exception):
 
 @dataclass(slots=True)
 class Fetcher:
-    """Brings files into parts; `opener` asks the hub, `moved` hears of bytes that came or were thrown away."""
+    """Brings files into parts; `opener` asks the hub, `moved` hears of bytes that came or were thrown away,
+    `waiting` of why there are none."""
 
     opener: Callable[[HubFile, int], Body]
     moved: Callable[[str, int], None]
+    waiting: Callable[[str], None]
     patience: Patience = field(default_factory=Patience)
     stop: Event = field(default_factory=Event)
 
@@ -43,7 +45,7 @@ class Fetcher:
         """
         part.touch()
         if part.stat().st_size > file.size:
-            self._cut(file, part, 0)
+            self.discard(file, part)
         best, tries = part.stat().st_size, 0
         while part.stat().st_size < file.size:
             if self.stop.is_set():
@@ -66,7 +68,7 @@ class Fetcher:
                 )
             if body.start != have:
                 # The server does not know ranges: what it sends begins at the start, and so do we.
-                self._cut(file, part, body.start)
+                self.discard(file, part)
             self._append(file, part, body)
         finally:
             body.close()
@@ -89,14 +91,11 @@ class Fetcher:
         except OSError as error:
             raise disk_error(error, part, file.path) from None
 
-    def _cut(self, file: HubFile, part: Path, length: int) -> None:
-        self.moved(file.path, length - part.stat().st_size)
-        with part.open("r+b") as stream:
-            stream.truncate(length)
-
     def discard(self, file: HubFile, part: Path) -> None:
-        """Throw away what has come of a file that is not what it should be."""
-        self._cut(file, part, 0)
+        """Throw away what has come of a file, and begin anew."""
+        self.moved(file.path, -part.stat().st_size)
+        part.unlink()
+        part.touch()
 
     def _wait(self, file: HubFile, error: TemporaryError, tries: int, have: int) -> None:
         wait = error.wait if error.wait is not None else self.patience.first * 2 ** max(0, tries - 1)
@@ -106,6 +105,7 @@ class Fetcher:
                 f"{file.path}: {error}{asked}; {human_bytes(have)} of {human_bytes(file.size)} are here",
                 hint="run the same command again later: it goes on where this one stopped",
             )
+        self.waiting(f"{file.path}: {error}: asked again in {wait:.0f} s")
         if self.stop.wait(wait):
             raise StoppedError
 

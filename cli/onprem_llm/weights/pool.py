@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 
-Job = Callable[[], None]
+Job = Callable[[], object]
 
 
 def run_all(jobs: Sequence[Job], workers: int, stop: Event) -> None:

@@ -1,6 +1,9 @@
 """Bring a model from a hub into the store: resolve, choose, check for room, fetch, verify, and only then name it."""
 
+import functools
+import itertools
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,24 +74,25 @@ class Puller:
         return Pulled(source, entry, manifest, fetched, tuple(notes))
 
     def _listing(self, hub: Hub, source: ModelSource) -> Listing:
-        wait, tries = self.patience.first, 0
-        while True:
+        for tries in itertools.count(1):
             try:
                 listing = hub.listing(source.id, source.wanted_revision)
             except TemporaryError as error:
-                tries += 1
-                wait = error.wait if error.wait is not None else wait * 2
-                if tries >= self.patience.tries or wait > self.patience.longest:
+                wait = error.wait if error.wait is not None else self.patience.first * 2**tries
+                # Somebody sits before it, and nothing has come yet: sooner than for a file.
+                if tries >= self.patience.tries // 2 or wait > self.patience.longest:
                     asked = f", and asks to wait {error.wait:.0f} s" if error.wait is not None else ""
                     raise UnreachableError(
                         f"{source}: {error}{asked}",
                         hint="check the way to the hub (proxy, HF_ENDPOINT, MODELSCOPE_ENDPOINT), or try again later",
                     ) from None
-                Event().wait(wait)
+                self.progress.step(f"{error}: asked again in {wait:.0f} s", [])
+                time.sleep(wait)
                 continue
             if not listing.files:
                 raise InvalidError(f"{source}: the hub lists no files there", hint="check id and revision")
             return listing
+        raise AssertionError("a count never ends")
 
     def _intact(self, entry: Entry, source: ModelSource) -> Manifest | None:
         """Return the manifest of whole weights; where files of them are damaged, only these are to be fetched again."""
@@ -114,7 +118,7 @@ class Puller:
         self, hub: Hub, source: ModelSource, listing: Listing, entry: Entry
     ) -> tuple[Manifest, int, list[str]]:
         choice, arriving = choose(source, listing.files), Arriving(entry, source.name)
-        missing = [file for file in choice.files if not arriving.have(file)]
+        missing = self._missing(source, choice, arriving)
         come = sum(arriving.come(file) for file in choice.files)
         _check_room(source, choice.bytes - come, entry.folder.parent)
         count = f"{len(choice.files)} files, {human_bytes(choice.bytes)}"
@@ -122,7 +126,7 @@ class Puller:
         meter = Meter(self.progress, source.name, choice.bytes, come)
         fetcher = Fetcher(
             lambda file, start: hub.open(source.id, listing, source.wanted_revision, file, start),
-            meter.moved, self.patience,
+            meter.moved, lambda text: self.progress.host(source.name, "running", text), self.patience,
         )  # fmt: skip
         # What may end the pull comes first; then the largest, so that none is left to come alone.
         configs = [file for file in choice.files if _is_config(file)]
@@ -136,8 +140,19 @@ class Puller:
         self.progress.host(source.name, "ok", count)
         return manifest, meter.fetched, choice.notes()
 
+    def _missing(self, source: ModelSource, choice: Choice, arriving: Arriving) -> list[HubFile]:
+        """Return what must be fetched: what neither an earlier run nor another commit has brought."""
+        missing = [file for file in choice.files if not arriving.have(file)]
+        known = self.store.files_of(source)
+        shared = [(file, known[file.sha256]) for file in missing if file.sha256 in known]
+        if not shared:
+            return missing
+        self.progress.step(f"Take {len(shared)} files of {source.id} that another commit has, too", [])
+        run_all([functools.partial(arriving.adopt, *one) for one in shared], self.workers, Event())
+        return [file for file in missing if not arriving.have(file)]
+
     def _bring(self, files: Sequence[HubFile], arriving: Arriving, fetcher: Fetcher) -> None:
-        jobs = [lambda file=file: _verified(file, arriving, fetcher) for file in files]
+        jobs = [functools.partial(_verified, file, arriving, fetcher) for file in files]
         run_all(jobs, self.workers, fetcher.stop)
 
 

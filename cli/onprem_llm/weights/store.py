@@ -117,6 +117,14 @@ class Store:
                 names = {path.name.removesuffix(PARTIAL) for path in model.iterdir() if path.is_dir()}
                 yield from (Entry(model / name) for name in sorted(names) if _ENTRY.fullmatch(name))
 
+    def files_of(self, source: ModelSource) -> dict[str, Path]:
+        """Return the verified files of every commit of a model that is here, by their sha256."""
+        found: dict[str, Path] = {}
+        for entry in self.entries():
+            if entry.complete and entry.folder.parent == self._model(source):
+                found.update({file.sha256: entry.weights() / file.path for file in entry.manifest().files})
+        return found
+
     def refs(self, entry: Entry) -> list[Path]:
         """Return the files that say of a revision that it is this commit, with this choice of files."""
         return [

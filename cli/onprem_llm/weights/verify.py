@@ -1,5 +1,6 @@
 """Compare pulled weights with their manifest."""
 
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ def read_over(folder: Path, manifest: Manifest, progress: Progress, label: str) 
             with adding:
                 damages.append(Damage(file.path, f"sha256 {sums.sha256} (from chunk {chunk} on)", file.sha256))
 
-    jobs = [lambda file=file: check(file) for file in manifest.files if file.path not in wrong]
+    jobs = [functools.partial(check, file) for file in manifest.files if file.path not in wrong]
     run_all(jobs, os.cpu_count() or 1, Event())
     return sorted(damages, key=lambda damage: damage.path)
 

@@ -5,7 +5,6 @@ resolves, lists, knows the addresses and signs the requests; the bytes are ours 
 """
 
 import importlib
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from onprem_llm.errors import InvalidError, OnpremError, UnreachableError
 from onprem_llm.spec.model_source import COMMIT
 from onprem_llm.weights.hubs.hub import Body, HubFile, Listing, TemporaryError, WrongBodyError, body_of, retry_after
-from onprem_llm.weights.hubs.quiet import quiet, without_password
+from onprem_llm.weights.hubs.quiet import endpoint, quiet
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 # Seconds without a byte; a hung connection is dropped and taken up again.
@@ -30,8 +29,7 @@ class HuggingFace:
         quiet(clients)
         from huggingface_hub import HfApi, get_token
 
-        self._endpoint = os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT).rstrip("/")
-        self._shown = without_password(self._endpoint)
+        self._endpoint, self._shown = endpoint(("HF_ENDPOINT",), DEFAULT_ENDPOINT)
         self._api = HfApi(endpoint=self._endpoint, token=get_token() or False, library_name="onprem-llm")
 
     def listing(self, identity: str, revision: str) -> Listing:
@@ -94,7 +92,7 @@ class HuggingFace:
                 f"{name}: HF_HUB_OFFLINE is set: nothing is pulled", hint="unset HF_HUB_OFFLINE on a connected machine"
             ) from None
         except transport.HTTPError as error:
-            raise TemporaryError(f"{self._shown}: {type(error).__name__}") from None
+            raise TemporaryError(f"{self._shown} does not answer, or not to the end ({type(error).__name__})") from None
         except (ValueError, KeyError, TypeError):
             raise OnpremError(
                 f"{name}: {self._shown} answered with something that is not Hugging Face's protocol",

@@ -14,7 +14,7 @@ from typing import Any
 
 from onprem_llm.errors import InvalidError, OnpremError, UnreachableError
 from onprem_llm.weights.hubs.hub import Body, HubFile, Listing, TemporaryError, WrongBodyError, body_of
-from onprem_llm.weights.hubs.quiet import quiet, silence, without_password
+from onprem_llm.weights.hubs.quiet import endpoint, quiet, silence
 
 DEFAULT_ENDPOINT = "https://modelscope.cn"
 READ = 64 * 1024
@@ -29,11 +29,9 @@ class ModelScope:
         from modelscope.hub.api import HubApi
 
         silence("modelscope_hub")
-        named = os.environ.get("MODELSCOPE_ENDPOINT") or os.environ.get("MODELSCOPE_DOMAIN") or DEFAULT_ENDPOINT
-        endpoint = named if "://" in named else f"https://{named}"
-        self._shown = without_password(endpoint.rstrip("/"))
+        address, self._shown = endpoint(("MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN"), DEFAULT_ENDPOINT)
         # "" is no token; None would read one from a folder that others write.
-        self._client: Any = HubApi(endpoint=endpoint, token=os.environ.get("MODELSCOPE_API_TOKEN", "")).legacy
+        self._client: Any = HubApi(endpoint=address, token=os.environ.get("MODELSCOPE_API_TOKEN", "")).legacy
 
     def listing(self, identity: str, revision: str) -> Listing:
         """List the files of a branch or tag, and make a commit of the list."""
@@ -72,7 +70,7 @@ class ModelScope:
                 hint="check MODELSCOPE_ENDPOINT: a proxy or a login page may stand between",
             ) from None
         except (HubError, requests.RequestException) as error:
-            raise TemporaryError(f"{self._shown}: {_reason(error)}") from None
+            raise TemporaryError(f"{self._shown} does not answer, or not to the end ({type(error).__name__})") from None
 
     def _answered(self, status: int, wait: float | None, name: str, revision: str) -> Exception:
         if status in {408, 429} or status >= 500:
@@ -90,11 +88,6 @@ class ModelScope:
                 hint="check id and revision; for a private model set MODELSCOPE_API_TOKEN",
             )
         return OnpremError(f"{name}: {self._shown} answered {status}", hint="try again later")
-
-
-def _reason(error: Exception) -> str:
-    """Say what a transport error was, without the address in it."""
-    return type(error).__name__.removesuffix("Error") or "the connection broke"
 
 
 def _file(entry: Mapping[str, Any]) -> HubFile:

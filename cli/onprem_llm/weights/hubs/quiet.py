@@ -3,6 +3,9 @@
 import logging
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from onprem_llm.errors import InvalidError
 
 # Read by the packages when they are imported, so this must come before.
 _SETTINGS = {
@@ -45,7 +48,20 @@ def silence(logger: str) -> None:
     logging.getLogger(logger).setLevel(logging.ERROR)
 
 
-def without_password(address: str) -> str:
-    """Return the address of a hub as it may be shown: a mirror's may hold a name and a password."""
-    scheme, mark, rest = address.partition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}" if mark else address
+def endpoint(variables: tuple[str, ...], default: str) -> tuple[str, str]:
+    """Return the address of a hub and how it may be shown: a mirror's may hold a name and a password.
+
+    InvalidError names the variable whose address is none.
+    """
+    variable = next((name for name in variables if os.environ.get(name)), "")
+    value = os.environ.get(variable, default)
+    address = value if "://" in value else f"https://{value}"
+    parts = urlsplit(address)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not value.isprintable() or " " in value:
+        raise InvalidError(
+            f"{variable}: found {value.rpartition('@')[2]!r}, expected an address such as {default}",
+            hint=f"mend the variable {variable}, or unset it",
+        )
+    address = address.rstrip("/")
+    scheme, _, rest = address.partition("://")
+    return address, f"{scheme}://{rest.rpartition('@')[2]}"
