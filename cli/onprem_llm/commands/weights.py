@@ -167,7 +167,17 @@ def _row(place: Any, entry: Any) -> dict[str, Any]:
 
     row = {"model": entry.model, "revisions": place.revisions(entry), "commit": entry.commit}
     if entry.complete:
-        manifest = entry.manifest()
+        try:
+            manifest = entry.manifest()
+        except OnpremError as error:
+            # One that is damaged or newer must not hide the others.
+            return {
+                **row,
+                "files": None,
+                "bytes": 0,
+                "state": error.message.rpartition(": ")[2],
+                "folder": str(entry.folder),
+            }
         return {
             **row, "commit_is": manifest.commit_is, "files": len(manifest.files), "bytes": manifest.bytes,
             "state": "whole", "folder": str(entry.weights()), "include": manifest.include,

@@ -29,9 +29,10 @@ class StoppedError(Exception):
 
 @dataclass(slots=True)
 class Fetcher:
-    """Brings files into parts; `opener` asks the hub, `moved` hears of bytes that came or were thrown away,
+    """Brings files of the model `label` into parts; `opener` asks the hub, `moved` hears of bytes that came or were thrown away,
     `waiting` of why there are none."""
 
+    label: str
     opener: Callable[[HubFile, int], Body]
     moved: Callable[[str, int], None]
     waiting: Callable[[str], None]
@@ -89,7 +90,7 @@ class Fetcher:
                     if self.stop.is_set():
                         raise StoppedError
         except OSError as error:
-            raise disk_error(error, part, file.path) from None
+            raise disk_error(error, part, f"{self.label}: {file.path}") from None
 
     def discard(self, file: HubFile, part: Path) -> None:
         """Throw away what has come of a file, and begin anew."""
@@ -102,7 +103,7 @@ class Fetcher:
         if tries >= self.patience.tries or wait > self.patience.longest:
             asked = f", and asks to wait {error.wait:.0f} s" if error.wait is not None else ""
             raise OnpremError(
-                f"{file.path}: {error}{asked}; {human_bytes(have)} of {human_bytes(file.size)} are here",
+                f"{self.label}: {file.path}: {error}{asked}; {human_bytes(have)} of {human_bytes(file.size)} are here",
                 hint="run the same command again later: it goes on where this one stopped",
             )
         self.waiting(f"{file.path}: {error}: asked again in {wait:.0f} s")

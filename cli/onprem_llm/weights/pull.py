@@ -125,6 +125,7 @@ class Puller:
         self.progress.step(f"Pull {source.id} at {listing.commit[:12]}: {count}", [source.name])
         meter = Meter(self.progress, source.name, choice.bytes, come)
         fetcher = Fetcher(
+            str(source),
             lambda file, start: hub.open(source.id, listing, source.wanted_revision, file, start),
             meter.moved, lambda text: self.progress.host(source.name, "running", text), self.patience,
         )  # fmt: skip
@@ -170,9 +171,9 @@ def _verified(file: HubFile, arriving: Arriving, fetcher: Fetcher) -> None:
                 return
             fetcher.discard(file, part)
     except OSError as error:
-        raise disk_error(error, part, file.path) from None
+        raise disk_error(error, part, f"{fetcher.label}: {file.path}") from None
     raise OnpremError(
-        f"{file.path}: what the hub sends is not the file that it lists, twice: {problem}",
+        f"{fetcher.label}: {file.path}: what the hub sends is not the file that it lists, twice: {problem}",
         hint="a proxy or mirror may alter it, or it changed meanwhile: run the same command again, or use another "
         "endpoint; what is verified stays",
     )
