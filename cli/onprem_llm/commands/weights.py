@@ -229,8 +229,9 @@ def prune(keep: tuple[str, ...], everything: bool, dry_run: bool, yes: bool, sto
             (one.entry.model, one.entry.commit[:12], output.human_bytes(one.bytes), one.why) for one in found
         ]
         output.show_table(("model", "commit", "size", "why"), rows)
-    removed = bool(found) and not dry_run and output.confirm(f"Remove these {total}?", yes=yes)
+    removed = bool(found) and not dry_run
     if removed:
+        output.agree(f"Remove these {total}?", yes=yes)
         remove(place, found)
     if as_json:
         document = [{"folder": str(one.folder), "bytes": one.bytes, "why": one.why} for one in found]

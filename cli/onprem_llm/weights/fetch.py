@@ -29,8 +29,10 @@ class StoppedError(Exception):
 
 @dataclass(slots=True)
 class Fetcher:
-    """Brings files of the model `label` into parts; `opener` asks the hub, `moved` hears of bytes that came or were thrown away,
-    `waiting` of why there are none."""
+    """Brings files of the model `label` into parts.
+
+    `opener` asks the hub, `moved` hears of bytes that came or were thrown away, `waiting` why there are none.
+    """
 
     label: str
     opener: Callable[[HubFile, int], Body]
