@@ -227,11 +227,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_bytes(data, start, fault, value)
 
     def send_bytes(self, data: bytes, start: int, fault: str, value: str) -> None:
+        body = data[start:]
+        if fault == "capped" and start:
+            body = body[: int(value)]
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            self.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{len(data)}")
         self.send_header("Content-Type", "application/octet-stream")
-        body = data[start:]
         if fault == "nolength":
             self.send_header("Connection", "close")
         else:

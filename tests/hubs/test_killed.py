@@ -71,6 +71,10 @@ def test_a_second_pull_meanwhile_is_refused_and_names_the_first(huggingface: Ben
     _, said = second.communicate(timeout=20)
     assert second.returncode == 6
     assert f"process {first.pid} of " in said
+    pruned = huggingface.command("prune", "--all", "--yes")
+    out, said = pruned.communicate(timeout=20)
+    assert "is being pulled now: left as it is" in said
+    assert "Nothing to remove" in out
     # Its owner dies, and with it the lock.
     first.kill()
     first.wait()
@@ -88,6 +92,19 @@ def test_tokens_are_in_no_output_and_in_no_command_line(bench: Bench) -> None:
     assert json.loads(out)["pulled"][0]["files"] == len(WANTED)
     assert b"secret" not in line
     assert "secret" not in out + said
+
+
+def test_a_token_that_hugging_faces_own_login_stored_counts(
+    huggingface: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    stored = tmp_path / "home" / "cache" / "huggingface" / "token"
+    stored.parent.mkdir(parents=True)
+    stored.write_text("hf_stored\n")
+    process = huggingface.command("pull", str(huggingface.source()))
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 0, said
+    assert huggingface.server.asked[0].authorization == "Bearer hf_stored"
 
 
 @pytest.fixture

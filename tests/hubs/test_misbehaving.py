@@ -48,6 +48,13 @@ def test_a_server_that_ignores_ranges_begins_anew(bench: Bench) -> None:
     bench.check(bench.pull())
 
 
+def test_a_server_that_sends_less_than_the_range_is_asked_again(bench: Bench) -> None:
+    bench.server.faults[FILE] = ["cut:100000"]
+    bench.server.always[FILE] = "capped:60000"
+    bench.check(bench.pull())
+    assert len(starts(bench)) >= 4
+
+
 def test_a_connection_that_always_breaks_at_the_same_byte_is_given_up(bench: Bench) -> None:
     bench.server.always[FILE] = "norange-cut:100000"
     said = fails(bench)

@@ -75,8 +75,8 @@ class Fetcher:
             self._append(file, part, body)
         finally:
             body.close()
-        if part.stat().st_size < file.size:
-            raise TemporaryError(f"the connection ended at {part.stat().st_size} of {file.size} bytes")
+        if part.stat().st_size <= min(have, file.size - 1):
+            raise TemporaryError(f"the hub sent nothing beyond {part.stat().st_size} of {file.size} bytes")
 
     def _append(self, file: HubFile, part: Path, body: Body) -> None:
         count = part.stat().st_size

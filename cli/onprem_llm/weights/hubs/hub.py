@@ -1,5 +1,6 @@
 """What a hub is to us: it lists the files of a model at a revision, and opens one of them at any byte."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,7 +27,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """An answer that is being read: where in the file it begins, how long it says it is, what it says it is."""
+    """An answer that is being read: where in the file it begins, how long the file is from there on, its kind."""
 
     start: int
     length: int | None
@@ -61,16 +62,18 @@ class Hub(Protocol):
 def body_of(status: int, headers: Callable[[str], str | None], chunks: Iterator[bytes], close: Callable[[], None],
             asked: int) -> Body:  # fmt: skip
     """Make a Body from an HTTP answer to a request for the bytes from `asked` on."""
-    start = 0
-    if status == 206:
-        said = (headers("Content-Range") or "").removeprefix("bytes ").partition("-")[0].strip()
-        start = int(said) if said.isdigit() else -1
-        if start != asked:
-            close()
-            raise WrongBodyError(f"the range {headers('Content-Range')!r}, expected bytes from {asked} on")
     encoded = (headers("Content-Encoding") or "identity").lower() != "identity"
     length = headers("Content-Length")
     known = int(length) if length is not None and length.isdigit() and not encoded else None
+    start = 0
+    if status == 206:
+        said = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", (headers("Content-Range") or "").strip())
+        if said is None or int(said[1]) != asked:
+            close()
+            raise WrongBodyError(f"the range {headers('Content-Range')!r}, expected bytes from {asked} on")
+        start = asked
+        # A server may send less than it was asked for; what counts is how long it says the file is.
+        known = int(said[2]) - start if said[2] != "*" else None
     return Body(start, known, headers("Content-Type") or "", chunks, close)
 
 
