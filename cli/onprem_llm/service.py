@@ -159,7 +159,7 @@ def _gateway_worries(current: Current, gateways: Sequence[GatewayHost], silent: 
 def _silent_gateways(current: Current, silent: Sequence[str]) -> str:
     """Name them, or those among which they are where nobody says who it is."""
     names = ", ".join(silent)
-    if current.gateway is None or 0 < len(unseen_gateways(current)) < len(silent):
+    if len(silent) > 1 and (current.gateway is None or 0 < len(unseen_gateways(current)) < len(silent)):
         return f"The gateway host (one of {names})"
     return f"The gateway host{'s' if len(silent) > 1 else ''} {names}"
 

@@ -64,7 +64,7 @@ def undrain(host: str, yes: bool, break_lock: bool, as_json: bool, connection: C
     """
     plan = _rotation(host, connection, back=True)
     later = "; its replicas get requests once they are up" if plan.warnings else ""
-    question, done = f"Let {host} in again?", f"{host} is in rotation{later}."
+    question, done = f"Let {host} in again?", f"{host} takes part again{later}."
     carry_out(plan, question, connection, yes=yes, break_lock=break_lock, as_json=as_json, done=done)
 
 

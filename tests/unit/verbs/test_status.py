@@ -164,7 +164,7 @@ def test_the_gateway_host_is_silent_and_the_copy_of_the_book_is_used(facts: dict
     second(facts)
     del facts["lab-1"]
     found = seen(facts, ("lab-1",))
-    assert "The gateway host (one of lab-1) did not answer: lab-2 goes on serving" in found.notes[0]
+    assert "The gateway host lab-1 did not answer: lab-2 goes on serving" in found.notes[0]
     assert [(row.project, row.state) for row in found.replicas if row.deployment] == [
         ("tiny-1", "running"), ("tiny-0", "unknown"), ("tiny-2", "unknown"),
     ]  # fmt: skip
