@@ -156,13 +156,14 @@ class Rig:
         return {f"{row[0]}/{row[1]}": row[17] for row in rows if len(row) > 17}
 
     def usage(self, name: str) -> list[int]:
-        """Return requests, prompt tokens, completion tokens, refused."""
+        """Return requests, prompt tokens, completion tokens, refused; of both entries that two threads may have made."""
+        total = [0, 0, 0, 0]
         for line in self.ask("show table _count/usage").splitlines():
             words = line.split()
             if f"key={name}" in words:
                 found = dict(word.partition("=")[::2] for word in words if "=" in word)
-                return [int(found[f"gpc{number}"]) for number in range(4)]
-        return [0, 0, 0, 0]
+                total = [old + int(found[f"gpc{number}"]) for number, old in enumerate(total)]
+        return total
 
     def cpu(self) -> float:
         """Return the seconds that the container has spent computing: a busy machine does not add to them."""

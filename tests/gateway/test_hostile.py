@@ -32,12 +32,14 @@ class Late:
 
 
 def test_a_body_that_comes_late_counts_all_the_same(kit: Kit) -> None:
+    # Alone, for the first two of a window may both be the first (docs/keys.md).
+    assert ask(kit.rig.url, CHAT, chat("tiny"), key="slow").status == 200
     requests = [Late(kit.rig.url, "slow", json.dumps(chat("tiny")).encode()) for _ in range(12)]
     time.sleep(0.5)
     for one in requests:
         one.end()
-    assert sorted(one.answer().status for one in requests) == 3 * [200] + 9 * [429]
-    assert kit.rig.usage("slow") == [3, 21, 9, 9]
+    assert sorted(one.answer().status for one in requests) == 2 * [200] + 10 * [429]
+    assert kit.rig.usage("slow") == [3, 21, 9, 10]
 
 
 def test_what_is_refused_for_its_body_counts_against_the_limit(kit: Kit) -> None:

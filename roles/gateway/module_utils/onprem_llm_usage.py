@@ -44,13 +44,18 @@ def identity(info):
 
 
 def counters(answer):
-    """Return {key: [count, …]} from the answer to `show table`."""
+    """Return {key: [count, …]} from the answer to `show table`.
+
+    A key may have two entries: where its first two requests come in one instant, each thread of HAProxy 3.0 makes one.
+    """
     found = {}
     for line in answer.splitlines():
         key = ENTRY.search(line)
         if key and not line.startswith("#"):
             words = {int(index): int(value) for index, value in COUNTER.findall(line)}
-            found[key.group(1)] = [words.get(low, 0) + (words.get(high, 0) << 32) for low, high in COUNTERS.values()]
+            numbers = [words.get(low, 0) + (words.get(high, 0) << 32) for low, high in COUNTERS.values()]
+            before = found.get(key.group(1), [0] * len(COUNTERS))
+            found[key.group(1)] = [old + new for old, new in zip(before, numbers)]
     return found
 
 

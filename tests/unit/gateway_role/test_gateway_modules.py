@@ -231,6 +231,12 @@ def test_counters_of_more_than_32_bits() -> None:
     assert usage.counters(f"# table: {usage.TABLE}, used:1\n{line}\n") == {"alice": [5, 7 + 2**32, 0, 2]}
 
 
+def test_a_key_with_two_entries_is_counted_whole() -> None:
+    usage = shared("onprem_llm_usage")
+    lines = [f"0x7f{n}: key=alice use=0 exp=0 shard=0 gpc0={n} gpc1=7 gpc2=0 gpc3=2 gpc4=0 gpc5=0" for n in (11, 1)]
+    assert usage.counters("\n".join([f"# table: {usage.TABLE}, used:2", *lines])) == {"alice": [12, 14, 0, 4]}
+
+
 def test_a_damaged_ledger_is_named(tmp_path: Path) -> None:
     usage = shared("onprem_llm_usage")
     (tmp_path / "usage.json").write_text("{")
