@@ -156,7 +156,7 @@ class Rig:
         return {f"{row[0]}/{row[1]}": row[17] for row in rows if len(row) > 17}
 
     def usage(self, name: str) -> list[int]:
-        """Return requests, prompt tokens, completion tokens, refused; of both entries that two threads may have made."""
+        """Return requests, prompt tokens, completion tokens, refused; two threads may have made an entry each."""
         total = [0, 0, 0, 0]
         for line in self.ask("show table _count/usage").splitlines():
             words = line.split()
