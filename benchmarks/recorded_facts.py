@@ -186,14 +186,14 @@ def cut_off(done: Plan, facts: dict[str, Facts], title: str) -> dict[str, Facts]
 def failed_at(
     done: Plan, facts: dict[str, Facts], title: str, *, missed: Collection[str] | None = ()
 ) -> dict[str, Facts]:
-    """Return the facts after a plan whose step `title` failed at its end: all is taken back.
+    """Return the facts after a plan whose step `title` failed at its end: all is taken back, but for a record.
 
     `missed`: hosts and projects that the step had not come to when it failed; None: it came to none.
     """
     upto = next(number for number, step in enumerate(done.steps) if step.title == title)
     back: list[Step] = []
     for step in done.steps[: upto + 1]:
-        back = [] if step.kind == "record" and step.title != title else [*step.undo, *back]
+        back = [] if step.kind == "record" else [*step.undo, *back]
     failed = [] if missed is None else [_without(done.steps[upto], missed)]
     return list(moments(done, facts, [*done.steps[:upto], *failed, *back]))[-1][1]
 

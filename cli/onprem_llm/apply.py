@@ -100,7 +100,8 @@ class _Run:
                 self._step(step, number)
             except (OnpremError, KeyboardInterrupt) as error:
                 note_event(self.plan, error, self.connection)
-                if not back:
+                # The book has the new revision by then, or still as one under way: with it stays what serves.
+                if not back or step.kind == "record":
                     raise
                 self._take_back(back, error)
             if step.kind in {"record", "marks"}:  # what is in the book stays: the next run goes on from there
@@ -110,6 +111,8 @@ class _Run:
         note(f"{_what(error)} Putting back what was there before; a second Ctrl-C leaves it as it is.")
         failed = []
         for number, step in enumerate(back, len(self.plan.steps)):
+            if failed and step.kind == "pending":
+                continue  # what could not be put back may run it: whatever is planned next must let it in
             write_orders(self.folder, number, step.orders)
             try:
                 self._step(step, number)

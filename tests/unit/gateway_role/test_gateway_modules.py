@@ -158,6 +158,19 @@ def test_a_backup_brings_back_nothing_that_was_revoked_since(
     assert keys("merge") == (False, {})
 
 
+def test_a_process_that_cannot_be_told_holds_up_no_restore(
+    keys: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise shared("onprem_llm_haproxy").HaproxyError("the master does not answer")
+
+    keys("create", name="alice", sha256=SHA)
+    (tmp_path / "keys" / "keys.json").rename(tmp_path / "keys" / "given.json")
+    monkeypatch.setattr(shared("onprem_llm_client_keys"), "tell", refuse)
+    assert keys("merge")[0], "onprem-llm-keys tells it as soon as it answers"
+    assert (tmp_path / "keys" / "keys.map").read_text() == f"{SHA} alice\n"
+
+
 @pytest.mark.parametrize("damaged", [False, True])
 def test_a_host_that_knew_no_keys_says_so(keys: Callable[..., Any], tmp_path: Path, damaged: bool) -> None:
     keys("create", name="alice", sha256=SHA)

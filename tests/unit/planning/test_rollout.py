@@ -224,13 +224,25 @@ def test_whatever_fails_the_old_revision_serves_as_before(update: str) -> None:
     text = model("replicas: 2\n" + update)
     facts = deploy(lab(), text)
     plan = made.planned(facts, made.deployment(changed(text)))
-    for title in titles(plan)[: titles(plan).index("Write the book") + 1]:
+    for title in titles(plan)[: titles(plan).index("Write the book")]:
         after = made.failed_at(plan, facts, title)
         assert made.in_rotation(after, "tiny") == {"tiny-0", "tiny-1"}, title
         running = {p: s["projects"][p]["containers"][0]["labels"]["onprem-llm.revision"] for s in after.values()
                    for p in s["projects"] if p.startswith("tiny")}  # fmt: skip
         assert running == {"tiny-0": "1", "tiny-1": "1"}, title
         assert after["lab-1"]["gateway"]["admits"]["tiny"] == ["1"], title
+
+
+@pytest.mark.parametrize("update", ["", "update: {max_surge: 1}\n", "update: {max_unavailable: 2}\n"])
+@pytest.mark.parametrize("missed", [(), None])
+def test_where_the_book_cannot_be_written_the_new_revision_serves(update: str, missed: tuple[()] | None) -> None:
+    text = model("replicas: 2\n" + update)
+    facts = deploy(lab(), text)
+    plan = made.planned(facts, made.deployment(changed(text)))
+    after = made.failed_at(plan, facts, "Write the book", missed=missed)
+    assert len(made.in_rotation(after, "tiny")) == 2
+    other = made.planned(after, made.deployment(model(name="other", port=8100)))
+    assert all(len(rotation) == 2 for rotation in at_each_moment(other, after))
 
 
 @pytest.mark.parametrize("missed", [["tiny-1"], ["tiny-0", "tiny-1"], None])
@@ -300,7 +312,7 @@ def test_more_that_fail_are_removed_and_the_first_ones_never_were_touched() -> N
     facts = deploy(lab(), model())
     plan = made.planned(facts, made.deployment(model("replicas: 3\n")))
     assert titles(plan) == ["Bring images and weights", BEGINS, "Start tiny", "Tell the gateway", "Write the book"]
-    for title in titles(plan)[1:]:
+    for title in titles(plan)[1:-1]:
         after = made.failed_at(plan, facts, title)
         assert there(after) == {"tiny-0": "lab-1"}
         assert set(after["lab-1"]["gateway"]["servers"]) == {"tiny/tiny-0"}
@@ -310,7 +322,7 @@ def test_more_that_fail_are_removed_and_the_first_ones_never_were_touched() -> N
 def test_another_served_name_that_fails_is_put_back_whole(update: str) -> None:
     facts = deploy(lab(), model("replicas: 3\n" + update))
     plan = made.planned(facts, made.deployment(model("replicas: 3\nserved_name: big\n" + update)))
-    for title in titles(plan)[: titles(plan).index("Write the book") + 1]:
+    for title in titles(plan)[: titles(plan).index("Write the book")]:
         after = made.failed_at(plan, facts, title)  # every way back into rotation is checked there
         assert made.in_rotation(after, "tiny") == {"tiny-0", "tiny-1", "tiny-2"}, title
 

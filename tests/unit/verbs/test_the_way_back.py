@@ -1,0 +1,66 @@
+"""What is put back when a step fails, and what must stay."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onprem_llm import apply
+from onprem_llm.errors import OnpremError
+from onprem_llm.planning.types import Plan, Step
+from onprem_llm.run_events import HostFailure, RunResult
+
+
+def step(kind: Any, title: str, *undo: Step) -> Step:
+    return Step(kind, title, {"lab-1": {}}, undo)
+
+
+CLEAR = step("pending", "Write that revision 2 is taken back")
+PLAN = Plan(
+    "", "lab-1", "tiny", "deploy", 2, "",
+    (
+        step("pending", "Write that revision 2 begins", CLEAR),
+        step("apply", "Replace tiny-0", step("restore", "Put the old tiny-0 back")),
+        step("gateway", "Tell the gateway", step("gateway", "Tell the gateway as before")),
+        step("record", "Write the book"),
+    ),
+)  # fmt: skip
+
+
+@pytest.fixture
+def carried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[str]]:
+    """Return what carries PLAN out while some steps fail, and says which steps began."""
+
+    def go(*failing: str) -> list[str]:
+        begun: list[str] = []
+
+        def run(*_: object, title: str = "", **__: object) -> RunResult:
+            begun.append(title)
+            bad = (HostFailure("lab-1", title, "no space left on device", False),) if title in failing else ()
+            return RunResult(("lab-1",), {}, {}, bad)
+
+        monkeypatch.setattr(apply, "run", run)
+        monkeypatch.setattr(apply, "record_event", lambda *_: None)
+        monkeypatch.setattr(apply, "write_orders", lambda *_: tmp_path)
+        whatever: Any = None
+        with pytest.raises(OnpremError):
+            apply._Run(PLAN, tmp_path, whatever, whatever, {}).steps()
+        return begun
+
+    return go
+
+
+def test_a_step_that_fails_takes_all_before_it_back(carried: Callable[..., list[str]]) -> None:
+    back = ["Tell the gateway as before", "Put the old tiny-0 back", CLEAR.title]
+    assert carried("Tell the gateway")[3:] == back
+
+
+def test_the_new_revision_serves_on_where_the_book_could_not_be_written(carried: Callable[..., list[str]]) -> None:
+    assert carried("Write the book")[-1] == "Write the book"
+
+
+def test_a_revision_that_may_still_run_stays_under_way(carried: Callable[..., list[str]]) -> None:
+    begun = carried("Tell the gateway", "Put the old tiny-0 back")
+    assert begun[-1] == "Put the old tiny-0 back"
+    assert CLEAR.title not in begun
