@@ -109,7 +109,7 @@ class _Run:
 
     def _take_back(self, back: list[Step], error: OnpremError | KeyboardInterrupt) -> NoReturn:
         note(f"{_what(error)} Putting back what was there before; a second Ctrl-C leaves it as it is.")
-        failed = []
+        failed: list[str] = []
         for number, step in enumerate(back, len(self.plan.steps)):
             if failed and step.kind == "pending":
                 continue  # what could not be put back may run it: whatever is planned next must let it in

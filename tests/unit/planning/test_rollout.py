@@ -235,7 +235,7 @@ def test_whatever_fails_the_old_revision_serves_as_before(update: str) -> None:
 
 @pytest.mark.parametrize("update", ["", "update: {max_surge: 1}\n", "update: {max_unavailable: 2}\n"])
 @pytest.mark.parametrize("missed", [(), None])
-def test_where_the_book_cannot_be_written_the_new_revision_serves(update: str, missed: tuple[()] | None) -> None:
+def test_where_the_book_cannot_be_written_the_new_revision_serves(update: str, missed: tuple[str, ...] | None) -> None:
     text = model("replicas: 2\n" + update)
     facts = deploy(lab(), text)
     plan = made.planned(facts, made.deployment(changed(text)))
