@@ -1,7 +1,7 @@
 """deploy, scale, rollback, restart: one deployment as it is wanted, the others as they are."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import Claim, check_ports
@@ -19,7 +19,7 @@ from onprem_llm.planning.shared_address import PlannedAddress, address_steps, pl
 from onprem_llm.planning.staging import HostWork, check_space, weights_needs
 from onprem_llm.planning.steps import Release, pending_step, record_step, remove_ui_step, stage_step, ui_step
 from onprem_llm.planning.types import UI_PROJECT, Change, Endpoint, Plan, Step, Wanted, WantedDeployment
-from onprem_llm.planning.warnings import deployment_warnings, key_warnings, silent_warning
+from onprem_llm.planning.warnings import deployment_warnings, key_warnings, old_certificates, silent_warning
 from onprem_llm.planning.web_ui import PlannedUi, plan_ui
 from onprem_llm.spec.site import Site
 
@@ -97,6 +97,7 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
             *silent_warning(revision, release.fleet),
             *key_warnings(wanted, current),
             *certificate_warnings(wanted, current, parts.crew.guards),
+            *old_certificates(revision, release.fleet),
             *idle_warning(item.deployment, release.fleet),
             *gap_warning(revision, largest_gap(parts.crew), release.fleet),
         ),
@@ -115,7 +116,8 @@ def _release(site: Site, item: WantedDeployment, wanted: Wanted, current: Curren
     why = differences(entry.model_yaml, text) if entry else ()
     number = current.last_revision(name) + 1
     # Placed and resolved first: whether this is a new revision also depends on the image that was found.
-    change = Revision(site, item, item.weights, current, number, why, wanted.restart)
+    rolls = wanted.verb in {"deploy", "restart"}
+    change = Revision(site, item, item.weights, current, number, why, wanted.restart, rolls)
     fleet = plan_fleet(change)
     images = (
         {item.deployment.engine.image: fleet.replicas[0].image.reference}
@@ -123,7 +125,7 @@ def _release(site: Site, item: WantedDeployment, wanted: Wanted, current: Curren
         else dict(entry.images if entry else {})
     )
     if entry and entry.model_yaml == text and dict(entry.images) == images:
-        change = Revision(site, item, item.weights, current, entry.revision, why, wanted.restart)
+        change = replace(change, revision=entry.revision)
         fleet = plan_fleet(change)
     changes = wanted.restart or not only_counts(why)
     if entry and fleet.silent and not fleet.replicas and changes:

@@ -1,7 +1,7 @@
 """All replicas of the deployment that is being changed: which stay, which are new, which leave."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current, HostState
@@ -250,11 +250,19 @@ class _Builder:
             spares += 1
             self.giving_way[old.project] = old.outcome.change.reasons
         if update.max_unavailable == 0 and changing and not spares:
+            return self._none_missing(replicas), 0
+        return replicas, spares
+
+    def _none_missing(self, replicas: list[PlannedReplica]) -> list[PlannedReplica]:
+        """Leave those as they are that only await a newer certificate; InvalidError where others must be replaced."""
+        as_they_are = replace(self.change, rolls=False)
+        left = [plan_replica(as_they_are, r.placement, r.claim) if r.replaced else r for r in replicas]
+        if any(replica.replaced for replica in left):
             raise InvalidError(
                 f"update.max_unavailable of {self.deployment.name} is 0, and there is no room for a replica more",
                 hint="free a GPU on a host that has the weights, or set max_unavailable to 1",
             )
-        return replicas, spares
+        return left
 
 
 def only_counts(why: Iterable[str]) -> bool:

@@ -72,6 +72,9 @@ class Change:
     revision: int
     why: tuple[str, ...] = ()
     restart: bool = False  # asked for, though nothing differs
+    # Engines may start anew for no more than a newer certificate. Other verbs (move, scale) say nothing of restarts,
+    # and what mends a site must not depend on room for them.
+    rolls: bool = False
 
     @property
     def deployment(self) -> Deployment:
@@ -107,12 +110,17 @@ def plan_replica(change: Change, placement: Placement, claim: Claim) -> PlannedR
     )
     if change.restart:
         outcome = outcome.restarted("asked for")
-    if change.engine_tls and (reason := taken_up(host, placement.project, current.gateway)):
+    if change.rolls and (reason := newer_certificate(change, host, placement.project)):
         outcome = outcome.restarted(reason)
     entries = (SecretEntry("VLLM_API_KEY", (deployment.name,)),)
     rekeyed = _rekeyed(deployment.name, placement, current)
     serving = in_service(host, placement.project, current) and not rekeyed
     return PlannedReplica(placement, image, claim, outcome, entries, serving, rekeyed)
+
+
+def newer_certificate(change: Change, host: HostState, project: str) -> str | None:
+    """Say why an engine must start anew for its certificate's sake; None where it need not, or speaks no TLS."""
+    return taken_up(host, project, change.current.gateway) if change.engine_tls else None
 
 
 def _rekeyed(name: str, placement: Placement, current: Current) -> bool:

@@ -3,7 +3,7 @@
 from onprem_llm.hosts import Current
 from onprem_llm.planning.addresses import EVERY_INTERFACE
 from onprem_llm.planning.fleet import Fleet, only_counts, standing_of
-from onprem_llm.planning.replicas import Change, PlannedReplica
+from onprem_llm.planning.replicas import Change, PlannedReplica, newer_certificate
 from onprem_llm.planning.types import Wanted
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.site import Site
@@ -58,6 +58,22 @@ def silent_warning(change: Change, fleet: Fleet) -> tuple[str, ...]:
         for revision, where in behind.items()
     ]
     return tuple(warnings)
+
+
+def old_certificates(change: Change, fleet: Fleet) -> tuple[str, ...]:
+    """Name the replicas that go on with a certificate from before their host's was renewed, and what ends that."""
+    name = change.deployment.name
+    until = f" until it starts anew: onprem-llm restart {name}"
+    if change.rolls:  # and yet it is left alone
+        until = (
+            f": update.max_unavailable of {name} is 0, and there is no room for a replica more; free a GPU on a host "
+            "that has the weights, or set max_unavailable to 1, and deploy again"
+        )
+    return tuple(
+        f"{replica.project} on {replica.host.name} goes on with an old certificate{until}"
+        for replica in fleet.replicas
+        if replica.outcome.change.action == "keep" and newer_certificate(change, replica.host, replica.project)
+    )
 
 
 def _hosts(change: Change) -> dict[str, str]:

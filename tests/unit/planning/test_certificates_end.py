@@ -1,7 +1,13 @@
 """Certificates that end soon are renewed on the way of a change, and engines start anew to take theirs."""
 
+from typing import cast, get_args
+
+import pytest
 import recorded_facts as made
-from planning_lab import Hosts, deploy, lab, model
+from planning_lab import Hosts, deploy, lab, model, there
+
+from onprem_llm.errors import InvalidError
+from onprem_llm.planning.types import Plan, Verb
 
 TEXT = model("replicas: 2\n")
 DAY = 86400
@@ -77,3 +83,52 @@ def test_another_deployments_replicas_there_are_named_and_rolled_by_their_own_de
     assert made.planned(after, made.deployment(TEXT)).is_noop
     rolled = made.planned(after, made.deployment(other))
     assert {change.subject for change in rolled.changes if change.action == "restart"} == {"other-0"}
+
+
+def renewed_since(facts: Hosts, host: str) -> Hosts:
+    """As `tls renew` leaves a host: its engines go on with the one before."""
+    facts[host]["certificates"]["engine"]["written"] = made.STARTED + 1
+    return facts
+
+
+def old_ones(plan: Plan) -> list[str]:
+    return [text for text in plan.warnings if "certificate" in text]
+
+
+@pytest.mark.parametrize("verb", ["move", "scale", "rollback"])
+@pytest.mark.parametrize("ends", [False, True])
+def test_only_deploy_and_restart_start_engines_anew_for_it(verb: str, ends: bool) -> None:
+    facts = deploy(lab(1, 0), model())  # no room for a second one: a restart would be a gap
+    (host,) = there(facts).values()
+    facts = ending(facts, host, "engine") if ends else renewed_since(facts, host)
+    assert [c.subject for c in made.planned(facts, made.deployment(model())).changes if c.action == "restart"]
+    plan = made.planned(facts, made.again(facts, "tiny"), verb=cast("Verb", verb))
+    assert verb in get_args(Verb)
+    assert [step.title for step in plan.steps] == (["Start tiny"] if ends else [])  # which renews it
+    assert old_ones(plan) == [
+        f"tiny-0 on {host} goes on with an old certificate until it starts anew: onprem-llm restart tiny"
+    ]
+    after = renewed_since(made.applied(plan, facts), host)
+    assert [c.subject for c in made.planned(after, made.deployment(model())).changes if c.action == "restart"]
+
+
+def test_where_none_may_be_missing_and_no_other_has_room_it_goes_on_with_the_old_one() -> None:
+    text = model("replicas: 2\nupdate: {max_unavailable: 0}\n")
+    facts = renewed_since(deploy(lab(1, 1), text), "lab-2")
+    plan = made.planned(facts, made.deployment(text))
+    assert plan.is_noop
+    assert old_ones(plan) == [
+        "tiny-1 on lab-2 goes on with an old certificate: update.max_unavailable of tiny is 0, and there is no room "
+        "for a replica more; free a GPU on a host that has the weights, or set max_unavailable to 1, and deploy again"
+    ]
+    with pytest.raises(InvalidError, match="there is no room for a replica more"):
+        made.planned(facts, made.deployment(text.replace("8192", "1024")))
+
+
+def test_with_room_for_another_one_it_takes_the_new_one_though_none_may_be_missing() -> None:
+    text = model("replicas: 2\nupdate: {max_unavailable: 0}\n")
+    facts = renewed_since(deploy(lab(1, 2), text), "lab-2")
+    plan = made.planned(facts, made.deployment(text))
+    assert not old_ones(plan)
+    assert not plan.is_noop
+    assert all(len(made.in_rotation(then, "tiny")) >= 2 for _, then in made.moments(plan, facts))
