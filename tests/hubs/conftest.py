@@ -15,8 +15,8 @@ from tests.hubs.server import HubServer
 
 from onprem_llm.output import PlainProgress
 from onprem_llm.spec.model_source import ModelSource, parse_source
-from onprem_llm.weights.fetch import Patience
 from onprem_llm.weights.hubs import hub_named
+from onprem_llm.weights.patience import Patience
 from onprem_llm.weights.pull import Pulled, Puller
 from onprem_llm.weights.store import Store
 

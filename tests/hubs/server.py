@@ -50,6 +50,10 @@ class HubServer:
     # What listings say beside the truth.
     more: list[dict[str, Any]] = field(default_factory=list)
     hashless: bool = False
+    # Where large files lie: another host's address; `localhost` on this port where none is named.
+    storage: str = ""
+    # A mirror may name the hub that it mirrors where its listing goes on.
+    pages: str = ""
     asked: list[Asked] = field(default_factory=list)
     # Those among them that were answered with bytes of a file, or should have been.
     files_asked: list[Asked] = field(default_factory=list)
@@ -170,7 +174,9 @@ class _Handler(BaseHTTPRequestHandler):
         # Two pages, as a large repository has.
         half = len(entries) // 2
         second = query.get("cursor") == "2"
-        again = f"{self.server_hub.url}/api/models/{model}/tree/{revision}?recursive=True&cursor=2"
+        again = (
+            f"{self.server_hub.pages or self.server_hub.url}/api/models/{model}/tree/{revision}?recursive=True&cursor=2"
+        )
         self.json(entries[half:] if second else entries[:half], {} if second else {"Link": f'<{again}>; rel="next"'})
 
     # ModelScope
@@ -198,7 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
         if len(hub.models.get(model, {}).get(path, b"")) < LARGE:
             self.file(model, path)
             return
-        to = f"http://localhost:{hub.port}/cdn/{model}/{path}?{SIGNATURE}"
+        to = f"{hub.storage or f'http://localhost:{hub.port}'}/cdn/{model}/{path}?{SIGNATURE}"
         self.answer(302, b"", {"Location": to, "X-Repo-Commit": "a" * 40, "X-Linked-Etag": f'"{"c" * 64}"'})
 
     def file(self, model: str, path: str) -> None:
@@ -209,21 +215,20 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(404, b"{}", {"X-Error-Code": "EntryNotFound"})
             return
         if fault == "status":
-            code, _, wait = value.partition(" ")
-            self.answer(int(code), b"{}", {"Retry-After": wait} if wait else {})
+            self.status(value)
             return
-        if fault == "html":
-            self.answer(200, b"<html>please log in</html>", {"Content-Type": "text/html"})
+        if fault in {"html", "html-nolength"}:
+            self.page(length=fault == "html")
             return
         if fault == "wrong":
             data = bytes(len(data) - 1) + b"x"
         if fault == "short":
             data = data[:-3]
-        if fault == "long":
+        if fault in {"long", "nolength-long"}:
             data += b"more"
-        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
-        if fault in {"norange", "norange-cut"}:
-            start = 0
+        start = 0 if fault in {"norange", "norange-cut", "text"} else self.asked.start
+        if fault == "text":
+            data, fault = b"please log in", "nolength"
         self.send_bytes(data, start, fault, value)
 
     def send_bytes(self, data: bytes, start: int, fault: str, value: str) -> None:
@@ -232,9 +237,10 @@ class _Handler(BaseHTTPRequestHandler):
             body = body[: int(value)]
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{len(data)}")
+            said = 7 if fault == "range" else start
+            self.send_header("Content-Range", f"bytes {said}-{start + len(body) - 1}/{len(data)}")
         self.send_header("Content-Type", "application/octet-stream")
-        if fault == "nolength":
+        if fault.startswith("nolength"):
             self.send_header("Connection", "close")
         else:
             self.send_header("Content-Length", str(len(body)))
@@ -250,7 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_slowly(body, int(value))
         else:
             self.wfile.write(body)
-        if fault == "nolength":
+        if fault.startswith("nolength"):
             self.close_connection = True
 
     def send_slowly(self, body: bytes, rate: int) -> None:
@@ -271,11 +277,33 @@ class _Handler(BaseHTTPRequestHandler):
     def refused(self, what: str) -> bool:
         fault, _, value = self.server_hub.fault(what).partition(":")
         if fault == "html":
-            self.answer(200, b"<html>please log in</html>", {"Content-Type": "text/html"})
+            self.page()
         elif fault == "status":
-            code, _, more = value.partition(" ")
-            self.answer(int(code), b"{}", {"Retry-After": more} if more.isdigit() else {"X-Error-Code": more})
+            self.status(value)
+        elif fault == "hang":
+            time.sleep(60)
         return bool(fault)
+
+    def status(self, value: str) -> None:
+        """`429`; `429 7`: come back in 7 s; `429 t=7`: as Hugging Face says that; `403 Word`: its code of an error."""
+        code, _, more = value.partition(" ")
+        headers = {"X-Error-Code": more} if more else {}
+        if more.isdigit():
+            headers = {"Retry-After": more}
+        elif more.startswith("t="):
+            policy = '"fixed window";"resolvers";q=3000;w=300'
+            headers = {"RateLimit": f'"resolvers";r=0;{more}', "RateLimit-Policy": policy}
+        self.answer(int(code), b"{}", headers)
+
+    def page(self, *, length: bool = True) -> None:
+        """What a portal puts in place of everything."""
+        page = b"<html>please log in</html>"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header(*(("Content-Length", str(len(page))) if length else ("Connection", "close")))
+        self.end_headers()
+        self.wfile.write(page)
+        self.close_connection = not length
 
     def json(self, value: object, headers: dict[str, str] | None = None) -> None:
         self.answer(200, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})

@@ -19,7 +19,7 @@ class Meter:
         self._told = 0.0
         self.fetched = 0
 
-    def moved(self, path: str, count: int) -> None:
+    def moved(self, count: int) -> None:
         """Hear of bytes that came; fewer than none where some were thrown away."""
         with self._lock:
             self._done += count

@@ -1,11 +1,10 @@
 """Bring a model from a hub into the store: resolve, choose, check for room, fetch, verify, and only then name it."""
 
 import functools
-import itertools
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 
@@ -15,11 +14,12 @@ from onprem_llm.output import Progress, human_bytes
 from onprem_llm.spec.model_source import COMMIT, ModelSource
 from onprem_llm.spec.weights_identity import remember_sums
 from onprem_llm.weights.arriving import Arriving, reopen
-from onprem_llm.weights.fetch import Fetcher, Patience, disk_error
+from onprem_llm.weights.fetch import Fetcher, disk_error
 from onprem_llm.weights.hubs.hub import Hub, HubFile, Listing, TemporaryError, WrongBodyError
 from onprem_llm.weights.lock import held
 from onprem_llm.weights.manifest import Manifest
 from onprem_llm.weights.meter import Meter
+from onprem_llm.weights.patience import Patience, Waits, asked_wait
 from onprem_llm.weights.pool import run_all
 from onprem_llm.weights.selection import Choice, check_code, choose
 from onprem_llm.weights.store import Entry, Store, remove_tree
@@ -74,16 +74,16 @@ class Puller:
         return Pulled(source, entry, manifest, fetched, tuple(notes))
 
     def _listing(self, hub: Hub, source: ModelSource) -> Listing:
-        for tries in itertools.count(1):
+        # Somebody sits before it, and nothing has come yet: given up sooner than a file.
+        waits = Waits(replace(self.patience, tries=self.patience.tries // 2, first=self.patience.first * 2))
+        while True:
             try:
                 listing = hub.listing(source.id, source.wanted_revision)
             except TemporaryError as error:
-                wait = error.wait if error.wait is not None else self.patience.first * 2**tries
-                # Somebody sits before it, and nothing has come yet: sooner than for a file.
-                if tries >= self.patience.tries // 2 or wait > self.patience.longest:
-                    asked = f", and asks to wait {error.wait:.0f} s" if error.wait is not None else ""
+                wait = waits.next(error)
+                if wait is None:
                     raise UnreachableError(
-                        f"{source}: {error}{asked}",
+                        f"{source}: {error}{asked_wait(error)}",
                         hint="check the way to the hub (proxy, HF_ENDPOINT, MODELSCOPE_ENDPOINT), or try again later",
                     ) from None
                 self.progress.step(f"{error}: asked again in {wait:.0f} s", [])
@@ -92,7 +92,6 @@ class Puller:
             if not listing.files:
                 raise InvalidError(f"{source}: the hub lists no files there", hint="check id and revision")
             return listing
-        raise AssertionError("a count never ends")
 
     def _intact(self, entry: Entry, source: ModelSource) -> Manifest | None:
         """Return the manifest of whole weights; where files of them are damaged, only these are to be fetched again."""
@@ -158,18 +157,20 @@ class Puller:
 
 
 def _verified(file: HubFile, arriving: Arriving, fetcher: Fetcher) -> None:
-    """Fetch a file and verify it; one that is wrong is fetched once more from its start, then given up."""
+    """Fetch a file and verify it; one that is wrong is asked for once more, then given up."""
     part, problem = arriving.part(file), None
     try:
         for _ in range(2):
             try:
                 fetcher.fetch(file, part)
-                problem = arriving.accept(file)
             except WrongBodyError as error:
+                # Nothing of that answer was kept; what had come before it is as good as it was.
                 problem = f"found {error}"
+                continue
+            problem = arriving.accept(file)
             if problem is None:
                 return
-            fetcher.discard(file, part)
+            fetcher.discard(part)
     except OSError as error:
         raise disk_error(error, part, f"{fetcher.label}: {file.path}") from None
     raise OnpremError(

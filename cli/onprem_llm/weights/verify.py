@@ -38,7 +38,7 @@ def read_over(folder: Path, manifest: Manifest, progress: Progress, label: str) 
 
     def check(file: ManifestFile) -> None:
         sums = sums_of(folder / file.path)
-        meter.moved(file.path, file.size)
+        meter.moved(file.size)
         if sums.sha256 != file.sha256:
             chunk = next((i for i, (a, b) in enumerate(zip(sums.chunks, file.chunks, strict=False)) if a != b), 0)
             with adding:

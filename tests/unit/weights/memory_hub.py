@@ -8,8 +8,8 @@ from pathlib import Path
 
 from onprem_llm.output import PlainProgress
 from onprem_llm.spec.model_source import parse_source
-from onprem_llm.weights.fetch import Patience
 from onprem_llm.weights.hubs.hub import Body, HubFile, Listing
+from onprem_llm.weights.patience import Patience
 from onprem_llm.weights.pull import Pulled, Puller
 from onprem_llm.weights.store import Store
 

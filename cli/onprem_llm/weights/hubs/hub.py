@@ -1,9 +1,12 @@
 """What a hub is to us: it lists the files of a model at a revision, and opens one of them at any byte."""
 
 import re
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
+
+from onprem_llm.errors import InvalidError
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +83,32 @@ def body_of(status: int, headers: Callable[[str], str | None], chunks: Iterator[
 def retry_after(value: str | None) -> float | None:
     """Read a Retry-After header that counts seconds; one that names a date is left to our own patience."""
     return float(value) if value is not None and value.strip().isdigit() else None
+
+
+def listed(path: object, size: object, sha256: object = None, git_sha1: object = None) -> HubFile:
+    """Make a HubFile from what a hub's JSON says; ValueError where that is no description of a file."""
+    if not isinstance(path, str) or not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise ValueError(f"no file: {path!r} of size {size!r}")
+    hashes = [text if isinstance(text, str) and text else None for text in (sha256, git_sha1)]
+    return HubFile(path, size, sha256=hashes[0], git_sha1=hashes[1])
+
+
+def cause_of(error: BaseException) -> str:
+    """Say what a client's error comes from, in the system's words. Its own words may hold a signed address."""
+    inner, said = error, type(error).__name__
+    while following := inner.__cause__ or inner.__context__:
+        inner = following
+        if isinstance(inner, ssl.SSLCertVerificationError):
+            return f"{inner.verify_message}: for a CA of your own see docs/weights.md"
+        if isinstance(inner, OSError) and type(inner).__module__ in {"builtins", "socket", "ssl"} and inner.strerror:
+            said = inner.strerror
+    return said
+
+
+def no_way(error: BaseException) -> InvalidError:
+    """Say that a proxy's variable holds no address that the clients can use. It may hold a password: not shown."""
+    return InvalidError(
+        f"the proxy of this machine cannot be used ({type(error).__name__}), expected an address such as "
+        "http://proxy:3128",
+        hint="mend or unset HTTPS_PROXY, HTTP_PROXY and ALL_PROXY (small letters, too)",
+    )

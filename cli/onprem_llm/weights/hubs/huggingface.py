@@ -5,13 +5,25 @@ resolves, lists, knows the addresses and signs the requests; the bytes are ours 
 """
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 from onprem_llm.errors import InvalidError, OnpremError, UnreachableError
 from onprem_llm.spec.model_source import COMMIT
-from onprem_llm.weights.hubs.hub import Body, HubFile, Listing, TemporaryError, WrongBodyError, body_of, retry_after
+from onprem_llm.weights.hubs.hub import (
+    Body,
+    HubFile,
+    Listing,
+    TemporaryError,
+    WrongBodyError,
+    body_of,
+    cause_of,
+    listed,
+    no_way,
+    retry_after,
+)
 from onprem_llm.weights.hubs.quiet import endpoint, quiet
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
@@ -27,15 +39,17 @@ class HuggingFace:
     def __init__(self, clients: Path) -> None:
         """Import the client; a token comes from HF_TOKEN or the file that `hf auth login` wrote."""
         quiet(clients)
-        from huggingface_hub import HfApi, get_token
+        from huggingface_hub import HfApi, get_session, get_token
 
         self._endpoint, self._shown = endpoint(("HF_ENDPOINT",), DEFAULT_ENDPOINT)
         self._api = HfApi(endpoint=self._endpoint, token=get_token() or False, library_name="onprem-llm")
+        try:
+            get_session()
+        except (ImportError, ValueError) as error:
+            raise no_way(error) from None
 
     def listing(self, identity: str, revision: str) -> Listing:
         """Resolve the revision to its commit, then list that."""
-        from huggingface_hub.hf_api import RepoFile
-
         with self._errors(identity, revision):
             commit = self._api.model_info(identity, revision=revision, timeout=PATIENCE).sha
             if commit is None or not COMMIT.fullmatch(commit):
@@ -43,13 +57,31 @@ class HuggingFace:
                     f"huggingface:{identity}: {self._shown} gave the commit {commit!r}, expected 40 hex digits",
                     hint="check HF_ENDPOINT: this is not a hub that speaks Hugging Face's protocol",
                 )
-            entries = list(self._api.list_repo_tree(identity, recursive=True, revision=commit))
-        files = [
-            HubFile(entry.path, entry.size, sha256=entry.lfs.sha256 if entry.lfs else None,
-                    git_sha1=None if entry.lfs else entry.blob_id)
-            for entry in entries if isinstance(entry, RepoFile)
-        ]  # fmt: skip
-        return Listing(commit, tuple(files))
+            return Listing(commit, tuple(self._tree(identity, commit)))
+
+    def _tree(self, identity: str, commit: str) -> Iterator[HubFile]:
+        """Page through a listing. The package's own way has no timeout, and tries again without a word."""
+        from huggingface_hub import get_session
+        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
+
+        url = f"{self._endpoint}/api/models/{identity}/tree/{commit}"
+        headers = build_hf_headers(token=self._api.token, library_name="onprem-llm")
+        question, asked = {"recursive": "true"}, list[dict[str, str]]()
+        while question not in asked:
+            asked.append(question)
+            answer = get_session().get(url, params=question, headers=headers, timeout=PATIENCE)
+            hf_raise_for_status(answer)
+            for item in answer.json():
+                if item["type"] == "file":
+                    lfs = item.get("lfs")
+                    hashes = (lfs["oid"], None) if lfs else (None, item["oid"])
+                    yield listed(item["path"], item["size"], *hashes)
+            following = answer.links.get("next", {}).get("url")
+            if following is None:
+                return
+            # A mirror may name the hub that it mirrors; the token stays with the one that was asked.
+            question = dict(parse_qsl(urlsplit(following).query))
+        raise ValueError("a listing that begins again")
 
     def open(self, identity: str, listing: Listing, revision: str, file: HubFile, start: int) -> Body:
         """Ask for the bytes from `start` on. The client drops our token where it is sent on to another host."""
@@ -92,8 +124,8 @@ class HuggingFace:
                 f"{name}: HF_HUB_OFFLINE is set: nothing is pulled", hint="unset HF_HUB_OFFLINE on a connected machine"
             ) from None
         except transport.HTTPError as error:
-            raise TemporaryError(f"{self._shown} does not answer, or not to the end ({type(error).__name__})") from None
-        except (ValueError, KeyError, TypeError):
+            raise TemporaryError(f"{self._shown} does not answer, or not to the end ({cause_of(error)})") from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise OnpremError(
                 f"{name}: {self._shown} answered with something that is not Hugging Face's protocol",
                 hint="check HF_ENDPOINT: a proxy or a login page may stand between",
@@ -103,8 +135,7 @@ class HuggingFace:
         response = getattr(error, "response", None)
         code = str(response.headers.get("X-Error-Code", "")) if response is not None else ""
         if status in BUSY:
-            wait = retry_after(response.headers.get("Retry-After")) if response is not None else None
-            return TemporaryError(f"{self._shown} answered {status}", wait)
+            return TemporaryError(f"{self._shown} answered {status}", _wait(response.headers) if response else None)
         if status == 416:
             return WrongBodyError("status 416: the hub's file is shorter than it said")
         if code == "RevisionNotFound":
@@ -120,3 +151,12 @@ class HuggingFace:
                 hint="check the id; for a private model set HF_TOKEN",
             )
         return OnpremError(f"{name}: {self._shown} answered {status}", hint="try again later, or another HF_ENDPOINT")
+
+
+def _wait(headers: Mapping[str, str]) -> float | None:
+    """Return how long the hub asks to be left alone; its own header counts the seconds of a window of requests."""
+    from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
+
+    said = retry_after(headers.get("Retry-After"))
+    limit = parse_ratelimit_headers(headers) if said is None else None
+    return limit.reset_in_seconds + 1.0 if limit is not None and limit.remaining == 0 else said

@@ -11,13 +11,49 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import BaseAdapter
+from requests.exceptions import InvalidProxyURL
+from urllib3.exceptions import URLSchemeUnknown
 
 from onprem_llm.errors import InvalidError, OnpremError, UnreachableError
-from onprem_llm.weights.hubs.hub import Body, HubFile, Listing, TemporaryError, WrongBodyError, body_of
+from onprem_llm.weights.hubs.hub import (
+    Body,
+    HubFile,
+    Listing,
+    TemporaryError,
+    WrongBodyError,
+    body_of,
+    cause_of,
+    listed,
+    no_way,
+)
 from onprem_llm.weights.hubs.quiet import endpoint, quiet, silence
 
 DEFAULT_ENDPOINT = "https://modelscope.cn"
 READ = 64 * 1024
+
+
+class _Guard(BaseAdapter):
+    """The last place before a request leaves: one to another server than the hub carries no token.
+
+    The client keeps the token in a cookie, too, and cookies go to every port of a host, and to hosts below it.
+    """
+
+    def __init__(self, inner: BaseAdapter, hub: str) -> None:
+        super().__init__()
+        self._inner, self._hub = inner, _origin(hub)
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **more: Any) -> requests.Response:
+        if _origin(request.url or "") != self._hub:
+            for name in ("Cookie", "Authorization"):
+                request.headers.pop(name, None)
+        return self._inner.send(request, *args, **more)
+
+    def close(self) -> None:
+        self._inner.close()
 
 
 class ModelScope:
@@ -32,14 +68,24 @@ class ModelScope:
         address, self._shown = endpoint(("MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN"), DEFAULT_ENDPOINT)
         # "" is no token; None would read one from a folder that others write.
         self._client: Any = HubApi(endpoint=address, token=os.environ.get("MODELSCOPE_API_TOKEN", "")).legacy
+        for session in (self._client._session, self._client._read_session):
+            for prefix, adapter in list(session.adapters.items()):
+                session.mount(prefix, _Guard(adapter, address))
 
     def listing(self, identity: str, revision: str) -> Listing:
         """List the files of a branch or tag, and make a commit of the list."""
         with self._errors(identity, revision):
             entries = self._client.list_repo_files(identity, "model", revision=revision, recursive=True)
-        files = tuple(_file(entry) for entry in entries if entry.get("Type") != "tree")
+            files = tuple(_file(entry) for entry in entries if entry.get("Type") != "tree")
+        if self._client._read_state.listing_incomplete:
+            raise InvalidError(
+                f"modelscope:{identity}: {self._shown} lists only the first {len(files)} files of it",
+                hint="a folder of that many files cannot be listed there: take the model from another hub",
+            )
         lines = sorted(f"{file.path}\0{file.size}\0{file.sha256 or ''}\n" for file in files)
-        return Listing(hashlib.sha256("".join(lines).encode()).hexdigest()[:40], files, exact=False)
+        # A path may hold what is no text at all: it is refused, with the others, when files are chosen.
+        digest = hashlib.sha256("".join(lines).encode(errors="backslashreplace")).hexdigest()
+        return Listing(digest[:40], files, exact=False)
 
     def open(self, identity: str, listing: Listing, revision: str, file: HubFile, start: int) -> Body:
         """Ask for the bytes from `start` on."""
@@ -56,7 +102,6 @@ class ModelScope:
     @contextmanager
     def _errors(self, identity: str, revision: str, path: str = "") -> Iterator[None]:
         """Turn what the client raises into what to try again and what to tell a person, without addresses."""
-        import requests
         from modelscope_hub.errors import APIError, HubError
 
         name = f"modelscope:{identity}{f', {path}' if path else ''}"
@@ -64,13 +109,15 @@ class ModelScope:
             yield
         except APIError as error:
             raise self._answered(error.status_code or 0, getattr(error, "retry_after", None), name, revision) from None
-        except (requests.exceptions.JSONDecodeError, AttributeError):
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+            if _of_a_proxy(error):
+                raise no_way(error) from None
             raise OnpremError(
                 f"{name}: {self._shown} answered with something that is not ModelScope's protocol",
                 hint="check MODELSCOPE_ENDPOINT: a proxy or a login page may stand between",
             ) from None
         except (HubError, requests.RequestException) as error:
-            raise TemporaryError(f"{self._shown} does not answer, or not to the end ({type(error).__name__})") from None
+            raise TemporaryError(f"{self._shown} does not answer, or not to the end ({cause_of(error)})") from None
 
     def _answered(self, status: int, wait: float | None, name: str, revision: str) -> Exception:
         if status in {408, 429} or status >= 500:
@@ -91,4 +138,16 @@ class ModelScope:
 
 
 def _file(entry: Mapping[str, Any]) -> HubFile:
-    return HubFile(str(entry.get("Path") or ""), int(entry.get("Size") or 0), sha256=entry.get("Sha256") or None)
+    return listed(entry.get("Path"), entry.get("Size"), entry.get("Sha256"))
+
+
+def _origin(address: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(address)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def _of_a_proxy(error: BaseException) -> bool:
+    """Tell whether the client choked on a proxy's address; it has no one name for that."""
+    return (
+        isinstance(error, InvalidProxyURL) or isinstance(error.__context__, URLSchemeUnknown) or "SOCKS" in str(error)
+    )

@@ -21,6 +21,7 @@ _SETTINGS = {
     "MODELSCOPE_REPO_TREE_PAGE_MAX_ATTEMPTS": "1",
     # Seconds without a byte.
     "MODELSCOPE_DOWNLOAD_TIMEOUT": "30",
+    "MODELSCOPE_API_TIMEOUT": "30",
 }
 _FOLDERS = {
     "HF_HOME": "huggingface",
@@ -56,8 +57,7 @@ def endpoint(variables: tuple[str, ...], default: str) -> tuple[str, str]:
     variable = next((name for name in variables if os.environ.get(name)), "")
     value = os.environ.get(variable, default)
     address = value if "://" in value else f"https://{value}"
-    parts = urlsplit(address)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not value.isprintable() or " " in value:
+    if not _is_address(address) or not value.isprintable() or " " in value:
         raise InvalidError(
             f"{variable}: found {value.rpartition('@')[2]!r}, expected an address such as {default}",
             hint=f"mend the variable {variable}, or unset it",
@@ -65,3 +65,11 @@ def endpoint(variables: tuple[str, ...], default: str) -> tuple[str, str]:
     address = address.rstrip("/")
     scheme, _, rest = address.partition("://")
     return address, f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # A bracket without its other one, a port that is no number.
+        return False
