@@ -346,6 +346,8 @@ def _route(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None
     servers = facts[name]["gateway"]["servers"]
     for server in order["drain"]:  # one that it does not know is no error: nobody routes there
         servers.get(server, {}).update(admin="drain")
+    for server in order.get("let_in", ()):
+        servers[server]["admin"] = "ready"
     for server in order["ready"]:
         servers[server]["admin"] = "ready"
         deployment, _, project = server.partition("/")

@@ -94,6 +94,7 @@ class Site:
             "path": str(self.folder),
             "drain": [],
             "ready": [],
+            "let_in": [],
             "wait": 10,
             "ready_wait": 10,
             "settle": 0,

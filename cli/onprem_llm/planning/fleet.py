@@ -9,7 +9,7 @@ from onprem_llm.planning.addresses import Claim, bind_address, standing_claim
 from onprem_llm.planning.placement import NoRoomError, Placement, Placer, check_names, is_lost
 from onprem_llm.planning.ports import choose_claim
 from onprem_llm.planning.replicas import Change, PlannedReplica, in_service, plan_replica
-from onprem_llm.planning.rotation import away, is_down, is_up
+from onprem_llm.planning.rotation import away, is_down, is_down_everywhere, is_up
 from onprem_llm.spec.deployment import parse_deployment
 
 
@@ -142,16 +142,19 @@ class _Builder:
             away={replica.project: replica.host.name for replica in replicas if self._away(replica)}
             | {project: self.recorded[project].host for project in silent if project not in self.untouched},
             untouched=tuple(project for project in silent if project in self.untouched),
-            down=frozenset(replica.project for replica in replicas if replica.replaced and self._down(replica)),
+            down=frozenset(r.project for r in replicas if r.replaced and self._missed_by_nobody(r)),
             forgotten=tuple(project for project in self.unseen if project not in silent),
         )
 
     def _away(self, replica: PlannedReplica) -> bool:
-        left_down = replica.serving and not replica.replaced and self._down(replica)
+        left_down = replica.serving and not replica.replaced and is_down(self._server(replica), self.current)
         return left_down or away(replica.host.name, self.current)
 
-    def _down(self, replica: PlannedReplica) -> bool:
-        return is_down(f"{self.deployment.name}/{replica.project}", self.current)
+    def _missed_by_nobody(self, replica: PlannedReplica) -> bool:
+        return is_down_everywhere(self._server(replica), self.current)
+
+    def _server(self, replica: PlannedReplica) -> str:
+        return f"{self.deployment.name}/{replica.project}"
 
     def _placed(self, indices: list[int]) -> list[Placement]:
         try:

@@ -8,7 +8,7 @@ from onprem_llm.hosts import Current, HostMark, HostState
 from onprem_llm.planning.certificates import tls_references
 from onprem_llm.planning.fleet import standing_of
 from onprem_llm.planning.gateway import PROJECT, PlannedGateway, gateway_step, plan_gateways, standing_backend
-from onprem_llm.planning.rotation import drain_timeout, route_step
+from onprem_llm.planning.rotation import back_step, drain_timeout, route_step
 from onprem_llm.planning.shared_address import PROJECT as SHARED_ADDRESS
 from onprem_llm.planning.staging import HostWork, check_space, image_for
 from onprem_llm.planning.steps import stage_step
@@ -63,7 +63,7 @@ def plan_drain(site: Site, wanted: Wanted, current: Current, gateway: HostState,
     # What does not serve now has nothing to be drained, and must not come in once it does.
     after = _routes(site, wanted, marked(current, name, "drained")) if there else ()
     before = _routes(site, wanted, current, f"{PROJECT}.before") if there else ()
-    back = route_step(current.gateways, f"Put {name} back", ready=servers)
+    back = back_step(current.gateways, f"Put {name} back", servers)
     drain = route_step(current.gateways, f"Drain {name}", drain=servers, wait=wait)
     names = list(current.book)
     steps = [

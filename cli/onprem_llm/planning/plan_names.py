@@ -33,7 +33,7 @@ def _check_order(order: Mapping[str, object], where: str) -> None:
     hosts = [order.get("keys_host"), *(_under(order, kind, "ca_host") for kind in ("tls", "engine_tls"))]
     for name in (*named_keys, *filter(None, [*hosts, order.get("deployment")])):
         check_name(name, where)
-    for server in (*_listed(order.get("drain")), *_listed(order.get("ready"))):
+    for server in (name for kind in ("drain", "ready", "let_in") for name in _listed(order.get(kind))):
         check_server(server, where)
     if "model_yaml_file" in order:
         check_path(order["model_yaml_file"], f"{where}.model_yaml_file")

@@ -7,7 +7,7 @@ from onprem_llm.hosts import HostState
 from onprem_llm.planning.fleet import Fleet, Standing
 from onprem_llm.planning.guards import firewall_without
 from onprem_llm.planning.replicas import Change, PlannedReplica, empty_order, project_order, readiness, runs
-from onprem_llm.planning.rotation import route_step
+from onprem_llm.planning.rotation import back_step, route_step
 from onprem_llm.planning.types import Order, Step
 
 
@@ -105,22 +105,23 @@ def _wave(crew: Crew, wave: Sequence[PlannedReplica], number: int, of: int) -> l
     names = ", ".join(replica.project for replica in wave)
     servers = _routed(crew, [replica.project for replica in wave])
     count = f" ({number} of {of})" if of > 1 else ""
-    drain, back = _route(crew, f"Drain {names}", drain=servers), _route(crew, f"Put {names} back", ready=servers)
+    drain, back = _route(crew, f"Drain {names}", drain=servers), _route(crew, f"Return {names}", ready=servers)
     apply = Step("apply", f"Replace {names}{count}", _apply_orders(crew, wave), (_restore_step(crew, wave),))
     if drain is None or back is None:
         return [apply]
     again = Step(drain.kind, f"Drain {names} again", drain.orders)
     return [
-        Step(drain.kind, drain.title, drain.orders, _as_before(crew, back)),
+        Step(drain.kind, drain.title, drain.orders, _as_before(crew, names, servers)),
         apply,
         *([crew.between[number]] if number in crew.between else []),
-        Step(back.kind, f"Return {names}", back.orders, (again,)),
+        replace(back, undo=(again,)),
     ]
 
 
-def _as_before(crew: Crew, back: Step) -> tuple[Step, ...]:
+def _as_before(crew: Crew, names: str, servers: Sequence[str]) -> tuple[Step, ...]:
     """Let old replicas come back into rotation, at a gateway that asks them for the name that they have."""
-    return (*([crew.renamed] if crew.renamed else []), back)
+    back = back_step(crew.gateways, f"Put {names} back", servers)
+    return tuple(step for step in (crew.renamed, back) if step is not None)
 
 
 def _route(crew: Crew, title: str, *, drain: Sequence[str] = (), ready: Sequence[str] = ()) -> Step | None:
@@ -141,8 +142,7 @@ def _leave(crew: Crew) -> Step | None:
     step = _route(crew, f"Drain {', '.join(going)}", drain=servers)
     if step is None:
         return None
-    back = _route(crew, f"Put {', '.join(going)} back", ready=servers)
-    return Step(step.kind, step.title, step.orders, _as_before(crew, back) if back else ())
+    return replace(step, undo=_as_before(crew, ", ".join(going), servers))
 
 
 def _remove(crew: Crew) -> Step | None:

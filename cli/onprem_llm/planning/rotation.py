@@ -1,6 +1,7 @@
 """Who gets requests: hosts that are out of rotation, and the steps that drain replicas and bring them back."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from onprem_llm.gateway_state import ServerState
 from onprem_llm.hosts import BookEntry, Current, HostState
@@ -21,6 +22,12 @@ def away(host: str, current: Current) -> bool:
 def is_down(server: str, current: Current) -> bool:
     """Tell whether a gateway that runs has a replica (deployment/project) for down: it gets no requests there."""
     return any(not found.up for found in _seen(server, current))
+
+
+def is_down_everywhere(server: str, current: Current) -> bool:
+    """As `is_down`, at every gateway that runs and knows the replica: nobody misses it."""
+    seen = _seen(server, current)
+    return bool(seen) and not any(found.up for found in seen)
 
 
 def is_up(server: str, current: Current) -> bool:
@@ -44,6 +51,23 @@ def route_step(
     order: Order = {"drain": list(drain), "ready": list(ready), **limit}
     hosts = [host.name for host in gateways if host.gateway_state is not None and host.gateway_state.running]
     return Step("route", title, dict.fromkeys(hosts, order)) if hosts and (drain or ready) else None
+
+
+def back_step(gateways: Sequence[HostState], title: str, servers: Sequence[str]) -> Step | None:
+    """Return the undo of a drain. What a gateway had for down before is let in there, and not waited for."""
+    step = route_step(gateways, title, ready=servers)
+    if step is None:
+        return None
+    orders = {name: _let_in(host, step.orders[name]) for host in gateways if (name := host.name) in step.orders}
+    return Step(step.kind, step.title, orders)
+
+
+def _let_in(gateway: HostState, order: Order) -> Order:
+    known = gateway.gateway_state.servers if gateway.gateway_state else {}
+    servers = cast("list[str]", order["ready"])
+    down = [server for server in servers if server in known and not known[server].up]
+    ready = [server for server in servers if server not in down]
+    return {**order, "ready": ready, "let_in": down} if down else order
 
 
 def drain_timeout(name: str, entry: BookEntry | None) -> int:

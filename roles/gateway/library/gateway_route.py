@@ -20,6 +20,7 @@ description:
     left after O(wait) seconds is in the result; it is no error.
   - O(ready) waits until the gateway's own health check passes. It is an error if it does not within O(ready_wait)
     seconds; the message says what the check found.
+  - O(let_in) waits for nothing, for servers that were down before anybody touched them.
   - Where no gateway runs, or where it does not know the server, nobody routes to it. So O(drain) is done, and O(ready)
     is an error.
 options:
@@ -34,6 +35,11 @@ options:
     default: []
   ready:
     description: Servers that get requests.
+    type: list
+    elements: str
+    default: []
+  let_in:
+    description: Servers that get requests once the gateway's health check passes, now or later.
     type: list
     elements: str
     default: []
@@ -70,7 +76,7 @@ onprem_llm:
 """
 
 POLL = 0.25  # seconds
-STATES = ("drain", "ready")
+STATES = {"drain": "drain", "let_in": "ready", "ready": "ready"}  # option -> state
 STATE_FILE = Path("state", "servers")
 
 
@@ -132,7 +138,7 @@ def await_up(gateway, names, limit):
 def run(params, check_mode):
     """Return (changed, routes)."""
     gateway = Gateway(params["path"])
-    wanted = {name: state for state in STATES for name in params[state]}
+    wanted = {name: state for option, state in STATES.items() for name in params[option]}
     leaving = [name for name, state in wanted.items() if state != "ready"]
     try:
         changed, known = change(gateway, wanted, check_mode)
@@ -168,6 +174,7 @@ def main():
             "path": {"type": "path", "required": True},
             "drain": names,
             "ready": names,
+            "let_in": names,
             "wait": {"type": "int", "default": 300},
             "ready_wait": {"type": "int", "default": 30},
             "settle": {"type": "int", "default": 8},

@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -315,6 +316,7 @@ def test_no_socket_is_a_gateway_that_does_not_run(tmp_path: Path) -> None:
         "path": str(tmp_path),
         "drain": ["tiny/tiny-0"],
         "ready": [],
+        "let_in": [],
         "wait": 1,
         "ready_wait": 1,
         "settle": 0,
@@ -322,6 +324,20 @@ def test_no_socket_is_a_gateway_that_does_not_run(tmp_path: Path) -> None:
     assert route.run(wanted, False) == (False, {"tiny/tiny-0": {"state": "absent", "sessions": 0}})
     with pytest.raises(Exception, match=r"nothing answers on .*/run/master.sock"):
         route.run({**wanted, "ready": ["tiny/tiny-0"]}, False)
+
+
+def test_what_was_down_before_is_let_in_and_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    route = module("gateway_route")
+    server = {"admin": "drain", "up": False, "check": "L4CON", "sessions": 0}
+    told: list[str] = []
+    worker = SimpleNamespace(servers=lambda: {"tiny/tiny-0": dict(server)}, tell=told.append)
+    gateway = SimpleNamespace(worker=lambda: worker, dump_state=lambda path: None)
+    monkeypatch.setattr(route, "Gateway", lambda path: gateway)
+    nothing = {"path": str(tmp_path), "drain": [], "ready": [], "let_in": [], "wait": 0, "ready_wait": 0, "settle": 0}
+    assert route.run({**nothing, "let_in": ["tiny/tiny-0", "tiny/gone"]}, False) == (True, {})
+    assert told == ["set server tiny/tiny-0 state ready"]
+    with pytest.raises(Exception, match="health check did not pass within 0 s: tiny/tiny-0: L4CON"):
+        route.run({**nothing, "ready": ["tiny/tiny-0"]}, False)
 
 
 def test_files_that_the_role_writes_itself_cannot_be_rendered() -> None:

@@ -1,5 +1,6 @@
 """How many replicas may be away: those on drained and silent hosts, and those that are down, count."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -15,10 +16,16 @@ def changed(text: str) -> str:
     return text.replace("8192", "1024")
 
 
-def down(facts: Hosts, *projects: str) -> Hosts:
+def down(facts: Hosts, *projects: str, at: str = "lab-1") -> Hosts:
     for project in projects:
-        facts["lab-1"]["gateway"]["servers"][f"tiny/{project}"]["up"] = False
+        facts[at]["gateway"]["servers"][f"tiny/{project}"]["up"] = False
     return facts
+
+
+def two_gateways() -> Hosts:
+    facts = lab(1, 1, 1)
+    facts["lab-2"]["book"] = {**deepcopy(facts["lab-1"]["book"]), "gateway": False, "second": True}
+    return deploy(facts, model("replicas: 3\n"))
 
 
 def fewest(plan: Plan, facts: Hosts) -> int:
@@ -94,6 +101,43 @@ def test_one_that_is_down_is_replaced_before_any_that_serves() -> None:
     assert made.planned(made.applied(plan, facts), made.deployment(changed(text))).is_noop
 
 
+def test_what_one_gateway_reaches_is_not_down_though_the_other_does_not_reach_it() -> None:
+    facts = down(two_gateways(), "tiny-1", "tiny-2", at="lab-2")
+    plan = made.planned(facts, made.deployment(changed(model("replicas: 3\n"))))
+    assert waves(plan) == ["Replace tiny-0", "Replace tiny-1", "Replace tiny-2"]
+    assert fewest(plan, facts) == 2
+
+
+def test_what_both_gateways_have_for_down_goes_first() -> None:
+    facts = down(down(two_gateways(), "tiny-1", "tiny-2"), "tiny-1", at="lab-2")
+    plan = made.planned(facts, made.deployment(changed(model("replicas: 3\n"))))
+    assert waves(plan) == ["Replace tiny-1", "Replace tiny-0", "Replace tiny-2"]
+
+
+def test_on_the_way_back_a_gateway_does_not_wait_for_what_it_had_for_down() -> None:
+    facts = down(down(two_gateways(), "tiny-1", "tiny-2"), "tiny-1", at="lab-2")
+    plan = made.planned(facts, made.deployment(changed(model("replicas: 3\n"))))
+    steps = {step.title: step for step in plan.steps}
+    waited = {"drain": [], "ready_wait": 30}
+    (back,) = steps["Drain tiny-1"].undo
+    assert back.orders == {host: {**waited, "ready": [], "let_in": ["tiny/tiny-1"]} for host in ("lab-1", "lab-2")}
+    (back,) = steps["Drain tiny-2"].undo
+    assert back.orders == {
+        "lab-1": {**waited, "ready": [], "let_in": ["tiny/tiny-2"]},
+        "lab-2": {**waited, "ready": ["tiny/tiny-2"]},
+    }
+    assert steps["Return tiny-1"].orders["lab-1"] == {**waited, "ready": ["tiny/tiny-1"]}
+    after = made.failed_at(plan, facts, "Replace tiny-1 (1 of 3)")
+    assert made.in_rotation(after, "tiny") == {"tiny-0", "tiny-1", "tiny-2"}  # ready again, once its check passes
+
+
+def test_one_that_leaves_and_was_down_is_not_waited_for_either() -> None:
+    facts = down(deploy(lab(1, 1), model("replicas: 2\n")), "tiny-1")
+    plan = made.planned(facts, made.again(facts, "tiny", replicas=1), verb="scale")
+    (step,) = [step for step in plan.steps if step.title == "Drain tiny-1"]
+    assert [undo.orders["lab-1"]["let_in"] for undo in step.undo if undo.kind == "route"] == [["tiny/tiny-1"]]
+
+
 def test_where_all_are_down_they_are_replaced_one_after_another_as_ever() -> None:
     text = model("replicas: 2\n")
     facts = down(deploy(lab(1, 1), text), "tiny-0", "tiny-1")
@@ -107,6 +151,9 @@ def test_one_that_is_down_is_none_that_is_left_by_a_drain() -> None:
     wanted = replace(made.wanted(facts, made.again(facts, "tiny")), verb="host", focus=None)
     (warning,) = plan_drain(made.site(), wanted, current, current.gateway, "lab-2").warnings
     assert "tiny is left without any replica in rotation" in warning
+    steps = plan_drain(made.site(), wanted, current, current.gateway, "lab-1").steps
+    (back,) = [undo for step in steps if step.kind == "route" for undo in step.undo]
+    assert back.orders["lab-1"]["let_in"] == ["tiny/tiny-0"]
 
 
 def test_replicas_that_listen_elsewhere_are_told_after_the_wave_they_are_in() -> None:
