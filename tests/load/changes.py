@@ -121,7 +121,8 @@ def nobody_notices(served: Served, name: str, *, at_least: int, **more: object) 
     with served.load(**more) as load, served.watched() as seen:
         CHANGES[name](served, load)
         serves_again(served, load)
-        load.wait(lambda load: len(load.records) >= at_least, 120, f"{at_least} answers")
+        enough = 120 + load.seconds_for(at_least)
+        load.wait(lambda load: len(load.records) >= at_least, enough, f"{at_least} answers")
     load.assert_all_good(at_least)
     assert seen
     assert min(seen) >= 1, f"replicas in rotation, again and again: {seen}"

@@ -64,9 +64,13 @@ class Load:
 
     def warm(self, count: int = 40) -> "Load":
         """Wait until it runs steadily: so many answers, all of them good."""
-        self.wait(lambda load: len(load.records) >= count, 60, f"{count} answers")
+        self.wait(lambda load: len(load.records) >= count, 60 + self.seconds_for(count), f"{count} answers")
         assert not self.bad(), self.report()
         return self
+
+    def seconds_for(self, count: int) -> float:
+        """Return how long so many requests take to be sent."""
+        return count / self.settings.rate if self.settings.rate else 0.0
 
     def stop(self) -> dict:
         """Begin no further request, wait for the last answers, and return the summary."""
