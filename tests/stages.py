@@ -233,6 +233,8 @@ def main(kind: str) -> int:
 
 
 if __name__ == "__main__":
+    # Started in the background of a script, Ctrl-C is ignored by us and by all that we start: tests send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # SIGTERM (CI's limit) takes the lab down as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main(sys.argv[1]))
