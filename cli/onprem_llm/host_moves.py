@@ -34,7 +34,7 @@ from onprem_llm.spec.site import Site
 from onprem_llm.spec.weights_folder import check_folder
 from onprem_llm.spec.weights_identity import WeightsManifest, scan_folder
 from onprem_llm.wanted import load_site, wanted_again
-from onprem_llm.weights.local import pulled_folder
+from onprem_llm.weights.local import pulled_as
 
 Planner = Callable[[int], Plan]
 
@@ -66,14 +66,17 @@ class Sources:
         """Check the folders that were named; InvalidError for one that holds no model."""
         self._named: dict[str, tuple[Path, WeightsManifest]] = {}
         for folder in folders:
-            check_folder(folder)
+            # Only weights that were deployed are sent from it, so that pickles were allowed, or refused, then.
+            check_folder(folder, None)
             self._add(folder)
 
     def of(self, identity: str, model: ModelSource) -> tuple[Path, WeightsManifest] | None:
         """Return folder and manifest of these weights: from a named folder, a pull, or an absolute `model`."""
-        folder = pulled_folder(model) if model.on_hub else Path(model.path)
-        if identity not in self._named and folder is not None and folder.is_absolute() and folder.is_dir():
-            self._add(folder)
+        if identity not in self._named:
+            # A branch may have moved since it was deployed: any pull of the model that has these weights will do.
+            folder = pulled_as(identity, model) if model.on_hub else Path(model.path)
+            if folder is not None and folder.is_absolute() and folder.is_dir():
+                self._add(folder)
         return self._named.get(identity)
 
     def _add(self, folder: Path) -> None:

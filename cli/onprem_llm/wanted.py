@@ -25,7 +25,7 @@ def wanted_with(
 ) -> Wanted:
     """Return the book with `deployment`, as `model_yaml` describes it, added or changed."""
     folder = weights_folder(deployment, model_yaml)
-    notes = check_folder(folder)
+    notes = check_folder(folder, deployment.model.allow)
     weights = scan_folder(folder, cache_folder())
     check_pulled(deployment, weights)
     references = secret_references(deployment.env, model_yaml.resolve().parent)

@@ -7,6 +7,7 @@ import pytest
 from tests.hubs.conftest import Bench
 
 from onprem_llm.errors import OnpremError, UnreachableError
+from onprem_llm.weights.lock import held
 from onprem_llm.weights.patience import Patience
 
 FILE = "model-1.safetensors"
@@ -84,3 +85,40 @@ def test_a_listing_that_hangs_or_fails_is_asked_for_as_often_as_is_told(
         asked = [one for one in huggingface.server.asked if "/tree/" in one.path]
         assert len(asked) == 2  # half as many tries as for a file
         assert "asked again in" in capfd.readouterr().err
+
+
+def test_a_branch_that_moved_after_a_kill_does_not_cost_what_had_come(bench: Bench) -> None:
+    part = cut_off(bench)
+    there = part.stat().st_size
+    bench.files["config.json"] = b'{"architectures": ["Other"]}'
+    bench.server.revisions["main"] = "e" * 40
+    bench.server.always.clear()
+    pulled = bench.pull()
+    bench.check(pulled)
+    asked = [one for one in bench.server.files_asked if FILE in one.path]
+    assert [one.start for one in asked] == [there]
+    (note,) = [text for text in pulled.notes if "cut off" in text]
+    assert str(part.parent.parent) in note
+    assert "weights prune" in note
+
+
+def test_verified_files_of_a_cut_off_pull_are_linked(bench: Bench) -> None:
+    bench.server.always["model-2.safetensors"] = "status:404"
+    with pytest.raises(OnpremError):
+        bench.puller(patience=Patience(2, 0.01)).pull(bench.source())
+    (other,) = [path for path in bench.root.rglob("model-1.safetensors") if ".partial" in str(path)]
+    bench.server.always.clear()
+    bench.server.files_asked.clear()
+    pulled = bench.pull(include=("*.json", "*.safetensors"))
+    assert not [one for one in bench.server.files_asked if FILE in one.path]
+    assert other.samefile(pulled.entry.weights() / FILE)
+
+
+def test_what_a_pull_at_work_has_is_left_to_it(bench: Bench) -> None:
+    part = cut_off(bench)
+    (entry,) = bench.store.entries()
+    bench.server.always.clear()
+    with held(entry.lock, "x"):
+        pulled = bench.pull(include=("*.json", "*.safetensors"))
+    assert part.exists()
+    assert not [text for text in pulled.notes if "cut off" in text]

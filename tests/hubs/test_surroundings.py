@@ -12,6 +12,7 @@ from tests.hubs.conftest import SECRETS, Bench, tiny
 from tests.hubs.server import HubServer
 
 from onprem_llm.errors import InvalidError, OnpremError, UnreachableError
+from onprem_llm.spec.model_source import parse_source
 from onprem_llm.weights.hubs.modelscope import _Guard
 
 FILE = "model-1.safetensors"
@@ -49,6 +50,40 @@ def test_a_modelscope_request_that_leaves_the_hub_carries_nothing(address: str) 
         session.get(url, headers={"Authorization": "Bearer secret"})
     assert "secret" not in str(sent[0].headers)
     assert str(sent[1].headers).count("secret") == 2
+
+
+@pytest.mark.parametrize("said", ["not a mapping", {"Path": "a.json", "Type": "blob", "Size": "x", "Sha256": ""},
+                                  {"type": "file", "path": "a.json", "size": None, "oid": "0" * 40},
+                                  {"type": "file", "path": "a.json", "size": "7", "oid": "0" * 40}])  # fmt: skip
+def test_a_listing_that_is_none(bench: Bench, said: dict[str, object]) -> None:
+    bench.server.more = [said]
+    if isinstance(said, dict) and ("Path" in said) != (bench.name == "modelscope"):
+        pytest.skip("the other hub's")
+    with pytest.raises(OnpremError, match="protocol"):
+        bench.pull()
+
+
+def test_a_path_that_is_no_text(bench: Bench) -> None:
+    name = "a\ud800.json"
+    entry = {"type": "file", "path": name, "size": 1, "oid": "0" * 40}
+    theirs = {"Path": name, "Type": "blob", "Size": 1, "Sha256": "0" * 64}
+    bench.server.more = [entry if bench.name == "huggingface" else theirs]
+    with pytest.raises(InvalidError, match=r"a\\ud800\.json' has control characters"):
+        bench.pull()
+
+
+def test_a_folder_that_cannot_be_listed_whole(modelscope: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    modelscope.puller().hubs("modelscope")
+    monkeypatch.setattr("modelscope_hub._legacy_api.REPO_FILES_TRUNCATION_LIMIT", 5)
+    with pytest.raises(InvalidError, match="lists only the first"):
+        modelscope.pull()
+
+
+def test_models_that_are_called_as_folders_of_the_store(huggingface: Bench) -> None:
+    for name in ("owner/incoming", "owner/verified.jsonl"):
+        huggingface.server.models[name] = tiny()
+        pulled = huggingface.puller().pull(parse_source(f"huggingface:{name}"))
+        assert (pulled.entry.weights() / FILE).read_bytes() == huggingface.files[FILE]
 
 
 def test_the_next_page_is_asked_of_the_hub_that_was_named(huggingface: Bench) -> None:

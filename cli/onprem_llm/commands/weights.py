@@ -200,14 +200,18 @@ def _cells(row: dict[str, Any]) -> tuple[object, ...]:
 @click.option(
     "--keep", multiple=True, metavar="MODEL", help="A model.yaml or SOURCE:ID whose weights stay; repeatable."
 )
+@click.option("--old", is_flag=True, help="With --keep: of a model.yaml, keep only what its next deploy would use.")
 @click.option("--all", "everything", is_flag=True, help="Remove all weights.")
 @click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @_common
-def prune(keep: tuple[str, ...], everything: bool, dry_run: bool, yes: bool, store: Path | None, as_json: bool) -> None:
-    """Remove pulls that were cut off; with --keep, also whole weights that none of those models uses.
+def prune(
+    keep: tuple[str, ...], old: bool, everything: bool, dry_run: bool, yes: bool, store: Path | None, as_json: bool
+) -> None:
+    """Remove pulls that were cut off; with --keep, also whole weights of all other models.
 
-    What is being pulled now is left alone. Hosts keep the weights that they have.
+    Earlier commits of a kept model stay, too, since one of them may be what runs: --old removes them. What is being
+    pulled now is left alone. Hosts keep the weights that they have.
 
     \b
     Example:
@@ -220,8 +224,10 @@ def prune(keep: tuple[str, ...], everything: bool, dry_run: bool, yes: bool, sto
 
     if keep and everything:
         raise UsageError("--keep and --all exclude each other", hint="onprem-llm weights prune --help")
+    if old and not keep:
+        raise UsageError("--old says what --keep leaves out, and there is no --keep", hint="add --keep MODEL_YAML")
     place = Store(store_folder(store))
-    kept = asked_entries(place, keep, partial=True) if keep else []
+    kept = asked_entries(place, keep, keep=True, old=old) if keep else []
     found, notes = leftovers(place, kept, whole=bool(keep) or everything)
     total = output.human_bytes(sum(one.bytes for one in found))
     if found and not as_json:

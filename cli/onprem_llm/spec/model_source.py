@@ -17,6 +17,8 @@ _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _ID = re.compile(rf"{_PART}(/{_PART})?")
 # It becomes part of an address and of a file's name.
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]{0,79}")
+# Beside the folder of the weights, which has the model's name.
+_MANIFEST = "manifest.json"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # What both hubs call the branch that everybody gets.
 _DEFAULT_REVISION = {"huggingface": "main", "modelscope": "master"}
@@ -53,6 +55,8 @@ class ModelSource(Model):
             problems.append(f"id: found {self.id!r}, expected a name on the hub such as Qwen/Qwen3-0.6B")
         elif self.source == "modelscope" and "/" not in self.id:
             problems.append(f"id: found {self.id!r}, expected owner/name such as Qwen/Qwen3-0.6B")
+        elif self.name == _MANIFEST:
+            problems.append(f"id: found {self.id!r}: {_MANIFEST} stands beside the weights in the store, and is ours")
         if self.revision and (not _REVISION.fullmatch(self.revision) or ".." in self.revision):
             problems.append(f"revision: found {self.revision!r}, expected a branch, a tag or a commit")
         return problems

@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from onprem_llm.errors import InvalidError
@@ -12,15 +12,18 @@ from onprem_llm.spec.weights_identity import weights_files
 
 # A safetensors file begins with the length of its JSON header, 8 bytes, little endian.
 LENGTH_BYTES = 8
-# The format's own limit for a header.
-LARGEST_HEADER = 100_000_000
+# The format allows 100 MB, which would take gigabytes of memory to read; real ones have less than 1 MB.
+LARGEST_HEADER = 20_000_000
 
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "tekken.json", "spiece.model")
 
 
-def check_folder(folder: Path) -> tuple[str, ...]:
-    """Return warnings; InvalidError names every file that is wrong, what was found and expected."""
+def check_folder(folder: Path, allow: Collection[str] | None = ()) -> tuple[str, ...]:
+    """Return warnings; InvalidError names every file that is wrong, what was found and expected.
+
+    `allow` names the pickled files that may be served; None allows them all.
+    """
     if not folder.is_dir():
         found = "a file" if folder.exists() else "nothing"
         raise InvalidError(
@@ -32,7 +35,7 @@ def check_folder(folder: Path) -> tuple[str, ...]:
         *_config_problems(folder),
         *_index_problems(folder, files),
         *(problem for file in files if file.suffix == ".safetensors" for problem in _safetensors_problems(file)),
-        *_kind_problems(folder, files),
+        *_kind_problems(folder, files, allow),
     ]
     if problems:
         raise InvalidError(
@@ -52,13 +55,19 @@ def _config_problems(folder: Path) -> list[str]:
     return [] if is_mapping(_json(config)) else ["config.json: expected a JSON object, found something else"]
 
 
-def _kind_problems(folder: Path, files: list[Path]) -> list[str]:
+def _kind_problems(folder: Path, files: list[Path], allow: Collection[str] | None) -> list[str]:
     suffixes = {file.suffix for file in files}
     if suffixes & {".safetensors", ".gguf"}:
         return []
     pickles = sorted(file.relative_to(folder).as_posix() for file in files if file.suffix in PICKLES)
+    refused = [name for name in pickles if allow is not None and name not in allow]
+    if refused:
+        return [
+            f"only pickled weights ({', '.join(refused[:3])}), which run code when they are read: use safetensors, or "
+            "a model of a hub whose model.allow names these files"
+        ]
     if pickles:
-        return [f"only pickled weights ({', '.join(pickles[:3])}), which run code when they are read: use safetensors"]
+        return []
     return ["no weights: expected *.safetensors (or *.gguf)"]
 
 
@@ -87,7 +96,7 @@ def _safetensors_problems(file: Path) -> list[str]:
             return [f"{file.name}: truncated or no safetensors file (its header would be {human_bytes(length)} long)"]
         try:
             header = json.loads(stream.read(length))
-        except ValueError:
+        except (ValueError, RecursionError):
             return [f"{file.name}: its safetensors header is not JSON"]
     end = _end_of_data(header) if is_mapping(header) else None
     if end is None:
@@ -115,6 +124,6 @@ def _end_of_data(header: Mapping[str, object]) -> int | None:
 def _json(file: Path) -> object:
     try:
         value: object = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value

@@ -49,10 +49,15 @@ def scan_folder(path: Path, cache: Path) -> WeightsManifest:
     except OSError as error:
         raise InvalidError(f"{error.filename}: cannot be read: {error.strerror}", hint="mend its permissions") from None
     _write_cache(cache, known)
-    sums = "".join(f"{file.path}\0{file.sha256}\n" for file in files)
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", root.name).strip("-.") or "weights"
-    identity = hashlib.sha256(sums.encode()).hexdigest()[:12]
-    return WeightsManifest(f"{name}-{identity}", name, files, sum(file.size for file in files))
+    name, identity = identity_of(root.name, {file.path: file.sha256 for file in files})
+    return WeightsManifest(identity, name, files, sum(file.size for file in files))
+
+
+def identity_of(folder: str, sums: Mapping[str, str]) -> tuple[str, str]:
+    """Return the name and the id of weights in a folder of that name, from the sha256 of each of its files."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder).strip("-.") or "weights"
+    lines = "".join(f"{path}\0{sha256}\n" for path, sha256 in sorted(sums.items()))
+    return name, f"{name}-{hashlib.sha256(lines.encode()).hexdigest()[:12]}"
 
 
 def remember_sums(cache: Path, root: Path, sums: Mapping[str, str]) -> None:

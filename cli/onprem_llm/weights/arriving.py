@@ -1,25 +1,24 @@
 """The partial folder of a pull: files arrive as parts, are verified, and only then get their names.
 
-    incoming/<digest of the path>.part   bytes as they come
-    <name>/<path>                        verified
-    verified.jsonl                       a line for each of these, written after it has its name
+    .incoming/<digest of path and hash>.part   bytes as they come
+    <name>/<path>                              verified
+    .verified.jsonl                            a line for each of these, written after it has its name
 
-A part is never changed but by appending to it: its bytes may be those of another commit. To begin anew is a new file.
+No model's name begins with a dot. A part is never changed but by appending to it: its bytes may be those of another
+commit. To begin anew is a new file.
 
 Every order of events around a kill leads on: a named file without a line is read again, a line without its file is
 fetched again, a line that was cut short is none.
 """
 
 import hashlib
-import json
 import os
 import threading
 from pathlib import Path
 
-from onprem_llm.json_values import is_mapping
 from onprem_llm.weights.hubs.hub import HubFile
-from onprem_llm.weights.manifest import Checked, Manifest, ManifestFile
-from onprem_llm.weights.store import MANIFEST, Entry, sync_folder
+from onprem_llm.weights.manifest import Checked, Manifest, ManifestFile, read_lines
+from onprem_llm.weights.store import INCOMING, JOURNAL, MANIFEST, Entry, sync_folder
 from onprem_llm.weights.sums import Sums, sums_of
 
 
@@ -30,8 +29,8 @@ class Arriving:
         """Take up what an earlier run left."""
         self._entry = entry
         self._folder = entry.partial / name
-        self._incoming = entry.partial / "incoming"
-        self._journal = entry.partial / "verified.jsonl"
+        self._incoming = entry.partial / INCOMING
+        self._journal = entry.partial / JOURNAL
         self._writing = threading.Lock()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._incoming.mkdir(exist_ok=True)
@@ -55,7 +54,17 @@ class Arriving:
 
     def part(self, file: HubFile) -> Path:
         """Return where the bytes of a file arrive."""
-        return self._incoming / f"{hashlib.sha256(file.path.encode()).hexdigest()[:32]}.part"
+        # Its hash belongs to the name: what another commit calls so are the beginnings of the same bytes.
+        said = f"{file.path}\0{file.sha256 or file.git_sha1 or ''}"
+        return self._incoming / f"{hashlib.sha256(said.encode()).hexdigest()[:32]}.part"
+
+    def take(self, file: HubFile, other: Entry) -> None:
+        """Take the beginning of a file that a pull of another commit left; the caller holds that one's lock."""
+        theirs, ours = other.partial / INCOMING / self.part(file).name, self.part(file)
+        if not (file.sha256 or file.git_sha1) or theirs.is_symlink() or not theirs.is_file():
+            return
+        if not ours.exists() or ours.stat().st_size < theirs.stat().st_size:
+            theirs.replace(ours)
 
     def text(self, file: HubFile) -> str:
         """Read a verified file that is text."""
@@ -121,35 +130,24 @@ class Arriving:
             self._verified[line.path] = line
 
     def _read_journal(self) -> dict[str, ManifestFile]:
-        try:
-            lines = self._journal.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            return {}
-        found = [line for text in lines if (line := _line(text))]
-        # A line that a kill cut short would swallow the next one that is appended to it.
-        self._journal.write_text("".join(line.model_dump_json() + "\n" for line in found), encoding="utf-8")
+        found = read_lines(self._journal)
+        if self._journal.exists():
+            # A line that a kill cut short would swallow the next one that is appended to it.
+            self._journal.write_text("".join(line.model_dump_json() + "\n" for line in found), encoding="utf-8")
         return {line.path: line for line in found}
 
 
 def reopen(entry: Entry, name: str, good: list[ManifestFile]) -> None:
     """Turn whole weights of which some files are damaged into a partial pull that lacks these."""
-    (entry.folder / "incoming").mkdir(exist_ok=True)
+    (entry.folder / INCOMING).mkdir(exist_ok=True)
     kept = {entry.folder / name / file.path for file in good}
     for path in [path for path in (entry.folder / name).rglob("*") if not path.is_dir() or path.is_symlink()]:
         if path not in kept:
             path.unlink()
     text = "".join(file.model_dump_json() + "\n" for file in good)
-    (entry.folder / "verified.jsonl").write_text(text, encoding="utf-8")
+    (entry.folder / JOURNAL).write_text(text, encoding="utf-8")
     (entry.folder / MANIFEST).unlink()
     entry.folder.replace(entry.partial)
-
-
-def _line(text: str) -> ManifestFile | None:
-    try:
-        value = json.loads(text)
-        return ManifestFile.model_validate_json(text) if is_mapping(value) else None
-    except ValueError:
-        return None
 
 
 def _same(known: ManifestFile, file: HubFile) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from onprem_llm.errors import InvalidError
+from onprem_llm.errors import InvalidError, UsageError
 from onprem_llm.spec.deployment import load_deployment
 from onprem_llm.spec.model_source import HUBS, ModelSource, parse_source
 from onprem_llm.weights.store import Entry, Store
@@ -18,13 +18,18 @@ def asked_sources(
 ) -> tuple[list[ModelSource], list[str]]:
     """Return the models on hubs, each once, and a note for each model.yaml that needs none.
 
-    The patterns belong to models that are named on the command line; a model.yaml has its own.
+    The patterns belong to models that are named on the command line; a model.yaml has its own: UsageError for both.
     """
     found: list[ModelSource] = []
     notes: list[str] = []
     for name in names:
         if name.partition(":")[0] in HUBS:
             source = parse_source(name, include=include, exclude=exclude, allow=allow)
+        elif include or exclude or allow:
+            raise UsageError(
+                f"--include, --exclude and --allow do not change {name}",
+                hint=f"write them into it, below `model:` (include, exclude, allow), or pull {name} on its own",
+            )
         else:
             source = load_deployment(Path(name)).model
         if not source.on_hub:
@@ -34,12 +39,13 @@ def asked_sources(
     return found, notes
 
 
-def asked_entries(store: Store, names: Sequence[str], *, partial: bool = False) -> list[Entry]:
+def asked_entries(store: Store, names: Sequence[str], *, keep: bool = False, old: bool = False) -> list[Entry]:
     """Return the pulled weights of what is named, everything without a name; InvalidError for what was not pulled.
 
-    With `partial`, cut-off pulls of a model that is named count, too.
+    With `keep`, a model's cut-off pulls count, too, and with them every commit of a model.yaml's model: what runs may
+    be an earlier one than the last that was pulled. `old` leaves these out.
     """
-    everything = [entry for entry in store.entries() if entry.complete or partial]
+    everything = [entry for entry in store.entries() if entry.complete or keep]
     if not names:
         return everything
     found: list[Entry] = []
@@ -48,9 +54,10 @@ def asked_entries(store: Store, names: Sequence[str], *, partial: bool = False) 
         source = parse_source(name) if on_line else load_deployment(Path(name)).model
         if not source.on_hub:
             continue
-        entries = [e for e in everything if e.model == f"{source.source}:{source.id}" and not e.complete]
-        if on_line:
-            entries += _named(store, everything, source)
+        of_model = store.of_model(source)
+        entries = [entry for entry in of_model if keep and not entry.complete]
+        if on_line or (keep and not old):
+            entries += _named(store, of_model, source.revision if on_line else "")
         elif entry := store.find(source):
             entries.append(entry)
         if not entries:
@@ -61,7 +68,7 @@ def asked_entries(store: Store, names: Sequence[str], *, partial: bool = False) 
     return found
 
 
-def _named(store: Store, everything: Sequence[Entry], source: ModelSource) -> list[Entry]:
+def _named(store: Store, of_model: Sequence[Entry], revision: str) -> list[Entry]:
     """Return every choice of files of a model; of all its revisions where none is named."""
-    entries = [entry for entry in everything if entry.complete and entry.model == f"{source.source}:{source.id}"]
-    return [e for e in entries if not source.revision or source.revision in (*store.revisions(e), e.commit)]
+    entries = [entry for entry in of_model if entry.complete]
+    return [entry for entry in entries if not revision or revision in (*store.revisions(entry), entry.commit)]

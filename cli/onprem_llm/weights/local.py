@@ -1,11 +1,12 @@
 """The folder that a deployment's weights are sent from: the one that model.yaml names, or the store's."""
 
+import contextlib
 from pathlib import Path
 
-from onprem_llm.errors import InvalidError
+from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.spec.deployment import Deployment, model_folder
 from onprem_llm.spec.model_source import ModelSource
-from onprem_llm.spec.weights_identity import WeightsManifest
+from onprem_llm.spec.weights_identity import WeightsManifest, identity_of
 from onprem_llm.weights.store import Store, store_folder
 from onprem_llm.weights.verify import look_over
 
@@ -14,7 +15,7 @@ def weights_folder(deployment: Deployment, model_yaml: Path) -> Path:
     """Return the folder of the weights on this machine. Nothing is fetched here: InvalidError says what to run."""
     if not deployment.model.on_hub:
         return model_folder(deployment, model_yaml)
-    folder = pulled_folder(deployment.model)
+    folder = _pulled_folder(deployment.model)
     if folder is None:
         raise InvalidError(
             f"model: {deployment.model} has not been pulled to this machine ({store_folder()}), or not to its end",
@@ -23,7 +24,19 @@ def weights_folder(deployment: Deployment, model_yaml: Path) -> Path:
     return folder
 
 
-def pulled_folder(source: ModelSource) -> Path | None:
+def pulled_as(identity: str, source: ModelSource) -> Path | None:
+    """Return the folder of the pull of a model that has the weights `identity`, whichever revision it was."""
+    for entry in Store(store_folder()).of_model(source):
+        # One that is damaged is none; `weights list` and `verify` tell of it.
+        with contextlib.suppress(OnpremError):
+            manifest, folder = entry.manifest(), entry.weights()
+            sums = {file.path: file.sha256 for file in manifest.files}
+            if identity_of(folder.name, sums)[1] == identity and not look_over(folder, manifest):
+                return folder
+    return None
+
+
+def _pulled_folder(source: ModelSource) -> Path | None:
     """Return the store's folder of a model that was pulled; InvalidError where files of it are missing or cut."""
     entry = Store(store_folder()).find(source)
     if entry is None:

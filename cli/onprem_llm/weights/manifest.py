@@ -1,5 +1,6 @@
 """Our own manifest of pulled weights: what each file is, where it came from, and what proves it."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Literal
@@ -8,7 +9,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from onprem_llm.errors import OnpremError
 from onprem_llm.spec.fields import Model
-from onprem_llm.spec.model_source import COMMIT, ModelSource
+from onprem_llm.spec.model_source import COMMIT
 from onprem_llm.weights.names import name_problems
 from onprem_llm.weights.sums import CHUNK
 
@@ -61,14 +62,6 @@ class Manifest(Model):
         """Size of all files."""
         return sum(file.size for file in self.files)
 
-    @property
-    def model(self) -> ModelSource:
-        """Return the specification that asks for exactly this."""
-        return ModelSource(
-            source=self.source, id=self.id, revision=self.commit if self.commit_is == "commit" else "",
-            include=self.include, exclude=self.exclude, allow=self.allow,
-        )  # fmt: skip
-
     def write(self, path: Path) -> None:
         """Write it whole or not at all, and to the disk."""
         partial = path.with_name(path.name + ".new")
@@ -95,6 +88,19 @@ def read_manifest(path: Path) -> Manifest:
             f"{path}: schema {manifest.schema_version}, this onprem-llm knows {SCHEMA}", hint="update onprem-llm"
         )
     return manifest
+
+
+def read_lines(path: Path) -> list[ManifestFile]:
+    """Read what a pull that is not at its end has verified, a line each; one that a kill cut short is none."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    found = []
+    for text in lines:
+        with contextlib.suppress(ValueError):
+            found.append(ManifestFile.model_validate_json(text))
+    return [line for line in found if not name_problems([line.path])]
 
 
 def _newer(error: Exception) -> bool:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Event
 
 from onprem_llm.caches import cache_folder
 from onprem_llm.errors import InvalidError, OnpremError, UnreachableError
@@ -21,13 +20,12 @@ from onprem_llm.weights.manifest import Manifest
 from onprem_llm.weights.meter import Meter
 from onprem_llm.weights.patience import Patience, Waits, asked_wait
 from onprem_llm.weights.pool import run_all
+from onprem_llm.weights.reuse import abandoned, take_over
 from onprem_llm.weights.selection import Choice, check_code, choose
 from onprem_llm.weights.store import Entry, Store, remove_tree
 from onprem_llm.weights.verify import look_over, read_over
 
 WORKERS = 4
-# A configuration that could name code; larger ones are none.
-LARGEST_CONFIG = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ class Puller:
         self, hub: Hub, source: ModelSource, listing: Listing, entry: Entry
     ) -> tuple[Manifest, int, list[str]]:
         choice, arriving = choose(source, listing.files), Arriving(entry, source.name)
-        missing = self._missing(source, choice, arriving)
+        missing = self._missing(source, choice, entry, arriving)
         come = sum(arriving.come(file) for file in choice.files)
         _check_room(source, choice.bytes - come, entry.folder.parent)
         count = f"{len(choice.files)} files, {human_bytes(choice.bytes)}"
@@ -129,7 +127,7 @@ class Puller:
             meter.moved, lambda text: self.progress.host(source.name, "running", text), self.patience,
         )  # fmt: skip
         # What may end the pull comes first; then the largest, so that none is left to come alone.
-        configs = [file for file in choice.files if _is_config(file)]
+        configs = [file for file in choice.files if file.path.endswith("config.json")]
         self._bring([file for file in missing if file in configs], arriving, fetcher)
         check_code(source, {file.path: arriving.text(file) for file in configs})
         rest = sorted((file for file in missing if file not in configs), key=lambda file: -file.size)
@@ -138,17 +136,14 @@ class Puller:
         arriving.finish(manifest)
         remember_sums(cache_folder(), entry.weights(), {file.path: file.sha256 for file in manifest.files})
         self.progress.host(source.name, "ok", count)
-        return manifest, meter.fetched, choice.notes()
+        return manifest, meter.fetched, [*choice.notes(), *abandoned(self.store, source, entry)]
 
-    def _missing(self, source: ModelSource, choice: Choice, arriving: Arriving) -> list[HubFile]:
-        """Return what must be fetched: what neither an earlier run nor another commit has brought."""
+    def _missing(self, source: ModelSource, choice: Choice, entry: Entry, arriving: Arriving) -> list[HubFile]:
+        """Return what must be fetched: what neither an earlier run nor another pull has brought."""
         missing = [file for file in choice.files if not arriving.have(file)]
-        known = self.store.files_of(source)
-        shared = [(file, known[file.sha256]) for file in missing if file.sha256 in known]
-        if not shared:
-            return missing
-        self.progress.step(f"Take {len(shared)} files of {source.id} that another commit has, too", [])
-        run_all([functools.partial(arriving.adopt, *one) for one in shared], self.workers, Event())
+        count = take_over(self.store, source, entry, missing, arriving, self.workers)
+        if count:
+            self.progress.step(f"Took {count} files of {source.id} from another pull", [])
         return [file for file in missing if not arriving.have(file)]
 
     def _bring(self, files: Sequence[HubFile], arriving: Arriving, fetcher: Fetcher) -> None:
@@ -178,10 +173,6 @@ def _verified(file: HubFile, arriving: Arriving, fetcher: Fetcher) -> None:
         hint="a proxy or mirror may alter it, or it changed meanwhile: run the same command again, or use another "
         "endpoint; what is verified stays",
     )
-
-
-def _is_config(file: HubFile) -> bool:
-    return file.path.endswith("config.json") and file.size < LARGEST_CONFIG
 
 
 def _check_room(source: ModelSource, needed: int, folder: Path) -> None:

@@ -23,6 +23,10 @@ TEXTS = {
     ".json", ".jsonl", ".txt", ".md", ".model", ".tiktoken", ".jinja", ".yaml", ".yml", ".vocab", ".bpe", ".spm",
 }  # fmt: skip
 LEGAL = ("LICENSE", "LICENCE", "NOTICE", "COPYING", "README")
+# A name alone is no proof: LICENSE-weights.bin is a pickle.
+DOCUMENTS = {"", ".md", ".txt", ".rst", ".pdf"}
+# A configuration may name code, and is read whole for that; real ones have some kilobytes.
+LARGEST_CONFIG = 16_000_000
 
 
 @dataclass(slots=True)
@@ -65,6 +69,12 @@ def choose(source: ModelSource, listed: Sequence[HubFile]) -> Choice:
         _place(source, file, choice)
     if not any(_suffix(file.path) in WEIGHTS | PICKLED for file in choice.files):
         raise _no_weights(source, choice)
+    large = [file.path for file in choice.files if file.path.endswith("config.json") and file.size > LARGEST_CONFIG]
+    if large:
+        raise InvalidError(
+            f"{source}: {_some(large)}: larger than {LARGEST_CONFIG // 1_000_000} MB, too large for a configuration",
+            hint="nothing was fetched; leave it out (model.exclude), or use another repository",
+        )
     unhashed = [f.path for f in choice.files if not (f.sha256 or f.git_sha1) and _suffix(f.path) not in TEXTS]
     if unhashed:
         raise InvalidError(
@@ -91,7 +101,7 @@ def _place(source: ModelSource, file: HubFile, choice: Choice) -> None:
         return  # The folder's own hidden files never travel to a host.
     if (source.include and not matches(file.path, source.include)) or matches(file.path, source.exclude):
         choice.unasked.append(file.path)
-    elif suffix in WEIGHTS | TEXTS or file.path in source.allow or PurePosixPath(file.path).name.startswith(LEGAL):
+    elif suffix in WEIGHTS | TEXTS or file.path in source.allow or _is_legal(file.path):
         choice.files.append(file)
     elif suffix in PICKLED:
         choice.pickled.append(file.path)
@@ -119,7 +129,7 @@ def check_code(source: ModelSource, texts: Mapping[str, str]) -> None:
     needed = {
         f"{module}.py": path
         for path, text in texts.items()
-        for module in _modules(text)
+        for module in _modules(source, path, text)
         if f"{module}.py" not in source.allow and not matches(f"{module}.py", source.exclude)
     }
     if needed:
@@ -131,12 +141,17 @@ def check_code(source: ModelSource, texts: Mapping[str, str]) -> None:
         )
 
 
-def _modules(text: str) -> set[str]:
+def _modules(source: ModelSource, path: str, text: str) -> set[str]:
     """Name the modules in the auto_map of a configuration: `modeling_x`, or `owner/other--modeling_x`."""
     try:
         value = json.loads(text)
     except ValueError:
         return set()
+    except RecursionError:
+        raise InvalidError(
+            f"{source}: {path}: nested too deeply to be read, expected a configuration",
+            hint="leave it out (model.exclude), or use another repository",
+        ) from None
     found = value.get("auto_map") if is_mapping(value) else None
     if not is_mapping(found):
         return set()
@@ -147,6 +162,10 @@ def _modules(text: str) -> set[str]:
 def matches(path: str, patterns: Sequence[str]) -> bool:
     """Tell whether a path matches a pattern; as on the hubs, `*` goes over slashes and `dir/` is all below it."""
     return any(fnmatch.fnmatchcase(path, f"{p}*" if p.endswith("/") else p) for p in patterns)
+
+
+def _is_legal(path: str) -> bool:
+    return PurePosixPath(path).name.startswith(LEGAL) and _suffix(path) in DOCUMENTS
 
 
 def _suffix(path: str) -> str:

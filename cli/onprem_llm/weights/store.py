@@ -4,6 +4,7 @@ What has this name is whole and was verified. What is being pulled is called `â€
 remembers which commit a revision was when it was last pulled.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -12,12 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onprem_llm.caches import cache_folder
+from onprem_llm.errors import OnpremError
 from onprem_llm.spec.model_source import COMMIT, HUBS, ModelSource
-from onprem_llm.weights.manifest import Manifest, read_manifest
+from onprem_llm.weights.manifest import Manifest, ManifestFile, read_lines, read_manifest
 
 VARIABLE = "ONPREM_LLM_WEIGHTS"
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
+# In a partial pull: bytes as they come, and a line for each file that is verified.
+INCOMING = ".incoming"
+JOURNAL = ".verified.jsonl"
 LEAVING = ".removed"
 # A commit, and what tells a choice of its files from all of them.
 _ENTRY = re.compile(r"[0-9a-f]{40}(-[0-9a-f]{8})?")
@@ -71,6 +76,10 @@ class Entry:
         """Read its manifest."""
         return read_manifest(self.manifest_path)
 
+    def arrived(self) -> list[ManifestFile]:
+        """Return what a pull that is not at its end has verified."""
+        return read_lines(self.partial / JOURNAL)
+
     def weights(self) -> Path:
         """Return the folder of the files; its name is the model's, which names the weights on the hosts."""
         return self.folder / self.folder.parent.name.rpartition("--")[2]
@@ -117,11 +126,17 @@ class Store:
                 names = {path.name.removesuffix(PARTIAL) for path in model.iterdir() if path.is_dir()}
                 yield from (Entry(model / name) for name in sorted(names) if _ENTRY.fullmatch(name))
 
+    def of_model(self, source: ModelSource) -> list[Entry]:
+        """Return every pull of a model that is here, whole or partial."""
+        return [entry for entry in self.entries() if entry.folder.parent == self._model(source)]
+
     def files_of(self, source: ModelSource) -> dict[str, Path]:
         """Return the verified files of every commit of a model that is here, by their sha256."""
         found: dict[str, Path] = {}
-        for entry in self.entries():
-            if entry.complete and entry.folder.parent == self._model(source):
+        for entry in self.of_model(source):
+            found.update({line.sha256: entry.partial / source.name / line.path for line in entry.arrived()})
+            # One whose manifest is damaged is told by `weights list`; it must not stop the pull of another.
+            with contextlib.suppress(OnpremError):
                 found.update({file.sha256: entry.weights() / file.path for file in entry.manifest().files})
         return found
 

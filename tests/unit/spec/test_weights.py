@@ -63,6 +63,21 @@ def test_a_file_that_is_no_safetensors(folder: Path, content: bytes) -> None:
     assert "model.safetensors: " in problems(folder)
 
 
+@pytest.mark.parametrize("header", [b"[" * 300_000, b'{"a":' * 300_000])
+def test_a_header_that_is_nested_without_end(folder: Path, header: bytes) -> None:
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    assert "its safetensors header is not JSON" in problems(folder)
+    (folder / "config.json").write_bytes(header)
+    assert "config.json: expected a JSON object" in problems(folder)
+
+
+def test_a_header_that_would_take_all_memory_is_not_read(folder: Path) -> None:
+    with (folder / "model.safetensors").open("wb") as stream:
+        stream.write(struct.pack("<Q", 20_000_001))
+        stream.truncate(40_000_000)
+    assert "its header would be 20.0 MB long" in problems(folder)
+
+
 def test_a_file_that_is_too_long(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(safetensors() + b"x")
     assert "too long" in problems(folder)
@@ -86,6 +101,19 @@ def test_pickles_alone_are_refused(folder: Path) -> None:
     assert "no weights" in problems(folder)
     (folder / "pytorch_model.bin").write_bytes(b"x")
     assert "only pickled weights (pytorch_model.bin)" in problems(folder)
+
+
+def test_pickles_that_are_allowed_by_name(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    for name in ("a.bin", "b.bin"):
+        (folder / name).write_bytes(b"x")
+    assert check_folder(folder, ("a.bin", "b.bin")) == ()
+    with pytest.raises(InvalidError) as raised:
+        check_folder(folder, ("a.bin",))
+    assert "only pickled weights (b.bin)" in str(raised.value.details)
+    assert "model.allow" in str(raised.value.details)
+    # What was deployed before was looked at then.
+    assert check_folder(folder, None) == ()
 
 
 def test_all_problems_are_shown_at_once(folder: Path) -> None:

@@ -69,7 +69,7 @@ def test_killed_in_the_middle(
 
 def test_a_journal_whose_last_line_was_cut(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     killed_at(arriving.Arriving, "finish", monkeypatch, place)
-    journal = place.entry.partial / "verified.jsonl"
+    journal = place.entry.partial / ".verified.jsonl"
     journal.write_bytes(journal.read_bytes()[:-20])
     place.pull()
     assert place.hub.given == sum(map(len, FILES.values()))
@@ -83,7 +83,7 @@ def test_a_journal_that_names_a_file_that_is_gone(place: Place, monkeypatch: pyt
 
 def test_a_part_with_wrong_bytes_is_fetched_anew(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     killed_at(arriving, "sums_of", monkeypatch, place, 2)
-    (part,) = (place.entry.partial / "incoming").iterdir()
+    (part,) = (place.entry.partial / ".incoming").iterdir()
     part.write_bytes(b"x" * part.stat().st_size)
     place.pull()
 

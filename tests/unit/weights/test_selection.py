@@ -7,6 +7,7 @@ from onprem_llm.spec.model_source import parse_source
 from onprem_llm.weights.hubs.hub import HubFile
 from onprem_llm.weights.names import name_problem, name_problems
 from onprem_llm.weights.selection import Choice, check_code, choose
+from onprem_llm.weights.store import INCOMING, JOURNAL, MANIFEST
 
 
 def chosen(*paths: str, **more: tuple[str, ...]) -> Choice:
@@ -21,6 +22,30 @@ def paths(choice: Choice) -> list[str]:
 def test_weights_texts_and_licences_come() -> None:
     names = ["m.safetensors", "q/m.gguf", "config.json", "merges.txt", "tokenizer.model", "LICENSE", "NOTICE.pdf"]
     assert paths(chosen(*names, "m.bin", "x.onnx", "run.sh", ".gitattributes", ".cache/x.json")) == names
+
+
+@pytest.mark.parametrize("name", ["LICENSE-weights.bin", "README_x.py", "NOTICE.pkl", "COPYING.so", "LICENSE.exe"])
+def test_a_licence_by_name_alone_is_none(name: str) -> None:
+    assert paths(chosen("m.safetensors", name)) == ["m.safetensors"]
+    with pytest.raises(InvalidError, match=r"no weights|pickled"):
+        chosen(name)
+
+
+def test_a_configuration_that_is_too_large_to_be_looked_at_is_refused() -> None:
+    files = [HubFile("m.safetensors", 1, sha256="0" * 64), HubFile("a/config.json", 16_000_001, sha256="0" * 64)]
+    with pytest.raises(InvalidError, match=r"a/config\.json: larger than 16 MB"):
+        choose(parse_source("huggingface:a/b"), files)
+
+
+def test_a_configuration_that_is_nested_without_end() -> None:
+    with pytest.raises(InvalidError, match=r"config\.json: nested too deeply"):
+        check_code(parse_source("huggingface:a/b"), {"config.json": "[" * 200_000})
+
+
+@pytest.mark.parametrize("name", [INCOMING, JOURNAL, MANIFEST])
+def test_no_model_is_called_as_what_lies_beside_it(name: str) -> None:
+    with pytest.raises(InvalidError, match="id: found"):
+        parse_source(f"huggingface:owner/{name}")
 
 
 def test_what_is_left_out_is_said() -> None:
