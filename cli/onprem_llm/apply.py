@@ -20,6 +20,7 @@ from onprem_llm.planning.types import Plan, Step
 from onprem_llm.runner import raise_for_failures, run
 from onprem_llm.seam import order_file, run_folder, write_orders, write_plan
 from onprem_llm.secret_values import read_values
+from onprem_llm.weights.local import sending, sources_of
 
 # A lock outlives a control host that lost power by at most this long; a transfer of days is what it must not cut off.
 LOCK_SECONDS = 48 * 3600
@@ -51,7 +52,7 @@ def carry(
     """As `apply`, for a caller that holds the lock. `values`: secrets that were read before it was taken."""
     if values is None:
         values = _values(plan)
-    with run_folder() as folder:
+    with run_folder() as folder, sending(sources_of(plan)):
         now = refuse_if_moved(plan, connection, progress)
         plan = with_copies(signed(plan), now)
         write_plan(plan, folder)

@@ -73,7 +73,7 @@ def test_a_second_pull_meanwhile_is_refused_and_names_the_first(huggingface: Ben
     assert f"process {first.pid} of " in said
     pruned = huggingface.command("prune", "--all", "--yes")
     out, said = pruned.communicate(timeout=20)
-    assert "is being pulled now: left as it is" in said
+    assert "is being pulled or sent now: left as it is" in said
     assert "Nothing to remove" in out
     # Its owner dies, and with it the lock.
     first.kill()

@@ -8,8 +8,9 @@ from click.testing import CliRunner
 from tests.hubs.conftest import Bench
 
 from onprem_llm.commands.weights import command
-from onprem_llm.errors import InvalidError, OnpremError
+from onprem_llm.errors import InvalidError, OnpremError, RefusedError, UsageError
 from onprem_llm.spec.deployment import Deployment, load_deployment
+from onprem_llm.spec.weights_folder import check_folder
 from onprem_llm.spec.weights_identity import scan_folder
 from onprem_llm.weights import local
 from onprem_llm.weights.pull import Pulled
@@ -54,7 +55,7 @@ def test_a_flipped_bit_is_found_and_only_that_file_is_fetched_again(bench: Bench
     bench.check(mended)
 
 
-@pytest.mark.parametrize("hurt", ["gone", "cut", "empty", "extra", "link"])
+@pytest.mark.parametrize("hurt", ["gone", "cut", "empty", "link"])
 def test_a_damaged_folder_is_noticed_by_a_plain_pull(bench: Bench, hurt: str) -> None:
     pulled = bench.pull()
     place = pulled.entry.weights() / "model-2.safetensors"
@@ -63,14 +64,41 @@ def test_a_damaged_folder_is_noticed_by_a_plain_pull(bench: Bench, hurt: str) ->
             place.unlink()
         case "cut" | "empty":
             place.write_bytes(place.read_bytes()[: 100 if hurt == "cut" else 0])
-        case "extra":
-            (place.parent / "evil.py").write_text("x")
         case "link":
             place.unlink()
             place.symlink_to("/etc/hostname")
     again = bench.pull()
     bench.check(again)
-    assert again.fetched == (0 if hurt == "extra" else len(bench.files["model-2.safetensors"]))
+    assert again.fetched == len(bench.files["model-2.safetensors"])
+
+
+def test_damage_needs_the_hub_before_anything_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    revision = "a" * 40 if bench.name == "huggingface" else ""
+    pulled = bench.pull(revision)
+    flip(pulled)
+    (pulled.entry.weights() / "model-2.safetensors").write_bytes(b"")
+    bench.server.always.update({"info": "status:503", "tree": "status:503"})
+    with pytest.raises(OnpremError):
+        bench.pull(revision, verify=True)
+    assert pulled.entry.complete
+    assert bench.store.find(pulled.source) == pulled.entry
+    bench.server.always.clear()
+    bench.check(bench.pull(revision, verify=True))
+
+
+def test_a_file_that_is_not_of_the_model_is_named_and_removed_when_asked(bench: Bench) -> None:
+    pulled = bench.pull("a" * 40 if bench.name == "huggingface" else "")
+    extra = pulled.entry.weights() / "nohup.out"
+    extra.write_text("x")
+    if bench.name == "huggingface":
+        bench.server.always["info"] = "status:503"  # a commit that is whole asks nobody
+    (note,) = bench.pull(pulled.source.revision).notes
+    assert note.startswith(f"{extra}: not of the model")
+    assert extra.exists()
+    assert pulled.entry.complete
+    (note,) = bench.pull(pulled.source.revision, verify=True).notes
+    assert note.startswith(f"{extra}: removed")
+    bench.check(bench.pull(pulled.source.revision))
 
 
 def test_a_commit_that_is_there_asks_nobody(huggingface: Bench) -> None:
@@ -105,7 +133,8 @@ def test_prune_keeps_what_is_named_and_what_is_cut_off_of_it(bench: Bench) -> No
     assert kept.entry.complete
     assert other.entry.complete
     assert "cut off" not in run(bench, "prune", "--dry-run", "--all")
-    run(bench, "prune", "--keep", str(path), "--yes")
+    assert "Nothing to remove" in run(bench, "prune", "--keep", str(path), "--yes")
+    run(bench, "prune", "--keep", str(path), "--old", "--yes")
     assert kept.entry.complete
     assert not other.entry.folder.exists()
     assert bench.store.find(kept.source) == kept.entry
@@ -118,6 +147,68 @@ def test_prune_removes_what_was_cut_off(bench: Bench) -> None:
     assert "cut off" in run(bench, "list")
     assert "cut off before its end" in run(bench, "prune", "--yes")
     assert not list(bench.store.root.glob("*/*"))
+
+
+def test_prune_keeps_an_earlier_commit_that_may_be_what_runs(huggingface: Bench) -> None:
+    path, _ = model_yaml(huggingface)
+    first = huggingface.pull()
+    changed_branch(huggingface)
+    second = huggingface.pull()
+    run(huggingface, "prune", "--keep", str(path), "--yes")
+    assert first.entry.complete
+    assert second.entry.complete
+    run(huggingface, "prune", "--keep", str(path), "--old", "--yes")
+    assert not first.entry.folder.exists()
+    huggingface.check(second)
+
+
+def test_what_is_linked_is_counted_once(huggingface: Bench) -> None:
+    first = huggingface.pull()
+    changed_branch(huggingface)
+    second = huggingface.pull()
+    whole = json.loads(run(huggingface, "list", "--json"))
+    on_disk = {p.stat().st_ino: p.stat().st_size for e in (first, second) for p in e.entry.weights().rglob("*.*")}
+    assert whole["bytes_on_disk"] == sum(on_disk.values())
+    both = sum(row["bytes"] for row in whole["weights"])
+    assert whole["bytes_on_disk"] < both * 0.6
+    # To remove one of them frees what it alone has.
+    said = json.loads(run(huggingface, "prune", "--json", "--dry-run", "--all"))
+    assert said["bytes_freed"] < both * 0.6
+    one = json.loads(
+        run(huggingface, "prune", "--json", "--dry-run", "--old", "--keep", str(model_yaml(huggingface)[0]))
+    )
+    assert one["bytes_freed"] < 100_000
+
+
+def test_patterns_do_not_change_a_model_yaml(bench: Bench) -> None:
+    path, _ = model_yaml(bench)
+    for option in ("--include", "--exclude", "--allow"):
+        with pytest.raises(UsageError, match=f"do not change {path}"):
+            run(bench, "pull", str(path), option, "x")
+    assert not bench.server.asked
+
+
+def test_what_is_being_sent_is_neither_pruned_nor_mended(huggingface: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONPREM_LLM_WEIGHTS", str(huggingface.store.root))
+    pulled = huggingface.pull()
+    folder = pulled.entry.weights()
+    flip(pulled)
+    with local.sending([folder, folder]), local.sending([folder, huggingface.root / "elsewhere"]):
+        assert "Nothing to remove" in run(huggingface, "prune", "--all", "--yes")
+        with pytest.raises(RefusedError, match="is at it now"):
+            huggingface.pull(verify=True)
+        assert pulled.entry.complete
+    huggingface.check(huggingface.pull(verify=True))
+
+
+def test_what_deploy_would_refuse_is_not_fetched(bench: Bench) -> None:
+    bench.files.update({"model.gguf": b"GGUF" * 1000})
+    for path in ("config.json", "model-1.safetensors", "model-2.safetensors"):
+        del bench.files[path]
+    with pytest.raises(InvalidError, match=r"config\.json is not among") as raised:
+        bench.pull()
+    assert "GGUF" in str(raised.value.hint)
+    assert not bench.server.files_asked
 
 
 def test_keep_of_what_was_never_pulled_is_an_error(bench: Bench) -> None:
@@ -168,6 +259,7 @@ def test_pickles_and_code_need_their_names(bench: Bench) -> None:
     assert not [one for one in bench.server.files_asked if "pytorch" in one.path]
     pulled = bench.pull(allow=("pytorch_model.bin",))
     assert "pytorch_model.bin" in {file.path for file in pulled.manifest.files}
+    assert check_folder(pulled.entry.weights(), ("pytorch_model.bin",)) == ()
 
 
 def test_code_that_a_configuration_wants_is_refused_before_the_weights_come(bench: Bench) -> None:

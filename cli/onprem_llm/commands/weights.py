@@ -40,7 +40,7 @@ def _common(function: C) -> C:
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="No such files; repeatable.")
 @click.option("--allow", multiple=True, metavar="FILE", help="A pickled file or code that may be fetched; repeatable.")
 @click.option("--jobs", type=click.IntRange(1, 32), default=4, show_default=True, help="Files at a time.")
-@click.option("--verify", is_flag=True, help="Read what is there already, and fetch again what is damaged.")
+@click.option("--verify", is_flag=True, help="Read what is there; fetch again what is damaged, remove what is foreign.")
 @_common
 def pull(
     models: tuple[str, ...],
@@ -149,14 +149,16 @@ def list_weights(store: Path | None, as_json: bool) -> None:
     Example:
       onprem-llm weights list
     """
-    from onprem_llm.weights.store import Store, store_folder
+    from onprem_llm.weights.store import Store, size_on_disk, store_folder
 
     place = Store(store_folder(store))
     rows = [_row(place, entry) for entry in place.entries()]
+    on_disk = size_on_disk(*(Path(row["folder"]) for row in rows))
     if as_json:
-        output.show_json({"store": str(place.root), "weights": rows})
+        output.show_json({"store": str(place.root), "bytes_on_disk": on_disk, "weights": rows})
     elif rows:
         output.show_table(COLUMNS, [_cells(row) for row in rows])
+        output.note(f"{output.human_bytes(on_disk)} on the disk: what commits of a model share is there once")
     else:
         output.note(f"{place.root} holds no weights. Fetch some: onprem-llm weights pull MODEL_YAML")
 
@@ -220,7 +222,7 @@ def prune(
     """
     from onprem_llm.weights.asked import asked_entries
     from onprem_llm.weights.prune import leftovers, remove
-    from onprem_llm.weights.store import Store, store_folder
+    from onprem_llm.weights.store import Store, size_freed, store_folder
 
     if keep and everything:
         raise UsageError("--keep and --all exclude each other", hint="onprem-llm weights prune --help")
@@ -229,7 +231,8 @@ def prune(
     place = Store(store_folder(store))
     kept = asked_entries(place, keep, keep=True, old=old) if keep else []
     found, notes = leftovers(place, kept, whole=bool(keep) or everything)
-    total = output.human_bytes(sum(one.bytes for one in found))
+    freed = size_freed(one.folder for one in found)
+    total = output.human_bytes(freed)
     if found and not as_json:
         rows: Sequence[Sequence[object]] = [
             (one.entry.model, one.entry.commit[:12], output.human_bytes(one.bytes), one.why) for one in found
@@ -237,11 +240,11 @@ def prune(
         output.show_table(("model", "commit", "size", "why"), rows)
     removed = bool(found) and not dry_run
     if removed:
-        output.agree(f"Remove these {total}?", yes=yes)
+        output.agree(f"Remove these? {total} become free.", yes=yes)
         remove(place, found)
     if as_json:
         document = [{"folder": str(one.folder), "bytes": one.bytes, "why": one.why} for one in found]
-        output.show_json({"removed": removed, "weights": document, "notes": notes})
+        output.show_json({"removed": removed, "bytes_freed": freed, "weights": document, "notes": notes})
     elif not found:
         output.say("Nothing to remove.")
     elif removed:

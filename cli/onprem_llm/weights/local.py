@@ -1,13 +1,18 @@
 """The folder that a deployment's weights are sent from: the one that model.yaml names, or the store's."""
 
 import contextlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from onprem_llm.errors import InvalidError, OnpremError
+from onprem_llm.json_values import is_list, is_mapping
+from onprem_llm.planning.types import Plan
 from onprem_llm.spec.deployment import Deployment, model_folder
 from onprem_llm.spec.model_source import ModelSource
 from onprem_llm.spec.weights_identity import WeightsManifest, identity_of
-from onprem_llm.weights.store import Store, store_folder
+from onprem_llm.weights.lock import in_use
+from onprem_llm.weights.store import Entry, Store, store_folder
 from onprem_llm.weights.verify import look_over
 
 
@@ -36,6 +41,24 @@ def pulled_as(identity: str, source: ModelSource) -> Path | None:
     return None
 
 
+def sources_of(plan: Plan) -> list[Path]:
+    """Return the folders that a plan sends weights from."""
+    orders = [order.get("weights") for step in plan.steps if step.kind == "stage" for order in step.orders.values()]
+    found = [item.get("source") for order in orders if is_list(order) for item in order if is_mapping(item)]
+    return [Path(source) for source in found if isinstance(source, str)]
+
+
+@contextmanager
+def sending(folders: Iterable[Path]) -> Iterator[None]:
+    """Keep what lies in the store as it is while it is sent: no prune, no pull that mends it."""
+    root = store_folder()
+    with contextlib.ExitStack() as stack:
+        for folder in sorted(set(folders)):
+            if root in folder.parents:
+                stack.enter_context(in_use(Entry(folder.parent).lock, str(folder)))
+        yield
+
+
 def _pulled_folder(source: ModelSource) -> Path | None:
     """Return the store's folder of a model that was pulled; InvalidError where files of it are missing or cut."""
     entry = Store(store_folder()).find(source)
@@ -44,7 +67,8 @@ def _pulled_folder(source: ModelSource) -> Path | None:
     damages = look_over(entry.weights(), entry.manifest())
     if damages:
         first = damages[0]
-        raise _damaged(source, f"{first.path}: found {first.found}, expected {first.expected}")
+        place = entry.weights() / first.path if first.extra else first.path
+        raise _damaged(source, f"{place}: found {first.found}, expected {first.expected}")
     return entry.weights()
 
 
@@ -64,5 +88,5 @@ def check_pulled(deployment: Deployment, scanned: WeightsManifest) -> None:
 def _damaged(source: ModelSource, what: str) -> InvalidError:
     return InvalidError(
         f"model: {source}: the pulled weights were changed: {what}",
-        hint="onprem-llm weights pull --verify MODEL.yaml fetches again what is damaged",
+        hint="onprem-llm weights pull --verify MODEL.yaml fetches again what is damaged, and removes what is foreign",
     )

@@ -1,5 +1,6 @@
 """What of the store may go: nothing that is named, nothing that is being pulled."""
 
+import contextlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ def leftovers(store: Store, kept: Collection[Entry], *, whole: bool) -> tuple[li
         if entry in kept:
             continue
         if is_held(entry.lock):
-            notes.append(f"{entry.model} at {entry.commit[:12]} is being pulled now: left as it is")
+            notes.append(f"{entry.model} at {entry.commit[:12]} is being pulled or sent now: left as it is")
             continue
         if entry.partial.exists():
             found.append(Leftover(entry.partial, entry, "cut off before its end", size_on_disk(entry.partial)))
@@ -46,17 +47,20 @@ def remove(store: Store, found: Sequence[Leftover]) -> None:
         with held(leftover.entry.lock, str(leftover.folder)):
             if leftover.folder.exists():
                 remove_tree(leftover.folder)
+            _forget(store, leftover.entry)
             leftover.entry.lock.unlink(missing_ok=True)
-        _forget(store, leftover.entry)
+        _remove_empty(leftover.entry.folder.parent)
 
 
 def _forget(store: Store, entry: Entry) -> None:
-    """Remove the revisions that named this commit, and the model's folder once nothing is in it."""
-    if entry.folder.exists() or entry.partial.exists():
-        return
-    model = entry.folder.parent
-    for ref in store.refs(entry):
-        ref.unlink()
+    """Remove the revisions that named this commit."""
+    if not entry.folder.exists() and not entry.partial.exists():
+        for ref in store.refs(entry):
+            ref.unlink()
+
+
+def _remove_empty(model: Path) -> None:
+    """Remove a model's folder once nothing is in it; a pull that begins meanwhile makes it anew, or fills it."""
     for folder in (model / "refs", model):
-        if folder.is_dir() and not any(folder.iterdir()):
+        with contextlib.suppress(OSError):
             folder.rmdir()

@@ -21,7 +21,7 @@ from onprem_llm.weights.meter import Meter
 from onprem_llm.weights.patience import Patience, Waits, asked_wait
 from onprem_llm.weights.pool import run_all
 from onprem_llm.weights.reuse import abandoned, take_over
-from onprem_llm.weights.selection import Choice, check_code, choose
+from onprem_llm.weights.selection import Choice, check_code, check_servable, choose
 from onprem_llm.weights.store import Entry, Store, remove_tree
 from onprem_llm.weights.verify import look_over, read_over
 
@@ -39,6 +39,15 @@ class Pulled:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Whole weights as they are found: which files of them are wrong, and what to say of files that are not theirs."""
+
+    manifest: Manifest
+    wrong: frozenset[str]
+    notes: tuple[str, ...]
+
+
 @dataclass
 class Puller:
     """Pulls models into a store, from hubs that are opened when they are first needed."""
@@ -54,22 +63,33 @@ class Puller:
     def pull(self, source: ModelSource) -> Pulled:
         """Pull a model. What is there is not fetched again, and a full commit that is there asks no hub."""
         there = self.store.find(source) if COMMIT.fullmatch(source.wanted_revision) else None
+        state = None
         if there is not None:
             with held(there.lock, str(source)):
-                manifest = self._intact(there, source)
-            if manifest is not None:
-                return Pulled(source, there, manifest, 0)
+                state = self._look(there, source)
+            if state is not None and not state.wrong:
+                return Pulled(source, there, state.manifest, 0, state.notes)
         self.progress.step(f"Ask {source.source} for {source.id} at {source.wanted_revision}", [])
         hub = self.hubs(source.source)
+        # Damaged weights keep their name until the hub has answered: without it they cannot be mended anyway.
         listing = self._listing(hub, source)
         entry = self.store.entry(source, listing.commit)
         with held(entry.lock, str(source)):
-            manifest = self._intact(entry, source)
-            fetched, notes = 0, list[str]()
-            if manifest is None:
-                manifest, fetched, notes = self._fetch_all(hub, source, listing, entry)
+            if state is None or entry != there or not entry.complete:
+                state = self._look(entry, source)
+            pulled = self._brought(hub, source, listing, entry, state)
             self.store.remember(source, listing.commit)
-        return Pulled(source, entry, manifest, fetched, tuple(notes))
+        return pulled
+
+    def _brought(self, hub: Hub, source: ModelSource, listing: Listing, entry: Entry, state: "_Look | None") -> Pulled:
+        if state is not None and not state.wrong:
+            return Pulled(source, entry, state.manifest, 0, state.notes)
+        if state is not None:
+            reopen(entry, source.name, [file for file in state.manifest.files if file.path not in state.wrong])
+        elif entry.folder.exists():
+            # Killed while it was reopened: the verified files are worth keeping.
+            remove_tree(entry.folder) if entry.partial.exists() else entry.folder.replace(entry.partial)
+        return self._fetch_all(hub, source, listing, entry)
 
     def _listing(self, hub: Hub, source: ModelSource) -> Listing:
         # Somebody sits before it, and nothing has come yet: given up sooner than a file.
@@ -91,30 +111,28 @@ class Puller:
                 raise InvalidError(f"{source}: the hub lists no files there", hint="check id and revision")
             return listing
 
-    def _intact(self, entry: Entry, source: ModelSource) -> Manifest | None:
-        """Return the manifest of whole weights; where files of them are damaged, only these are to be fetched again."""
+    def _look(self, entry: Entry, source: ModelSource) -> "_Look | None":
+        """Compare weights that are here with their manifest; None where they were not pulled to their end."""
         if not entry.complete:
-            if entry.folder.exists():
-                # Killed while it was reopened: the verified files are worth keeping.
-                remove_tree(entry.folder) if entry.partial.exists() else entry.folder.replace(entry.partial)
             return None
-        manifest = entry.manifest()
-        weights = entry.weights()
+        manifest, weights = entry.manifest(), entry.weights()
         if self.verify:
             self.progress.step(f"Verify {source}", [source.name])
             damages = read_over(weights, manifest, self.progress, source.name)
         else:
             damages = look_over(weights, manifest)
-        if not damages:
-            return manifest
-        wrong = {damage.path for damage in damages}
-        reopen(entry, source.name, [file for file in manifest.files if file.path not in wrong])
-        return None
+        extra = [weights / damage.path for damage in damages if damage.extra]
+        if self.verify:
+            for path in extra:
+                path.unlink()
+        what = "removed: not of the model" if self.verify else "not of the model, and in deploy's way: remove it"
+        notes = tuple(f"{path}: {what}" for path in extra)
+        return _Look(manifest, frozenset(damage.path for damage in damages if not damage.extra), notes)
 
-    def _fetch_all(
-        self, hub: Hub, source: ModelSource, listing: Listing, entry: Entry
-    ) -> tuple[Manifest, int, list[str]]:
-        choice, arriving = choose(source, listing.files), Arriving(entry, source.name)
+    def _fetch_all(self, hub: Hub, source: ModelSource, listing: Listing, entry: Entry) -> Pulled:
+        choice = choose(source, listing.files)
+        check_servable(source, choice)
+        arriving = Arriving(entry, source.name)
         missing = self._missing(source, choice, entry, arriving)
         come = sum(arriving.come(file) for file in choice.files)
         _check_room(source, choice.bytes - come, entry.folder.parent)
@@ -136,7 +154,8 @@ class Puller:
         arriving.finish(manifest)
         remember_sums(cache_folder(), entry.weights(), {file.path: file.sha256 for file in manifest.files})
         self.progress.host(source.name, "ok", count)
-        return manifest, meter.fetched, [*choice.notes(), *abandoned(self.store, source, entry)]
+        notes = (*choice.notes(), *abandoned(self.store, source, entry))
+        return Pulled(source, entry, manifest, meter.fetched, notes)
 
     def _missing(self, source: ModelSource, choice: Choice, entry: Entry, arriving: Arriving) -> list[HubFile]:
         """Return what must be fetched: what neither an earlier run nor another pull has brought."""

@@ -124,6 +124,20 @@ def _no_weights(source: ModelSource, choice: Choice) -> InvalidError:
     )
 
 
+def check_servable(source: ModelSource, choice: Choice) -> None:
+    """Refuse before anything comes what deploy would refuse after all of it; check_folder looks closer then."""
+    if any(file.path == "config.json" for file in choice.files):
+        return
+    gguf = any(_suffix(file.path) == ".gguf" for file in choice.files)
+    raise InvalidError(
+        f"{source}: config.json is not among the files to be fetched, and deploy needs it",
+        hint="a repository of GGUF files alone has none: use the one with the model's safetensors, or put config.json, "
+        "tokenizer and one GGUF file into a folder and name that (model: ./folder)"
+        if gguf
+        else "check the id, and model.include and model.exclude",
+    )
+
+
 def check_code(source: ModelSource, texts: Mapping[str, str]) -> None:
     """Raise InvalidError where a configuration names code of a repository that was neither allowed nor excluded."""
     needed = {

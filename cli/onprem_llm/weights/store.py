@@ -8,7 +8,8 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -168,9 +169,27 @@ class Store:
         return self._model(source) / "refs" / f"{source.wanted_revision.replace('/', '%2F')}{choice}"
 
 
-def size_on_disk(folder: Path) -> int:
-    """Return the bytes of the files below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+def size_on_disk(*folders: Path) -> int:
+    """Return the bytes of the files below folders; one that several commits share counts once."""
+    return sum(state.st_size for state, _ in _files(folders).values())
+
+
+def size_freed(folders: Iterable[Path]) -> int:
+    """Return the bytes that are free once folders are gone: not those that another commit has, too."""
+    return sum(state.st_size for state, names in _files(folders).values() if names == state.st_nlink)
+
+
+def _files(folders: Iterable[Path]) -> dict[tuple[int, int], tuple[os.stat_result, int]]:
+    """Return each file below the folders once, and how many names it has there. Those of a pull at work may go."""
+    found: dict[tuple[int, int], tuple[os.stat_result, int]] = {}
+    for folder in folders:
+        for path in folder.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                state = path.lstat()
+                if stat.S_ISREG(state.st_mode):
+                    _, names = found.get((state.st_dev, state.st_ino), (state, 0))
+                    found[state.st_dev, state.st_ino] = (state, names + 1)
+    return found
 
 
 def remove_tree(folder: Path) -> None:

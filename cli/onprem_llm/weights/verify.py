@@ -12,6 +12,8 @@ from onprem_llm.weights.meter import Meter
 from onprem_llm.weights.pool import run_all
 from onprem_llm.weights.sums import sums_of
 
+NOTHING = "none"
+
 
 @dataclass(frozen=True, slots=True)
 class Damage:
@@ -21,13 +23,18 @@ class Damage:
     found: str
     expected: str
 
+    @property
+    def extra(self) -> bool:
+        """Tell whether it is a file that the manifest does not know, while all others may be as they were."""
+        return self.expected == NOTHING
+
 
 def look_over(folder: Path, manifest: Manifest) -> list[Damage]:
     """Compare names and sizes: what a cut, a deletion or a stray file changes. Reads no content."""
     damages = [damage for file in manifest.files if (damage := _place_damage(folder, file))]
     known = {folder / file.path for file in manifest.files}
     extra = sorted(path for path in folder.rglob("*") if (path.is_symlink() or not path.is_dir()) and path not in known)
-    return damages + [Damage(path.relative_to(folder).as_posix(), "an extra file", "none") for path in extra]
+    return damages + [Damage(path.relative_to(folder).as_posix(), "an extra file", NOTHING) for path in extra]
 
 
 def read_over(folder: Path, manifest: Manifest, progress: Progress, label: str) -> list[Damage]:

@@ -3,13 +3,14 @@
 import hashlib
 import os
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from memory_hub import FILES, Place
 
 from onprem_llm.errors import OnpremError, RefusedError
 from onprem_llm.weights import arriving, pull
-from onprem_llm.weights.lock import held, is_held
+from onprem_llm.weights.lock import held, in_use, is_held
 from onprem_llm.weights.manifest import read_manifest
 from onprem_llm.weights.sums import CHUNK, sums_of
 
@@ -110,6 +111,33 @@ def test_a_lock_is_the_kernels(tmp_path: Path) -> None:
         with pytest.raises(RefusedError, match=f"process {os.getpid()} of "), held(lock, "x"):
             pass
     assert not is_held(lock)
+
+
+def test_who_only_looks_makes_no_pull_fail(tmp_path: Path) -> None:
+    lock, stop = tmp_path / "x.lock", Event()
+    with held(lock, "x"):
+        pass
+    assert lock.read_text() == ""  # nobody is told of an owner that has gone
+    looking = Thread(target=lambda: [is_held(lock) for _ in iter(stop.is_set, True)])
+    looking.start()
+    try:
+        for _ in range(300):
+            with held(lock, "x"):
+                pass
+    finally:
+        stop.set()
+        looking.join()
+
+
+def test_several_may_send_and_nobody_pulls_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onprem_llm.weights.lock.TRIES", 2)
+    lock = tmp_path / "x.lock"
+    with in_use(lock, "x"), in_use(lock, "x"):
+        assert is_held(lock)
+        with pytest.raises(RefusedError, match=f"process {os.getpid()} of "), held(lock, "x"):
+            pass
+    with held(lock, "x"), pytest.raises(RefusedError), in_use(lock, "x"):
+        pass
 
 
 def test_chunks_are_hashed_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
