@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.hubs.answers import SIGNATURE
 from tests.hubs.conftest import SECRETS, Bench
-from tests.hubs.server import SIGNATURE
 
 from onprem_llm.errors import InvalidError, OnpremError, UnreachableError
 from onprem_llm.weights.lock import held

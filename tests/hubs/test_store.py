@@ -4,42 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from tests.hubs.conftest import Bench
+from tests.hubs.places import changed_branch, flip, model_yaml, run
 
-from onprem_llm.commands.weights import command
-from onprem_llm.errors import InvalidError, OnpremError, RefusedError, UsageError
-from onprem_llm.spec.deployment import Deployment, load_deployment
+from onprem_llm.errors import InvalidError, OnpremError, UsageError
 from onprem_llm.spec.weights_folder import check_folder
 from onprem_llm.spec.weights_identity import scan_folder
 from onprem_llm.weights import local
-from onprem_llm.weights.pull import Pulled
-
-MODEL_YAML = """
-api_version: 1
-name: tiny
-model: {{source: {source}, id: owner/Tiny{more}}}
-engine: {{image: "vllm/vllm-openai:v0.11.0"}}
-"""
-
-
-def model_yaml(bench: Bench, more: str = "") -> tuple[Path, Deployment]:
-    path = bench.root / "model.yaml"
-    path.write_text(MODEL_YAML.format(source=bench.name, more=more))
-    return path, load_deployment(path)
-
-
-def run(bench: Bench, *words: str) -> str:
-    done = CliRunner().invoke(command, [*words, "--store", str(bench.store.root)], catch_exceptions=False)
-    assert done.exit_code == 0
-    return done.stdout
-
-
-def flip(pulled: Pulled, path: str = "model-1.safetensors") -> None:
-    place = pulled.entry.weights() / path
-    data = bytearray(place.read_bytes())
-    data[len(data) // 2] ^= 1
-    place.write_bytes(bytes(data))
 
 
 def test_a_flipped_bit_is_found_and_only_that_file_is_fetched_again(bench: Bench) -> None:
@@ -125,80 +96,12 @@ def test_a_choice_of_files_has_a_place_of_its_own(bench: Bench) -> None:
     assert all(row["revisions"] for row in listed)
 
 
-def test_prune_keeps_what_is_named_and_what_is_cut_off_of_it(bench: Bench) -> None:
-    path, _ = model_yaml(bench)
-    kept = bench.pull()
-    other = bench.pull(include=("*.json", "model-2*"))
-    run(bench, "prune", "--yes")
-    assert kept.entry.complete
-    assert other.entry.complete
-    assert "cut off" not in run(bench, "prune", "--dry-run", "--all")
-    assert "Nothing to remove" in run(bench, "prune", "--keep", str(path), "--yes")
-    run(bench, "prune", "--keep", str(path), "--old", "--yes")
-    assert kept.entry.complete
-    assert not other.entry.folder.exists()
-    assert bench.store.find(kept.source) == kept.entry
-
-
-def test_prune_removes_what_was_cut_off(bench: Bench) -> None:
-    bench.server.always["model-1.safetensors"] = "status:404"
-    with pytest.raises(OnpremError):
-        bench.pull()
-    assert "cut off" in run(bench, "list")
-    assert "cut off before its end" in run(bench, "prune", "--yes")
-    assert not list(bench.store.root.glob("*/*"))
-
-
-def test_prune_keeps_an_earlier_commit_that_may_be_what_runs(huggingface: Bench) -> None:
-    path, _ = model_yaml(huggingface)
-    first = huggingface.pull()
-    changed_branch(huggingface)
-    second = huggingface.pull()
-    run(huggingface, "prune", "--keep", str(path), "--yes")
-    assert first.entry.complete
-    assert second.entry.complete
-    run(huggingface, "prune", "--keep", str(path), "--old", "--yes")
-    assert not first.entry.folder.exists()
-    huggingface.check(second)
-
-
-def test_what_is_linked_is_counted_once(huggingface: Bench) -> None:
-    first = huggingface.pull()
-    changed_branch(huggingface)
-    second = huggingface.pull()
-    whole = json.loads(run(huggingface, "list", "--json"))
-    on_disk = {p.stat().st_ino: p.stat().st_size for e in (first, second) for p in e.entry.weights().rglob("*.*")}
-    assert whole["bytes_on_disk"] == sum(on_disk.values())
-    both = sum(row["bytes"] for row in whole["weights"])
-    assert whole["bytes_on_disk"] < both * 0.6
-    # To remove one of them frees what it alone has.
-    said = json.loads(run(huggingface, "prune", "--json", "--dry-run", "--all"))
-    assert said["bytes_freed"] < both * 0.6
-    one = json.loads(
-        run(huggingface, "prune", "--json", "--dry-run", "--old", "--keep", str(model_yaml(huggingface)[0]))
-    )
-    assert one["bytes_freed"] < 100_000
-
-
 def test_patterns_do_not_change_a_model_yaml(bench: Bench) -> None:
     path, _ = model_yaml(bench)
     for option in ("--include", "--exclude", "--allow"):
         with pytest.raises(UsageError, match=f"do not change {path}"):
             run(bench, "pull", str(path), option, "x")
     assert not bench.server.asked
-
-
-def test_what_is_being_sent_is_neither_pruned_nor_mended(huggingface: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ONPREM_LLM_WEIGHTS", str(huggingface.store.root))
-    pulled = huggingface.pull()
-    folder = pulled.entry.weights()
-    flip(pulled)
-    with local.sending([folder, folder]), local.sending([folder, huggingface.root / "elsewhere"]):
-        assert "Nothing to remove" in run(huggingface, "prune", "--all", "--yes")
-        with pytest.raises(RefusedError, match="is at it now"):
-            huggingface.pull(verify=True)
-        assert pulled.entry.complete
-    huggingface.check(huggingface.pull(verify=True))
 
 
 def test_what_deploy_would_refuse_is_not_fetched(bench: Bench) -> None:
@@ -209,12 +112,6 @@ def test_what_deploy_would_refuse_is_not_fetched(bench: Bench) -> None:
         bench.pull()
     assert "GGUF" in str(raised.value.hint)
     assert not bench.server.files_asked
-
-
-def test_keep_of_what_was_never_pulled_is_an_error(bench: Bench) -> None:
-    bench.pull()
-    with pytest.raises(InvalidError, match="owner/Other"):
-        run(bench, "prune", "--yes", "--keep", f"{bench.name}:owner/Other")
 
 
 def test_a_deploy_uses_the_store(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,12 +169,6 @@ def test_code_that_a_configuration_wants_is_refused_before_the_weights_come(benc
     assert "modeling_tiny.py" in {file.path for file in allowed.manifest.files}
     without = bench.pull(exclude=("*.py",))
     assert "modeling_tiny.py" not in {file.path for file in without.manifest.files}
-
-
-def changed_branch(bench: Bench) -> None:
-    bench.files["config.json"] = b'{"architectures": ["Other"]}'
-    bench.server.revisions["main"] = "e" * 40
-    bench.server.files_asked.clear()
 
 
 def test_a_changed_branch_is_another_commit_and_large_files_are_not_fetched_again(bench: Bench) -> None:

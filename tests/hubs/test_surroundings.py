@@ -52,13 +52,17 @@ def test_a_modelscope_request_that_leaves_the_hub_carries_nothing(address: str) 
     assert str(sent[1].headers).count("secret") == 2
 
 
-@pytest.mark.parametrize("said", ["not a mapping", {"Path": "a.json", "Type": "blob", "Size": "x", "Sha256": ""},
-                                  {"type": "file", "path": "a.json", "size": None, "oid": "0" * 40},
-                                  {"type": "file", "path": "a.json", "size": "7", "oid": "0" * 40}])  # fmt: skip
-def test_a_listing_that_is_none(bench: Bench, said: dict[str, object]) -> None:
-    bench.server.more = [said]
-    if isinstance(said, dict) and ("Path" in said) != (bench.name == "modelscope"):
-        pytest.skip("the other hub's")
+@pytest.mark.parametrize("size", [None, "7", "x", -1, True])
+def test_a_listing_that_is_none(bench: Bench, size: object) -> None:
+    entry = {"type": "file", "path": "a.json", "size": size, "oid": "0" * 40}
+    theirs = {"Path": "a.json", "Type": "blob", "Size": size, "Sha256": "0" * 64}
+    bench.server.more = [entry if bench.name == "huggingface" else theirs]
+    with pytest.raises(OnpremError, match="protocol"):
+        bench.pull()
+
+
+def test_an_entry_that_is_none(bench: Bench) -> None:
+    bench.server.more = ["a.json"]
     with pytest.raises(OnpremError, match="protocol"):
         bench.pull()
 
@@ -93,14 +97,7 @@ def test_the_next_page_is_asked_of_the_hub_that_was_named(huggingface: Bench) ->
         assert not other.asked
 
 
-@pytest.mark.parametrize(
-    ("variable", "value"), [("ALL_PROXY", "socks5://user:hidden@127.0.0.1:9"), ("HTTP_PROXY", "ftp://user:hidden@p:1")]
-)
-def test_a_proxy_that_cannot_be_used_is_named(
-    bench: Bench, variable: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if value.startswith("socks") and bench.name == "modelscope":
-        pytest.skip("its client speaks SOCKS where PySocks is installed")
+def proxy_is_named(bench: Bench, variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, value)
     for name in ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT"):
         monkeypatch.setenv(name, "http://hub.invalid")
@@ -110,6 +107,14 @@ def test_a_proxy_that_cannot_be_used_is_named(
     assert process.returncode == 3, said
     assert "the proxy of this machine cannot be used" in said
     assert "hidden" not in said
+
+
+def test_a_proxy_that_cannot_be_used_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy_is_named(bench, "HTTP_PROXY", "ftp://user:hidden@p:1", monkeypatch)
+
+
+def test_a_socks_proxy_without_its_package_is_named(huggingface: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy_is_named(huggingface, "ALL_PROXY", "socks5://user:hidden@127.0.0.1:9", monkeypatch)
 
 
 @pytest.mark.parametrize("address", ["http://[::1", "http://hub.local:http"])

@@ -15,11 +15,10 @@ from onprem_llm.spec.weights_identity import remember_sums
 from onprem_llm.weights.arriving import Arriving, reopen
 from onprem_llm.weights.fetch import Fetcher, disk_error
 from onprem_llm.weights.hubs.hub import Hub, HubFile, Listing, TemporaryError, WrongBodyError
+from onprem_llm.weights.jobs import Meter, run_all
 from onprem_llm.weights.lock import held
 from onprem_llm.weights.manifest import Manifest
-from onprem_llm.weights.meter import Meter
 from onprem_llm.weights.patience import Patience, Waits, asked_wait
-from onprem_llm.weights.pool import run_all
 from onprem_llm.weights.reuse import abandoned, take_over
 from onprem_llm.weights.selection import Choice, check_code, check_servable, choose
 from onprem_llm.weights.store import Entry, Store, remove_tree

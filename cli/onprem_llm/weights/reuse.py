@@ -10,8 +10,8 @@ from onprem_llm.output import human_bytes
 from onprem_llm.spec.model_source import ModelSource
 from onprem_llm.weights.arriving import Arriving
 from onprem_llm.weights.hubs.hub import HubFile
+from onprem_llm.weights.jobs import run_all
 from onprem_llm.weights.lock import held, is_held
-from onprem_llm.weights.pool import run_all
 from onprem_llm.weights.store import INCOMING, Entry, Store, size_on_disk
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from threading import Event, Lock
 
 from onprem_llm.output import Progress
+from onprem_llm.weights.jobs import Meter, run_all
 from onprem_llm.weights.manifest import Manifest, ManifestFile
-from onprem_llm.weights.meter import Meter
-from onprem_llm.weights.pool import run_all
 from onprem_llm.weights.sums import sums_of
 
 NOTHING = "none"
