@@ -4,6 +4,7 @@ The kernel holds the lock, and lets go of it when its owner dies.
 """
 
 import contextlib
+import errno
 import fcntl
 import getpass
 import itertools
@@ -29,9 +30,23 @@ def held(path: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def in_use(path: Path, what: str) -> Iterator[None]:
-    """Keep everybody from changing what `path` guards; others may use it at the same time."""
-    with _locked(path, what, fcntl.LOCK_SH):
+    """Keep everybody from changing what `path` guards; others may use it at the same time.
+
+    Who may only read the store sends from it, too, though without a lock.
+    """
+    with contextlib.ExitStack() as stack:
+        with _unless_read_only():
+            stack.enter_context(_locked(path, what, fcntl.LOCK_SH))
         yield
+
+
+@contextmanager
+def _unless_read_only() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise
 
 
 def is_held(path: Path) -> bool:
@@ -60,7 +75,8 @@ def _locked(path: Path, what: str, kind: int) -> Iterator[None]:
         yield
     finally:
         # The next one must not be told of an owner that is long gone.
-        os.ftruncate(handle, 0)
+        with contextlib.suppress(OSError):
+            os.ftruncate(handle, 0)
         os.close(handle)
 
 
@@ -70,7 +86,9 @@ def _open(path: Path, what: str, kind: int) -> int:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except FileNotFoundError:
-            continue  # `prune` has just removed the folder.
+            if tries < TRIES:
+                continue  # `prune` has just removed the folder.
+            raise
         try:
             fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,5 +1,6 @@
 """A pull that ended at each of its steps: the next one goes on from there. The hub is one in memory."""
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -137,6 +138,17 @@ def test_several_may_send_and_nobody_pulls_then(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(RefusedError, match=f"process {os.getpid()} of "), held(lock, "x"):
             pass
     with held(lock, "x"), pytest.raises(RefusedError), in_use(lock, "x"):
+        pass
+
+
+def test_who_may_only_read_the_store_sends_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object, *more: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("onprem_llm.weights.lock.os.open", refuse)
+    with in_use(tmp_path / "x.lock", "x"):
+        pass
+    with pytest.raises(PermissionError), held(tmp_path / "x.lock", "x"):
         pass
 
 
