@@ -191,4 +191,8 @@ class _Handler(Answers, BaseHTTPRequestHandler):
                 "Name": path.rpartition("/")[2], "Path": path, "Type": "blob", "Size": len(data),
                 "Sha256": "" if hub.hashless else sha256(data), "Revision": "d" * 40, "IsLFS": len(data) >= LARGE,
             })  # fmt: skip
+        root = f"{query['Root']}/" if query.get("Root") else ""
+        files = [file for file in files if file["Path"].startswith(root)]
+        if query.get("Recursive") == "False":
+            files = [file for file in files if "/" not in file["Path"].removeprefix(root)]
         self.json({"Code": 200, "Success": True, "Data": {"Files": files + hub.more}})

@@ -135,7 +135,8 @@ class HuggingFace:
         response = getattr(error, "response", None)
         code = str(response.headers.get("X-Error-Code", "")) if response is not None else ""
         if status in BUSY:
-            return TemporaryError(f"{self._shown} answered {status}", _wait(response.headers) if response is not None else None)
+            wait = _wait(response.headers) if response is not None else None
+            return TemporaryError(f"{self._shown} answered {status}", wait)
         if status == 416:
             return WrongBodyError("status 416: the hub's file is shorter than it said")
         if code == "RevisionNotFound":
