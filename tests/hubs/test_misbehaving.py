@@ -229,7 +229,8 @@ def test_a_hub_without_hashes_is_not_trusted_with_weights(modelscope: Bench) -> 
     assert "no hash" in fails(modelscope, InvalidError)
 
 
-def test_two_pulls_of_the_same(bench: Bench) -> None:
+def test_two_pulls_of_the_same(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onprem_llm.weights.lock.TRIES", 2)
     pulled = bench.pull()
     with held(pulled.entry.lock, "x"), pytest.raises(OnpremError, match="is at it now") as raised:
         bench.pull()

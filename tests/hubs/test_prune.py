@@ -67,6 +67,7 @@ def test_what_is_linked_is_counted_once(huggingface: Bench) -> None:
 
 def test_what_is_being_sent_is_neither_pruned_nor_mended(huggingface: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONPREM_LLM_WEIGHTS", str(huggingface.store.root))
+    monkeypatch.setattr("onprem_llm.weights.lock.TRIES", 2)
     pulled = huggingface.pull()
     folder = pulled.entry.weights()
     flip(pulled)

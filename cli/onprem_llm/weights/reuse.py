@@ -27,8 +27,8 @@ def take_over(
     run_all([functools.partial(arriving.adopt, *one) for one in shared], workers, Event())
     rest = [file for file in missing if not arriving.have(file)]
     for other in _cut_off(store, source, entry):
-        if rest and (other.partial / INCOMING).is_dir():
-            # One that is at work keeps its own.
+        # One that is at work keeps its own.
+        if rest and (other.partial / INCOMING).is_dir() and not is_held(other.lock):
             with contextlib.suppress(RefusedError), held(other.lock, str(source)):
                 for file in rest:
                     arriving.take(file, other)
