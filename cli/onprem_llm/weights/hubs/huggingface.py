@@ -39,9 +39,10 @@ class HuggingFace:
     def __init__(self, clients: Path) -> None:
         """Import the client; a token comes from HF_TOKEN or the file that `hf auth login` wrote."""
         quiet(clients)
+        # Before the package is imported, which takes the address apart, too, and fails where that is none.
+        self._endpoint, self._shown = endpoint(("HF_ENDPOINT",), DEFAULT_ENDPOINT)
         from huggingface_hub import HfApi, get_session, get_token
 
-        self._endpoint, self._shown = endpoint(("HF_ENDPOINT",), DEFAULT_ENDPOINT)
         self._api = HfApi(endpoint=self._endpoint, token=get_token() or False, library_name="onprem-llm")
         try:
             get_session()

@@ -62,10 +62,10 @@ class ModelScope:
     def __init__(self, clients: Path) -> None:
         """Import the client; the token is MODELSCOPE_API_TOKEN."""
         quiet(clients)
+        address, self._shown = endpoint(("MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN"), DEFAULT_ENDPOINT)
         from modelscope.hub.api import HubApi
 
         silence("modelscope_hub")
-        address, self._shown = endpoint(("MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN"), DEFAULT_ENDPOINT)
         # "" is no token; None would read one from a folder that others write.
         self._client: Any = HubApi(endpoint=address, token=os.environ.get("MODELSCOPE_API_TOKEN", "")).legacy
         for session in (self._client._session, self._client._read_session):
