@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.hubs.conftest import Bench
+from tests.hubs.places import flip
 
 from onprem_llm.errors import OnpremError, UnreachableError
 from onprem_llm.weights.lock import held
@@ -114,6 +115,18 @@ def test_verified_files_of_a_cut_off_pull_are_linked(bench: Bench) -> None:
     pulled = bench.pull(include=("*.json", "*.safetensors"))
     assert not [one for one in bench.server.files_asked if FILE in one.path]
     assert other.samefile(pulled.entry.weights() / FILE)
+
+
+def test_a_damaged_file_of_another_commit_does_not_cost_what_had_come(bench: Bench) -> None:
+    first = bench.pull()
+    flip(first)
+    bench.files["config.json"] = b'{"architectures": ["Other"]}'
+    bench.server.revisions["main"] = "e" * 40
+    part = cut_off(bench)
+    there = part.stat().st_size
+    bench.server.always.clear()
+    bench.check(bench.pull())
+    assert [one.start for one in bench.server.files_asked if FILE in one.path] == [there]
 
 
 def test_what_a_pull_at_work_has_is_left_to_it(bench: Bench) -> None:

@@ -71,23 +71,28 @@ class Arriving:
         return (self._folder / file.path).read_text(encoding="utf-8", errors="replace")
 
     def adopt(self, file: HubFile, other: Path) -> bool:
-        """Take a file that another commit has, too, by a link to its bytes; they are read again, like any others."""
+        """Take a file that another pull has, too, by a link to its bytes; they are read again, like any others.
+
+        What has come of it stays until they have proved to be right.
+        """
         part = self.part(file)
+        link = part.with_name(part.name + ".linked")
         try:
             if other.is_symlink() or other.stat().st_size != file.size:
                 return False
-            part.unlink(missing_ok=True)
-            os.link(other, part)
+            link.unlink(missing_ok=True)
+            os.link(other, link)
         except OSError:
             return False  # Gone meanwhile, or a file system without links: it is fetched.
-        if self.accept(file) is None:
+        if self.accept(file, link) is None:
+            part.unlink(missing_ok=True)
             return True
-        part.unlink()
+        link.unlink()
         return False
 
-    def accept(self, file: HubFile) -> str | None:
+    def accept(self, file: HubFile, part: Path | None = None) -> str | None:
         """Verify a part against the hub's hash and give it its name; return what is wrong with it, if anything."""
-        part = self.part(file)
+        part = part or self.part(file)
         sums = sums_of(part, git=file.sha256 is None and file.git_sha1 is not None)
         problem = _problem(file, sums)
         if problem:
