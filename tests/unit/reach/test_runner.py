@@ -78,7 +78,8 @@ def test_a_broken_inventory_does_not_succeed_with_no_hosts(inventory: Path) -> N
 
 def sleepers() -> set[str]:
     """Return the processes that long.yml starts; one that another run left is not ours."""
-    return set(subprocess.run(["pgrep", "-f", "^sleep 4711"], capture_output=True, text=True, check=False).stdout.split())
+    found = subprocess.run(["pgrep", "-f", "^sleep 4711"], capture_output=True, text=True, check=False)
+    return set(found.stdout.split())
 
 
 def test_ctrl_c_leaves_no_process(inventory: Path) -> None:
