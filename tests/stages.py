@@ -3,8 +3,8 @@
     python tests/stages.py check | test | system | faults
 
 A stage is a command. A failed stage ends the run, except among scenarios and in `check`, where all are shown. Those of
-`check`, with which `test` begins too, run side by side. All but `check` own a lab: they make the rehearsal hosts, and
-take them down however they end (not with ONPREM_LLM_KEEP_LAB=1).
+`check`, with which `test` begins too, run side by side; so does with e2e what needs none of its hosts. All but `check`
+own a lab: they make the rehearsal hosts, and take them down however they end (not with ONPREM_LLM_KEEP_LAB=1).
 
 `system` and `faults` run one stage a scenario: tests/KIND/test_NAME.py is the scenario NAME. ONLY=NAME[,NAME] runs
 some. RESUME=1 leaves out those that passed with the tree as it is now (its commit, and what differs from that).
@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,16 +66,19 @@ CHECK = [
     Stage("unit, contract, golden", "python -m pytest -q tests/unit tests/contract tests/golden"),
 ]
 TEST = [
-    Stage("hubs", "pytest -q --durations=5 tests/hubs"),
     Stage("engine", "sh images/ensure-engine.sh"),
     Stage("images", "sh images/build.sh"),
     Stage("tiny model", "sh images/build.sh tiny-model"),
     Stage("stub engine", "sh tests/e2e/stub_engine/build.sh"),
     Stage("chromium", "sh tests/browser/install.sh"),
     LABS["test"].up,
-    Stage("e2e", "pytest -q --durations=20 tests/e2e"),
-    Stage("gateway, load client", "pytest -q --durations=5 tests/gateway tests/gateway_role tests/load"),
+]
+E2E = Stage("e2e", "pytest -q --durations=20 tests/e2e")
+# Beside e2e, which mostly waits: what has hosts of its own, or none.
+BESIDE = [
+    Stage("hubs", "pytest -q --durations=5 tests/hubs"),
     Stage("molecule", "sh molecule/run.sh"),
+    Stage("gateway, load client", "pytest -q --durations=5 tests/gateway tests/gateway_role tests/load"),
 ]
 
 
@@ -157,22 +160,28 @@ def run(stage: Stage, environment: dict[str, str]) -> tuple[float, int]:
 Table = list[tuple[str, float, int]]
 
 
-def run_side_by_side(stages: list[Stage], environment: dict[str, str], table: Table) -> bool:
-    """Run stages at once into the table, showing what each said when it has ended; tell whether all passed."""
+def run_side_by_side(chains: list[list[Stage]], environment: dict[str, str], table: Table) -> bool:
+    """Run chains of stages at once into the table, each to its first that fails; tell whether all passed.
 
-    def one(stage: Stage) -> tuple[Stage, float, int, str]:
-        began = time.monotonic()
-        command = ["bash", "-c", stage.command]
-        ended = subprocess.run(
-            command, cwd=ROOT, env=environment, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        return stage, time.monotonic() - began, ended.returncode, ended.stdout
+    What a stage said is shown when it has ended.
+    """
 
-    with ThreadPoolExecutor(len(stages)) as pool:
-        for done in as_completed([pool.submit(one, stage) for stage in stages]):
-            stage, seconds, status, text = done.result()
-            print(f"\n=== {stage.name}: {stage.command}\n{text}", flush=True)
-            table.append((stage.name, seconds, status))
+    def run_chain(chain: list[Stage]) -> None:
+        for stage in chain:
+            began = time.monotonic()
+            command = ["bash", "-c", stage.command]
+            ended = subprocess.run(
+                command, cwd=ROOT, env=environment, check=False, text=True, errors="replace",
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+            print(f"\n=== {stage.name}: {stage.command}\n{ended.stdout}", flush=True)
+            table.append((stage.name, time.monotonic() - began, ended.returncode))
+            if ended.returncode:
+                return
+
+    with ThreadPoolExecutor(len(chains)) as pool:
+        for done in [pool.submit(run_chain, chain) for chain in chains]:
+            done.result()
     return not any(status for _, _, status in table)
 
 
@@ -220,8 +229,13 @@ def main(kind: str) -> int:
             environment |= {"ONPREM_LLM_TEST_LAB": lab.name, "ONPREM_LLM_TEST_INVENTORY": str(lab.inventory)}
         if kind in ENGINES:
             run_scenarios(kind, wanted, environment, table)
-        elif run_side_by_side(CHECK, environment, table) and kind == "test":
-            run_stages(TEST, environment, table)
+        else:
+            well = run_side_by_side([[stage] for stage in CHECK], environment, table)
+            if well and kind == "test" and run_stages(TEST, environment, table):
+                with ThreadPoolExecutor(1) as pool:
+                    beside = pool.submit(run_side_by_side, [BESIDE], environment, table)
+                    run_stages([E2E], environment, table)
+                    beside.result()
     finally:
         if lab is not None and not os.environ.get("ONPREM_LLM_KEEP_LAB"):
             lab_down(lab, environment)
