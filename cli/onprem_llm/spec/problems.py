@@ -96,7 +96,9 @@ def _found(value: object) -> str:
 
 
 def _named(place: Location, prefix: str, lines: Mapping[Location, int]) -> str:
-    path = ".".join(part for part in (prefix, *map(str, place)) if part)
+    # What a file calls a key may hold what a terminal obeys.
+    parts = [str(part) if str(part).isprintable() else repr(part) for part in place]
+    path = ".".join(part for part in (prefix, *parts) if part)
     line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
     return f"{path or 'the file'}{f' (line {line})' if line and path else ''}: "
 

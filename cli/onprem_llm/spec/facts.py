@@ -1,0 +1,153 @@
+"""facts.json: what hosts are, for a machine that cannot reach them."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from onprem_llm.errors import InvalidError
+from onprem_llm.spec.canonical import Listed, Size, canonical, matching, read_json
+from onprem_llm.spec.fields import Model
+from onprem_llm.spec.lock import Word
+from onprem_llm.spec.problems import checked
+
+SCHEMA = 1
+AGAIN = "collect it again: onprem-llm facts export -i INVENTORY -o facts.json, or on the host: sh collect.sh > FILE"
+LONGEST_NAME = 253
+
+PciId = Annotated[str, matching(r"[0-9a-f]{4}:[0-9a-f]{4}", "vendor and device such as 10de:2330")]
+# What is not the machine's own: how it was asked, and what changes by the minute.
+_PASSING = {"collected_with"}
+
+
+class System(Model):
+    """The operating system, as its os-release calls it."""
+
+    id: Word
+    version_id: str
+    codename: str
+
+
+class Kernels(Model):
+    """The kernel that runs, and those that may run after a reboot."""
+
+    running: Word
+    installed: Listed[Word]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every kernel that this host may run, sorted."""
+        return tuple(sorted({self.running, *self.installed}))
+
+
+class Cpu(Model):
+    """The processor; `cores` are those that a process may use."""
+
+    model: str
+    cores: Annotated[int, Field(ge=1)]
+
+
+class GpuFacts(Model):
+    """A GPU. Its memory is unknown where there is no driver; `pci_id` is vendor:device (10de:2330)."""
+
+    name: str
+    memory_bytes: Size | None
+    pci_id: PciId | None
+
+
+class DiskFacts(Model):
+    """A mounted file system."""
+
+    mount: str
+    filesystem: str
+    size_bytes: Size
+    free_bytes: Size
+
+
+class HostFacts(Model):
+    """What one host is."""
+
+    os: System
+    architecture: Literal["x86_64", "aarch64"]
+    kernels: Kernels
+    cpu: Cpu
+    memory_bytes: Size
+    gpus: Listed[GpuFacts]
+    disks: Listed[DiskFacts]
+    python: str | None
+    collected_with: str
+
+    @property
+    def platform(self) -> str:
+        """The platform as images name it."""
+        return {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}[self.architecture]
+
+    @property
+    def release(self) -> tuple[str, str]:
+        """The system's name and its release: debian, 13."""
+        return self.os.id, self.os.version_id
+
+    def lasting(self) -> dict[str, object]:
+        """Return what two looks at an unchanged host agree on."""
+        value = self.model_dump(mode="json", exclude=_PASSING)
+        return value | {"disks": [{**disk, "free_bytes": None} for disk in value["disks"]]}
+
+
+class Facts(Model):
+    """Hosts by their names in the inventory."""
+
+    schema_version: Annotated[int, Field(ge=1, le=SCHEMA)] = SCHEMA
+    hosts: dict[str, HostFacts]
+
+    @model_validator(mode="after")
+    def _names(self) -> "Facts":
+        bad = [name for name in self.hosts if not name or len(name) > LONGEST_NAME or not name.isprintable()]
+        if bad:
+            raise ValueError(f"hosts: found the name {bad[0]!r}, expected one as in the inventory")
+        return self
+
+    @property
+    def data(self) -> bytes:
+        """Return the file's bytes; the same facts always give the same."""
+        return canonical(self.model_dump(mode="json"))
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """The platforms of the hosts, sorted."""
+        return tuple(sorted({host.platform for host in self.hosts.values()}))
+
+
+def parse_facts(value: Mapping[str, object], where: str) -> Facts:
+    """Check facts; InvalidError shows every problem with its path."""
+    return checked(Facts, value, where=where)
+
+
+def read_facts(path: Path) -> Facts:
+    """Read a facts.json."""
+    return parse_facts(read_json(path, what="a file of facts", schema=SCHEMA, again=AGAIN), str(path))
+
+
+def merge_facts(files: Iterable[Path]) -> Facts:
+    """Read files of facts and put their hosts together; InvalidError where two say different things of one host."""
+    hosts: dict[str, HostFacts] = {}
+    came: dict[str, Path] = {}
+    for path in files:
+        for name, host in read_facts(path).hosts.items():
+            known = hosts.setdefault(name, host)
+            first = came.setdefault(name, path)
+            if known.lasting() != host.lasting():
+                raise InvalidError(
+                    f"{name}: {first} and {path} say different things of this host: {_difference(known, host)}",
+                    hint="leave out the older file, or collect the facts of this host again",
+                )
+    if not hosts:
+        raise InvalidError("no host is in the facts", hint=AGAIN)
+    return Facts(hosts=dict(sorted(hosts.items())))
+
+
+def _difference(one: HostFacts, other: HostFacts) -> str:
+    """Name the first field in which two looks at a host differ, and what each says."""
+    left, right = one.lasting(), other.lasting()
+    key = next(key for key in left if left[key] != right[key])
+    return f"{key}: {left[key]} and {right[key]}"
