@@ -8,7 +8,7 @@ import click
 from onprem_llm import output
 from onprem_llm.certificates import plan_renewal, read_root, renew
 from onprem_llm.connection import Connection
-from onprem_llm.look import gateway_of, look
+from onprem_llm.look import gateway_of, look, look_whole
 from onprem_llm.options import connection_options
 from onprem_llm.private_files import write_private
 from onprem_llm.spec.site import parse_site
@@ -61,12 +61,12 @@ def renew_command(force: bool, yes: bool, connection: Connection) -> None:
       onprem-llm tls renew --force --yes
     """
     with output.glimpse() as progress:
-        view = look(connection, progress)
+        view = look_whole(connection, progress)
         gateway = gateway_of(view)
     site = parse_site(view.current.site_settings(), f"{connection.inventory} (group_vars)")
     renewal = plan_renewal(view.current, gateway.name, site, time.time(), force=force)
     output.show_table(("host", "certificate", "ends", "what happens"), renewal.rows)
-    for text in (*renewal.notes, *(f"{one.host} did not answer: {one.message}" for one in view.failures)):
+    for text in renewal.notes:
         output.note(text)
     if not renewal.orders:
         output.say("\nNothing is renewed. --force renews all.")

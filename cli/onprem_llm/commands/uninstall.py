@@ -5,7 +5,7 @@ import click
 from onprem_llm import output
 from onprem_llm.connection import Connection
 from onprem_llm.errors import UnreachableError
-from onprem_llm.look import View, failures_text, look
+from onprem_llm.look import View, failures_text, look, unexpected
 from onprem_llm.options import connection_options
 from onprem_llm.runner import raise_for_failures
 from onprem_llm.spec.site import parse_site
@@ -16,14 +16,12 @@ from onprem_llm.uninstalling import carry_out, plan_removal, refuse_if_locked, t
 @connection_options(argument=True)
 @click.option("--purge-deployments", is_flag=True, help="Remove deployments too; without it they are a reason to stop.")
 @click.option("--purge", is_flag=True, help="Remove weights, images, chats, keys, the CA and the book, too.")
-@click.option("--reachable-only", is_flag=True, help="Go on without the hosts that do not answer.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--break-lock", is_flag=True, help="Go on although a run holds the lock: it is dead.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON at the end.")
 def command(
-    purge_deployments: bool, purge: bool, reachable_only: bool, yes: bool, break_lock: bool, as_json: bool,
-    connection: Connection,
-) -> None:  # fmt: skip
+    purge_deployments: bool, purge: bool, yes: bool, break_lock: bool, as_json: bool, connection: Connection
+) -> None:
     """Reverse bootstrap on every host: what it installed and wrote goes, daemon.json gets back what stood there.
 
     Weights, images, chats, keys, the certificate authority and the book stay, unless --purge is given.
@@ -35,7 +33,7 @@ def command(
     """
     with output.glimpse() as progress:
         view = look(connection, progress)
-    _refuse_silence(view, reachable_only or connection.skip_unreachable)
+    _refuse_silence(view, connection)
     site = parse_site(view.current.site_settings(), f"{connection.inventory} (group_vars)")
     if not break_lock:
         refuse_if_locked(view.current)
@@ -58,13 +56,16 @@ def command(
         output.say("\nUninstalled.")
 
 
-def _refuse_silence(view: View, reachable_only: bool) -> None:
-    if not view.failures:
-        return
-    if not reachable_only or not view.current.hosts:
+def _refuse_silence(view: View, connection: Connection) -> None:
+    gating = unexpected(view, connection)
+    if gating or not view.current.hosts:
+        hint = "mend what is said above and run uninstall again"
+        if all(one.unreachable for one in gating):
+            hint += "; or add --skip-unreachable, and run it there later"
         raise UnreachableError(
             f"{len(view.failures)} hosts did not answer; nothing was changed",
             details=failures_text(view.failures),
-            hint="mend what is said above, or add --reachable-only and run uninstall there again later",
+            hint=hint,
         )
-    output.note(f"Left out, they do not answer: {', '.join(failure.host for failure in view.failures)}")
+    if view.failures:
+        output.note(f"Left out, they do not answer: {', '.join(failure.host for failure in view.failures)}")

@@ -1,12 +1,17 @@
-"""The root beside the inventory, and which certificates are renewed."""
+"""The root beside the inventory, and which certificates are renewed, on which hosts."""
 
 from pathlib import Path
 from typing import Any
 
+import pytest
+from click.testing import CliRunner
 from recorded_facts import host
+from test_look_whole import Hosts, use
 
 from onprem_llm.bootstrapping import Report
 from onprem_llm.certificates import hand_over, plan_renewal
+from onprem_llm.commands import tls
+from onprem_llm.errors import UnreachableError
 from onprem_llm.hosts import Current
 from onprem_llm.probe import parse_current
 from onprem_llm.run_events import RunResult
@@ -75,3 +80,38 @@ def test_a_given_certificate_is_the_sites_to_renew() -> None:
 def test_a_root_that_ends_is_said() -> None:
     renewal = plan_renewal(current(), "lab-1", SITE, NOW + 2980 * DAY, force=False)
     assert "the root itself ends soon" in renewal.notes[0]
+
+
+@pytest.fixture
+def renewed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[set[str]]:
+    """Return the hosts of each renewal that `tls renew` has carried out."""
+    (tmp_path / "inventory.ini").touch()
+    monkeypatch.chdir(tmp_path)
+    found: list[set[str]] = []
+    monkeypatch.setattr(tls, "renew", lambda renewal, *_: found.append(set(renewal.orders)))
+    return found
+
+
+def lab(monkeypatch: pytest.MonkeyPatch, *off: str) -> None:
+    """Three hosts with engines whose certificates have ended; the first is the gateway."""
+    hosts = use(monkeypatch, Hosts(off=off))
+    for name, facts in hosts.facts.items():
+        facts["certificates"] = {"engine": {"not_after": 1, "names": [f"engine.{name}"]}}
+
+
+def test_a_limit_finds_the_authority_on_the_gateway_host(
+    monkeypatch: pytest.MonkeyPatch, renewed: list[set[str]]
+) -> None:
+    lab(monkeypatch)
+    CliRunner().invoke(tls.command, ["renew", "--yes", "--limit", "lab-2"], catch_exceptions=False)
+    assert renewed == [{"lab-1", "lab-2"}]
+
+
+def test_a_silent_host_is_an_error_unless_it_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, renewed: list[set[str]]
+) -> None:
+    lab(monkeypatch, "lab-3")
+    assert isinstance(CliRunner().invoke(tls.command, ["renew", "--yes"]).exception, UnreachableError)
+    assert renewed == []
+    CliRunner().invoke(tls.command, ["renew", "--yes", "--skip-unreachable"], catch_exceptions=False)
+    assert renewed == [{"lab-1", "lab-2"}]

@@ -1,11 +1,15 @@
 """What uninstall plans, what it refuses, and what it tells."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from recorded_facts import Facts, host
+from test_look_whole import Hosts, use
 
-from onprem_llm.errors import InvalidError, RefusedError
+from onprem_llm.commands import uninstall
+from onprem_llm.errors import InvalidError, RefusedError, UnreachableError
 from onprem_llm.hosts import Current
 from onprem_llm.probe import parse_current
 from onprem_llm.run_events import RunResult
@@ -75,3 +79,32 @@ def test_what_stays_is_told() -> None:
     assert told(RunResult(("a", "b"), returned, {}, ())) == {
         "a": ["docker stays", "left in place: /srv/onprem-llm/mine"]
     }
+
+
+@pytest.mark.parametrize(
+    ("hosts", "more", "left"),
+    [
+        (Hosts(off=["lab-3"]), ["--skip-unreachable"], {"lab-1", "lab-2"}),
+        (Hosts(off=["lab-3"]), [], None),
+        (Hosts(broken=["lab-3"]), ["--skip-unreachable"], None),
+        (Hosts(off=["lab-3"], marks={"lab-3": "lost"}), [], {"lab-1", "lab-2"}),
+    ],
+    ids=["left out", "silent", "it answers and fails", "lost"],
+)
+def test_hosts_that_do_not_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hosts: Hosts, more: list[str], left: set[str] | None
+) -> None:
+    use(monkeypatch, hosts)
+    (tmp_path / "inventory.ini").touch()
+    taken: list[set[str]] = []
+
+    def carry_out(removal: Any, *_: object) -> RunResult:
+        taken.append(set(removal.orders))
+        return RunResult(tuple(removal.orders), {}, {}, ())
+
+    monkeypatch.setattr(uninstall, "carry_out", carry_out)
+    done = CliRunner().invoke(uninstall.command, [str(tmp_path / "inventory.ini"), "--yes", *more])
+    if left is None:
+        assert isinstance(done.exception, UnreachableError)
+        assert ("--skip-unreachable" in (done.exception.hint or "")) is not bool(hosts.broken)
+    assert taken == ([left] if left else [])
