@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 from onprem_llm.connection import Connection
 from onprem_llm.errors import OnpremError
-from onprem_llm.gateway_state import RENEW_S
+from onprem_llm.gateway_state import RENEW_S, day
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.output import Progress
 from onprem_llm.runner import raise_for_failures, run
@@ -102,8 +101,3 @@ def renew(renewal: Renewal, connection: Connection, progress: Progress) -> None:
             title="Renewing certificates",
         )
     raise_for_failures(result, doing="renewing certificates")
-
-
-def day(at: float) -> str:
-    """Write seconds since 1970 as a day."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")

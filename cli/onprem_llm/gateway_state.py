@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-RENEW_S = 30 * 86400  # before a certificate's end, as role certificates has it
+DAY_S = 86400
+RENEW_S = 30 * DAY_S  # before a certificate's end, as role certificates has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +55,8 @@ class Certificate:
     names: tuple[str, ...]
     ends_soon: bool = False
     written: int | None = None
+
+
+def day(at: float) -> str:
+    """Write seconds since 1970 as a day."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")

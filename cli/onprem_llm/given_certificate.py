@@ -9,10 +9,9 @@ from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
 
-from onprem_llm.certificates import day
 from onprem_llm.errors import InvalidError
 from onprem_llm.gateway_facts import parse_certificates
-from onprem_llm.gateway_state import Certificate
+from onprem_llm.gateway_state import Certificate, day
 from onprem_llm.spec.site import Site
 
 SETTING = "onprem_llm_site.gateway.tls"

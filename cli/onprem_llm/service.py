@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from typing import Final
+from datetime import datetime
 
 from onprem_llm.errors import InvalidError, OnpremError
+from onprem_llm.gateway_state import DAY_S, RENEW_S, day
 from onprem_llm.hosts import BookEntry, Current, HostState
 from onprem_llm.planning.certificates import outdated
 from onprem_llm.planning.gateway import PROJECT, gateway_url
@@ -13,9 +13,6 @@ from onprem_llm.planning.out_of_sight import unseen_gateways
 from onprem_llm.running import Running, book_of, running_gateways
 from onprem_llm.spec.deployment import Deployment, parse_deployment
 from onprem_llm.spec.site import Site
-
-CERTIFICATE_DAYS: Final = 30
-DAY: Final = 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +120,19 @@ def _parsed(name: str, entry: BookEntry | None) -> Deployment | None:
 
 
 def worries(
-    current: Current, rows: Sequence[Running], gateways: Sequence[GatewayHost], silent: Sequence[str], now: datetime
+    site: Site | None,
+    current: Current,
+    rows: Sequence[Running],
+    gateways: Sequence[GatewayHost],
+    silent: Sequence[str],
+    now: datetime,
 ) -> list[str]:
     """Say what a person should know beside the tables, each with what to do. `silent`: hosts that may be gateways."""
     return [
         *_gateway_worries(current, gateways, silent),
         *[text for one in gateways for text in _rotation_worries(one.host, rows)],
         *_copy_worries(current),
-        *[text for host in current.hosts for text in _certificate_worries(host, now)],
+        *[text for host in current.hosts for text in _certificate_worries(host, site, now)],
         *[text for host in current.hosts for text in _guard_worries(host, rows)],
         *_marks(current),
     ]
@@ -198,15 +200,20 @@ def _same(one: BookEntry | None, other: BookEntry | None) -> bool:
     return (one.revision, one.model_yaml) == (other.revision, other.model_yaml)
 
 
-def _certificate_worries(host: HostState, now: datetime) -> list[str]:
+def _certificate_worries(host: HostState, site: Site | None, now: datetime) -> list[str]:
+    given = site is not None and site.gateway.tls.mode == "files"
+    advice = {
+        "ca": "docs/security.md says how it is replaced",
+        **({"gateway": "it is the site's own: replace the files that gateway.tls names, then deploy"} if given else {}),
+    }
     found = []
     for name, certificate in host.certificates.items():
         left = certificate.not_after - now.timestamp()
-        if left < CERTIFICATE_DAYS * DAY:
-            day = datetime.fromtimestamp(certificate.not_after, UTC).strftime("%Y-%m-%d")
-            when = f"ends in {left / DAY:.0f} days, on {day}" if left > 0 else f"ended on {day}"
+        if left < RENEW_S:
+            ends = day(certificate.not_after)
+            when = f"ends in {left / DAY_S:.0f} days, on {ends}" if left > 0 else f"ended on {ends}"
             what = "certificate of the CA" if name == "ca" else f"{name}'s certificate"
-            found.append(f"{host.name}: the {what} {when}: onprem-llm tls renew")
+            found.append(f"{host.name}: the {what} {when}: {advice.get(name, 'onprem-llm tls renew')}")
     return found
 
 

@@ -115,7 +115,7 @@ def see(view: View, connection: Connection) -> Seen:
         site = None
         notes.append(f"The site's settings cannot be read, so the gateway's address is not known: {error.message}")
     rows, gateways = running(view.current, now), gateway_hosts(view.current, site)
-    notes += worries(view.current, rows, gateways, silent_gateways(view, connection), now)
+    notes += worries(site, view.current, rows, gateways, silent_gateways(view, connection), now)
     notes += [
         f"{host.name}: this part could not be looked at: {problem}"
         for host in view.current.hosts

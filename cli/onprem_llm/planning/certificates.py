@@ -2,15 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 
-from onprem_llm.gateway_state import Certificate
+from onprem_llm.gateway_state import DAY_S, Certificate, day
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.types import Change, Order, Wanted
 from onprem_llm.probe_values import moment
 from onprem_llm.spec.site import Site
-
-DAY_S = 86400
 
 
 def engine_name(host: str) -> str:
@@ -57,7 +54,7 @@ def renewals(site: Site, current: Current, guards: Mapping[str, Order]) -> list[
     gateways = current.gateways if site.gateway.tls.mode == "ca" else ()
     ending = [("engine", "the engines", host) for host in engines] + [("gateway", "the gateway", h) for h in gateways]
     return [
-        Change(host.name, f"certificate of {what}", "update", (f"it ends on {_day(there)}: it is renewed",))
+        Change(host.name, f"certificate of {what}", "update", (f"it ends on {day(there.not_after)}: it is renewed",))
         for kind, what, host in ending
         if (there := host.certificates.get(kind)) is not None and there.ends_soon
     ]
@@ -68,8 +65,8 @@ def certificate_warnings(wanted: Wanted, current: Current, guards: Mapping[str, 
     given, found = wanted.given_certificate, []
     if given is not None and given.ends_soon:
         found.append(
-            f"the certificate that the site gives the gateway ends on {_day(given)}: put a new one into the file that "
-            "onprem_llm_site.gateway.tls.certificate names, and deploy again"
+            f"the certificate that the site gives the gateway ends on {day(given.not_after)}: put a new one into the "
+            "file that onprem_llm_site.gateway.tls.certificate names, and deploy again"
         )
     for host in current.hosts:
         if "engine" not in host.certificates or "engine_tls" not in guards.get(host.name, {}):
@@ -82,10 +79,6 @@ def certificate_warnings(wanted: Wanted, current: Current, guards: Mapping[str, 
                     f"onprem-llm restart {other}"
                 )
     return tuple(found)
-
-
-def _day(certificate: Certificate) -> str:
-    return datetime.fromtimestamp(certificate.not_after, UTC).strftime("%Y-%m-%d")
 
 
 def tls_references(site: Site) -> dict[str, dict[str, dict[str, str]]]:

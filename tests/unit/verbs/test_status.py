@@ -248,6 +248,18 @@ def test_certificates_are_told_thirty_days_before(facts: dict[str, Facts]) -> No
     assert all(note.endswith("onprem-llm tls renew") for note in notes)
 
 
+def test_what_tls_renew_does_not_renew_is_told_otherwise(facts: dict[str, Facts]) -> None:
+    ending = {"not_after": int(NOW + 20 * 86400), "names": ["lab-1"]}
+    facts["lab-1"]["certificates"] = {"ca": ending, "gateway": ending, "engine": ending}
+    files = {"mode": "files", "certificate": "/c", "key": "/k"}
+    for one in facts.values():
+        one["site"] = {"gateway": {"tls": files}}
+    root, gateway, engine = [note for note in seen(facts).notes if "certificate" in note]
+    assert root.endswith("docs/security.md says how it is replaced")
+    assert "replace the files that gateway.tls names" in gateway
+    assert engine.endswith("onprem-llm tls renew")
+
+
 def test_an_engine_with_the_certificate_from_before_is_told(facts: dict[str, Facts]) -> None:
     (container,) = facts["lab-1"]["projects"]["tiny-0"]["containers"]
     container["labels"]["onprem-llm.tls"] = "on"
