@@ -134,13 +134,11 @@ class _Run:
         name = self.plan.deployment
         serves = "" if self.plan.verb == "host" else ": the old revision serves"
         events = "events" if self.plan.verb == "host" else f"events {name}"
-        outcome = f"{name} is as it was before{serves}"
-        if failed:
-            outcome = f"{name} could not be put back whole:\n" + "\n".join(failed)
+        outcome = f"{name} could not be put back whole:" if failed else f"{name} is as it was before{serves}"
         details = error.details if isinstance(error, OnpremError) else None
         return OnpremError(
-            f"{_what(error)} {outcome.splitlines()[0]}",
-            details="\n".join(text for text in (details, *outcome.splitlines()[1:]) if text),
+            f"{_what(error)} {outcome}",
+            details="\n".join(text for text in (details, *failed) if text),
             hint=f"mend what is said above and run it again; see onprem-llm status, onprem-llm {events}",
             exit_code=error.exit_code if isinstance(error, OnpremError) else ExitCode.INTERRUPTED,
         )
@@ -183,6 +181,8 @@ def note_event(plan: Plan, error: OnpremError | KeyboardInterrupt, connection: C
         record_event(event, plan.gateway, connection)
     except OnpremError as second:
         note(f"The failure could not be written into the book on {plan.gateway}: {second.message}")
+    except KeyboardInterrupt:  # pressed twice in a row; nobody has been told yet what a second one leaves undone
+        note(f"The failure was not written into the book on {plan.gateway}.")
 
 
 def record_event(event: Mapping[str, object], gateway: str, connection: Connection) -> None:

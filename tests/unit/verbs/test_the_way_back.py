@@ -64,3 +64,27 @@ def test_a_revision_that_may_still_run_stays_under_way(carried: Callable[..., li
     begun = carried("Tell the gateway", "Put the old tiny-0 back")
     assert begun[-1] == "Put the old tiny-0 back"
     assert CLEAR.title not in begun
+
+
+def test_a_ctrl_c_that_is_pressed_twice_in_a_row_still_puts_back(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The second one comes while the book is told of the first, before anybody was told what it would leave undone."""
+    begun: list[str] = []
+
+    def run(*_: object, title: str = "", **__: object) -> RunResult:
+        begun.append(title)
+        if title == "Tell the gateway":
+            raise KeyboardInterrupt
+        return RunResult(("lab-1",), {}, {}, ())
+
+    def record_event(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(apply, "run", run)
+    monkeypatch.setattr(apply, "record_event", record_event)
+    monkeypatch.setattr(apply, "write_orders", lambda *_: tmp_path)
+    whatever: Any = None
+    with pytest.raises(KeyboardInterrupt):
+        apply._Run(PLAN, tmp_path, whatever, whatever, {}).steps()
+    assert begun[3:] == ["Tell the gateway as before", "Put the old tiny-0 back", CLEAR.title]
