@@ -30,10 +30,12 @@ def _check_step(step: Step, where: str) -> None:
 
 def _check_order(order: Mapping[str, object], where: str) -> None:
     named_keys = [name for kind in ("keys", "client_keys") for name in _listed(order.get(kind))]
+    named_keys += _mapped(order.get("engine_keys")).values()
     hosts = [order.get("keys_host"), *(_under(order, kind, "ca_host") for kind in ("tls", "engine_tls"))]
     for name in (*named_keys, *filter(None, [*hosts, order.get("deployment")])):
         check_name(name, where)
-    for server in (name for kind in ("drain", "ready", "let_in") for name in _listed(order.get(kind))):
+    listed = [name for kind in ("drain", "ready", "let_in") for name in _listed(order.get(kind))]
+    for server in (*listed, *_mapped(order.get("states"))):
         check_server(server, where)
     if "model_yaml_file" in order:
         check_path(order["model_yaml_file"], f"{where}.model_yaml_file")
@@ -54,8 +56,7 @@ def _check_entry(entry: Mapping[str, object], named: str, where: str) -> None:
 
 
 def _under(order: Mapping[str, object], kind: str, key: str) -> object:
-    value = order.get(kind)
-    return value.get(key) if is_mapping(value) else None
+    return _mapped(order.get(kind)).get(key)
 
 
 def _paths(files: object) -> Iterable[object]:
@@ -67,6 +68,10 @@ def _paths(files: object) -> Iterable[object]:
 
 def _listed(value: object) -> list[object]:
     return list(value) if is_list(value) else []
+
+
+def _mapped(value: object) -> Mapping[str, object]:
+    return value if is_mapping(value) else {}
 
 
 def check_name(name: object, where: str) -> None:

@@ -106,6 +106,8 @@ def test_names_that_leave_their_folder_are_refused(old: str, new: str, said: str
         ("gateway", ("client_keys",), ["../x"], "plain name"),
         ("gateway", ("keys_host",), "../x", "plain name"),
         ("gateway", ("tls",), {"mode": "ca", "names": [], "ca_host": "a/b"}, "plain name"),
+        ("gateway", ("engine_keys",), {"ONPREM_LLM_KEY_TINY": "../../x"}, "plain name"),
+        ("gateway", ("states",), {"tiny/tiny-0; shutdown sessions": "ready"}, "deployment/project"),
         ("route", ("drain",), ["tiny/tiny-0; shutdown sessions"], "deployment/project"),
         ("route", ("ready",), ["tiny"], "deployment/project"),
     ],
