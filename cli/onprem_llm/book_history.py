@@ -14,7 +14,7 @@ from onprem_llm.recorded import counting
 from onprem_llm.run_events import RunResult
 from onprem_llm.runner import run
 
-NAME: Final = re.compile(r"^[a-z0-9][a-z0-9-]{0,39}$")
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def read_history(connection: Connection, name: str, progress: Progress | None = 
 
     Raises InvalidError for a name that the book has not, UnreachableError where no gateway host answered.
     """
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         raise InvalidError(f"{name!r} cannot be the name of a deployment", hint="onprem-llm status shows the names")
     books, notes = _read(connection, {"onprem_llm_book_deployment": name}, progress)
     host, book = next(iter(books.items()))
@@ -110,7 +110,7 @@ def read_events(
     connection: Connection, name: str | None, last: int, progress: Progress | None = None
 ) -> tuple[tuple[Event, ...], tuple[str, ...]]:
     """Read the last events, of one deployment or of all, the oldest first; and notes for a person."""
-    if name is not None and not NAME.match(name):
+    if name is not None and not NAME.fullmatch(name):
         raise InvalidError(f"{name!r} cannot be the name of a deployment", hint="onprem-llm events")
     variables = {"onprem_llm_book_deployment": name or "", "onprem_llm_book_events": last}
     books, notes = _read(connection, variables, progress)

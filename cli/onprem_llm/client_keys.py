@@ -23,7 +23,7 @@ from onprem_llm.spec.deployment import parse_deployment
 
 PREFIX: Final = "sk-"
 KEY_BYTES: Final = 32
-NAME: Final = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 INTERNAL: Final = ("onprem-llm", "open-webui")
 UNITS: Final = {"s": "second", "sec": "second", "min": "minute", "m": "minute", "h": "hour", "d": "day"}
 SECONDS: Final = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -49,7 +49,7 @@ def make_key() -> str:
 
 def parse_rate(text: str) -> dict[str, object]:
     """Read `60/min`: a number, and second, minute, hour or day."""
-    found = re.fullmatch(r"(\d+)/([a-z]+)", text.strip())
+    found = re.fullmatch(r"([0-9]{1,10})/([a-z]+)", text.strip())
     unit = UNITS.get(found[2]) or (found[2] if found[2] in UNITS.values() else None) if found else None
     if not found or unit is None or not 0 < int(found[1]) <= MOST_A_PERIOD:
         raise UsageError(f"--rate {text!r}: expected a number of requests a second, minute, hour or day",
@@ -59,7 +59,7 @@ def parse_rate(text: str) -> dict[str, object]:
 
 def parse_expiry(text: str, now: int) -> int:
     """Read `90d`, `12h`, `30m` or `8w` from now on; return seconds since 1970."""
-    found = re.fullmatch(r"(\d+)([mhdw])", text.strip())
+    found = re.fullmatch(r"([0-9]{1,10})([mhdw])", text.strip())
     if not found or int(found[1]) == 0 or now + int(found[1]) * SECONDS[found[2]] > MOST_A_PERIOD:
         raise UsageError(f"--expires {text!r}: expected a time from now on, before 2038",
                          hint="for example --expires 90d; m, h, d, w: minutes, hours, days, weeks")  # fmt: skip
@@ -82,7 +82,7 @@ def parse_models(text: str, book: Mapping[str, BookEntry]) -> tuple[str, ...]:
 
 def check_name(name: str) -> None:
     """Refuse a name that cannot be, or that is ours."""
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         raise UsageError(f"{name!r} cannot be the name of a key: it must be made of a-z 0-9 . _ -",
                          hint="at most 63, the first a letter or a digit: alice, team-a, ci.nightly")  # fmt: skip
     if name in INTERNAL:

@@ -63,7 +63,7 @@ def _chain(path: str) -> list[Mapping[str, object]]:
 
 
 def _decoded(block: str) -> Mapping[str, object]:
-    with tempfile.NamedTemporaryFile("w", encoding="ascii") as file:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
         file.write(block)
         file.flush()
         # CPython has no public way to read a certificate that nobody has sent yet; the probe does the same.

@@ -123,7 +123,7 @@ class Store:
     def entries(self) -> Iterator[Entry]:
         """Yield everything that is there, whole or partial, sorted by name."""
         for hub in HUBS:
-            for model in sorted((self.root / hub).glob("*")):
+            for model in sorted(path for path in (self.root / hub).glob("*") if path.is_dir()):
                 names = {path.name.removesuffix(PARTIAL) for path in model.iterdir() if path.is_dir()}
                 yield from (Entry(model / name) for name in sorted(names) if _ENTRY.fullmatch(name))
 

@@ -92,12 +92,18 @@ def half(files: Files) -> None:
     files.certificate.write_text("\n".join([*lines[:3], *lines[-1:]]))
 
 
+def no_ascii(files: Files) -> None:
+    text = files.make().certificate.read_text()
+    files.certificate.write_text(text.replace("\n", "\né", 1), encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
         (lambda files: None, "cert.pem: it cannot be read"),
         (lambda files: files.certificate.write_text("x"), "no certificate is in it"),
         (half, "no whole certificate"),
+        (no_ascii, "no whole certificate"),
         (expired, "it expired on "),
         (not_yet, "it is good from "),
         (other_key, "key.pem: it does not belong to"),

@@ -27,7 +27,9 @@ def test_rates(text: str, count: int, unit: str) -> None:
     assert client_keys.parse_rate(text) == {"count": count, "unit": unit}
 
 
-@pytest.mark.parametrize("text", ["", "60", "0/min", "-1/min", "60/week", "1.5/min", "60 per min", "2147483648/s"])
+@pytest.mark.parametrize(
+    "text", ["", "60", "0/min", "-1/min", "60/week", "1.5/min", "60 per min", "2147483648/s", f"{'9' * 5000}/s"]
+)
 def test_rates_that_cannot_be(text: str) -> None:
     with pytest.raises(UsageError, match="--rate"):
         client_keys.parse_rate(text)
@@ -37,14 +39,14 @@ def test_ends() -> None:
     assert client_keys.parse_expiry("90d", NOW) == NOW + 90 * 86400
     assert client_keys.parse_expiry("30m", NOW) == NOW + 1800
     assert client_keys.parse_expiry("8w", NOW) == NOW + 56 * 86400
-    for text in ("", "90", "0d", "-1d", "1y", "999999d"):
+    for text in ("", "90", "0d", "-1d", "1y", "999999d", f"{'9' * 5000}d"):
         with pytest.raises(UsageError, match="--expires"):
             client_keys.parse_expiry(text, NOW)
 
 
 def test_names() -> None:
     client_keys.check_name("ci.nightly-2")
-    for name in ("", "Alice", "-a", "a b", "a:b", "a/b", "x" * 64, "open-webui", "onprem-llm", "a\nb"):
+    for name in ("", "Alice", "-a", "a b", "a:b", "a/b", "x" * 64, "open-webui", "onprem-llm", "a\nb", "a\n"):
         with pytest.raises(UsageError):
             client_keys.check_name(name)
 

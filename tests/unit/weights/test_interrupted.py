@@ -182,3 +182,9 @@ def test_a_manifest_that_is_not_ours(place: Place, change: tuple[str, str], said
     path.write_text(path.read_text().replace(*change))
     with pytest.raises(OnpremError, match=said):
         read_manifest(path)
+
+
+def test_a_stray_file_in_the_store_hides_nothing(place: Place) -> None:
+    place.pull()
+    (place.entry.folder.parents[1] / "notes.txt").write_text("mine")
+    assert list(place.store.entries()) == [place.entry]
