@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,11 +13,11 @@ from onprem_llm import __version__
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.json_values import is_mapping
-from onprem_llm.output import Progress
+from onprem_llm.output import Progress, note
 from onprem_llm.runner import raise_for_failures, run
 from onprem_llm.seam import run_folder, write_orders
 from onprem_llm.spec.site import Site
-from onprem_llm.ssh import routes, stream_route
+from onprem_llm.ssh import Route, routes, stream_route
 
 VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -61,32 +61,43 @@ def make(
     there = f"{site.data_root}/backup"
     way = routes(connection, [host])[host]
     try:
-        _fetch(stream_route(way, ["cat", f"{there}/{NAME}"]), target, int(str(found["size"])), progress, host)
+        _fetch(stream_route(way, ["cat", f"{there}/{NAME}"]), target, found, progress, host)
     finally:
-        list(stream_route(way, ["rm", "-rf", there]))
-    made = read(target)
-    if made.sha256 != found["sha256"]:
-        target.unlink()
-        raise OnpremError(f"{target}: what came from {host} is not what was sent", hint="run the command again")
-    return made
+        _remove(way, there)
+    return read(target)
 
 
-def _fetch(chunks: Any, target: Path, size: int, progress: Progress, host: str) -> None:
-    """Write a stream into a file that is never seen half-written, nor by others."""
+def _fetch(chunks: Iterable[bytes], target: Path, sent: Mapping[str, Any], progress: Progress, host: str) -> None:
+    """Write a stream into a file that is never seen half-written or damaged, nor by others."""
     partial = target.with_name(f"{target.name}.partial")
     partial.unlink(missing_ok=True)
-    done = 0
+    done, came = 0, hashlib.sha256()
     try:
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
             for data in chunks:
                 handle.write(data)
+                came.update(data)
                 done += len(data)
-                progress.bytes(host, done, size)
+                progress.bytes(host, done, sent["size"])
             handle.flush()
             os.fsync(handle.fileno())
+        if came.hexdigest() != sent["sha256"]:
+            raise OnpremError(
+                f"{target}: what came from {host} is not what was sent: found {done} bytes of sha256 "
+                f"{came.hexdigest()}, expected {sent['size']} of {sent['sha256']}",
+                hint="run the command again",
+            )
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _remove(way: Route, there: str) -> None:
+    """Remove the host's own copy. Where that fails the backup is whole all the same, and why it is not is said."""
+    try:
+        list(stream_route(way, ["rm", "-rf", there]))
+    except OnpremError as error:
+        note(f"{way.host}: {there}, which holds keys, could not be removed: {error.message}")
 
 
 def read(path: Path) -> Backup:
