@@ -93,7 +93,7 @@ def _lines(view: View, site: Site, old: str, new: str, *, stays: bool) -> list[s
 
 
 def carry_out(move: GatewayMove, connection: Connection, progress: Progress, *, break_lock: bool) -> None:
-    """Move it. Until the book changes hands a failure leaves everything as it was; after that, a second run goes on."""
+    """Move it. Until the page stops a failure leaves everything as it was; after that, a second run goes on."""
     with locked(_lock(move.old, move.new), connection, progress, break_lock=break_lock):
         if not move.swapped:
             _stand_up(move, connection, progress)
@@ -105,12 +105,17 @@ def carry_out(move: GatewayMove, connection: Connection, progress: Progress, *, 
                 if not move.stays:
                     _retire(move, connection, progress)
             except OnpremError as error:
-                error.hint = (
-                    f"{error.hint or 'mend what is said above'}; then go on: onprem-llm gateway move {move.new}"
-                )
+                error.hint = f"{error.hint or 'mend what is said above'}; then go on: {_again(move)}"
+                raise
+            except KeyboardInterrupt:
+                note(f"Stopped between {move.old} and {move.new}. Go on: {_again(move)}")
                 raise
             event = {"action": "gateway move", "by": person(), "message": f"{move.old} to {move.new}"}
             record_event(event, move.new, connection)
+
+
+def _again(move: GatewayMove) -> str:
+    return f"onprem-llm gateway move {move.new}"
 
 
 def _lock(host: str, new: str) -> Plan:

@@ -11,7 +11,7 @@ from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, OnpremError, RefusedError
 from onprem_llm.gateway_moves import take_away
 from onprem_llm.look import View, gateway_of, look_whole
-from onprem_llm.output import Progress
+from onprem_llm.output import Progress, note
 from onprem_llm.plan_view import plan_text
 from onprem_llm.planned import with_images
 from onprem_llm.planning.hosts_change import (
@@ -193,6 +193,9 @@ def carry_out(
             return done
         except OnpremError as error:
             raise _in_the_middle(error, leaving) from error
+        except KeyboardInterrupt:
+            note(f"Stopped in the middle: {leaving.host} is marked as {leaving.state}; {_ways_on(leaving)}")
+            raise
 
 
 def _clean(leaving: Leaving, outlook: Outlook, connection: Connection, progress: Progress) -> None:
@@ -239,7 +242,10 @@ def _in_the_middle(error: OnpremError, leaving: Leaving) -> OnpremError:
     return OnpremError(
         f"{leaving.host} is marked as {leaving.state}, and not all of its replicas are elsewhere: {error.message}",
         details=error.details,
-        hint=f"{error.hint or 'mend what is said above'}; then run the same command again, or keep the host: "
-        f"onprem-llm host undrain {leaving.host}",
+        hint=f"{error.hint or 'mend what is said above'}; then {_ways_on(leaving)}",
         exit_code=error.exit_code,
     )
+
+
+def _ways_on(leaving: Leaving) -> str:
+    return f"run the same command again, or keep the host: onprem-llm host undrain {leaving.host}"

@@ -50,3 +50,16 @@ def test_the_pages_image_is_there_before_the_page_stops(done: list[str]) -> None
     carry_out(move, Connection(Path("inventory.ini")), PlainProgress(), break_lock=False)
     assert done.index("stage on lab-2") < done.index("open-webui leaves lab-1")
     assert done[:3] == ["copy", "settle", "stage on lab-2"]
+
+
+def test_who_stops_it_in_the_middle_is_told_how_to_go_on(
+    done: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    move = GatewayMove("lab-1", "lab-2", made.Site(), swapped=False, was_second=False, stays=False, lines=())
+    monkeypatch.setattr(gateway_moves, "set_mark", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(move, Connection(Path("inventory.ini")), PlainProgress(), break_lock=False)
+    assert "Go on: onprem-llm gateway move lab-2" in capsys.readouterr().err
