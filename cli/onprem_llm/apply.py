@@ -1,10 +1,6 @@
-"""Apply a plan: take the lock, make sure that the hosts are still as planned on, run the steps, let the lock go."""
+"""Apply a plan under the lock: make sure that the hosts are still as planned on, run the steps, or take them back."""
 
-import getpass
-import os
-import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -13,17 +9,16 @@ from onprem_llm.connection import Connection
 from onprem_llm.errors import ExitCode, OnpremError, RefusedError
 from onprem_llm.given_certificate import check
 from onprem_llm.hosts import Current
+from onprem_llm.lock import locked
 from onprem_llm.look import look_whole
-from onprem_llm.output import Progress, human_seconds, note
+from onprem_llm.output import Progress, note
+from onprem_llm.person import person
 from onprem_llm.planning.copies import with_copies
 from onprem_llm.planning.types import Plan, Step
 from onprem_llm.runner import raise_for_failures, run
 from onprem_llm.seam import order_file, run_folder, write_orders, write_plan
 from onprem_llm.secret_values import read_values
 from onprem_llm.weights.local import sending, sources_of
-
-# A lock outlives a control host that lost power by at most this long; a transfer of days is what it must not cut off.
-LOCK_SECONDS = 48 * 3600
 
 DOING = {
     "stage": "bringing images and weights",
@@ -42,7 +37,7 @@ DOING = {
 def apply(plan: Plan, connection: Connection, progress: Progress, *, break_lock: bool = False) -> None:
     """Carry a plan to the hosts. RefusedError if somebody holds the lock or the hosts moved since it was made."""
     values = _values(plan)
-    with locked(plan, connection, progress, break_lock=break_lock):
+    with locked(plan.gateway, f"{plan.verb} {plan.deployment}", connection, progress, break_lock=break_lock):
         carry(plan, connection, progress, values)
 
 
@@ -203,69 +198,3 @@ def refuse_if_moved(plan: Plan, connection: Connection, progress: Progress) -> C
             hint="make the plan again, read it, and apply that",
         )
     return current
-
-
-def person() -> str:
-    """Say who does this, and on which machine."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in many containers
-        name = f"uid {os.getuid()}"
-    return f"{name}@{socket.gethostname()}"
-
-
-def owner(plan: Plan) -> str:
-    """Say who holds the lock: a person, a machine, a process and what it does."""
-    return f"{person()} pid {os.getpid()} ({plan.verb} {plan.deployment})"
-
-
-@contextmanager
-def locked(plan: Plan, connection: Connection, progress: Progress, *, break_lock: bool = False) -> Iterator[None]:
-    """Hold the inventory's lock, a transient systemd unit on the gateway host."""
-    who = owner(plan)
-    if break_lock:
-        _lock("break", who, plan.gateway, connection)
-    try:
-        held = _lock("acquire", who, plan.gateway, connection)
-    except KeyboardInterrupt:
-        # The host may have given it before we were stopped; only our own is let go.
-        _release(who, plan.gateway, connection)
-        raise
-    if not held.get("acquired"):
-        age = held.get("age")
-        since = f", for {human_seconds(age)}" if isinstance(age, int | float) else ""
-        raise RefusedError(
-            f"{plan.gateway}: another run holds the lock: {held.get('owner')}{since}",
-            hint="wait for it; if that run is dead, add --break-lock",
-        )
-    progress.host(plan.gateway, "ok", "lock taken")
-    try:
-        yield
-    finally:
-        _release(who, plan.gateway, connection)
-
-
-def _release(who: str, gateway: str, connection: Connection) -> None:
-    """Let the lock go. A gateway that cannot be reached now must not hide why the run ended."""
-    try:
-        _lock("release", who, gateway, connection)
-    except OnpremError as error:
-        note(f"The lock on {gateway} could not be released: {error.message}. The next run needs --break-lock.")
-
-
-def _lock(action: str, who: str, gateway: str, connection: Connection) -> dict[str, object]:
-    result = run(
-        "lock.yml",
-        connection,
-        hosts=[gateway],
-        variables={
-            "onprem_llm_lock_action": action,
-            "onprem_llm_lock_owner": who,
-            "onprem_llm_lock_seconds": LOCK_SECONDS,
-        },
-    )
-    raise_for_failures(result, doing=f"asking for the lock ({action})")
-    lock = result.returned.get(gateway, {}).get("lock")
-    if not isinstance(lock, dict):
-        raise OnpremError(f"{gateway}: the lock could not be read", hint="run the command again")
-    return lock

@@ -1,11 +1,8 @@
 """Keys of clients: made here, shown once, and known to the gateways by their hashes alone."""
 
-import getpass
 import hashlib
-import os
 import re
 import secrets
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +13,7 @@ from onprem_llm.errors import InvalidError, OnpremError, UnreachableError, Usage
 from onprem_llm.hosts import BookEntry
 from onprem_llm.look import View, failures_text
 from onprem_llm.output import Progress
+from onprem_llm.person import person
 from onprem_llm.runner import RunResult, raise_for_failures, run
 from onprem_llm.seam import run_folder, write_orders
 from onprem_llm.silent_gateways import answering_gateways
@@ -142,14 +140,6 @@ def usage(view: View, connection: Connection, progress: Progress | None) -> tupl
                 total[counter] += int(counters.get(counter, 0))
     notes = [f"without these gateways:\n{failures_text(result.failures)}"] if result.failures else []
     return dict(sorted(totals.items())), notes
-
-
-def person() -> str:
-    """Say who does this, for the record."""
-    try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (KeyError, OSError):  # a user id without a name, as in many containers
-        return f"uid {os.getuid()}@{socket.gethostname()}"
 
 
 def moment(epoch: object) -> str | None:

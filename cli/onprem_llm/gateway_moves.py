@@ -5,18 +5,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from onprem_llm.apply import carry, locked, person, record_event
+from onprem_llm.apply import carry, record_event
 from onprem_llm.backups import make, put_back, set_mark
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.hosts import Current
+from onprem_llm.lock import locked
 from onprem_llm.look import GATEWAY_GROUP, View, gateway_of, look_whole
 from onprem_llm.output import Progress, note
+from onprem_llm.person import person
 from onprem_llm.planned import plan_again, with_images
 from onprem_llm.planning.gateway import PROJECT, gateway_url
 from onprem_llm.planning.hosts_change import plan_page_image, require_host
 from onprem_llm.planning.shared_address import PROJECT as SHARED_ADDRESS
-from onprem_llm.planning.types import UI_PROJECT, Plan
+from onprem_llm.planning.types import UI_PROJECT
 from onprem_llm.private_files import private_folder
 from onprem_llm.registry import resolve
 from onprem_llm.runner import raise_for_failures, run
@@ -94,10 +96,11 @@ def _lines(view: View, site: Site, old: str, new: str, *, stays: bool) -> list[s
 
 def carry_out(move: GatewayMove, connection: Connection, progress: Progress, *, break_lock: bool) -> None:
     """Move it. Until the page stops a failure leaves everything as it was; after that, a second run goes on."""
-    with locked(_lock(move.old, move.new), connection, progress, break_lock=break_lock):
+    what = f"gateway move {move.new}"
+    with locked(move.old, what, connection, progress, break_lock=break_lock):
         if not move.swapped:
             _stand_up(move, connection, progress)
-        with locked(_lock(move.new, move.new), connection, progress, break_lock=break_lock):
+        with locked(move.new, what, connection, progress, break_lock=break_lock):
             try:
                 if not move.swapped:
                     _hand_over(move, connection, progress)
@@ -116,10 +119,6 @@ def carry_out(move: GatewayMove, connection: Connection, progress: Progress, *, 
 
 def _again(move: GatewayMove) -> str:
     return f"onprem-llm gateway move {move.new}"
-
-
-def _lock(host: str, new: str) -> Plan:
-    return Plan("", host, new, "host", 0, "")
 
 
 def _stand_up(move: GatewayMove, connection: Connection, progress: Progress) -> None:

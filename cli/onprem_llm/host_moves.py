@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from onprem_llm.apply import carry, locked
+from onprem_llm.apply import carry
 from onprem_llm.backups import set_mark
 from onprem_llm.caches import cache_folder
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, OnpremError, RefusedError
 from onprem_llm.gateway_moves import take_away
+from onprem_llm.lock import locked
 from onprem_llm.look import View, gateway_of, look_whole
 from onprem_llm.output import Progress, note
 from onprem_llm.plan_view import plan_text
@@ -182,10 +183,10 @@ def carry_out(
     leaving: Leaving, outlook: Outlook, connection: Connection, progress: Progress, *, break_lock: bool
 ) -> list[Resettled]:
     """Mark the host, then move deployment after deployment. What is done stays when a later one fails."""
-    lock = outlook.mark
-    with locked(lock, connection, progress, break_lock=break_lock):
-        if not lock.is_noop:
-            carry(lock, connection, progress)
+    mark = outlook.mark
+    with locked(mark.gateway, f"host {leaving.host}", connection, progress, break_lock=break_lock):
+        if not mark.is_noop:
+            carry(mark, connection, progress)
         names = [one.deployment for one in outlook.deployments]
         try:
             done = resettle(names, leaving, connection, progress)

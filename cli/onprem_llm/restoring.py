@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onprem_llm.apply import carry, locked, person, record_event
+from onprem_llm.apply import carry, record_event
 from onprem_llm.backups import Backup, make, put_back
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, RefusedError, UnreachableError
 from onprem_llm.host_moves import Leaving, resettle
+from onprem_llm.lock import locked
 from onprem_llm.look import View, failures_text, gateway_of, look, look_whole
 from onprem_llm.output import Progress, note
+from onprem_llm.person import person
 from onprem_llm.planning.hosts_change import Resettled, plan_mark
-from onprem_llm.planning.types import Plan
 from onprem_llm.spec.site import parse_site
 from onprem_llm.wanted import load_site
 
@@ -116,8 +117,7 @@ def carry_out(
     plan: Restoration, folders: Sequence[Path], connection: Connection, progress: Progress, *, break_lock: bool
 ) -> list[Resettled]:
     """Put it there, declare the old gateway host lost, and bring up what the book has, one after another."""
-    placeholder = Plan("", plan.host, plan.host, "host", 0, "")
-    with locked(placeholder, connection, progress, break_lock=break_lock):
+    with locked(plan.host, f"restore onto {plan.host}", connection, progress, break_lock=break_lock):
         if plan.saves:
             settings = look(connection, progress).current.site_settings()
             make(plan.host, parse_site(settings, str(connection.inventory)), plan.saves, connection, progress)

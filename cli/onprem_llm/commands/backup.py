@@ -5,12 +5,13 @@ from pathlib import Path
 import click
 
 from onprem_llm import output
-from onprem_llm.apply import person, record_event
+from onprem_llm.apply import record_event
 from onprem_llm.backups import make
 from onprem_llm.connection import Connection
 from onprem_llm.errors import UsageError
 from onprem_llm.look import gateway_of, look
 from onprem_llm.options import connection_options
+from onprem_llm.person import person
 from onprem_llm.spec.site import parse_site
 
 

@@ -6,16 +6,15 @@ The kernel holds the lock, and lets go of it when its owner dies.
 import contextlib
 import errno
 import fcntl
-import getpass
 import itertools
 import os
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from onprem_llm.errors import RefusedError
+from onprem_llm.person import person
 
 # Who only looks whether a lock is held has it, too, for a moment; such a moment is waited for.
 TRIES, LOOKS, PAUSE = 20, 3, 0.05
@@ -71,7 +70,7 @@ def _locked(path: Path, what: str, kind: int) -> Iterator[None]:
     handle = _open(path, what, kind)
     try:
         os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} of {_person()}@{socket.gethostname()}\n".encode(), 0)
+        os.pwrite(handle, f"process {os.getpid()} of {person()}\n".encode(), 0)
         yield
     finally:
         # The next one must not be told of an owner that is long gone.
@@ -107,10 +106,3 @@ def _open(path: Path, what: str, kind: int) -> int:
                 return handle
         os.close(handle)
     raise AssertionError("a count never ends")
-
-
-def _person() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from onprem_llm import apply
+from onprem_llm import lock
 from onprem_llm.commands import deploy
 from onprem_llm.connection import Connection
 from onprem_llm.errors import OnpremError, RefusedError
@@ -32,32 +32,32 @@ class Lock:
 
 
 def work(error: BaseException | None) -> None:
-    with apply.locked(PLAN, HOSTS, PlainProgress()):
+    with lock.locked("g", "deploy tiny", HOSTS, PlainProgress()):
         if error:
             raise error
 
 
 def test_the_lock_is_let_go_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    lock = Lock()
-    monkeypatch.setattr(apply, "_lock", lock)
+    host = Lock()
+    monkeypatch.setattr(lock, "_lock", host)
     for error in (OnpremError("a step failed"), KeyboardInterrupt()):
         with pytest.raises(type(error)):
             work(error)
-    assert lock.asked == ["acquire", "release"] * 2
+    assert host.asked == ["acquire", "release"] * 2
 
 
 def test_a_ctrl_c_while_the_lock_is_taken_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    lock = Lock(acquire=KeyboardInterrupt())
-    monkeypatch.setattr(apply, "_lock", lock)
+    host = Lock(acquire=KeyboardInterrupt())
+    monkeypatch.setattr(lock, "_lock", host)
     with pytest.raises(KeyboardInterrupt):
         work(None)
-    assert lock.asked == ["acquire", "release"]
+    assert host.asked == ["acquire", "release"]
 
 
 def test_a_gateway_that_is_lost_is_said_and_hides_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(apply, "_lock", Lock(release=OnpremError("g is unreachable")))
+    monkeypatch.setattr(lock, "_lock", Lock(release=OnpremError("g is unreachable")))
     with pytest.raises(OnpremError, match="a step failed"):
         work(OnpremError("a step failed"))
     capsys.readouterr()
