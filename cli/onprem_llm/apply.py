@@ -9,12 +9,12 @@ from onprem_llm.connection import Connection
 from onprem_llm.errors import ExitCode, OnpremError, RefusedError
 from onprem_llm.given_certificate import check
 from onprem_llm.hosts import Current
-from onprem_llm.lock import locked
 from onprem_llm.look import look_whole
 from onprem_llm.output import Progress, note
 from onprem_llm.person import person
 from onprem_llm.planning.copies import with_copies
 from onprem_llm.planning.types import Plan, Step
+from onprem_llm.run_lock import locked
 from onprem_llm.runner import raise_for_failures, run
 from onprem_llm.seam import order_file, run_folder, write_orders, write_plan
 from onprem_llm.secret_values import read_values

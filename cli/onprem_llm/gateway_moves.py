@@ -10,7 +10,6 @@ from onprem_llm.backups import make, put_back, set_mark
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.hosts import Current
-from onprem_llm.lock import locked
 from onprem_llm.look import GATEWAY_GROUP, View, gateway_of, look_whole
 from onprem_llm.output import Progress, note
 from onprem_llm.person import person
@@ -21,6 +20,7 @@ from onprem_llm.planning.shared_address import PROJECT as SHARED_ADDRESS
 from onprem_llm.planning.types import UI_PROJECT
 from onprem_llm.private_files import private_folder
 from onprem_llm.registry import resolve
+from onprem_llm.run_lock import locked
 from onprem_llm.runner import raise_for_failures, run
 from onprem_llm.seam import run_folder, write_orders
 from onprem_llm.spec.site import Site

@@ -10,7 +10,6 @@ from onprem_llm.caches import cache_folder
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, OnpremError, RefusedError
 from onprem_llm.gateway_moves import take_away
-from onprem_llm.lock import locked
 from onprem_llm.look import View, gateway_of, look_whole
 from onprem_llm.output import Progress, note
 from onprem_llm.plan_view import plan_text
@@ -29,6 +28,7 @@ from onprem_llm.planning.placement import NoRoomError
 from onprem_llm.planning.plan import plan
 from onprem_llm.planning.types import Plan, Wanted, WantedDeployment
 from onprem_llm.registry import resolve
+from onprem_llm.run_lock import locked
 from onprem_llm.spec.deployment import parse_deployment
 from onprem_llm.spec.model_source import ModelSource
 from onprem_llm.spec.site import Site

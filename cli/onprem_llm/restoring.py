@@ -10,11 +10,11 @@ from onprem_llm.backups import Backup, make, put_back
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, RefusedError, UnreachableError
 from onprem_llm.host_moves import Leaving, resettle
-from onprem_llm.lock import locked
 from onprem_llm.look import View, failures_text, gateway_of, look, look_whole
 from onprem_llm.output import Progress, note
 from onprem_llm.person import person
 from onprem_llm.planning.hosts_change import Resettled, plan_mark
+from onprem_llm.run_lock import locked
 from onprem_llm.spec.site import parse_site
 from onprem_llm.wanted import load_site
 

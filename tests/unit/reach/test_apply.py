@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from onprem_llm import lock
+from onprem_llm import run_lock
 from onprem_llm.commands import deploy
 from onprem_llm.connection import Connection
 from onprem_llm.errors import OnpremError, RefusedError
@@ -32,14 +32,14 @@ class Lock:
 
 
 def work(error: BaseException | None) -> None:
-    with lock.locked("g", "deploy tiny", HOSTS, PlainProgress()):
+    with run_lock.locked("g", "deploy tiny", HOSTS, PlainProgress()):
         if error:
             raise error
 
 
 def test_the_lock_is_let_go_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     host = Lock()
-    monkeypatch.setattr(lock, "_lock", host)
+    monkeypatch.setattr(run_lock, "_lock", host)
     for error in (OnpremError("a step failed"), KeyboardInterrupt()):
         with pytest.raises(type(error)):
             work(error)
@@ -48,7 +48,7 @@ def test_the_lock_is_let_go_after_an_error(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_ctrl_c_while_the_lock_is_taken_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
     host = Lock(acquire=KeyboardInterrupt())
-    monkeypatch.setattr(lock, "_lock", host)
+    monkeypatch.setattr(run_lock, "_lock", host)
     with pytest.raises(KeyboardInterrupt):
         work(None)
     assert host.asked == ["acquire", "release"]
@@ -57,7 +57,7 @@ def test_a_ctrl_c_while_the_lock_is_taken_leaves_none(monkeypatch: pytest.Monkey
 def test_a_gateway_that_is_lost_is_said_and_hides_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(lock, "_lock", Lock(release=OnpremError("g is unreachable")))
+    monkeypatch.setattr(run_lock, "_lock", Lock(release=OnpremError("g is unreachable")))
     with pytest.raises(OnpremError, match="a step failed"):
         work(OnpremError("a step failed"))
     capsys.readouterr()
