@@ -101,7 +101,8 @@ def scenarios(kind: str) -> dict[str, Stage]:
     unknown = [name for name in only if name not in found]
     if unknown:
         sys.exit(f"ONLY: {', '.join(unknown)}: no such scenario; there are {', '.join(found)}")
-    command = "python -m pytest -q --tb=short --durations=10"
+    # P: what a scenario that passed has measured, such as how many requests a fault cost.
+    command = "python -m pytest -q --tb=short --durations=10 -raP"
     return {name: Stage(name, f"{command} {shlex.quote(str(found[name].relative_to(ROOT)))}") for name in only}
 
 
@@ -119,10 +120,13 @@ def prepared(kind: str) -> list[Stage]:
 
 
 def tree() -> str:
-    """Name the tree as it is: the commit, and a digest of what differs from it."""
+    """Name the tree as it is: the commit, and a digest of what differs from it, new files included."""
     commit = git("rev-parse", "HEAD").strip()
-    changed = git("diff", "HEAD") + git("status", "--porcelain")
-    return commit + (hashlib.sha256(changed.encode()).hexdigest() if changed else "")
+    changed = git("diff", "--binary", "HEAD").encode()
+    for name in git("ls-files", "--others", "--exclude-standard", "-z").split("\0")[:-1]:
+        path = ROOT / name
+        changed += name.encode() + (path.read_bytes() if path.is_file() else b"")
+    return commit + (hashlib.sha256(changed).hexdigest() if changed else "")
 
 
 def git(*arguments: str) -> str:

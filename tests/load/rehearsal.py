@@ -170,8 +170,7 @@ class Rehearsal:
 
     def usage(self, user: str) -> dict[str, int]:
         """Return what the gateway counted for a key."""
-        shown = self.site.json("key", "usage")
-        return shown.get("usage", shown)[user]
+        return self.site.json("key", "usage")["usage"][user]
 
     def rotation(self, deployment: str) -> dict[str, Server]:
         """Ask HAProxy itself for the replicas of a deployment: {"tiny-0": …}."""

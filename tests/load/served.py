@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.e2e.conftest import Site
@@ -117,7 +118,7 @@ class Served:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[list[int]]:
-        """Count, again and again while the block runs, the replicas that take requests."""
+        """Count the replicas that take requests, again and again while the block runs; a count that fails is raised."""
         seen: list[int] = []
         over = threading.Event()
 
@@ -125,13 +126,13 @@ class Served:
             while not over.wait(0.5):
                 seen.append(len(self.up()))
 
-        thread = threading.Thread(target=look)
-        thread.start()
-        try:
-            yield seen
-        finally:
-            over.set()
-            thread.join()
+        with ThreadPoolExecutor(1) as pool:
+            looking = pool.submit(look)
+            try:
+                yield seen
+            finally:
+                over.set()
+            looking.result()
 
     def births(self) -> dict[str, str]:
         """Return what changes when a replica is replaced."""
