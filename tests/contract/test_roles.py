@@ -3,11 +3,12 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
+from onprem_llm.planning.types import StepKind
 from onprem_llm.spec.site import Site
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,3 +84,13 @@ def test_only_the_probe_reads_site_settings_in_playbooks() -> None:
     for path in playbooks():
         read = re.findall(r"onprem_llm_site[^)]*\)\)?\.(\w+)", path.read_text(encoding="utf-8"))
         assert set(read) <= {"data_root", "weights_dir"}, path
+
+
+@pytest.mark.parametrize("kind", get_args(StepKind))
+def test_every_step_is_documented_with_its_roles(kind: str) -> None:
+    playbook = yaml.safe_load((ROOT / f"playbooks/{kind}.yml").read_text(encoding="utf-8"))
+    row = re.search(
+        rf"^\| `{kind}\.yml` \| (.*?) \|", (ROOT / "docs/roles.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert row, f"docs/roles.md has no row {kind}.yml"
+    assert {role for role, _, _ in uses(playbook)} <= set(re.findall(r"`([a-z_]+)`", row[1]))

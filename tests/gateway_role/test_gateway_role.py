@@ -158,7 +158,7 @@ def test_keys_given_while_the_gateway_is_down_count_when_it_is_up(served: Site) 
     assert (served.chat(new), served.chat(gone)) == (200, 401)
 
 
-def test_a_revoked_key_is_refused_by_an_old_worker_and_drift_is_mended(served: Site) -> None:
+def test_a_process_that_lost_a_key_is_told_of_it_again(served: Site) -> None:
     key = served.create("alice")
     worker = served.workers()[0]
     worker.tell("clear map /var/lib/keys/keys.map")

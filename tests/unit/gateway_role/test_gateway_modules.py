@@ -172,6 +172,40 @@ def test_a_process_that_cannot_be_told_holds_up_no_restore(
     assert (tmp_path / "keys" / "keys.map").read_text() == f"{SHA} alice\n"
 
 
+class Process:
+    """A worker of HAProxy and its maps; one that is going may have lost some."""
+
+    def __init__(self, *, old: bool, maps: dict[str, dict[str, str]]) -> None:
+        self.old, self.maps = old, maps
+
+    def ask(self, command: str) -> str:
+        found = self.maps.get(command.rpartition("/")[2])
+        if found is None:
+            return "Unknown map identifier. Please use #<id> or <file>.\n"
+        return "".join(f"0x7f {entry} {value}\n" for entry, value in found.items())
+
+    def tell(self, command: str) -> None:
+        verb, _, where, *entry = command.split(" ")
+        found = self.maps[where.rpartition("/")[2]]
+        found.pop(entry[0]) if verb == "del" else found.update([entry])
+
+
+def test_an_old_process_that_still_serves_streams_is_told_too() -> None:
+    store = shared("onprem_llm_client_keys")
+    full: dict[str, dict[str, str]] = {name: {} for name in store.MAPS}
+    new = Process(old=False, maps={**full, "keys.map": {SHA: "alice"}, "rates.map": {"alice": "5/hour"}})
+    old = Process(old=True, maps={"keys.map": {SHA: "alice"}})
+    alice = {"sha256": SHA, "models": None, "rate": None, "expires": None, "created": 1, "revoked": 2}
+    bob = {**alice, "sha256": "cd" * 32, "revoked": None}
+    record = {"version": 1, "serial": 2, "keys": {"alice": alice, "bob": bob}}
+    assert store.tell(SimpleNamespace(workers=lambda: [new, old]), record) == 5
+    assert new.maps == {**full, "keys.map": {"cd" * 32: "bob"}}
+    assert old.maps == {"keys.map": {"cd" * 32: "bob"}}
+    new.maps.pop("rates.map")
+    with pytest.raises(Exception, match=r"does not use /var/lib/keys/rates\.map"):
+        store.tell(SimpleNamespace(workers=lambda: [new]), record)
+
+
 @pytest.mark.parametrize("damaged", [False, True])
 def test_a_host_that_knew_no_keys_says_so(keys: Callable[..., Any], tmp_path: Path, damaged: bool) -> None:
     keys("create", name="alice", sha256=SHA)
