@@ -1,5 +1,7 @@
 """`onprem-llm uninstall`: the hosts as they were before bootstrap."""
 
+from dataclasses import replace
+
 import click
 
 from onprem_llm import output
@@ -33,10 +35,12 @@ def command(
     """
     with output.glimpse() as progress:
         view = look(connection, progress)
+        # The lock is on the gateway host, which a limit may leave out.
+        whole = look(replace(connection, limit=None), progress) if connection.limit else view
     _refuse_silence(view, connection)
     site = parse_site(view.current.site_settings(), f"{connection.inventory} (group_vars)")
     if not break_lock:
-        refuse_if_locked(view.current)
+        refuse_if_locked(whole.current)
     removal = plan_removal(view.current, site, purge=purge, purge_deployments=purge_deployments)
     if not as_json:
         output.show_table(("host", "projects", "goes", "stays"), removal.rows)

@@ -74,6 +74,19 @@ def test_a_run_that_is_at_work_is_not_disturbed() -> None:
     refuse_if_locked(current())
 
 
+def test_a_run_is_not_disturbed_where_a_limit_hides_its_lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hosts = use(monkeypatch, Hosts())
+    hosts.facts["lab-1"]["lock"] = {"owner": "root@c pid 1 (deploy tiny)", "age": 3, "unit": "x"}
+    (tmp_path / "inventory.ini").touch()
+    taken: list[Any] = []
+    monkeypatch.setattr(uninstall, "carry_out", lambda removal, *_: taken.append(removal))
+    words = [str(tmp_path / "inventory.ini"), "--yes", "--limit", "lab-2"]
+    assert isinstance(CliRunner().invoke(uninstall.command, words).exception, RefusedError)
+    assert not taken
+    CliRunner().invoke(uninstall.command, [*words, "--break-lock"])
+    assert [list(removal.orders) for removal in taken] == [["lab-2"]]
+
+
 def test_what_stays_is_told() -> None:
     returned = {"a": {"notes": ["docker stays"], "left": ["/srv/onprem-llm/mine"]}, "b": {"notes": [], "left": []}}
     assert told(RunResult(("a", "b"), returned, {}, ())) == {
