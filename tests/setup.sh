@@ -10,6 +10,9 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     "$python" -c 'import ensurepip, venv' 2>/dev/null || wanted="$wanted python3-venv"
     command -v ssh >/dev/null || wanted="$wanted openssh-client"
     command -v sshpass >/dev/null || wanted="$wanted sshpass"
+    command -v shellcheck >/dev/null || wanted="$wanted shellcheck"
+    # One more shell that hosts have; tests run collect.sh with it.
+    command -v busybox >/dev/null || wanted="$wanted busybox"
     if [ -n "$wanted" ]; then
         echo "Installing:$wanted"
         apt-get update -qq

@@ -14,6 +14,7 @@ from onprem_llm.errors import DeclinedError, ExitCode, OnpremError
 # The short helps stand here so that `--help` imports nothing else; a unit test compares them with the commands' own.
 COMMANDS = {
     "bootstrap": "Prepare every host: checks, container engine, GPU checks.",
+    "facts": "Facts of hosts: export, collect-script, show.",
     "weights": "Weights of models: pull, verify, list, prune.",
     "deploy": "Bring a model to the hosts and start it.",
     "plan": "Show what deploy would do, and change nothing.",

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from ansible.module_utils import onprem_llm_probe_engine as engine_part
+from ansible.module_utils import onprem_llm_probe_facts as facts_part
 from ansible.module_utils import onprem_llm_probe_gpus as gpus_part
 from ansible.module_utils import onprem_llm_probe_machine as machine_part
 from ansible.module_utils import onprem_llm_probe_serving as serving_part
@@ -56,6 +57,10 @@ options:
     description: Address by which Ansible reaches the host, returned as it is.
     type: str
     default: ""
+  facts:
+    description: Say what the host is, for facts.json, and nothing else.
+    type: bool
+    default: false
 author: the onprem-llm authors
 """
 
@@ -67,7 +72,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 onprem_llm:
-  description: The answer, under the key C(probe).
+  description: The answer, under the key C(probe), or C(facts) where O(facts) was asked for.
   type: dict
   returned: always
 """
@@ -82,6 +87,7 @@ ARGUMENTS = {
     "site": {"type": "raw", "default": {}},
     "groups": {"type": "list", "elements": "str", "default": []},
     "ansible_host": {"type": "str", "default": ""},
+    "facts": {"type": "bool", "default": False},
 }
 
 
@@ -199,11 +205,18 @@ def probe(params):
     }
 
 
+def facts():
+    """Return what facts.json says of a host, and what of it could not be had."""
+    answers, problems = gather({"facts": facts_part.facts})
+    return {"facts": answers.get("facts"), "problems": problems}
+
+
 def main():
     """Run as an Ansible module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     # The arguments are in the answer already; Ansible would send them a second time.
-    module.exit_json(changed=False, invocation={}, onprem_llm={"probe": probe(module.params)})
+    answer = {"facts": facts()} if module.params["facts"] else {"probe": probe(module.params)}
+    module.exit_json(changed=False, invocation={}, onprem_llm=answer)
 
 
 if __name__ == "__main__":

@@ -92,10 +92,38 @@ def _device(row, apps):
     }
 
 
+def _tool():
+    return shutil.which("nvidia-smi", path=os.environ.get("PATH", "") + ":/usr/bin:/usr/local/bin:/usr/lib/wsl/lib")
+
+
+def _pci_id(text):
+    """Return vendor:device of 0xDDDDVVVV, as the tool writes it; None where it is none."""
+    if not re.match(r"^0x[0-9A-Fa-f]+$", text):
+        return None
+    number = int(text, 16)
+    return f"{number & 0xFFFF:04x}:{number >> 16:04x}"
+
+
+def described():
+    """Return the GPUs as facts.json has them; memory in bytes. Raises GpuToolError or OSError."""
+    tool = _tool()
+    if tool is None:
+        return []
+    text = _call(tool, "--query-gpu=name,memory.total,pci.device_id", "--format=csv,noheader,nounits")
+    found = []
+    for line in text.splitlines():
+        parts = [part.strip() for part in line.rsplit(",", 2)]
+        if len(parts) == 3:
+            name, memory, device = parts
+            whole = int(memory) * 1024**2 if memory.isdigit() else None
+            found.append({"name": name, "memory_bytes": whole, "pci_id": _pci_id(device)})
+    return found
+
+
 def gpus():
     """Return the `gpus` part of the probe; memory in MiB. No nvidia-smi is an answer too, not an error."""
     found = {"tool": False, "driver": None, "cuda": None, "error": None, "devices": []}
-    tool = shutil.which("nvidia-smi", path=os.environ.get("PATH", "") + ":/usr/bin:/usr/local/bin:/usr/lib/wsl/lib")
+    tool = _tool()
     if tool is None:
         return found
     found["tool"] = True
