@@ -12,14 +12,13 @@ import ssl
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from typing import Any
 
 TOOL_SECONDS = 5
-LABELS = ("project", "deployment", "replica", "revision", "listen", "gpus")
+LABELS = ("project", "deployment", "replica", "revision", "listen", "tls", "gpus")
 DOCKER = [
     *("docker", "ps", "--all", "--no-trunc", "--filter", "label=onprem-llm.deployment"),
     *("--format", "\t".join(["{{.State}}", *(f'{{{{.Label "onprem-llm.{name}"}}}}' for name in LABELS)])),
@@ -33,7 +32,6 @@ UNVERIFIED = ssl.create_default_context()
 UNVERIFIED.check_hostname = False
 UNVERIFIED.verify_mode = ssl.CERT_NONE
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=UNVERIFIED))
-schemes: dict[str, str] = {}  # what a replica's address answered to last
 
 
 def call(argv: list[str]) -> tuple[str | None, str]:
@@ -76,36 +74,20 @@ def replicas() -> tuple[list[dict[str, Any]], str]:
     return [{name: row[at] for at, name in enumerate(names)} for row in rows if len(row) == len(names)], why
 
 
-def fetch(listen: str, timeout: float) -> str:
+def fetch(replica: dict[str, Any], timeout: float) -> str:
     """Return the text of /metrics; OSError or HTTPException where there is none."""
-    address, _, port = listen.rpartition(":")
+    address, _, port = replica["listen"].rpartition(":")
     host = "127.0.0.1" if address in EVERY else address
     host = f"[{host}]" if ":" in host else host
-    known = schemes.get(listen, "http")
-    error: Exception | None = None
-    for scheme in (known, "https" if known == "http" else "http"):
-        try:
-            with OPENER.open(f"{scheme}://{host}:{port}/metrics", timeout=timeout) as answer:
-                text: str = answer.read().decode("utf-8", "replace")
-            schemes[listen] = scheme
-            return text
-        except urllib.error.HTTPError as refusal:
-            raise OSError(f"HTTP {refusal.code}") from refusal
-        except (OSError, HTTPException) as failed:
-            if timed_out(failed) or refused(failed):
-                raise
-            error = error or failed
-    raise OSError(str(error))
+    scheme = "https" if replica["tls"] == "on" else "http"
+    with OPENER.open(f"{scheme}://{host}:{port}/metrics", timeout=timeout) as answer:
+        text: str = answer.read().decode("utf-8", "replace")
+        return text
 
 
 def timed_out(error: BaseException) -> bool:
-    """Tell whether nothing came: the other scheme would only take as long again."""
+    """Tell whether nothing came: urllib has several ways to say so."""
     return isinstance(getattr(error, "reason", error), TimeoutError) or "timed out" in str(error)
-
-
-def refused(error: BaseException) -> bool:
-    """Tell whether nothing listens there."""
-    return isinstance(getattr(error, "reason", error), ConnectionRefusedError)
 
 
 def sample(replica: dict[str, Any], names: tuple[str, ...], timeout: float) -> dict[str, Any]:
@@ -114,7 +96,7 @@ def sample(replica: dict[str, Any], names: tuple[str, ...], timeout: float) -> d
     if replica["state"] != "running":
         return found
     try:
-        lines = fetch(replica["listen"], timeout).splitlines()
+        lines = fetch(replica, timeout).splitlines()
         found["metrics"] = "\n".join(line for line in lines if line.startswith(names))
     except (OSError, HTTPException, ValueError) as error:
         found["error"] = f"no answer within {timeout:g} s" if timed_out(error) else str(error)[:200]
