@@ -14,6 +14,7 @@ from onprem_llm.hosts import BookEntry
 from onprem_llm.look import View, failures_text
 from onprem_llm.output import Progress
 from onprem_llm.person import person
+from onprem_llm.rendering.haproxy_maps import CLI_KEY, PAGE_KEY
 from onprem_llm.runner import RunResult, raise_for_failures, run
 from onprem_llm.seam import run_folder, write_orders
 from onprem_llm.silent_gateways import answering_gateways
@@ -22,7 +23,7 @@ from onprem_llm.spec.deployment import parse_deployment
 PREFIX: Final = "sk-"
 KEY_BYTES: Final = 32
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-INTERNAL: Final = ("onprem-llm", "open-webui")
+INTERNAL: Final = (CLI_KEY, PAGE_KEY)
 UNITS: Final = {"s": "second", "sec": "second", "min": "minute", "m": "minute", "h": "hour", "d": "day"}
 SECONDS: Final = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 COUNTERS: Final = ("requests", "prompt_tokens", "completion_tokens", "refused")

@@ -37,7 +37,7 @@ def plan_removal(current: Current, site: Site, *, purge: bool, purge_deployments
     orders = {host.name: _order(host, site, purge) for host in current.hosts}
     rows = tuple(_row(host, purge) for host in current.hosts)
     notes = []
-    if purge and site.weights_dir is not None and site.weights_dir.shared:
+    if purge and site.weights_dir.shared:
         notes.append(f"{site.weights_path} is shared: its weights are gone for every host that mounts it")
     return Removal(orders, rows, tuple(notes))
 

@@ -14,6 +14,7 @@ from onprem_llm.openai_client import ask, text_of
 from onprem_llm.options import connection_options
 from onprem_llm.planning.addresses import EVERY, LOOPBACK, standing_claim
 from onprem_llm.planning.gateway import PROJECT
+from onprem_llm.rendering.haproxy_maps import CLI_KEY
 from onprem_llm.running import only_deployment, places
 from onprem_llm.spec.deployment import Deployment, parse_deployment
 from onprem_llm.spec.site import Site
@@ -82,7 +83,7 @@ def _gateway(view: View, site: Site) -> _Target:
     claim = standing_claim(host, PROJECT)
     address = claim.address if claim and claim.address not in EVERY else LOOPBACK
     scheme = "https" if site.gateway.tls.mode != "off" else "http"
-    return _Target(host.name, f"{scheme}://{address}:{site.public_port}", site.key_path("client-onprem-llm"))
+    return _Target(host.name, f"{scheme}://{address}:{site.public_port}", site.key_path(f"client-{CLI_KEY}"))
 
 
 def _replica(current: Current, name: str, replica: int, site: Site) -> _Target:

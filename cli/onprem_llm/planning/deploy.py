@@ -21,6 +21,7 @@ from onprem_llm.planning.steps import Release, pending_step, record_step, remove
 from onprem_llm.planning.types import UI_PROJECT, Change, Endpoint, Plan, Step, Wanted, WantedDeployment
 from onprem_llm.planning.warnings import deployment_warnings, key_warnings, old_certificates, silent_warning
 from onprem_llm.planning.web_ui import PlannedUi, plan_ui
+from onprem_llm.rendering.haproxy_maps import CLI_KEY
 from onprem_llm.spec.site import Site
 
 
@@ -280,7 +281,7 @@ def _gateway_change(parts: _Parts, planned: PlannedGateway) -> Change:
 def _endpoints(parts: _Parts) -> tuple[Endpoint, ...]:
     site, gateway, deployment = parts.site, parts.gateway, parts.item.deployment
     url = f"{gateway_url(site, gateway)}/v1"
-    key = site.key_path("client-onprem-llm")
+    key = site.key_path(f"client-{CLI_KEY}")
     found = [Endpoint("api", deployment.name, gateway.name, url, deployment.served_name, key)]
     if parts.ui and parts.ui.serves:
         page = parts.ui.url(gateway)

@@ -18,13 +18,12 @@ from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import ImageSource, Step, Wanted
 from onprem_llm.rendering.haproxy import Backend, Gateway, Server, draft
 from onprem_llm.rendering.haproxy_backends import key_variable
+from onprem_llm.rendering.haproxy_maps import CLI_KEY, PAGE_KEY
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.site import Site
 
 PROJECT = "gateway"
 START_SECONDS = 60
-# Keys of clients that are ours: the page's, and that of `onprem-llm chat`.
-UI_KEY, CLI_KEY = "open-webui", "onprem-llm"
 # A name that is in every certificate of ours, whatever a site calls its gateway.
 INTERNAL_NAME = "gateway.onprem-llm"
 
@@ -51,8 +50,8 @@ class PlannedGateway:
             return ("its process does not answer",)
         reasons = ["it has not read its files"] if state.pending_reload else []
         reasons += ["the site gives another certificate"] if self.regiven else []
-        away = [name for name in self.servers if (s := state.servers.get(name)) is not None and s.admin != "ready"]
-        return (*reasons, *([f"out of rotation: {', '.join(away)}"] if away else []))
+        out = [name for name in self.servers if (s := state.servers.get(name)) is not None and s.admin != "ready"]
+        return (*reasons, *([f"out of rotation: {', '.join(out)}"] if out else []))
 
 
 def server_of(standing: Standing) -> Server | None:
@@ -214,7 +213,7 @@ def needed(site: Site, planned: PlannedGateway, deployments: Iterable[str]) -> b
 
 def furnished(site: Site, host: HostState, deployments: Iterable[str]) -> bool:
     """Tell whether a gateway host has the keys and the certificate that its configuration names."""
-    keys = all(name in host.keys for name in deployments) and {UI_KEY, CLI_KEY} <= set(host.client_keys)
+    keys = all(name in host.keys for name in deployments) and {PAGE_KEY, CLI_KEY} <= set(host.client_keys)
     named = site.gateway.tls.mode != "ca" or good(host, "gateway", certificate_names(site, host))
     return PROJECT in host.projects and keys and named
 
@@ -260,7 +259,7 @@ def _furniture(site: Site, host: HostState, deployments: Sequence[str], first: H
     return {
         "keys": list(deployments),
         "keys_host": first.name,
-        "client_keys": [UI_KEY, CLI_KEY],
+        "client_keys": [PAGE_KEY, CLI_KEY],
         "tls": {
             "mode": site.gateway.tls.mode,
             "names": certificate_names(site, host) if site.gateway.tls.mode == "ca" else [],

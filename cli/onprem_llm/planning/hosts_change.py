@@ -57,6 +57,8 @@ def plan_drain(site: Site, wanted: Wanted, current: Current, gateway: HostState,
     known = current.marks.get(name)
     if known is not None and known.state != "drained":
         raise InvalidError(f"{name} is {known.state}: it gets no requests", hint=f"onprem-llm host undrain {name}")
+    if known is not None:
+        return _plan(site, current, gateway, name, (), ())
     servers = _servers(current, name)
     there = recorded_on(current, name)
     wait = max((drain_timeout(one, current.book[one]) for one in there), default=0)
@@ -76,8 +78,6 @@ def plan_drain(site: Site, wanted: Wanted, current: Current, gateway: HostState,
         f"{deployment} is left without any replica in rotation: its requests are answered with 503"
         for deployment in _without_any(current, name)
     ]
-    if known is not None:
-        return _plan(site, current, gateway, name, (), ())
     files = _files(after, before)
     changes = changes or [Change(name, "host", "update", ("nothing new goes there",))]
     return _plan(site, current, gateway, name, steps, changes, files=files, warnings=warnings)

@@ -8,6 +8,7 @@ from onprem_llm.planning.difference import Outcome, SecretEntry, compare
 from onprem_llm.planning.gateway import gateway_url, own_url
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import UI_PROJECT, Change, ImageSource, Wanted
+from onprem_llm.rendering.haproxy_maps import PAGE_KEY
 from onprem_llm.rendering.open_webui import WebUi, draft
 from onprem_llm.spec.fields import literal_env
 from onprem_llm.spec.site import Site
@@ -15,7 +16,7 @@ from onprem_llm.spec.site import Site
 SESSION_KEY = "open-webui-session"
 ADMIN_KEY = "open-webui-admin"
 # The page's own key at the gateway; the gateway's step makes it.
-CLIENT_KEY = "client-open-webui"
+CLIENT_KEY = f"client-{PAGE_KEY}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def plan_ui(site: Site, wanted: Wanted, gateway: HostState) -> PlannedUi | None:
         SecretEntry("WEBUI_ADMIN_PASSWORD", (ADMIN_KEY,)),
     )
     secrets: dict[str, str | None] = {
-        "OPENAI_API_KEYS": gateway.client_keys.get("open-webui"),
+        "OPENAI_API_KEYS": gateway.client_keys.get(PAGE_KEY),
         "WEBUI_SECRET_KEY": gateway.keys.get(SESSION_KEY),
         "WEBUI_ADMIN_PASSWORD": gateway.keys.get(ADMIN_KEY),
     }

@@ -73,14 +73,14 @@ REFUSALS = {
 # HAProxy does not say which it was, on a connection to the replica that it had used before.
 LOST = "The replica hung, or broke off, before it answered: try again."
 
-# HAProxy's own errors, by its status: (the status that the client gets, message, code).
+# HAProxy's own errors, by its status: (message, code).
 OWN = {
-    400: (400, "The request is not valid HTTP.", "bad_request"),
-    408: (408, "The request's body did not arrive in time.", "request_timeout"),
-    500: (500, "The gateway failed: its log says why.", "gateway_error"),
-    502: (502, "The replica broke off before it answered: try again.", "replica_failed"),
-    503: (503, "No replica of this model is ready: try again later.", "no_replica_ready"),
-    504: (504, "The replica did not answer in time.", "replica_timeout"),
+    400: ("The request is not valid HTTP.", "bad_request"),
+    408: ("The request's body did not arrive in time.", "request_timeout"),
+    500: ("The gateway failed: its log says why.", "gateway_error"),
+    502: ("The replica broke off before it answered: try again.", "replica_failed"),
+    503: ("No replica of this model is ready: try again later.", "no_replica_ready"),
+    504: ("The replica did not answer in time.", "replica_timeout"),
 }
 
 
@@ -101,6 +101,6 @@ def error_rules() -> str:
 
 
 def _own(status: int) -> str:
-    sent, message, code = OWN[status]
-    kind = "invalid_request_error" if sent < 500 else "server_error"
-    return Refusal(sent, message, kind=kind, code=code).body
+    message, code = OWN[status]
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return Refusal(status, message, kind=kind, code=code).body

@@ -16,8 +16,9 @@ PATHS: dict[Task, tuple[str, ...]] = {
     "rerank": ("/v1/rerank", "/v2/rerank", "/rerank", "/v1/score", "/score"),
 }
 
-# The name of the key that Open WebUI has. It offers all that it is shown for a chat, so it is shown nothing else.
-PAGE_KEY = "open-webui"
+# Keys of our own clients: Open WebUI's, and that of `onprem-llm chat`. The page offers all that it is shown for a chat,
+# so it is shown nothing else.
+PAGE_KEY, CLI_KEY = "open-webui", "onprem-llm"
 
 # A path that says nothing of the deployment: the body's `model` does.
 BY_BODY = "*"
