@@ -8,14 +8,15 @@ from pathlib import Path
 from onprem_llm.apply import carry, record_event
 from onprem_llm.backups import make, put_back, set_mark
 from onprem_llm.connection import Connection
-from onprem_llm.errors import InvalidError, OnpremError
-from onprem_llm.hosts import Current
+from onprem_llm.errors import OnpremError
 from onprem_llm.look import GATEWAY_GROUP, View, gateway_of, look_whole
 from onprem_llm.output import Progress, note
 from onprem_llm.person import person
 from onprem_llm.planned import plan_again, with_images
 from onprem_llm.planning.gateway import PROJECT, gateway_url
-from onprem_llm.planning.hosts_change import plan_page_image, require_host
+from onprem_llm.planning.host_checks import require_ready
+from onprem_llm.planning.hosts_change import plan_page_image
+from onprem_llm.planning.removal import removal
 from onprem_llm.planning.shared_address import PROJECT as SHARED_ADDRESS
 from onprem_llm.planning.types import UI_PROJECT
 from onprem_llm.private_files import private_folder
@@ -46,7 +47,7 @@ def prepare(new: str, connection: Connection, progress: Progress) -> GatewayMove
     """Say what moving the gateway to a host will do; None where it is there, and raise where it cannot be."""
     view = look_whole(connection, progress)
     gateway, site = gateway_of(view), load_site(view.current, connection.inventory)
-    _check(view.current, new)
+    require_ready(view.current, new)
     swapped = gateway.name == new
     rest = [host for host in view.current.gateways[1:] if GATEWAY_GROUP not in host.groups]
     if swapped and not rest:
@@ -63,18 +64,6 @@ def prepare(new: str, connection: Connection, progress: Progress) -> GatewayMove
         stays=stays,
         lines=tuple(_lines(view, site, old.name, new, stays=stays)),
     )
-
-
-def _check(current: Current, new: str) -> None:
-    require_host(current, new)
-    host, mark = current.host(new), current.marks.get(new)
-    if mark is not None:
-        raise InvalidError(f"{new} is {mark.state}", hint=f"onprem-llm host undrain {new}")
-    if host is None or not host.engine.running:
-        raise InvalidError(
-            f"{new} is not prepared: {(host.engine.error if host else None) or 'its container engine does not run'}",
-            hint=f"onprem-llm bootstrap INVENTORY --limit {new}",
-        )
 
 
 def _lines(view: View, site: Site, old: str, new: str, *, stays: bool) -> list[str]:
@@ -179,10 +168,8 @@ def settle(connection: Connection, progress: Progress) -> None:
 
 def take_away(host: str, projects: Sequence[str], site: Site, connection: Connection, progress: Progress) -> None:
     """Remove projects from a host; their data stays."""
-    entries = [{"name": name, "path": site.project_path(name), "purge": False} for name in projects]
-    order = {"projects": entries, "weights": [], "images": [], "keys": []}
     with run_folder() as folder:
-        path = write_orders(folder, 0, {host: order})
+        path = write_orders(folder, 0, {host: removal(site, projects)})
         result = run("remove.yml", connection, hosts=[host], variables={"onprem_llm_order_file": str(path)},
                      progress=progress, title=f"Remove {', '.join(projects)} from {host}")  # fmt: skip
     raise_for_failures(result, doing="removing containers")

@@ -7,7 +7,6 @@ from onprem_llm.hosts import BookEntry, Current, HostState
 from onprem_llm.json_values import is_list
 from onprem_llm.planning.addresses import check_ports
 from onprem_llm.planning.certificates import tls_references
-from onprem_llm.planning.fleet import projects_of, standing_of
 from onprem_llm.planning.gateway import PROJECT, gateway_step
 from onprem_llm.planning.guards import firewall_without
 from onprem_llm.planning.out_of_sight import unseen_because
@@ -16,6 +15,7 @@ from onprem_llm.planning.revisions import weights_of
 from onprem_llm.planning.rotation import drain_timeout, route_step
 from onprem_llm.planning.routes import routes_without
 from onprem_llm.planning.shared_address import PROJECT as SHARED_ADDRESS
+from onprem_llm.planning.standing import projects_of, standing_of
 from onprem_llm.planning.steps import ui_step
 from onprem_llm.planning.types import UI_PROJECT, Change, Plan, Step, Wanted
 from onprem_llm.planning.web_ui import ADMIN_KEY, SESSION_KEY, PlannedUi, plan_ui

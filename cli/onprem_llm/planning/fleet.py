@@ -4,27 +4,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from onprem_llm.errors import InvalidError
-from onprem_llm.hosts import Current, HostState
-from onprem_llm.planning.addresses import Claim, bind_address, standing_claim
+from onprem_llm.planning.addresses import Claim, bind_address
 from onprem_llm.planning.placement import NoRoomError, Placement, Placer, check_names, is_lost
 from onprem_llm.planning.ports import choose_claim
-from onprem_llm.planning.replicas import Change, PlannedReplica, in_service, plan_replica
+from onprem_llm.planning.replicas import Change, PlannedReplica, plan_replica
 from onprem_llm.planning.rotation import away, is_down, is_down_everywhere, is_up
+from onprem_llm.planning.standing import Standing, index_of, standing_of
 from onprem_llm.spec.deployment import parse_deployment
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A replica as it stands on a host before anything is changed."""
-
-    project: str
-    host: HostState
-    claim: Claim | None
-    revision: int
-    serving: bool
-    tls: bool = False
-    belongs: bool = True  # the book has it there
-    routed: bool = True  # it gets requests: it serves, the book has it there, no gateway has it for down
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,46 +42,6 @@ class Fleet:
     def replaced(self) -> tuple[PlannedReplica, ...]:
         """Those that serve and must be drained before they are changed."""
         return tuple(r for r in self.replicas if r.replaced)
-
-
-def standing_of(name: str, current: Current) -> tuple[Standing, ...]:
-    """Return the deployment's replicas as they stand: one entry a host and project."""
-    return tuple(
-        _standing(name, host, project, current) for host in current.hosts for project in sorted(projects_of(host, name))
-    )
-
-
-def projects_of(host: HostState, name: str) -> list[str]:
-    """Return a deployment's projects: by their label, and by their name where no container is left to carry one."""
-    return [
-        project.name
-        for project in host.projects.values()
-        if project.label("deployment") == name or (not project.containers and _index(project.name, name) is not None)
-    ]
-
-
-def _standing(name: str, host: HostState, project: str, current: Current) -> Standing:
-    found = host.projects[project]
-    revision = found.label("revision") or ""
-    serving, belongs = in_service(host, project, current), _belongs(name, project, host, current)
-    return Standing(
-        project,
-        host,
-        standing_claim(host, project),
-        int(revision) if revision.isdigit() else 0,
-        serving,
-        found.label("tls") == "on",
-        belongs,
-        serving and belongs and not is_down(f"{name}/{project}", current),
-    )
-
-
-def _belongs(name: str, project: str, host: HostState, current: Current) -> bool:
-    entry = current.book.get(name)
-    if entry is None or not entry.replicas:  # a book from before replicas were written down
-        return True
-    at = entry.replicas.get(project)
-    return at is not None and at.host == host.name
 
 
 def plan_fleet(change: Change) -> Fleet:
@@ -187,7 +133,7 @@ class _Builder:
         A replica that serves and cannot stay where it is gets another index: it goes once that one answers.
         """
         homeless = {s.project: why for s in self.standing if s.serving and (why := self.placer.why_not(s.project))}
-        there = {i for s in self.standing if (i := _index(s.project, self.deployment.name)) is not None}
+        there = {i for s in self.standing if (i := index_of(s.project, self.deployment.name)) is not None}
         stay = [i for i in sorted(there) if f"{self.deployment.name}-{i}" not in {*homeless, *self.unseen}]
         self.silent = self._silent_that_stay()
         wanted = self.deployment.replicas - len(self.silent)
@@ -209,7 +155,7 @@ class _Builder:
         return left_out and is_up(f"{self.deployment.name}/{project}", self.current)
 
     def _unseen_indices(self) -> set[int]:
-        return {i for p in self.unseen if (i := _index(p, self.deployment.name)) is not None}
+        return {i for p in self.unseen if (i := index_of(p, self.deployment.name)) is not None}
 
     def _rank(self, index: int) -> tuple[bool, bool, bool, int]:
         """Say who is kept first: those that get requests, then those that can, those of the book, the first numbers."""
@@ -238,7 +184,7 @@ class _Builder:
         used = (
             {replica.placement.index for replica in replicas}
             | self._unseen_indices()
-            | {i for s in self.standing if (i := _index(s.project, self.deployment.name)) is not None}
+            | {i for s in self.standing if (i := index_of(s.project, self.deployment.name)) is not None}
         )
         spares = 0
         for old in changing[:surge]:
@@ -271,11 +217,6 @@ class _Builder:
 def only_counts(why: Iterable[str]) -> bool:
     """Tell whether a change is about nothing but how many replicas there are, and how requests reach them."""
     return all(reason.startswith(("replicas:", "update", "routing:")) for reason in why)
-
-
-def _index(project: str, deployment: str) -> int | None:
-    name, _, index = project.rpartition("-")
-    return int(index) if name == deployment and index.isdigit() else None
 
 
 def _unused(used: Iterable[int], count: int) -> list[int]:

@@ -7,16 +7,14 @@ from dataclasses import dataclass, replace
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.json_values import is_mapping
-from onprem_llm.planning.addresses import EVERY, LOOPBACK, Claim, bind_address, reached_at
-from onprem_llm.planning.certificates import engine_name, good, is_other
+from onprem_llm.planning.addresses import LOOPBACK, Claim, bind_address, reached_at
+from onprem_llm.planning.certificates import good, is_other
 from onprem_llm.planning.difference import Outcome, compare
-from onprem_llm.planning.fleet import Fleet, Standing, standing_of
+from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.out_of_sight import gateway_peers
-from onprem_llm.planning.replicas import speaks_tls
-from onprem_llm.planning.rotation import away
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import ImageSource, Step, Wanted
-from onprem_llm.rendering.haproxy import Backend, Gateway, Server, draft
+from onprem_llm.rendering.haproxy import Backend, Gateway, draft
 from onprem_llm.rendering.haproxy_backends import key_variable
 from onprem_llm.rendering.haproxy_maps import CLI_KEY, PAGE_KEY
 from onprem_llm.spec.deployment import Deployment
@@ -52,74 +50,6 @@ class PlannedGateway:
         reasons += ["the site gives another certificate"] if self.regiven else []
         out = [name for name in self.servers if (s := state.servers.get(name)) is not None and s.admin != "ready"]
         return (*reasons, *([f"out of rotation: {', '.join(out)}"] if out else []))
-
-
-def server_of(standing: Standing) -> Server | None:
-    """Return a replica as the gateway reaches it; None where it has no address."""
-    if standing.claim is None:
-        return None
-    return _server(standing.project, standing.claim, standing.host, tls=standing.tls)
-
-
-def _server(project: str, claim: Claim, host: HostState, *, tls: bool) -> Server:
-    address = host.cluster_address if claim.address in EVERY else claim.address
-    return Server(project, address, claim.port, engine_name(host.name) if tls else None)
-
-
-def standing_backend(site: Site, deployment: Deployment, current: Current) -> Backend:
-    """Return a deployment as the book has it: no replica but those that were deployed, in the revision that was."""
-    entry = current.book.get(deployment.name)
-    standing = [s for s in standing_of(deployment.name, current) if s.belongs]
-    recorded = entry.replicas if entry else {}
-    servers = [server for s in standing if not away(s.host.name, current) and (server := server_of(s)) is not None]
-    silent = [project for project, at in recorded.items() if at.host in current.unreachable]
-    servers += silent_servers(deployment.name, silent, current, tls=speaks_tls(site, deployment, current))
-    admits = {at.revision for at in recorded.values()} or {s.revision for s in standing}
-    admits |= set(entry.pending if entry else ())  # a change was cut off: some run what it had begun
-    return backend(deployment, servers, admits)
-
-
-def silent_servers(deployment: str, projects: Iterable[str], current: Current, *, tls: bool) -> list[Server]:
-    """Return the book's replicas on hosts that do not answer, at the addresses that a gateway has for them."""
-    states = [host.gateway_state for host in reversed(current.gateways) if host.gateway_state is not None]
-    known = {name: server for state in states for name, server in state.servers.items()}
-    entry = current.book.get(deployment)
-    hosts = {project: at.host for project, at in entry.replicas.items()} if entry else {}
-    return [
-        Server(project, at.address, at.port, engine_name(hosts[project]) if tls else None)
-        for project in projects
-        if (at := known.get(f"{deployment}/{project}")) is not None and not away(hosts[project], current)
-    ]
-
-
-def fleet_backend(deployment: Deployment, fleet: Fleet, current: Current, *, tls: bool) -> Backend:
-    """Return a deployment as it is once the change is done."""
-    servers = [_server(r.project, r.claim, r.host, tls=tls) for r in fleet.replicas if not away(r.host.name, current)]
-    servers += silent_servers(deployment.name, fleet.silent, current, tls=tls)
-    return backend(deployment, servers, {replica.revision for replica in fleet.replicas} | set(fleet.silent.values()))
-
-
-def merged(before: Backend, after: Backend, renewed: Collection[str] = ()) -> Backend:
-    """Return a deployment in the midst of a change: all that serve, in either revision; `renewed` are replaced."""
-    old = [server for server in before.servers if server.project not in renewed]
-    servers = {server.project: server for server in (*after.servers, *old)}
-    return replace(
-        after,
-        servers=tuple(sorted(servers.values(), key=lambda server: server.project)),
-        admits=tuple(sorted({*before.admits, *after.admits})),
-    )
-
-
-def backend(deployment: Deployment, servers: Sequence[Server], admits: set[int]) -> Backend:
-    """Return what the gateway knows of a deployment."""
-    return Backend(
-        deployment=deployment.name,
-        served_name=deployment.served_name,
-        task=deployment.task,
-        routing=deployment.routing,
-        admits=tuple(sorted(admits)),
-        servers=tuple(sorted(servers, key=lambda server: server.project)),
-    )
 
 
 def plan_gateways(

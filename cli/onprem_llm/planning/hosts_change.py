@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from onprem_llm.errors import InvalidError, UnreachableError
+from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current, HostMark, HostState
+from onprem_llm.planning.backends import standing_backend
 from onprem_llm.planning.certificates import tls_references
-from onprem_llm.planning.fleet import standing_of
-from onprem_llm.planning.gateway import PROJECT, PlannedGateway, gateway_step, plan_gateways, standing_backend
+from onprem_llm.planning.gateway import PROJECT, PlannedGateway, gateway_step, plan_gateways
+from onprem_llm.planning.host_checks import leftovers, require_host
 from onprem_llm.planning.rotation import back_step, drain_timeout, route_step
-from onprem_llm.planning.shared_address import PROJECT as SHARED_ADDRESS
 from onprem_llm.planning.staging import HostWork, check_space, image_for
+from onprem_llm.planning.standing import standing_of
 from onprem_llm.planning.steps import stage_step
 from onprem_llm.planning.types import UI_PROJECT, Change, Plan, Step, Wanted
 from onprem_llm.spec.site import Site
@@ -37,18 +38,6 @@ def recorded_on(current: Current, host: str) -> dict[str, list[str]]:
         for name, entry in current.book.items()
     }
     return {name: projects for name, projects in found.items() if projects}
-
-
-def require_host(current: Current, name: str, *, silent: bool = False) -> None:
-    """Raise InvalidError for a host that the inventory has not, UnreachableError for one that must answer."""
-    known = [*(host.name for host in current.hosts), *current.unreachable]
-    if name not in known:
-        raise InvalidError(f"no host is called {name!r}; the inventory has: {', '.join(sorted(known))}")
-    if name in current.unreachable and not silent:
-        raise UnreachableError(
-            f"{name} did not answer",
-            hint=f"bring it back; if it is gone for good: onprem-llm host remove {name} --lost",
-        )
 
 
 def plan_drain(site: Site, wanted: Wanted, current: Current, gateway: HostState, name: str) -> Plan:
@@ -140,53 +129,6 @@ def mark_step(gateway: HostState, marks: Mapping[str, str], action: str, text: s
     """Return the step that writes what is said of hosts into the book."""
     order = {"marks": dict(marks), "event": {"action": action, "message": text}}
     return Step("marks", "Write the book", {gateway.name: order})
-
-
-def check_removable(current: Current, name: str, *, lost: bool) -> None:
-    """Raise where a host cannot be removed: the gateway, one that is silent, or one that answers and is called lost."""
-    require_host(current, name, silent=True)
-    gateway = current.gateway
-    if gateway is not None and gateway.name == name:
-        raise InvalidError(
-            f"{name} is the gateway host: the book, the keys and the page's chats are there",
-            hint="make another host the gateway first: onprem-llm gateway move HOST",
-        )
-    silent = name in current.unreachable
-    if silent and not lost:
-        raise UnreachableError(
-            f"{name} did not answer: what runs there cannot be taken away",
-            hint=f"bring it back; if it is gone for good, declare it lost: onprem-llm host remove {name} --lost",
-        )
-    if lost and not silent:
-        raise InvalidError(
-            f"{name} answers, so it is not lost",
-            hint=f"leave --lost out: its replicas are drained before they go: onprem-llm host remove {name}",
-        )
-
-
-def leftovers(current: Current, name: str) -> list[str]:
-    """Return the projects, and `book`, that a host has from a time as gateway host and must not have any more."""
-    host = current.host(name)
-    if host is None or host in current.gateways:
-        return []
-    found = [project for project in (SHARED_ADDRESS, PROJECT, UI_PROJECT) if project in host.projects]
-    return [*found, *(["book"] if host.book is not None else [])]
-
-
-def check_replacement(current: Current, old: str, new: str) -> None:
-    """Raise where a host cannot take another one's place."""
-    require_host(current, new)
-    host = current.host(new)
-    if old == new:
-        raise InvalidError(f"{new} cannot take its own place", hint="name the host that leaves, then the new one")
-    mark = current.marks.get(new)
-    if mark is not None:
-        raise InvalidError(f"{new} is {mark.state}: nothing new goes there", hint=f"onprem-llm host undrain {new}")
-    if host is None or not host.engine.running:
-        raise InvalidError(
-            f"{new} is not prepared: {(host.engine.error if host else None) or 'its container engine does not run'}",
-            hint=f"onprem-llm bootstrap INVENTORY --limit {new}",
-        )
 
 
 @dataclass(frozen=True, slots=True)

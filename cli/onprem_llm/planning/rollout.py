@@ -4,10 +4,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from onprem_llm.hosts import HostState
-from onprem_llm.planning.fleet import Fleet, Standing
+from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.guards import firewall_without
+from onprem_llm.planning.removal import removal
 from onprem_llm.planning.replicas import Change, PlannedReplica, empty_order, project_order, readiness, runs
 from onprem_llm.planning.rotation import back_step, route_step
+from onprem_llm.planning.standing import Standing
 from onprem_llm.planning.types import Order, Step
 
 
@@ -159,11 +161,10 @@ def _remove(crew: Crew) -> Step | None:
 
 
 def _remove_step(crew: Crew, projects: Sequence[tuple[str, str]], title: str) -> Step:
-    orders: dict[str, dict[str, list[object]]] = {}
+    going: dict[str, list[str]] = {}
     for host, project in projects:
-        order = orders.setdefault(host, {"projects": [], "weights": [], "images": [], "keys": []})
-        order["projects"].append({"name": project, "path": crew.change.site.project_path(project), "purge": False})
-    return Step("remove", title, orders)
+        going.setdefault(host, []).append(project)
+    return Step("remove", title, {host: removal(crew.change.site, names) for host, names in going.items()})
 
 
 def _apply_orders(crew: Crew, replicas: Sequence[PlannedReplica]) -> dict[str, Order]:

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from onprem_llm.hosts import Current
+from onprem_llm.planning.backends import fleet_backend, merged, standing_backend
 from onprem_llm.planning.fleet import Fleet
-from onprem_llm.planning.gateway import PROJECT, PlannedGateway, fleet_backend, merged, plan_gateways, standing_backend
+from onprem_llm.planning.gateway import PROJECT, PlannedGateway, plan_gateways
 from onprem_llm.planning.replicas import Change, PlannedReplica
 from onprem_llm.planning.rollout import waves_of
 from onprem_llm.planning.types import Wanted

@@ -9,6 +9,7 @@ from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import LOOPBACK, bind_address
 from onprem_llm.planning.difference import Outcome, compare
 from onprem_llm.planning.out_of_sight import gateway_peers, unseen_gateways
+from onprem_llm.planning.removal import removal
 from onprem_llm.planning.replicas import project_order, serves
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import Change, ImageSource, Step, Wanted
@@ -137,9 +138,7 @@ def address_steps(site: Site, planned: Iterable[PlannedAddress], keys_host: Host
     steps = []
     for one in planned:
         if one.outcome is None:
-            entry = {"name": PROJECT, "path": site.project_path(PROJECT), "purge": False}
-            order: dict[str, object] = {"projects": [entry], "weights": [], "images": [], "keys": []}
-            steps.append(Step("remove", "Give up the shared address", {one.host.name: order}))
+            steps.append(Step("remove", "Give up the shared address", {one.host.name: removal(site, [PROJECT])}))
         elif one.outcome.needed:
             project = project_order(site, one.outcome, (), [], wait=START_SECONDS, readiness=None)
             order = {"keys": [], "keys_host": keys_host.name, "projects": [project]}

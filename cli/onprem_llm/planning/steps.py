@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from onprem_llm.hosts import BookEntry, HostState
 from onprem_llm.planning.addresses import reached_at
 from onprem_llm.planning.fleet import Fleet
+from onprem_llm.planning.removal import removal
 from onprem_llm.planning.replicas import empty_order, project_order
 from onprem_llm.planning.staging import HostWork
 from onprem_llm.planning.types import UI_PROJECT, Step
@@ -66,9 +67,7 @@ def remove_ui_step(site: Site, ui: PlannedUi | None, gateway: HostState) -> Step
     """Return the step that removes a page that nobody needs."""
     if ui is None or ui.removed is None:
         return None
-    entry = {"name": UI_PROJECT, "path": site.project_path(UI_PROJECT), "purge": False}
-    order = {"projects": [entry], "weights": [], "images": [], "keys": []}
-    return Step("remove", "Remove Open WebUI", {gateway.name: order})
+    return Step("remove", "Remove Open WebUI", {gateway.name: removal(site, [UI_PROJECT])})
 
 
 def pending_step(gateways: Sequence[HostState], entry: BookEntry | None, release: Release) -> Step | None:

@@ -2,8 +2,9 @@
 
 from onprem_llm.hosts import Current
 from onprem_llm.planning.addresses import EVERY_INTERFACE
-from onprem_llm.planning.fleet import Fleet, only_counts, standing_of
+from onprem_llm.planning.fleet import Fleet, only_counts
 from onprem_llm.planning.replicas import Change, PlannedReplica, newer_certificate
+from onprem_llm.planning.standing import standing_of
 from onprem_llm.planning.types import Wanted
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.site import Site

@@ -9,11 +9,9 @@ from recorded_facts import Facts
 
 from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import Current
+from onprem_llm.planning.host_checks import check_removable, check_replacement, leftovers
 from onprem_llm.planning.hosts_change import (
-    check_removable,
-    check_replacement,
     leaving_text,
-    leftovers,
     marked,
     plan_drain,
     plan_mark,

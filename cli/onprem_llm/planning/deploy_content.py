@@ -1,0 +1,84 @@
+"""What a plan of a deployment carries beside its steps: files, changes for a person, endpoints, where secrets are."""
+
+from onprem_llm.planning.certificates import renewals, tls_references
+from onprem_llm.planning.deploy_parts import Parts
+from onprem_llm.planning.fleet import Fleet
+from onprem_llm.planning.gateway import PlannedGateway, gateway_url, needed
+from onprem_llm.planning.standing import Standing
+from onprem_llm.planning.types import UI_PROJECT, Change, Endpoint
+from onprem_llm.rendering.haproxy_maps import CLI_KEY
+
+
+def files_of(parts: Parts) -> dict[str, dict[str, dict[str, str]]]:
+    """Return host -> project -> path -> text of all that is rendered."""
+    files: dict[str, dict[str, dict[str, str]]] = {}
+    for replica in parts.fleet.replicas:
+        rendered = replica.outcome.rendered
+        files.setdefault(replica.host.name, {})[rendered.project] = dict(rendered.files)
+    for one in parts.routes.all:
+        files.setdefault(one.host.name, {})[one.variant] = dict(one.outcome.rendered.files)
+    for shared in parts.address:
+        if shared.outcome:
+            rendered = shared.outcome.rendered
+            files.setdefault(shared.host.name, {})[rendered.project] = dict(rendered.files)
+    if parts.ui and parts.ui.outcome:
+        files.setdefault(parts.gateway.name, {})[UI_PROJECT] = dict(parts.ui.outcome.rendered.files)
+    return files
+
+
+def changes_of(parts: Parts) -> tuple[Change, ...]:
+    """Return what happens to which thing on which host, and why."""
+    changes: list[Change] = []
+    for name, part in parts.work.items():
+        for image in part.images:
+            subject = f"image {(image.order or {})['ref']}"
+            changes.append(Change(name, subject, "update" if not image.bytes else "create", (image.reason or "",)))
+        if part.weights and part.weights.change:
+            changes.append(part.weights.change)
+    changes += [replica.outcome.change for replica in parts.fleet.replicas]
+    staying = {replica.project for replica in parts.fleet.replicas}
+    for standing in parts.fleet.leaving:
+        why = "another one has its name" if standing.project in staying else _why_leaving(standing, parts.fleet)
+        changes.append(Change(standing.host.name, standing.project, "remove", (why,)))
+    changes += renewals(parts.site, parts.current, parts.crew.guards)
+    changes += [_gateway_change(parts, one) for one in parts.routes.after]
+    changes += [one.change for one in parts.address]
+    if parts.ui and parts.ui.change:
+        changes.append(parts.ui.change)
+    return tuple(changes)
+
+
+def _why_leaving(standing: Standing, fleet: Fleet) -> str:
+    reasons = fleet.giving_way.get(standing.project)
+    if reasons is None:
+        return "it is not wanted any more"
+    return ": ".join(text for text in ("a new one takes its place", "; ".join(reasons)) if text)
+
+
+def _gateway_change(parts: Parts, planned: PlannedGateway) -> Change:
+    change = planned.outcome.change
+    if change.action == "keep" and needed(parts.site, planned, parts.names):
+        return Change(change.host, change.subject, "update", planned.moved or ("its keys or certificate",))
+    return change
+
+
+def endpoints_of(parts: Parts) -> tuple[Endpoint, ...]:
+    """Return where the deployment and the page will answer."""
+    site, gateway, deployment = parts.site, parts.gateway, parts.item.deployment
+    url = f"{gateway_url(site, gateway)}/v1"
+    key = site.key_path(f"client-{CLI_KEY}")
+    found = [Endpoint("api", deployment.name, gateway.name, url, deployment.served_name, key)]
+    if parts.ui and parts.ui.serves:
+        page = parts.ui.url(gateway)
+        password = site.key_path("open-webui-admin")
+        found.append(Endpoint("ui", UI_PROJECT, gateway.name, page, site.open_webui.admin_email, password))
+    return tuple(found)
+
+
+def references_of(parts: Parts) -> dict[str, dict[str, dict[str, str]]]:
+    """Return project -> variable -> where its secret value is read."""
+    own = {name: dict(reference) for name, reference in parts.item.env_references.items()}
+    references = {replica.project: own for replica in parts.fleet.replicas if own}
+    if parts.ui and parts.ui.outcome and parts.wanted.ui_env_references:
+        references[UI_PROJECT] = {name: dict(ref) for name, ref in parts.wanted.ui_env_references.items()}
+    return references | tls_references(parts.site)
