@@ -6,12 +6,15 @@ from pathlib import Path
 import click
 
 from onprem_llm import output
-from onprem_llm.certificates import plan_renewal, read_root, renew
+from onprem_llm.certificates import Renewal, plan_renewal, read_root, renew
 from onprem_llm.connection import Connection
 from onprem_llm.look import gateway_of, look, look_whole
 from onprem_llm.options import connection_options
 from onprem_llm.private_files import write_private
 from onprem_llm.spec.site import parse_site
+
+COLUMNS = ("host", "certificate", "ends", "what happens")
+KEYS = ("host", "certificate", "ends", "action")
 
 
 @click.group(short_help="The root certificate for clients; renew certificates.")
@@ -48,8 +51,9 @@ def root(out: Path | None, connection: Connection) -> None:
 @tls.command(name="renew")
 @click.option("--force", is_flag=True, help="Renew all, although they are good for more than 30 days.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON at the end.")
 @connection_options()
-def renew_command(force: bool, yes: bool, connection: Connection) -> None:
+def renew_command(force: bool, yes: bool, as_json: bool, connection: Connection) -> None:
     """Renew the gateways' and the engines' certificates that end within 30 days.
 
     Gateways take theirs at once and lose no stream; engines take theirs when they start anew: `restart`, or `deploy`,
@@ -65,15 +69,25 @@ def renew_command(force: bool, yes: bool, connection: Connection) -> None:
         gateway = gateway_of(view)
     site = parse_site(view.current.site_settings(), f"{connection.inventory} (group_vars)")
     renewal = plan_renewal(view.current, gateway.name, site, time.time(), force=force)
-    output.show_table(("host", "certificate", "ends", "what happens"), renewal.rows)
+    if not as_json:
+        output.show_table(COLUMNS, renewal.rows)
     for text in renewal.notes:
         output.note(text)
+    if renewal.orders:
+        output.agree(f"\nRenew on {', '.join(renewal.orders)}?", yes=yes)
+        with output.progress() as progress:
+            renew(renewal, connection, progress)
+    if as_json:
+        rows = [dict(zip(KEYS, row, strict=True)) for row in renewal.rows]
+        output.show_json({"certificates": rows, "restarts": renewal.restarts, "notes": renewal.notes})
+    else:
+        _say_renewed(renewal)
+
+
+def _say_renewed(renewal: Renewal) -> None:
     if not renewal.orders:
         output.say("\nNothing is renewed. --force renews all.")
         return
-    output.agree(f"\nRenew on {', '.join(renewal.orders)}?", yes=yes)
-    with output.progress() as progress:
-        renew(renewal, connection, progress)
     output.say("\nRenewed; the gateways use theirs already.")
     if renewal.restarts:
         output.say(

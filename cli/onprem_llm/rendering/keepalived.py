@@ -63,7 +63,7 @@ def _body(shared: SharedAddress) -> dict[str, object]:
 
 
 def router_id(address: str) -> int:
-    """Return the group's number, 1 to 255: two sites on one wire get two, as their addresses are two."""
+    """Return the group's number, 1 to 255; two sites on one wire share one only if n * 255 lies between them."""
     return int(ipaddress.ip_address(address)) % 255 + 1
 
 

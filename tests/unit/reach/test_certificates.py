@@ -1,5 +1,6 @@
 """The root beside the inventory, and which certificates are renewed, on which hosts."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,15 @@ def test_a_silent_host_is_an_error_unless_it_is_left_out(
     assert renewed == []
     CliRunner().invoke(tls.command, ["renew", "--yes", "--skip-unreachable"], catch_exceptions=False)
     assert renewed == [{"lab-1", "lab-2"}]
+
+
+def test_json_has_every_certificate_and_nothing_else_is_on_stdout(
+    monkeypatch: pytest.MonkeyPatch, renewed: list[set[str]]
+) -> None:
+    lab(monkeypatch)
+    done = CliRunner().invoke(tls.command, ["renew", "--yes", "--json"], catch_exceptions=False)
+    document = json.loads(done.stdout)
+    ended = {"certificate": "engine", "ends": "1970-01-01", "action": "renewed"}
+    assert document["certificates"] == [{"host": f"lab-{n}", **ended} for n in (1, 2, 3)]
+    assert document["restarts"] == ["lab-1", "lab-2", "lab-3"]
+    assert renewed == [{"lab-1", "lab-2", "lab-3"}]
