@@ -1,6 +1,6 @@
 """The service as a whole, from what the hosts say: deployments as clients meet them, gateways, what is to be mended."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -8,6 +8,7 @@ from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.gateway_state import DAY_S, RENEW_S, day
 from onprem_llm.hosts import BookEntry, Current, HostState
 from onprem_llm.planning.certificates import outdated
+from onprem_llm.planning.copies import is_behind
 from onprem_llm.planning.gateway import PROJECT, gateway_url
 from onprem_llm.planning.out_of_sight import unseen_gateways
 from onprem_llm.running import Running, book_of, running_gateways
@@ -181,23 +182,14 @@ def _rotation_worries(host: HostState, rows: Sequence[Running]) -> list[str]:
 
 
 def _copy_worries(current: Current) -> list[str]:
-    """Say where the second gateway's book is not the first one's."""
-    found = []
-    for host in current.gateways[1:]:
-        copy: Mapping[str, BookEntry] = host.book.deployments if host.book else {}
-        names = [name for name in sorted({*copy, *current.book}) if not _same(copy.get(name), current.book.get(name))]
-        if names and current.gateway:
-            found.append(
-                f"The book on {host.name} differs from {current.gateway.name}'s, which counts: {', '.join(names)}. "
-                "The next deploy brings it in line"
-            )
-    return found
-
-
-def _same(one: BookEntry | None, other: BookEntry | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return (one.revision, one.model_yaml) == (other.revision, other.model_yaml)
+    """Say where the second gateway's book is not the first one's, or what else is copied with it is not there."""
+    first = current.gateway
+    return [
+        f"The book on {host.name} differs from {first.name}'s, which counts, or lacks its keys: "
+        "the next deploy brings it in line"
+        for host in current.gateways[1:]
+        if first is not None and is_behind(host, first)
+    ]
 
 
 def _certificate_worries(host: HostState, site: Site | None, now: datetime) -> list[str]:

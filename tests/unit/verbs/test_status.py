@@ -230,7 +230,15 @@ def test_gateways_that_differ_are_shown_and_counted_together(facts: dict[str, Fa
 def test_a_copy_of_the_book_that_differs_is_reported(facts: dict[str, Facts]) -> None:
     second(facts)
     facts["lab-2"]["book"] = book("second", MODEL.replace("3", "2"))
-    assert "The book on lab-2 differs from lab-1's, which counts: tiny" in seen(facts).notes[0]
+    assert "The book on lab-2 differs from lab-1's, which counts" in seen(facts).notes[0]
+
+
+def test_a_copy_without_the_keys_is_reported(facts: dict[str, Facts]) -> None:
+    second(facts)
+    facts["lab-1"]["keys"] = facts["lab-2"]["keys"] = {"tiny": "1", "engine.key": "its own"}
+    assert not [note for note in seen(facts).notes if "The book on" in note]
+    facts["lab-2"]["keys"] = {}
+    assert "or lacks its keys: the next deploy brings it in line" in seen(facts).notes[0]
 
 
 def test_certificates_are_told_thirty_days_before(facts: dict[str, Facts]) -> None:
