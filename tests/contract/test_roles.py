@@ -1,5 +1,6 @@
 """Playbooks against roles: what one maps, the other declares, and nothing is decided twice."""
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,3 +95,34 @@ def test_every_step_is_documented_with_its_roles(kind: str) -> None:
     )
     assert row, f"docs/roles.md has no row {kind}.yml"
     assert {role for role, _, _ in uses(playbook)} <= set(re.findall(r"`([a-z_]+)`", row[1]))
+
+
+def modules_parts(role: str) -> Iterator[tuple[Path, str]]:
+    """Yield file and name of every module_utils of ours that a role's modules import."""
+    ours = {path.stem for path in (ROOT / "roles").glob("*/module_utils/*.py")}
+    for path in sorted((ROOT / "roles" / role).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("ansible.module_utils"):
+                names = {str(node.module).rpartition(".")[2], *(alias.name for alias in node.names)}
+                yield from ((path, name) for name in sorted(names & ours))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_roles_that_stand_alone_find_what_they_import(role: str) -> None:
+    """Ansible finds the parts in the role and its dependencies; a play with other roles in it hides a lack."""
+    meta = ROOT / "roles" / role / "meta" / "main.yml"
+    depends = yaml.safe_load(meta.read_text(encoding="utf-8"))["dependencies"] if meta.is_file() else []
+    folders = [ROOT / "roles" / name for name in (role, *(one["role"] for one in depends))]
+    for path, name in modules_parts(role):
+        assert any((folder / "module_utils" / f"{name}.py").is_file() for folder in folders), f"{path}: {name}"
+    for plugin in (ROOT / "roles" / role / "action_plugins").glob("*.py"):
+        for name in re.findall(r'action_loader\.get\("(\w+)"', plugin.read_text(encoding="utf-8")):
+            assert any((folder / "action_plugins" / f"{name}.py").is_file() for folder in folders), f"{plugin}: {name}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_roles_depend_only_on_roles_without_tasks(role: str) -> None:
+    """Each dependency runs before the role, in every play that has it."""
+    meta = ROOT / "roles" / role / "meta" / "main.yml"
+    for one in yaml.safe_load(meta.read_text(encoding="utf-8"))["dependencies"] if meta.is_file() else []:
+        assert not (ROOT / "roles" / one["role"] / "tasks").exists(), one

@@ -30,8 +30,9 @@ IMAGE = os.environ.get("ONPREM_LLM_GATEWAY_IMAGE", "onprem-llm/gateway:1")
 
 def module(name: str) -> ModuleType:
     """Load a module of the role, with its module_utils where Ansible would put them."""
-    if str(ROLE / "module_utils") not in ansible.module_utils.__path__:
-        ansible.module_utils.__path__.append(str(ROLE / "module_utils"))
+    for folder in (ROLE / "module_utils", ROLE.parent / "module_parts" / "module_utils"):
+        if str(folder) not in ansible.module_utils.__path__:
+            ansible.module_utils.__path__.append(str(folder))
     spec = importlib.util.spec_from_file_location(f"roles_gateway_{name}", ROLE / "library" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -207,7 +208,7 @@ def site(tmp_path: Path, image: str) -> Iterator[Site]:
     (tmp_path / "secrets" / "tiny").write_text(ENGINE_KEY + "\n")
     (tmp_path / "secrets" / "client-open-webui").write_text("sk-internal\n")
     (tmp_path / "lib").mkdir()
-    for path in (*(ROLE / "module_utils").glob("*.py"), ROLE / "files" / "onprem-llm-usage"):
+    for path in (*ROLE.parent.glob("*/module_utils/*.py"), ROLE / "files" / "onprem-llm-usage"):
         (tmp_path / "lib" / path.name).write_bytes(path.read_bytes())
     ports = [free_port() for _ in range(4)]
     servers = tuple(Server(f"tiny-{number}", "127.0.0.1", ports[number]) for number in range(2))

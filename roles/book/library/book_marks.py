@@ -8,7 +8,8 @@ import json
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.onprem_llm_book import BookError, append_event, now, put, text_of
+from ansible.module_utils.onprem_llm_book import BookError, append_event, now, text_of
+from ansible.module_utils.onprem_llm_write import put
 
 DOCUMENTATION = r"""
 module: book_marks

@@ -16,9 +16,9 @@ from ansible.module_utils.onprem_llm_book import (
     json_of,
     note_rollout,
     now,
-    put,
     text_of,
 )
+from ansible.module_utils.onprem_llm_write import put
 
 DOCUMENTATION = r"""
 module: book_record

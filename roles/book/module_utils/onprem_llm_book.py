@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the modules of the book share: the time, names, files in one piece, and events.jsonl."""
+"""What the modules of the book share: the time, names, what is under way, and events.jsonl."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import datetime
 import json
 import os
 import re
-import tempfile
 from pathlib import Path
+
+from ansible.module_utils.onprem_llm_write import put
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9-]{0,39}$")
 EVENTS = "events.jsonl"
@@ -29,16 +30,6 @@ def check_name(name):
     """Raise BookError for what cannot be a deployment: it becomes the name of a folder."""
     if not NAME.match(name):
         raise BookError(f"{name!r} cannot be the name of a deployment")
-
-
-def put(path, text):
-    """Write a file in one piece, readable by root alone."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=str(path.parent))
-    with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    Path(temporary).replace(path)
 
 
 def text_of(path):

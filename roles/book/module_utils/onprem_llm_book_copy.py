@@ -10,7 +10,8 @@ import re
 import zlib
 from pathlib import Path
 
-from ansible.module_utils.onprem_llm_book import BookError, put
+from ansible.module_utils.onprem_llm_book import BookError
+from ansible.module_utils.onprem_llm_write import put
 
 # Below the book's folder: revisions, what counts, events, what was said of hosts, the authority.
 BOOK_FILES = re.compile(

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import datetime
 import ipaddress
-import os
 import re
+import ssl
 import subprocess
 import tempfile
 from pathlib import Path
+
+from ansible.module_utils.onprem_llm_write import put
 
 DAY_S = 86400
 RENEW_S = 30 * DAY_S
 BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 KEY_BLOCK = re.compile(r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----.+?-----END (?:[A-Z]+ )?PRIVATE KEY-----\n?", re.DOTALL)
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 UTC = datetime.timezone.utc
 NAME = re.compile(r"^(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?$")
 
@@ -47,17 +48,7 @@ def openssl(*arguments, text=""):
 def write(path, text, mode=0o600):
     """Write a file in one piece that is never readable by more than `mode` says."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=str(path.parent))
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        Path(temporary).chmod(mode)
-        Path(temporary).replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
+    put(path, text, mode)
 
 
 @contextlib.contextmanager
@@ -99,15 +90,8 @@ def dates(certificate):
     """Return (not before, not after) in seconds since 1970."""
     text = openssl("x509", "-noout", "-dates", text=certificate)
     found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    return _seconds(found["notBefore"]), _seconds(found["notAfter"])
-
-
-def _seconds(text):
-    # Not strptime's %b: openssl writes English in every locale.
-    month, day_of_month, clock, year = text.split()[:4]
-    number = MONTHS.index(month) + 1
-    at = datetime.datetime(int(year), number, int(day_of_month), *map(int, clock.split(":")), tzinfo=UTC)
-    return int(at.timestamp())
+    # Not strptime: openssl writes English in every locale.
+    return ssl.cert_time_to_seconds(found["notBefore"]), ssl.cert_time_to_seconds(found["notAfter"])
 
 
 def day(at):

@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shlex
-import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.onprem_llm_write import put
 
 DOCUMENTATION = r"""
 module: secret_env
@@ -151,7 +150,7 @@ def compose(params):
     return pairs
 
 
-def put(path, text, mode, check_mode):
+def update(path, text, mode, check_mode):
     """Write a file with its mode from the start; return whether it differed."""
     try:
         if path.read_bytes() == text.encode() and path.stat().st_mode & 0o777 == mode:
@@ -159,13 +158,7 @@ def put(path, text, mode, check_mode):
     except OSError:
         pass
     if not check_mode:
-        descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=str(path.parent))
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(text.encode())
-            handle.flush()
-            os.fsync(handle.fileno())
-        Path(temporary).chmod(mode)
-        Path(temporary).replace(path)
+        put(path, text, mode)
     return True
 
 
@@ -179,8 +172,8 @@ def run(params, check_mode):
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         secrets.mkdir(mode=0o700, exist_ok=True)
         secrets.chmod(0o700)
-    changed = put(secrets / "env", text, 0o600, check_mode)
-    changed |= put(folder / ".env", f"ONPREM_LLM_SECRETS={digest}\n", 0o644, check_mode)
+    changed = update(secrets / "env", text, 0o600, check_mode)
+    changed |= update(folder / ".env", f"ONPREM_LLM_SECRETS={digest}\n", 0o644, check_mode)
     return changed, digest
 
 

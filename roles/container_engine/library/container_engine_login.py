@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.onprem_llm_write import put
 
 DOCUMENTATION = r"""
 module: container_engine_login
@@ -39,11 +38,7 @@ def with_login(config: dict[str, Any], registry: str, username: str, password: s
 def write_private(path: Path, config: dict[str, Any]) -> None:
     """Write the file in one go, for root alone."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # mkstemp makes it 0600.
-    handle, temporary = tempfile.mkstemp(prefix=".config.json.", dir=str(path.parent))
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(json.dumps(config, indent=2) + "\n")
-    Path(temporary).replace(path)
+    put(path, json.dumps(config, indent=2) + "\n")
 
 
 def main() -> None:

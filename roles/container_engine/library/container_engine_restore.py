@@ -13,6 +13,7 @@ from ansible.module_utils import container_engine_record as record_part
 from ansible.module_utils import container_engine_undo as undo
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.container_engine_run import run
+from ansible.module_utils.onprem_llm_write import put
 
 DOCUMENTATION = r"""
 module: container_engine_restore
@@ -130,9 +131,7 @@ class Host:
         if text is None:
             DAEMON.unlink()
             return
-        DAEMON.write_text(text, encoding="utf-8")
-        if daemon.get("mode"):
-            DAEMON.chmod(daemon["mode"])
+        put(DAEMON, text, daemon.get("mode") or DAEMON.stat().st_mode & 0o777)
 
     def _keep_engine(self, packages: list[str], foreign: str) -> None:
         if foreign:

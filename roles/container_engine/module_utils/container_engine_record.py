@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, Dict
+
+from ansible.module_utils.onprem_llm_write import put
 
 RECORD = Path("/var/lib/onprem-llm/bootstrap.json")
 
@@ -38,12 +39,7 @@ def load() -> Record:
 def save(record: Record) -> None:
     """Write the record in one piece."""
     RECORD.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=str(RECORD.parent))
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(json.dumps(record, indent=1, sort_keys=True) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    Path(temporary).replace(RECORD)
+    put(RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
 def note_daemon(before: str | None, mode: int | None, changed: dict[str, Any]) -> None:

@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.onprem_llm_write import put
 
 DOCUMENTATION = r"""
 module: engine_firewall
@@ -139,18 +139,6 @@ def is_loaded(nft):
     return run(nft, "list", "table", *TABLE.split())[0] == 0
 
 
-def put(path, text):
-    """Write a file in one piece."""
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=str(path.parent))
-    with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    Path(temporary).chmod(0o644)
-    Path(temporary).replace(path)
-
-
 def text_of(path):
     """Return a file's text, or None."""
     try:
@@ -176,12 +164,14 @@ def present(ports, sources, check_mode):
     stale = text_of(RULES) != rules
     load = stale or not is_loaded(nft)
     files = {path: text for path, text in ((RULES, rules), (UNIT, unit)) if text_of(path) != text}
-    if not (files or load or not WANTED_BY.is_symlink()) or check_mode:
-        return bool(files or load or not WANTED_BY.is_symlink())
+    differs = bool(files) or load or not WANTED_BY.is_symlink()
+    if check_mode or not differs:
+        return differs
     if stale:
         checked(nft, rules)
     for path, text in files.items():
-        put(path, text)
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        put(path, text, 0o644)
     if load:
         code, said = run(nft, "--file", str(RULES))
         if code != 0:

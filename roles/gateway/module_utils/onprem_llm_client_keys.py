@@ -9,10 +9,10 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from pathlib import Path
 
 from ansible.module_utils.onprem_llm_haproxy import HaproxyError, NotRunningError
+from ansible.module_utils.onprem_llm_write import put
 
 RECORD = "keys.json"
 GIVEN = "given.json"  # the record of a backup that was put back, until it is merged
@@ -129,31 +129,22 @@ def map_text(entries):
     return "".join(f"{entry} {value}\n" for entry, value in sorted(entries.items()))
 
 
-def put(path, text):
+def update(path, text):
     """Write a private file that is never seen half-written; return whether it differed."""
     try:
         if path.read_text(encoding="utf-8") == text and path.stat().st_mode & 0o777 == 0o600:
             return False
     except (OSError, ValueError):
         pass
-    descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=str(path.parent))
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        Path(temporary).replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
+    put(path, text)
     return True
 
 
 def write(folder, record):
     """Write the record and the maps made of it; return whether anything differed. The record is the master: first."""
-    changed = put(folder / RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    changed = update(folder / RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n")
     for name, entries in maps(record).items():
-        changed |= put(folder / name, map_text(entries))
+        changed |= update(folder / name, map_text(entries))
     return changed
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 
+from ansible.module_utils.onprem_llm_docker import docker
 from ansible.module_utils.onprem_llm_gateway_files import COMPOSE_FILE, ENGINE_KEYS, FilesError
 
 SERVICE = "haproxy"
@@ -20,19 +20,6 @@ CHECK = (
 # Where HAProxy sees a file, and where a person finds it.
 PLACES = (("/etc/gateway/", "conf/"), ("/run/secrets-gateway/", "secrets/"))
 LOG_LINES = 20
-
-
-def docker(*arguments, limit=60):
-    """Run docker and return (exit code, output with its errors)."""
-    done = subprocess.run(
-        ["docker", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=limit,
-        check=False,
-    )
-    return done.returncode, done.stdout.decode("utf-8", "replace").strip()
 
 
 def compose(folder, file, *arguments, name=None, limit=60):

@@ -6,11 +6,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
 from pathlib import Path
+
+from ansible.module_utils.onprem_llm_write import put
 
 COMPOSE_FILE = "compose.yaml"
 RECORD = ".rendered.json"  # the names of the rendered files; the probe hashes these
@@ -85,15 +86,10 @@ def differing(folder, wanted):
 
 
 def write(folder, name, content):
-    """Write and flush one file below `folder`, with its mode from the start."""
+    """Write one file below `folder` in one piece."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(str(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as handle:
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
-    path.chmod(mode_of(name))
+    put(path, content, mode_of(name))
 
 
 def folders(folder):
@@ -148,10 +144,7 @@ def replace(folder, name, content):
         if path.exists():
             path.unlink()
         return
-    temporary = f"{name}.new"
-    write(folder, temporary, content)
-    (folder / temporary).chmod(mode_of(name))
-    (folder / temporary).replace(path)
+    write(folder, name, content)
 
 
 def restore(folder, former):
@@ -180,8 +173,4 @@ def loaded(folder):
 
 def remember_loaded(folder):
     """Write down that the running process has read the files as they are."""
-    text = json.dumps(sums(folder), indent=1).encode()
-    temporary = folder / "run" / ".new-loaded.json"
-    temporary.write_bytes(text)
-    temporary.chmod(0o600)
-    temporary.replace(folder / LOADED)
+    put(folder / LOADED, json.dumps(sums(folder), indent=1))

@@ -11,11 +11,10 @@ import fcntl
 import json
 import os
 import re
-import tempfile
 import time
-from pathlib import Path
 
 from ansible.module_utils.onprem_llm_haproxy import HaproxyError, NotRunningError
+from ansible.module_utils.onprem_llm_write import put
 
 LEDGER = "usage.json"
 LOCK = ".usage.lock"
@@ -102,20 +101,6 @@ def read(path, now):
     return ledger
 
 
-def write(path, ledger):
-    """Write the ledger so that it is never seen half-written."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=str(path.parent))  # 0600 from the start
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-            json.dump(ledger, handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        Path(temporary).replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
-
-
 def book(folder, processes):
     """Fold processes into the ledger below `folder` and return it."""
     now = int(time.time())
@@ -124,7 +109,7 @@ def book(folder, processes):
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         ledger = read(folder / LEDGER, now)
         if fold(ledger, processes, now):
-            write(folder / LEDGER, ledger)
+            put(folder / LEDGER, json.dumps(ledger))
     finally:
         os.close(descriptor)
     return ledger

@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.onprem_llm_images import TIME_LIMIT, WANTED, ImageError, docker, find, image_id, point_tag
+from ansible.module_utils.onprem_llm_docker import docker
+from ansible.module_utils.onprem_llm_images import TIME_LIMIT, WANTED, ImageError, find, image_id, point_tag
 
 DOCUMENTATION = r"""
 module: image_fetch

@@ -8,7 +8,8 @@ import json
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.onprem_llm_images import ImageError, docker, image_id
+from ansible.module_utils.onprem_llm_docker import docker
+from ansible.module_utils.onprem_llm_images import ImageError, image_id
 
 DOCUMENTATION = r"""
 module: image_remove

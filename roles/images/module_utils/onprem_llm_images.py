@@ -1,28 +1,14 @@
-"""What the images modules have in common: a docker command whose failure is a message, and looking an image up."""
+"""What the images modules have in common: looking an image up, and giving it its tag."""
 
 from __future__ import annotations
 
-import subprocess
+from ansible.module_utils.onprem_llm_docker import docker
 
 TIME_LIMIT = 6 * 3600  # seconds; a large image over a slow link is hours
-LOOK_LIMIT = 60
 
 
 class ImageError(Exception):
     """What was found and expected; for a person."""
-
-
-def docker(*arguments, limit=LOOK_LIMIT):
-    """Run docker and return (exit code, output with its errors)."""
-    done = subprocess.run(
-        ["docker", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=limit,
-        check=False,
-    )
-    return done.returncode, done.stdout.decode("utf-8", "replace").strip()
 
 
 def image_id(reference):

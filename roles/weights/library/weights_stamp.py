@@ -8,10 +8,10 @@ import concurrent.futures
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.onprem_llm_write import put
 
 DOCUMENTATION = r"""
 module: weights_stamp
@@ -112,13 +112,7 @@ def refuse(wrong, folder, remedy):
 def write_stamp(folder, identity, files):
     """Write the stamp in one piece."""
     text = json.dumps({"schema": SCHEMA, "id": identity, "files": files}, sort_keys=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=str(folder.parent))
-    with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    Path(temporary).chmod(0o644)
-    Path(temporary).replace(stamp_path(folder))
+    put(stamp_path(folder), text, 0o644)
 
 
 def stamp(item, verified):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import ROLE, shared
+from .conftest import installed, shared
 
 SHA = {name: f"{number:064x}" for number, name in enumerate(("a", "b", "c"), 1)}
 
@@ -22,12 +22,8 @@ SHA = {name: f"{number:064x}" for number, name in enumerate(("a", "b", "c"), 1)}
 def service(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The program as it lies on a host, beside what it shares."""
     folder = tmp_path_factory.mktemp("lib")
-    for name in ("onprem_llm_haproxy.py", "onprem_llm_client_keys.py"):
-        (folder / name).write_text((ROLE / "module_utils" / name).read_text())
-    name = "onprem_llm_keys_server.py"
-    (folder / name).write_text((ROLE / "files" / name).read_text())
+    installed("onprem-llm-keys.service", folder)
     path = folder / "onprem-llm-keys"
-    path.write_text((ROLE / "files" / "onprem-llm-keys").read_text())
     loader = importlib.machinery.SourceFileLoader("onprem_llm_keys", str(path))
     spec = importlib.util.spec_from_loader(loader.name, loader)
     assert spec is not None

@@ -157,8 +157,10 @@ def test_bad_given_certificates(site: Site, load: Load, tmp_path: Path, monkeypa
         site.stores.checked(certificate, key)
 
 
-def test_no_locale_changes_how_dates_are_read(certificates: ModuleType) -> None:
-    assert certificates._seconds("Dec  3 08:00:00 2030 GMT") == 1922515200
+def test_dates_are_read_as_openssl_writes_them(certificates: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "notBefore=Feb 29 23:59:59 2028 GMT\nnotAfter=Dec  3 08:00:00 2030 GMT\n"
+    monkeypatch.setattr(certificates, "openssl", lambda *_, **__: said)
+    assert certificates.dates("") == (1835481599, 1922515200)
 
 
 def test_what_is_signed_does_not_outlive_the_authority(

@@ -162,9 +162,11 @@ def engine(load: Load, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         return 0, ""
 
     load("images/image_tag")  # puts module_utils in place
+    import ansible.module_utils.onprem_llm_docker as command
     import ansible.module_utils.onprem_llm_images as common
 
-    monkeypatch.setattr(common, "docker", docker)
+    for part in (command, common):
+        monkeypatch.setattr(part, "docker", docker)
     return known
 
 

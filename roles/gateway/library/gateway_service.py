@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: Apache-2.0
-"""Install and run the service that counts what client keys use: one task where copies would be many."""
+"""Install and run a service of the gateway host: one task where copies would be many."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import subprocess
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.onprem_llm_write import put
 
 DOCUMENTATION = r"""
-module: gateway_counter
-short_description: Install and run the service onprem-llm-usage
+module: gateway_service
+short_description: Install and run a service of the gateway host
 description:
   - Writes the service's program and unit where they differ, and starts it where it does not run or was changed.
+  - A gateway host may serve models too, and C(systemctl daemon-reload) can take running containers their GPUs
+    (NVIDIA/nvidia-container-toolkit#48). So systemd reads its units anew only where it holds an older text of this one.
 options:
   files:
     description: Name and text of each file of the program; one without a suffix can be executed.
@@ -22,7 +25,7 @@ options:
   name:
     description: Name of the unit.
     type: str
-    default: onprem-llm-usage.service
+    required: true
   unit:
     description: Text of the unit.
     type: str
@@ -36,7 +39,8 @@ author: the onprem-llm authors
 
 EXAMPLES = r"""
 - name: Count
-  gateway_counter:
+  gateway_service:
+    name: onprem-llm-usage.service
     files: {onprem-llm-usage: "#!/bin/sh"}
     unit: |
       [Service]
@@ -46,6 +50,7 @@ EXAMPLES = r"""
 RETURN = r"""#"""
 
 UNITS = Path("/etc/systemd/system")
+WANTED_BY = UNITS / "multi-user.target.wants"
 
 
 class ServiceError(Exception):
@@ -60,7 +65,7 @@ def systemctl(*words):
     return done.returncode, done.stdout.decode("utf-8", "replace").strip()
 
 
-def put(path, text, mode, check_mode):
+def update(path, text, mode, check_mode):
     """Write a file; return whether it differed."""
     try:
         if path.read_text(encoding="utf-8") == text and path.stat().st_mode & 0o777 == mode:
@@ -69,30 +74,28 @@ def put(path, text, mode, check_mode):
         pass
     if not check_mode:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".new")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.chmod(mode)
-        temporary.replace(path)
+        put(path, text, mode)
     return True
 
 
 def run(params, check_mode):
     """Return whether anything differed."""
     program = [
-        put(Path(params["folder"], name), text, 0o644 if "." in name else 0o755, check_mode)
+        update(Path(params["folder"], name), text, 0o644 if "." in name else 0o755, check_mode)
         for name, text in sorted(params["files"].items())
     ]
-    name = params["name"]
-    unit = put(UNITS / name, params["unit"], 0o644, check_mode)
+    name, path = params["name"], UNITS / params["name"]
+    unit = update(path, params["unit"], 0o644, check_mode)
     active = systemctl("is-active", "--quiet", name)[0] == 0
-    enabled = systemctl("is-enabled", "--quiet", name)[0] == 0
-    changed = any(program) or unit or not active or not enabled
+    link = WANTED_BY / name  # what `systemctl enable` makes, which reloads
+    changed = any(program) or unit or not active or not link.is_symlink()
     if not changed or check_mode:
         return changed
-    if unit:
+    if systemctl("show", "--property=NeedDaemonReload", name)[1].endswith("=yes"):
         act("daemon-reload")
-    if not enabled or unit:
-        act("enable", name)
+    if not link.is_symlink():
+        link.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        link.symlink_to(path)
     act("restart" if active else "start", name)
     return True
 
@@ -109,7 +112,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "files": {"type": "dict", "required": True},
-            "name": {"type": "str", "default": "onprem-llm-usage.service"},
+            "name": {"type": "str", "required": True},
             "unit": {"type": "str", "required": True},
             "folder": {"type": "path", "default": "/usr/local/lib/onprem-llm"},
         },
