@@ -46,14 +46,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         nonce = self.headers.get("X-Nonce", "").encode()
         try:
             asked = self.keys.sign(b"ask", nonce, given) if given and self.path == "/keys" else None
-            if not asked or not hmac.compare_digest(self.headers.get("X-Signature", ""), asked):
+            if not asked or not hmac.compare_digest(self.headers.get("X-Signature", "").encode(), asked.encode()):
                 self.send_error(404)
                 return
             record = self.keys.record()
             same = self.headers.get("X-Have") == store.digest(record)
             body = b"" if same else store.canonical(record).encode()
             signature = self.keys.sign(b"answer", nonce, body)
-        except (PeerError, store.KeysError, OSError, TypeError) as error:
+        except (PeerError, store.KeysError, OSError) as error:
             say(f"cannot tell the keys: {error}")
             self.send_error(503)
             return

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import datetime
 import hashlib
 import json
 import re
@@ -28,7 +27,6 @@ ENGINE_TLS = ("engine.key", "engine.crt", "ca.crt")
 # Bits of HAProxy's srv_admin_state: set through the socket, by the configuration, by another server, by DNS.
 MAINTENANCE, DRAIN = 0x01 | 0x02 | 0x04 | 0x20, 0x08 | 0x10
 RUNNING = ("2", "3")  # srv_op_state: its checks pass; 3 is on its way out
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def gateway(data_root):
@@ -170,16 +168,10 @@ def certificate(path):
     found = ssl._ssl._test_decode_cert(str(path))
     names = [value for kind, value in found.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
     return {
-        "not_after": _seconds(found["notAfter"]),
+        "not_after": ssl.cert_time_to_seconds(found["notAfter"]),
         "written": int(path.stat().st_mtime),
         "names": sorted(name.lower() for name in names),
     }
-
-
-def _seconds(text):
-    month, day, clock, year = text.split()[:4]
-    at = datetime.datetime(int(year), MONTHS.index(month) + 1, int(day), *map(int, clock.split(":")))
-    return int(at.replace(tzinfo=datetime.timezone.utc).timestamp())
 
 
 def healer():
