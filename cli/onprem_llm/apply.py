@@ -1,6 +1,7 @@
 """Apply a plan under the lock: make sure that the hosts are still as planned on, run the steps, or take them back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -109,8 +110,9 @@ class _Run:
         for number, step in enumerate(back, len(self.plan.steps)):
             if failed and step.kind == "pending":
                 continue  # what could not be put back may run it: whatever is planned next must let it in
-            write_orders(self.folder, number, step.orders)
             try:
+                with _of_this_machine():
+                    write_orders(self.folder, number, step.orders)
                 self._step(step, number)
             except KeyboardInterrupt:
                 left = ", ".join(one.title for one in back[number - len(self.plan.steps) :])
@@ -139,18 +141,19 @@ class _Run:
         )
 
     def _step(self, step: Step, number: int) -> None:
-        result = run(
-            step.playbook,
-            self.connection,
-            hosts=step.hosts,
-            variables={
-                "onprem_llm_seam": str(self.folder),
-                "onprem_llm_order_file": str(order_file(self.folder, number)),
-            },
-            secrets={"onprem_llm_secrets": self.values} if step.kind in {"apply", "gateway"} else None,
-            progress=self.progress,
-            title=step.title,
-        )
+        with _of_this_machine():
+            result = run(
+                step.playbook,
+                self.connection,
+                hosts=step.hosts,
+                variables={
+                    "onprem_llm_seam": str(self.folder),
+                    "onprem_llm_order_file": str(order_file(self.folder, number)),
+                },
+                secrets={"onprem_llm_secrets": self.values} if step.kind in {"apply", "gateway"} else None,
+                progress=self.progress,
+                title=step.title,
+            )
         raise_for_failures(result, doing=DOING[step.kind])
         for host, values in result.returned.items():
             for image, why in values.get("images_kept", {}).items():
@@ -158,6 +161,15 @@ class _Run:
             for server, state in values.get("routes", {}).items():
                 if step.kind == "route" and state.get("sessions"):
                     note(f"{host}: {server} still has {state['sessions']} requests; the time to wait for them is over")
+
+
+@contextmanager
+def _of_this_machine() -> Iterator[None]:
+    """Make an error of ours of what this machine refuses, a full disk: what was begun is put back then, too."""
+    try:
+        yield
+    except OSError as error:
+        raise OnpremError(f"this machine: {error}", hint="mend what is said above, and run it again") from error
 
 
 def _what(error: OnpremError | KeyboardInterrupt) -> str:
@@ -173,7 +185,8 @@ def note_event(plan: Plan, error: OnpremError | KeyboardInterrupt, connection: C
     else:
         event |= {"deployment": plan.deployment, "revision": plan.revision, "message": message.splitlines()[0]}
     try:
-        record_event(event, plan.gateway, connection)
+        with _of_this_machine():
+            record_event(event, plan.gateway, connection)
     except OnpremError as second:
         note(f"The failure could not be written into the book on {plan.gateway}: {second.message}")
     except KeyboardInterrupt:  # pressed twice in a row; nobody has been told yet what a second one leaves undone

@@ -1,5 +1,6 @@
 """What is put back when a step fails, and what must stay."""
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,3 +89,22 @@ def test_a_ctrl_c_that_is_pressed_twice_in_a_row_still_puts_back(
     with pytest.raises(KeyboardInterrupt):
         apply._Run(PLAN, tmp_path, whatever, whatever, {}).steps()
     assert begun[3:] == ["Tell the gateway as before", "Put the old tiny-0 back", CLEAR.title]
+
+
+def test_a_disk_that_is_full_here_takes_it_back_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    begun: list[str] = []
+
+    def run(*_: object, title: str = "", **__: object) -> RunResult:
+        begun.append(title)
+        if title in {"Tell the gateway", "Put the old tiny-0 back"}:
+            raise OSError(errno.ENOSPC, "No space left on device", "/tmp/run")
+        return RunResult(("lab-1",), {}, {}, ())
+
+    monkeypatch.setattr(apply, "run", run)
+    monkeypatch.setattr(apply, "record_event", lambda *_: None)
+    monkeypatch.setattr(apply, "write_orders", lambda *_: tmp_path)
+    whatever: Any = None
+    with pytest.raises(OnpremError, match=r"this machine: .*No space left on device.*could not be put back") as raised:
+        apply._Run(PLAN, tmp_path, whatever, whatever, {}).steps()
+    assert begun[3:] == ["Tell the gateway as before", "Put the old tiny-0 back"]
+    assert "Put the old tiny-0 back: this machine: " in (raised.value.details or "")
