@@ -8,7 +8,7 @@ from typing import Any
 from onprem_llm.apply import carry, record_event
 from onprem_llm.backups import Backup, make, put_back
 from onprem_llm.connection import Connection
-from onprem_llm.errors import InvalidError, RefusedError, UnreachableError
+from onprem_llm.errors import InvalidError, OnpremError, RefusedError, UnreachableError
 from onprem_llm.host_moves import Leaving, resettle
 from onprem_llm.look import View, failures_text, gateway_of, look, look_whole
 from onprem_llm.output import Progress, note
@@ -17,6 +17,8 @@ from onprem_llm.planning.hosts_change import Resettled, plan_mark
 from onprem_llm.run_lock import locked
 from onprem_llm.spec.site import parse_site
 from onprem_llm.wanted import load_site
+
+AGAIN = "the same command with --force, since the book is there now"
 
 
 @dataclass(frozen=True)
@@ -124,16 +126,29 @@ def carry_out(
         keys = put_back(plan.backup, plan.host, "gateway", connection, progress)
         for line in keys_lines(plan, keys):
             note(line)
-        event = {"action": "restore", "by": person(), "message": f"of {plan.backup.host}, {plan.backup.made}"}
-        record_event(event, plan.host, connection)
-        view = look_whole(connection, progress, again=True)
-        if plan.lost:
-            site = load_site(view.current, connection.inventory)
-            mark = plan_mark(site, view.current, gateway_of(view), plan.lost, "lost", "host remove", plan.lost)
-            if not mark.is_noop:
-                carry(mark, connection, progress)
-        leaving = Leaving(plan.lost or "", "lost", None, tuple(folders))
-        return resettle(list(view.current.book), leaving, connection, progress)
+        try:
+            return _brought_up(plan, folders, connection, progress)
+        except OnpremError as error:
+            error.hint = f"{error.hint or 'mend what is said above'}; then go on: {AGAIN}"
+            raise
+        except KeyboardInterrupt:
+            note(f"Stopped in the middle: the backup is on {plan.host}, and not all of it runs. Go on: {AGAIN}")
+            raise
+
+
+def _brought_up(
+    plan: Restoration, folders: Sequence[Path], connection: Connection, progress: Progress
+) -> list[Resettled]:
+    event = {"action": "restore", "by": person(), "message": f"of {plan.backup.host}, {plan.backup.made}"}
+    record_event(event, plan.host, connection)
+    view = look_whole(connection, progress, again=True)
+    if plan.lost:
+        site = load_site(view.current, connection.inventory)
+        mark = plan_mark(site, view.current, gateway_of(view), plan.lost, "lost", "host remove", plan.lost)
+        if not mark.is_noop:
+            carry(mark, connection, progress)
+    leaving = Leaving(plan.lost or "", "lost", None, tuple(folders))
+    return resettle(list(view.current.book), leaving, connection, progress)
 
 
 def keys_lines(plan: Restoration, keys: Mapping[str, Any]) -> list[str]:

@@ -142,3 +142,21 @@ def test_a_host_that_knows_no_keys_cannot_know_what_was_revoked(tmp_path: Path) 
     assert "could not be read" in unread
     assert "any that were revoked after noon work again" in again
     assert restoring.keys_lines(plan_of(tmp_path), {}) == [], "a backup without keys"
+
+
+def test_what_fails_once_the_book_is_there_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("locked", "put_back", "record_event"):
+        monkeypatch.setattr(restoring, name, lambda *_, **__: nullcontext())
+    monkeypatch.setattr(restoring, "keys_lines", lambda *_: [])
+    for failing in (OnpremError("no host can carry tiny-0", hint="free a GPU"), KeyboardInterrupt()):
+
+        def fail(*_: object, error: BaseException = failing, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(restoring, "look_whole", fail)
+        with pytest.raises(type(failing)):
+            restoring.carry_out(plan_of(tmp_path), (), HERE, Quiet(), break_lock=False)
+        said = getattr(failing, "hint", None) or capsys.readouterr().err
+        assert "go on: the same command with --force" in said.lower()
