@@ -12,7 +12,7 @@ from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, OnpremError, UnreachableError, UsageError
 from onprem_llm.hosts import BookEntry
 from onprem_llm.look import View, failures_text
-from onprem_llm.output import Progress
+from onprem_llm.output import Progress, note
 from onprem_llm.person import person
 from onprem_llm.rendering.haproxy_maps import CLI_KEY, PAGE_KEY
 from onprem_llm.runner import RunResult, raise_for_failures, run
@@ -102,7 +102,12 @@ def create(new: NewKey, key: str, view: View, connection: Connection, progress: 
             "by": person(),
         },
     }
-    result = _run(order, view, connection, progress, "Making the key known")
+    try:
+        result = _run(order, view, connection, progress, "Making the key known")
+    except KeyboardInterrupt:
+        # Not taken back: a key of that name may have been there before, and is somebody's.
+        note(f"Stopped: {new.name} may have been made, and nobody has seen the key: onprem-llm key list, key revoke")
+        raise
     bad = {failure.host for failure in result.failures}
     well = [host for host in result.hosts if host not in bad]
     if bad and well:

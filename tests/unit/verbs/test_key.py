@@ -175,3 +175,19 @@ def test_a_row_says_what_a_key_is() -> None:
     assert verbs._row("alice", {**key, "expires": None}, NOW)[-1] == "valid"
     assert verbs._row("alice", {**key, "revoked": NOW}, NOW)[-1] == "revoked"
     assert verbs._row("open-webui", {**key, "expires": None, "internal": True}, NOW)[-1] == "internal"
+
+
+def test_a_key_whose_making_was_stopped_is_named_and_never_revoked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateways, asked = Gateways(monkeypatch, "a", "b"), []
+
+    def stopped(*_: object, **__: object) -> RunResult:
+        asked.append("run")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(client_keys, "run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        client_keys.create(client_keys.NewKey("alice", None, None, None), "sk-x", gateways.view, CONNECTION, None)
+    assert "alice may have been made" in capsys.readouterr().err
+    assert asked == ["run"]
