@@ -13,6 +13,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     command -v shellcheck >/dev/null || wanted="$wanted shellcheck"
     # One more shell that hosts have; tests run collect.sh with it.
     command -v busybox >/dev/null || wanted="$wanted busybox"
+    command -v skopeo >/dev/null || wanted="$wanted skopeo"
     if [ -n "$wanted" ]; then
         echo "Installing:$wanted"
         apt-get update -qq

@@ -78,6 +78,7 @@ E2E = Stage("e2e", "pytest -q --durations=20 tests/e2e")
 BESIDE = [
     Stage("hubs", "pytest -q --durations=5 tests/hubs"),
     Stage("molecule", "sh molecule/run.sh"),
+    Stage("offline", "pytest -q --durations=5 tests/offline"),
     Stage("gateway, load client", "pytest -q --durations=5 tests/gateway tests/gateway_role tests/load"),
 ]
 

@@ -1,0 +1,1 @@
+"""A deployment in one folder: written from a lock, signed, verified, loaded where there is no way out."""
