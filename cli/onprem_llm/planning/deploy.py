@@ -11,7 +11,7 @@ from onprem_llm.planning.fleet import Fleet, only_counts, plan_fleet
 from onprem_llm.planning.gaps import gap_warning, idle_warning
 from onprem_llm.planning.gateway import PlannedGateway, check_reach, gateway_step, needed
 from onprem_llm.planning.out_of_sight import refuse_unreached
-from onprem_llm.planning.replicas import Change as Revision
+from onprem_llm.planning.replicas import Revision
 from onprem_llm.planning.revisions import canonical_text, differences
 from onprem_llm.planning.rollout import largest_gap, plan_rollout
 from onprem_llm.planning.routes import plan_routes

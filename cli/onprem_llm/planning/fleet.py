@@ -7,7 +7,7 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.planning.addresses import Claim, bind_address
 from onprem_llm.planning.placement import NoRoomError, Placement, Placer, check_names, is_lost
 from onprem_llm.planning.ports import choose_claim
-from onprem_llm.planning.replicas import Change, PlannedReplica, plan_replica
+from onprem_llm.planning.replicas import PlannedReplica, Revision, plan_replica
 from onprem_llm.planning.rotation import away, is_down, is_down_everywhere, is_up
 from onprem_llm.planning.standing import Standing, index_of, standing_of
 from onprem_llm.spec.deployment import parse_deployment
@@ -44,13 +44,13 @@ class Fleet:
         return tuple(r for r in self.replicas if r.replaced)
 
 
-def plan_fleet(change: Change) -> Fleet:
+def plan_fleet(change: Revision) -> Fleet:
     """Choose, place, render and compare every replica; InvalidError when the hosts cannot carry them."""
     return _Builder(change).build()
 
 
 class _Builder:
-    def __init__(self, change: Change) -> None:
+    def __init__(self, change: Revision) -> None:
         self.change = change
         self.deployment, self.current = change.deployment, change.current
         check_names(self.deployment, self.current)

@@ -1,11 +1,11 @@
 """What a person should know before saying yes: who answers while replicas are replaced, and afterwards."""
 
 from onprem_llm.planning.fleet import Fleet
-from onprem_llm.planning.replicas import Change, serves
+from onprem_llm.planning.replicas import Revision, serves
 from onprem_llm.spec.deployment import Deployment
 
 
-def gap_warning(change: Change, largest: int, fleet: Fleet) -> tuple[str, ...]:
+def gap_warning(change: Revision, largest: int, fleet: Fleet) -> tuple[str, ...]:
     """Say that nobody will answer for a while, where that is so; `largest`: how many are replaced at once."""
     deployment, name = change.deployment, change.deployment.name
     renamed = next((reason for reason in change.why if reason.startswith("served_name:")), None)

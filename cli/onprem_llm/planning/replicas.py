@@ -62,7 +62,7 @@ class PlannedReplica:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Revision:
     """What all replicas of a deployment are planned with: the revision that is to be, and why."""
 
     site: Site
@@ -94,7 +94,7 @@ def speaks_tls(site: Site, deployment: Deployment, current: Current) -> bool:
     return setting == "on" or (setting == "auto" and several and deployment.listen != "local")
 
 
-def plan_replica(change: Change, placement: Placement, claim: Claim) -> PlannedReplica:
+def plan_replica(change: Revision, placement: Placement, claim: Claim) -> PlannedReplica:
     """Render a placed replica and compare it with what its host has."""
     deployment, host, current = change.deployment, placement.host, change.current
     entry = current.book.get(deployment.name)
@@ -118,7 +118,7 @@ def plan_replica(change: Change, placement: Placement, claim: Claim) -> PlannedR
     return PlannedReplica(placement, image, claim, outcome, entries, serving, rekeyed)
 
 
-def newer_certificate(change: Change, host: HostState, project: str) -> str | None:
+def newer_certificate(change: Revision, host: HostState, project: str) -> str | None:
     """Say why an engine must start anew for its certificate's sake; None where it need not, or speaks no TLS."""
     return taken_up(host, project, change.current.gateway) if change.engine_tls else None
 
@@ -151,7 +151,7 @@ def in_service(host: HostState, project: str, current: Current) -> bool:
     return serves(host, project) and not away(host.name, current)
 
 
-def _replica(change: Change, placement: Placement, image: HostImage, claim: Claim) -> Replica:
+def _replica(change: Revision, placement: Placement, image: HostImage, claim: Claim) -> Replica:
     access = access_path(change.deployment, placement.host)
     return Replica(
         deployment=change.deployment,

@@ -7,7 +7,7 @@ from onprem_llm.hosts import HostState
 from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.guards import firewall_without
 from onprem_llm.planning.removal import removal
-from onprem_llm.planning.replicas import Change, PlannedReplica, empty_order, project_order, readiness, runs
+from onprem_llm.planning.replicas import PlannedReplica, Revision, empty_order, project_order, readiness, runs
 from onprem_llm.planning.rotation import back_step, route_step
 from onprem_llm.planning.standing import Standing
 from onprem_llm.planning.types import Order, Step
@@ -31,7 +31,7 @@ class Rollout:
 class Crew:
     """Who takes part: the change, its replicas, the gateways, and what guards the hosts."""
 
-    change: Change
+    change: Revision
     fleet: Fleet
     gateways: Sequence[HostState]
     guards: Mapping[str, Order] = field(default_factory=dict)  # host -> firewall and certificate of an apply order
@@ -55,7 +55,7 @@ def largest_gap(crew: Crew) -> int:
     return max((len(wave) for wave in waves_of(crew.change, crew.fleet)), default=0)
 
 
-def waves_of(change: Change, fleet: Fleet) -> list[Sequence[PlannedReplica]]:
+def waves_of(change: Revision, fleet: Fleet) -> list[Sequence[PlannedReplica]]:
     """Return the replicas that are taken away for a while, those together that are away together."""
     # Spares stand in for what is away; those that leave go on serving until the waves are through.
     size = max(1, change.deployment.update.max_unavailable + fleet.spares - len(fleet.away))

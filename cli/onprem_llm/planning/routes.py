@@ -7,7 +7,7 @@ from onprem_llm.hosts import Current
 from onprem_llm.planning.backends import fleet_backend, merged, standing_backend
 from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.gateway import PROJECT, PlannedGateway, plan_gateways
-from onprem_llm.planning.replicas import Change, PlannedReplica
+from onprem_llm.planning.replicas import PlannedReplica, Revision
 from onprem_llm.planning.rollout import waves_of
 from onprem_llm.planning.types import Wanted
 from onprem_llm.rendering.haproxy import Backend
@@ -36,7 +36,7 @@ class Routes:
         return (*self.before, *self.during, *(one for some in self.between.values() for one in some), *self.after)
 
 
-def plan_routes(site: Site, wanted: Wanted, current: Current, change: Change, fleet: Fleet) -> Routes:
+def plan_routes(site: Site, wanted: Wanted, current: Current, change: Revision, fleet: Fleet) -> Routes:
     """Render the gateways for a change of one deployment."""
     name = change.deployment.name
     rest = [item.deployment for item in wanted.deployments if item.deployment.name != name]

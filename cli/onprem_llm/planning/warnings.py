@@ -3,7 +3,7 @@
 from onprem_llm.hosts import Current
 from onprem_llm.planning.addresses import EVERY_INTERFACE
 from onprem_llm.planning.fleet import Fleet, only_counts
-from onprem_llm.planning.replicas import Change, PlannedReplica, newer_certificate
+from onprem_llm.planning.replicas import PlannedReplica, Revision, newer_certificate
 from onprem_llm.planning.standing import standing_of
 from onprem_llm.planning.types import Wanted
 from onprem_llm.spec.deployment import Deployment
@@ -35,7 +35,7 @@ def deployment_warnings(site: Site, deployment: Deployment, replicas: tuple[Plan
     return tuple(warnings)
 
 
-def silent_warning(change: Change, fleet: Fleet) -> tuple[str, ...]:
+def silent_warning(change: Revision, fleet: Fleet) -> tuple[str, ...]:
     """Name the replicas that nothing is done to: their hosts do not answer, or are left out and miss the change."""
     current, hosts = change.current, _hosts(change)
     silent = [project for project in fleet.silent if hosts[project] not in current.left_out]
@@ -61,7 +61,7 @@ def silent_warning(change: Change, fleet: Fleet) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def old_certificates(change: Change, fleet: Fleet) -> tuple[str, ...]:
+def old_certificates(change: Revision, fleet: Fleet) -> tuple[str, ...]:
     """Name the replicas that go on with a certificate from before their host's was renewed, and what ends that."""
     name = change.deployment.name
     until = f" until it starts anew: onprem-llm restart {name}"
@@ -77,7 +77,7 @@ def old_certificates(change: Change, fleet: Fleet) -> tuple[str, ...]:
     )
 
 
-def _hosts(change: Change) -> dict[str, str]:
+def _hosts(change: Revision) -> dict[str, str]:
     entry = change.current.book.get(change.deployment.name)
     return {project: at.host for project, at in entry.replicas.items()} if entry else {}
 
