@@ -3,8 +3,9 @@
     python tests/stages.py check | test | system | faults
 
 A stage is a command. A failed stage ends the run, except among scenarios and in `check`, where all are shown. Those of
-`check`, with which `test` begins too, run side by side; so does with e2e what needs none of its hosts. All but `check`
-own a lab: they make the rehearsal hosts, and take them down however they end (not with ONPREM_LLM_KEEP_LAB=1).
+`check`, with which `test` begins too, run side by side. So do three chains of `test`, each with hosts of its own, since
+each mostly waits: e2e from bare hosts with the real engine, e2e on the stub engine, and the rest. All but `check` own
+labs: they make the rehearsal hosts, and take them down however they end (not with ONPREM_LLM_KEEP_LAB=1).
 
 `system` and `faults` run one stage a scenario: tests/KIND/test_NAME.py is the scenario NAME. ONLY=NAME[,NAME] runs
 some. RESUME=1 leaves out those that passed with the tree as it is now (its commit, and what differs from that).
@@ -48,17 +49,36 @@ class Lab:
         return CACHE / self.name / "inventory.ini"
 
     @property
+    def environment(self) -> dict[str, str]:
+        """What tests/e2e/conftest.py asks for."""
+        return {"ONPREM_LLM_TEST_LAB": self.name, "ONPREM_LLM_TEST_INVENTORY": str(self.inventory)}
+
+    @property
     def up(self) -> Stage:
         """Make the hosts."""
         ready = "--ready " if self.ready else ""
         return Stage(
-            "lab up",
+            f"{self.name}: lab up",
             f"onprem-llm lab up --name {self.name} --hosts {self.hosts} --gpus 2xH100-80GB {ready}"
             f"--inventory {self.inventory}",
         )
 
+    @property
+    def prepared(self) -> list[Stage]:
+        """Make the hosts and the site's folder, and bootstrap."""
+        folder = shlex.quote(str(self.inventory.parent))
+        return [
+            self.up,
+            Stage(f"{self.name}: site folder", f"python -m tests.load.rehearsal {folder}"),
+            Stage(f"{self.name}: bootstrap", f"cd {folder} && onprem-llm bootstrap inventory.ini --yes"),
+        ]
 
-LABS = {"test": Lab("test", 2, ready=False), "system": Lab("system", 2), "faults": Lab("faults", 3)}
+
+LABS = {
+    "test": [Lab("test", 2, ready=False), Lab("stub", 2)],
+    "system": [Lab("system", 2)],
+    "faults": [Lab("faults", 3)],
+}
 CHECK = [
     Stage("ruff", "ruff check . && ruff format --check ."),
     Stage("mypy", "mypy"),
@@ -71,11 +91,11 @@ TEST = [
     Stage("tiny model", "sh images/build.sh tiny-model"),
     Stage("stub engine", "sh tests/e2e/stub_engine/build.sh"),
     Stage("chromium", "sh tests/browser/install.sh"),
-    LABS["test"].up,
 ]
-E2E = Stage("e2e", "pytest -q --durations=20 tests/e2e")
-# Beside e2e, which mostly waits: what has hosts of its own, or none.
-BESIDE = [
+# From bare hosts, with the real engine and the real page; the rest of tests/e2e has hosts with bootstrap behind them.
+BARE = ["tests/e2e/test_1_bootstrap.py", "tests/e2e/test_2_real.py", "tests/e2e/test_ssh.py"]
+# What has hosts of its own, or none.
+REST = [
     Stage("hubs", "pytest -q --durations=5 tests/hubs"),
     Stage("molecule", "sh molecule/run.sh"),
     Stage("offline", "pytest -q --durations=5 tests/offline"),
@@ -95,6 +115,24 @@ ENGINES = {
 }
 
 
+def e2e(name: str, lab: Lab, files: list[str]) -> Stage:
+    """Run files of tests/e2e on a lab."""
+    given = [f"{key}={shlex.quote(value)}" for key, value in lab.environment.items()]
+    return Stage(name, f"{' '.join(given)} pytest -q --durations=15 {shlex.join(files)}")
+
+
+def chains() -> list[list[Stage]]:
+    """Return what `test` runs side by side."""
+    bare, stub = LABS["test"]
+    others = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "e2e").glob("test_*.py"))
+    on_stub = [path for path in others if path not in BARE]
+    return [
+        [bare.up, e2e("e2e, bare hosts, real engine", bare, BARE)],
+        [*stub.prepared, e2e("e2e, stub engine", stub, on_stub)],
+        REST,
+    ]
+
+
 def scenarios(kind: str) -> dict[str, Stage]:
     """Name the scenarios of a kind, those that ONLY asks for."""
     found = {path.stem.removeprefix("test_"): path for path in sorted((ROOT / "tests" / kind).glob("test_*.py"))}
@@ -109,15 +147,7 @@ def scenarios(kind: str) -> dict[str, Stage]:
 
 def prepared(kind: str) -> list[Stage]:
     """Return the stages before the first scenario: images, the hosts, the site's folder, bootstrap."""
-    lab = LABS[kind]
-    folder = shlex.quote(str(lab.inventory.parent))
-    return [
-        *IMAGES,
-        *ENGINES[kind],
-        lab.up,
-        Stage("site folder", f"python -m tests.load.rehearsal {folder}"),
-        Stage("bootstrap", f"cd {folder} && onprem-llm bootstrap inventory.ini --yes"),
-    ]
+    return [*IMAGES, *ENGINES[kind], *LABS[kind][0].prepared]
 
 
 def tree() -> str:
@@ -140,7 +170,7 @@ class Passed:
 
     def __init__(self, kind: str) -> None:
         """Read what earlier runs left."""
-        self.path = CACHE / LABS[kind].name / "passed.json"
+        self.path = CACHE / LABS[kind][0].name / "passed.json"
         self.trees: dict[str, str] = json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def __contains__(self, name: str) -> bool:
@@ -223,26 +253,23 @@ def run_scenarios(kind: str, wanted: dict[str, Stage], environment: dict[str, st
 
 def main(kind: str) -> int:
     """Run all stages of a kind; return 0 where all passed."""
-    lab = LABS.get(kind)
+    labs = LABS.get(kind, [])
     wanted = scenarios(kind) if kind in ENGINES else {}
     environment = dict(os.environ)
     table: Table = []
     began = time.monotonic()
     try:
-        if lab is not None:
+        for lab in labs:
             lab.inventory.parent.mkdir(parents=True, exist_ok=True)
-            environment |= {"ONPREM_LLM_TEST_LAB": lab.name, "ONPREM_LLM_TEST_INVENTORY": str(lab.inventory)}
         if kind in ENGINES:
+            environment |= labs[0].environment
             run_scenarios(kind, wanted, environment, table)
         else:
             well = run_side_by_side([[stage] for stage in CHECK], environment, table)
             if well and kind == "test" and run_stages(TEST, environment, table):
-                with ThreadPoolExecutor(1) as pool:
-                    beside = pool.submit(run_side_by_side, [BESIDE], environment, table)
-                    run_stages([E2E], environment, table)
-                    beside.result()
+                run_side_by_side(chains(), environment, table)
     finally:
-        if lab is not None and not os.environ.get("ONPREM_LLM_KEEP_LAB"):
+        for lab in [] if os.environ.get("ONPREM_LLM_KEEP_LAB") else labs:
             lab_down(lab, environment)
         print("\nWhere the time went:")
         for name, seconds, status in table:

@@ -27,3 +27,9 @@ def test_whatever_differs_is_another_tree(checkout: Path) -> None:
     (checkout / "new").unlink()
     (checkout / "kept").write_text("1")
     assert stages.tree() == seen[0]
+
+
+def test_each_file_of_e2e_runs_in_one_chain() -> None:
+    commands = [stage.command for chain in stages.chains() for stage in chain]
+    for path in (stages.ROOT / "tests" / "e2e").glob("test_*.py"):
+        assert sum(path.name in command for command in commands) == 1, path.name
