@@ -15,6 +15,9 @@ from onprem_llm.main import cli
 from onprem_llm.probe import parse_current
 from onprem_llm.ssh import Route
 
+# Followed programs wait for each other: on a loaded machine one may begin long after the others.
+ALL_THREE = "touch {folder}/{name}; while [ $(ls {folder} | wc -l) -lt 3 ]; do sleep 0.1; done; sleep 0.2;"
+
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="programs are started as root")
 
 
@@ -34,13 +37,15 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
     (tmp_path / "inventory.ini").write_text("a\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(logs, "look", lambda *_: View(parse_current(facts), (), "salt"))
+    (began := tmp_path / "began").mkdir()
     local = {name: Route(name, True, name, None, None, None, ()) for name in facts}
     monkeypatch.setattr(logs, "routes", lambda _, hosts: {host: local[host] for host in hosts})
 
     def argv(place: logs.Place, follow: bool, tail: int) -> list[str]:
         where = f"{place.project.name}@{place.host.name}"
         last = "echo why >&2; exit 3" if place.project.name == "tiny-1" else ""
-        return ["sh", "-c", f"printf '\\033[2K{where} one\\n'; sleep 0.2; printf '{where} two'; {last}"]
+        between = ALL_THREE.format(folder=began, name=where) if follow else ""
+        return ["sh", "-c", f"printf '\\033[2K{where} one\\n'; {between} printf '{where} two'; {last}"]
 
     monkeypatch.setattr(logs, "_argv", argv)
     return lambda *arguments: CliRunner().invoke(cli, ["logs", *arguments], standalone_mode=False)
