@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -172,13 +173,15 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def stub(certificate: Path) -> Iterator[Settings]:
     """The stub engine of the e2e tests, with TLS and a key."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, STUB, "serve", "/m", "--served-model-name", "a", "a:r1", "--port", "18443",
+        [sys.executable, STUB, "serve", "/m", "--served-model-name", "a", "a:r1", "--port", str(port),
          f"--ssl-keyfile={certificate / 'key'}", f"--ssl-certfile={certificate / 'crt'}"],
         env={"VLLM_API_KEY": "k", "STUB_PACE": "0.005"}, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     ca = (certificate / "crt").read_text()
-    settings = Settings("https://127.0.0.1:18443/v1", "a", key="k", ca=ca, rate=40, count=80)
+    settings = Settings(f"https://127.0.0.1:{port}/v1", "a", key="k", ca=ca, rate=40, count=80)
     end = time.monotonic() + 20
     while Load(Settings(**{**vars(settings), "count": 1})).finish()["failed"]:
         assert time.monotonic() < end

@@ -22,6 +22,16 @@ def deploy(facts: Hosts, text: str) -> Hosts:
     return made.applied(made.planned(facts, made.deployment(text)), facts)
 
 
+def changed(text: str, length: int = 1024) -> str:
+    """Return the same model.yaml with another max_model_len: each replica differs, and nothing else does."""
+    return text.replace("8192", str(length))
+
+
+def fewest(plan: Plan, facts: Hosts) -> int:
+    """Return how many replicas of tiny get requests at the worst moment of a plan."""
+    return min(len(made.in_rotation(then, "tiny")) for _, then in made.moments(plan, facts))
+
+
 def there(facts: Hosts, name: str = "tiny") -> dict[str, str]:
     found = {p: host for host, state in facts.items() for p in state["projects"] if p.rpartition("-")[0] == name}
     return dict(sorted(found.items()))

@@ -5,15 +5,11 @@ from dataclasses import replace
 
 import pytest
 import recorded_facts as made
-from planning_lab import Hosts, deploy, lab, mark, model, there
+from planning_lab import Hosts, changed, deploy, fewest, lab, mark, model, there
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.planning.hosts_change import plan_drain
 from onprem_llm.planning.types import Plan
-
-
-def changed(text: str) -> str:
-    return text.replace("8192", "1024")
 
 
 def down(facts: Hosts, *projects: str, at: str = "lab-1") -> Hosts:
@@ -26,10 +22,6 @@ def two_gateways() -> Hosts:
     facts = lab(1, 1, 1)
     facts["lab-2"]["book"] = {**deepcopy(facts["lab-1"]["book"]), "gateway": False, "second": True}
     return deploy(facts, model("replicas: 3\n"))
-
-
-def fewest(plan: Plan, facts: Hosts) -> int:
-    return min(len(made.in_rotation(then, "tiny")) for _, then in made.moments(plan, facts))
 
 
 def gaps(plan: Plan) -> list[str]:

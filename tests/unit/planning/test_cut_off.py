@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import pytest
 import recorded_facts as made
-from planning_lab import Hosts, deploy, lab, label, model
+from planning_lab import Hosts, changed, deploy, fewest, lab, label, model
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.planning.hosts_change import plan_drain
 from onprem_llm.planning.plan import plan
-from onprem_llm.planning.types import Plan
 from onprem_llm.spec.site import Site
 
 TEXT = model("replicas: 3\n")
@@ -18,17 +17,9 @@ ALL = {"tiny-0", "tiny-1", "tiny-2"}
 CUTS = ["Return tiny-0", "Return tiny-1", "Return tiny-2", "Tell the gateway"]
 
 
-def changed(text: str = TEXT, length: int = 1024) -> str:
-    return text.replace("8192", str(length))
-
-
 def cut_off(title: str, facts: Hosts | None = None) -> Hosts:
     facts = facts or deploy(lab(4, 4), TEXT)
-    return made.cut_off(made.planned(facts, made.deployment(changed())), facts, title)
-
-
-def fewest(plan: Plan, facts: Hosts) -> int:
-    return min(len(made.in_rotation(then, "tiny")) for _, then in made.moments(plan, facts))
+    return made.cut_off(made.planned(facts, made.deployment(changed(TEXT))), facts, title)
 
 
 @pytest.mark.parametrize("title", CUTS)
@@ -54,12 +45,12 @@ def test_a_host_is_drained_and_the_others_serve_on(title: str) -> None:
 
 
 @pytest.mark.parametrize("title", CUTS[:-1])
-@pytest.mark.parametrize("text", [TEXT, changed(), changed(length=512)], ids=["the old", "the same", "another"])
+@pytest.mark.parametrize("text", [TEXT, changed(TEXT), changed(TEXT, 512)], ids=["the old", "the same", "another"])
 def test_a_deploy_goes_on_from_there_with_one_away_at_most(text: str, title: str) -> None:
     facts = cut_off(title)
     again = made.planned(facts, made.deployment(text))
     assert not again.is_noop
-    assert fewest(again, facts) == (3 if (text, title) == (changed(), "Return tiny-2") else 2)
+    assert fewest(again, facts) == (3 if (text, title) == (changed(TEXT), "Return tiny-2") else 2)
     after = made.applied(again, facts)
     assert made.in_rotation(after, "tiny") == ALL
     assert after["lab-1"]["book"]["deployments"]["tiny"]["pending"] == []
@@ -68,7 +59,7 @@ def test_a_deploy_goes_on_from_there_with_one_away_at_most(text: str, title: str
 
 def test_cut_off_twice_all_three_revisions_are_let_in() -> None:
     facts = cut_off("Return tiny-0")
-    second = made.planned(facts, made.deployment(changed(length=512)))
+    second = made.planned(facts, made.deployment(changed(TEXT, 512)))
     facts = made.cut_off(second, facts, "Replace tiny-1 (2 of 3)")
     other = made.planned(facts, made.deployment(model(name="other", port=8100)))
     assert made.in_rotation(made.applied(other, facts), "tiny") == ALL
@@ -88,7 +79,7 @@ def test_a_limit_that_hides_what_may_run_either_is_refused() -> None:
 
 def test_the_record_and_the_way_back_end_it_and_the_number_stays_given() -> None:
     facts = deploy(lab(4, 4), TEXT)
-    first = made.planned(facts, made.deployment(changed()))
+    first = made.planned(facts, made.deployment(changed(TEXT)))
     begun, *_, recorded = [step.title for step in first.steps]
     assert (begun, recorded) == ("Write that revision 2 begins", "Write the book")
     done = made.applied(first, facts)["lab-1"]["book"]["deployments"]["tiny"]
@@ -97,7 +88,7 @@ def test_the_record_and_the_way_back_end_it_and_the_number_stays_given() -> None
     entry = failed["lab-1"]["book"]["deployments"]["tiny"]
     assert (entry["revision"], entry["pending"], entry["last"]) == (1, [], 2)
     assert made.planned(failed, made.deployment(TEXT)).is_noop
-    assert made.planned(failed, made.deployment(changed(length=512))).revision == 3
+    assert made.planned(failed, made.deployment(changed(TEXT, 512))).revision == 3
 
 
 def test_a_host_that_was_off_does_not_bring_what_failed_into_rotation() -> None:
@@ -117,7 +108,7 @@ def test_the_other_gateway_host_knows_too() -> None:
     facts = lab(4, 4)
     facts["lab-2"]["book"] = {"gateway": False, "second": True, "deployments": {}}
     facts = deploy(facts, TEXT)
-    first = made.planned(facts, made.deployment(changed()))
+    first = made.planned(facts, made.deployment(changed(TEXT)))
     cut = made.cut_off(first, facts, "Return tiny-0")
     assert cut["lab-2"]["book"]["deployments"]["tiny"]["pending"] == [2]
     failed = made.failed_at(first, facts, "Replace tiny-0 (1 of 3)")

@@ -2,23 +2,19 @@
 
 import pytest
 import recorded_facts as made
-from planning_lab import Hosts, conf, deploy, lab, label, model
+from planning_lab import Hosts, changed, conf, deploy, fewest, lab, label, model
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.planning.plan import plan
 from onprem_llm.planning.types import Plan
 
 FOUR = model("replicas: 4\n")
-CHANGED = FOUR.replace("8192", "1024")
+CHANGED = changed(FOUR)
 OUT = ("lab-3", "lab-4")
 
 
 def planned(facts: Hosts, text: str) -> Plan:
     return made.planned(facts, made.deployment(text), left_out=OUT)
-
-
-def fewest(done: Plan, facts: Hosts) -> int:
-    return min(len(made.in_rotation(then, "tiny")) for _, then in made.moments(done, facts))
 
 
 def test_a_change_leaves_them_in_rotation_on_the_revision_that_they_have() -> None:

@@ -2,21 +2,13 @@
 
 import pytest
 import recorded_facts as made
+from planning_lab import Hosts, changed, deploy, fewest, model, there
 from recorded_facts import Facts
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.planning.types import Plan
 
-Hosts = dict[str, Facts]
 BEGINS = "Write that revision 2 begins"
-
-
-def model(extra: str = "", *, name: str = "tiny", image: str = made.VLLM_IMAGE, port: int = 8000) -> str:
-    return made.MODEL.format(name=name, image=image, gpus=1, model="H100", port=port) + extra
-
-
-def deploy(facts: Hosts, text: str) -> Hosts:
-    return made.applied(made.planned(facts, made.deployment(text)), facts)
 
 
 def lab(hosts: int = 2, gpus: int = 2) -> Hosts:
@@ -29,19 +21,6 @@ def titles(plan: Plan) -> list[str]:
 
 def at_each_moment(plan: Plan, facts: Hosts, name: str = "tiny") -> list[set[str]]:
     return [made.in_rotation(then, name) for _, then in made.moments(plan, facts)]
-
-
-def fewest(plan: Plan, facts: Hosts) -> int:
-    return min(len(found) for found in at_each_moment(plan, facts))
-
-
-def changed(text: str) -> str:
-    return text.replace("8192", "1024")
-
-
-def there(facts: Hosts, name: str = "tiny") -> dict[str, str]:
-    """Return project -> host."""
-    return {p: host for host, state in facts.items() for p in state["projects"] if p.rpartition("-")[0] == name}
 
 
 @pytest.mark.parametrize(
