@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError
 from onprem_llm.output import Progress
+from onprem_llm.planning.staging import where_from
 from onprem_llm.planning.types import ImageSource
 from onprem_llm.runner import raise_for_failures, run
 from onprem_llm.seam import run_folder, write_orders
@@ -34,8 +35,8 @@ def resolve(
         raise InvalidError(
             f"image {', '.join(missing)} is on no host, in no archive, and cannot be had from a registry",
             details="\n".join(f"{gateway}: {asked[ref]}: {errors.get(asked[ref], 'not there')}" for ref in missing),
-            hint="docker save it where you have it and put the file into the folder that onprem_llm_site.images_dir "
-            "names, or push it to the registry that onprem_llm_site.registry names",
+            hint=f"{'; '.join(where_from(ref) for ref in missing)}; put its archive into the folder that "
+            "onprem_llm_site.images_dir names, or push it to the registry that onprem_llm_site.registry names",
         )
     return {ref: ImageSource(ref, pull=f"{repository(asked[ref])}@{digests[asked[ref]]}") for ref in refs}
 

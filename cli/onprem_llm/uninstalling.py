@@ -7,13 +7,13 @@ from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, RefusedError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.output import Progress, human_seconds
+from onprem_llm.planning.staging import OWN_IMAGES
 from onprem_llm.run_events import RunResult
 from onprem_llm.runner import run
 from onprem_llm.seam import run_folder, write_orders
 from onprem_llm.spec.site import Site
 
 GATEWAY = "gateway"
-OWN_IMAGES = "onprem-llm/"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,9 @@ from onprem_llm.planning.types import Action, Change, ImageSource
 from onprem_llm.spec.site import Site
 from onprem_llm.spec.weights_identity import WeightsManifest
 
+# What the names of images begin with that this project makes itself.
+OWN_IMAGES = "onprem-llm/"
+
 
 @dataclass(frozen=True, slots=True)
 class HostImage:
@@ -84,9 +87,17 @@ def _absent(host: HostState, source: ImageSource) -> InvalidError:
     return InvalidError(
         f"image {source.ref} is not on {host.name}, and nothing can bring it there: "
         "no archive in onprem_llm_site.images_dir holds it and no registry offers it",
-        hint=f"where you have it: docker save {source.ref} -o FILE.tar, put FILE.tar into the folder that "
-        "onprem_llm_site.images_dir names; or set onprem_llm_site.registry; or docker load it on the host",
+        hint=f"{where_from(source.ref)}; put its archive into the folder that onprem_llm_site.images_dir names; or set "
+        "onprem_llm_site.registry; or docker load it on the host",
     )
+
+
+def where_from(ref: str) -> str:
+    """Say how an image becomes an archive; no registry has those that this project makes."""
+    if ref.startswith(OWN_IMAGES):
+        name = ref.removeprefix(OWN_IMAGES).partition(":")[0]
+        return f"sh images/build.sh {name} in a checkout of onprem-llm makes it (docs/images.md)"
+    return f"where you have it: docker save {ref} -o FILE.tar"
 
 
 @dataclass(frozen=True, slots=True)

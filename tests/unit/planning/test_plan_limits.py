@@ -124,3 +124,16 @@ def test_two_deployments_with_one_served_name() -> None:
     facts = made.applied(made.planned(facts, made.deployment(TINY)), facts)
     text = TINY.replace("name: tiny", "name: second").replace("port: 8000", "port: 8001") + "served_name: tiny\n"
     assert "served_name: found tiny, which both tiny and second have" in refused(facts, text).message
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ({"gateway_image": ImageSource(made.GATEWAY_IMAGE)}, "sh images/build.sh gateway in a checkout of onprem-llm"),
+        ({"ui_image": ImageSource(made.UI_IMAGE)}, f"where you have it: docker save {made.UI_IMAGE} -o FILE.tar"),
+    ],
+)
+def test_an_image_that_nothing_brings(missing: dict[str, ImageSource], said: str) -> None:
+    with pytest.raises(InvalidError, match="is not on lab-1, and nothing can bring it there") as raised:
+        made.planned(made.lab(), made.deployment(TINY), **missing)
+    assert said in (raised.value.hint or "")
