@@ -135,7 +135,7 @@ def replace(part, source, target):
     """Let the files of a part take their places; remove those that the backup has not. Return how many there are."""
     wanted = names_of(part, source)
     for name in sorted(set(names_of(part, target)) - set(wanted)):
-        if part != "book" or not KEYS.match(name):
+        if part != "book" or not KEYS.fullmatch(name):
             (target / name).unlink()
     for name in wanted:
         place = target / name

@@ -28,7 +28,7 @@ def now():
 
 def check_name(name):
     """Raise BookError for what cannot be a deployment: it becomes the name of a folder."""
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         raise BookError(f"{name!r} cannot be the name of a deployment")
 
 

@@ -108,7 +108,7 @@ def quoted(value):
 def content(pairs):
     """Return the file's text for {name: value}."""
     for name, value in pairs.items():
-        if not NAME.match(name):
+        if not NAME.fullmatch(name):
             raise SecretError(f"{name!r} cannot be the name of an environment variable")
         if "\0" in value:
             raise SecretError(f"the value of {name} holds a NUL character, which no environment can carry")

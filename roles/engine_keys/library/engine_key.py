@@ -112,7 +112,7 @@ def run(params, check_mode):
     """Return whether anything changed."""
     folder, given = Path(params["path"]), params["keys"]
     for name in params["names"]:
-        if not NAME.match(name):
+        if not NAME.fullmatch(name):
             raise KeyFileError(f"{name!r} cannot be the name of a key")
         if given is not None and not given.get(name) and params["state"] == "present":
             raise KeyFileError(f"no value was given for the key {name}")

@@ -94,11 +94,11 @@ def check_record(record):
         raise ValueError("serial is not a number")
     for name, key in record["keys"].items():
         where = f"keys.{name}"
-        if not NAME.match(name):
+        if not NAME.fullmatch(name):
             raise ValueError(f"{where}: not a name")
-        if not SHA256.match(key["sha256"]):
+        if not SHA256.fullmatch(key["sha256"]):
             raise ValueError(f"{where}.sha256: not 64 hexadecimal digits")
-        if key["models"] is not None and not all(NAME.match(model) for model in key["models"]):
+        if key["models"] is not None and not all(NAME.fullmatch(model) for model in key["models"]):
             raise ValueError(f"{where}.models: not names of deployments")
         if key["rate"] is not None and (key["rate"]["unit"] not in UNITS or int(key["rate"]["count"]) < 1):
             raise ValueError(f"{where}.rate: not a number per {', '.join(UNITS)}")

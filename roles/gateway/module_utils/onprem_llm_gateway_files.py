@@ -52,7 +52,7 @@ def engine_keys(secrets, names):
             value = path.read_text(encoding="utf-8").strip()
         except OSError as error:
             raise FilesError(f"the engine key {path} cannot be read: {error.strerror}; deploy again") from None
-        if not VARIABLE.match(variable) or not KEY.match(value):
+        if not VARIABLE.fullmatch(variable) or not KEY.fullmatch(value):
             raise FilesError(f"the engine key {path} is empty or no key of ours; remove it and deploy again")
         lines.append(f'    setenv {variable} "{value}"')
     return "\n".join(lines) + "\n"
