@@ -40,6 +40,7 @@ def lab() -> None:
     "--ready", is_flag=True, help="With bootstrap's packages (docker, compose, nftables, rsync) already installed."
 )
 @click.option("--memory", metavar="SIZE", help="A limit for each host, as docker takes it (8g).")
+@click.option("--closed", is_flag=True, help="With no way out; what tries is recorded (lab attempts).")
 @click.option(
     "--inventory", type=click.Path(dir_okay=False, path_type=Path), default=Path("inventory.ini"), show_default=True,
     help="Where to write the inventory.",
@@ -47,7 +48,7 @@ def lab() -> None:
 @JSON
 def up(
     name: str, host_count: int, gpus: tuple[str, ...], driver: str | None, os_name: str, ready: bool,
-    memory: str | None, inventory: Path, as_json: bool,
+    memory: str | None, closed: bool, inventory: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Make the hosts and write their inventory; a second time, start what is switched off.
 
@@ -57,7 +58,7 @@ def up(
     """
     from onprem_llm.lab import lifecycle  # --help stays fast
 
-    wanted = lifecycle.Wanted(name, host_count, gpus, os_name, ready, inventory.absolute(), driver, memory)
+    wanted = lifecycle.Wanted(name, host_count, gpus, os_name, ready, inventory.absolute(), driver, memory, closed)
     made, changed = lifecycle.up(wanted, note)
     rows = [{"host": one.name, "address": one.address, "gpus": one.gpus} for one in made.hosts]
     if as_json:
@@ -85,6 +86,37 @@ def status(name: str, as_json: bool) -> None:
         return
     columns = ["host", "address", "state", "systemd", "docker", "gpus"]
     show_table(columns, [[row[column] for column in columns] for row in rows])
+
+
+@lab.command()
+@NAME
+@JSON
+def attempts(name: str, as_json: bool) -> None:
+    """Show what hosts of a closed lab tried to reach outside, and who tried.
+
+    \b
+    Example:
+      onprem-llm lab up --closed
+      onprem-llm lab attempts
+    """
+    from dataclasses import asdict
+
+    from onprem_llm.lab import lifecycle
+    from onprem_llm.lab.attempts import group
+
+    recorded = lifecycle.attempts(name)
+    problems = {host: one.problem for host, one in recorded.items() if one.problem}
+    found = group({host: one.attempts for host, one in recorded.items()})
+    if as_json:
+        show_json({"name": name, "problems": problems, "attempts": [asdict(one) for one in found]})
+    elif found:
+        rows = [[one.host, one.first[11:19], one.where, one.count, one.who] for one in found]
+        show_table(["host", "first (utc)", "outside", "times", "by"], rows)
+    elif not problems:
+        say(f"Nothing in lab {name} tried to reach the outside.")
+    if problems:
+        lines = "\n".join(f"{host}: {problem}" for host, problem in problems.items())
+        raise OnpremError("what is recorded is not all", details=lines, hint="make the lab anew: lab down, lab up")
 
 
 @lab.command(context_settings={"ignore_unknown_options": True})

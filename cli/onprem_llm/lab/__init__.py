@@ -1,5 +1,5 @@
 """Rehearsal hosts: containers that behave as bare-metal hosts."""
 
-from onprem_llm.lab.lifecycle import Wanted, down, exec_root, ssh_argv, status, up
+from onprem_llm.lab.lifecycle import Wanted, attempts, down, exec_root, ssh_argv, status, up
 
-__all__ = ["Wanted", "down", "exec_root", "ssh_argv", "status", "up"]
+__all__ = ["Wanted", "attempts", "down", "exec_root", "ssh_argv", "status", "up"]

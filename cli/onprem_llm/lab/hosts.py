@@ -33,7 +33,7 @@ def create(lab: Lab, host: Host, image: str) -> None:
     api.create_container(
         image,
         name=host.name,
-        hostname=host.name,
+        hostname=host.hostname or host.name,
         labels=label,
         stop_timeout=STOP_TIMEOUT_S,
         host_config=_host_config(lab, [f"{volume}:{path}" for volume, path in volumes.items()]),

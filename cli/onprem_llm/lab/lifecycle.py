@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from onprem_llm.errors import OnpremError
-from onprem_llm.lab import engine, hosts, image, inventory, network, state
+from onprem_llm.errors import OnpremError, UsageError
+from onprem_llm.lab import closed, engine, hosts, image, inventory, network, state
 from onprem_llm.lab.gpu import stand_in
 from onprem_llm.lab.state import Lab
 
@@ -23,6 +23,8 @@ class Wanted:
     inventory: Path
     driver: str | None
     memory: str | None
+    closed: bool = False
+    hostnames: tuple[str, ...] = ()
 
 
 @engine.explained
@@ -60,7 +62,8 @@ def _described(wanted: Wanted, driver: str, gpus: list[stand_in.GpuSet | None], 
         memory=wanted.memory,
         subnet=subnet,
         inventory=str(wanted.inventory),
-        hosts=state.plan_hosts(wanted.name, subnet, [str(one) if one else None for one in gpus]),
+        hosts=state.plan_hosts(wanted.name, subnet, [str(one) if one else None for one in gpus], wanted.hostnames),
+        closed=wanted.closed,
     )
     if known is not None and known != lab:
         raise OnpremError(
@@ -72,7 +75,7 @@ def _described(wanted: Wanted, driver: str, gpus: list[stand_in.GpuSet | None], 
 
 def _differences(known: Lab, lab: Lab) -> list[str]:
     found = []
-    for name in ("os", "ready", "driver", "memory", "inventory"):
+    for name in ("os", "ready", "driver", "memory", "inventory", "closed"):
         before, after = getattr(known, name), getattr(lab, name)
         if before != after:
             found.append(f"{name} is {before}, asked for {after}")
@@ -81,6 +84,8 @@ def _differences(known: Lab, lab: Lab) -> list[str]:
     for before, after in zip(known.hosts, lab.hosts, strict=False):
         if before.gpus != after.gpus:
             found.append(f"{before.name} has {before.gpus or 'no GPU'}, asked for {after.gpus or 'none'}")
+        if before.hostname != after.hostname:
+            found.append(f"{before.name} calls itself {before.hostname}, asked for {after.hostname}")
     return found
 
 
@@ -102,9 +107,11 @@ def _make_hosts(lab: Lab, gpus: Sequence[stand_in.GpuSet | None], say: Callable[
     missing = [host for host in lab.hosts if engine.find(host.name) is None]
     if missing:
         name = image.ensure(lab.os, lab.ready, say)
-        network.ensure(lab.network, lab.name, lab.subnet)
+        network.ensure(lab.network, lab.name, lab.subnet, internal=lab.closed)
         for host in missing:
             hosts.create(lab, host, name)
+            if lab.closed:
+                closed.furnish(lab, host)
     stopped = [host for host in lab.hosts if not hosts.is_running(host)]
     for host in stopped:
         say(f"starting {host.name} ({host.address})")
@@ -173,3 +180,12 @@ def ssh_argv(name: str, host: str, command: Sequence[str]) -> list[str]:
 def exec_root(name: str, host: str, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run `argv` as root on a host of lab `name` through the engine: it works with sshd or the network gone."""
     return engine.exec_root(state.require(name).host(host).name, argv)
+
+
+@engine.explained
+def attempts(name: str) -> dict[str, closed.Recorded]:
+    """Return host → what its recorder wrote; UsageError for a lab that has a way out."""
+    lab = state.require(name)
+    if not lab.closed:
+        raise UsageError(f"lab {name} has a way out, so nothing is recorded", hint="make one with: lab up --closed")
+    return {host.hostname or host.name: closed.recorded(host) for host in lab.hosts}

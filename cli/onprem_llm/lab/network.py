@@ -34,12 +34,14 @@ def taken_subnets() -> list[str]:
     return [entry["Subnet"] for entry in ranges if "Subnet" in entry] + _routes()
 
 
-def ensure(name: str, lab: str, subnet: str) -> None:
-    """Make the lab's network if there is none."""
+def ensure(name: str, lab: str, subnet: str, *, internal: bool = False) -> None:
+    """Make the lab's network if there is none; docker forwards nothing out of one that is internal."""
     networks = engine.client().networks
     # Asked for by label: two networks may have one name, and docker finds names by their beginnings.
     if not networks.list(filters=engine.labelled(lab)):
-        networks.create(name, labels={engine.LABEL: lab}, ipam=IPAMConfig(pool_configs=[IPAMPool(subnet)]))
+        networks.create(
+            name, labels={engine.LABEL: lab}, internal=internal, ipam=IPAMConfig(pool_configs=[IPAMPool(subnet)])
+        )
 
 
 def _routes() -> list[str]:

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -20,16 +20,20 @@ USER = "ops"
 
 @dataclass(frozen=True)
 class Host:
-    """One rehearsal host; `gpus` as `--gpus` takes it, None without."""
+    """One rehearsal host; `gpus` as `--gpus` takes it, None without; it calls itself `hostname`, else `name`."""
 
     name: str
     address: str
     gpus: str | None
+    hostname: str | None = None
 
 
 @dataclass(frozen=True)
 class Lab:
-    """A lab as `lab up` was asked for it, and what was chosen for it. `memory` as docker takes it ("8g")."""
+    """A lab as `lab up` was asked for it, and what was chosen for it. `memory` as docker takes it ("8g").
+
+    `closed`: no way leads out of it, and what tries is recorded (closed.py).
+    """
 
     name: str
     os: str
@@ -39,6 +43,7 @@ class Lab:
     subnet: str
     inventory: str
     hosts: list[Host] = field(default_factory=list)
+    closed: bool = False
 
     @property
     def network(self) -> str:
@@ -82,9 +87,13 @@ def folder(name: str) -> Path:
     return root() / name
 
 
-def plan_hosts(name: str, subnet: str, gpus: list[str | None]) -> list[Host]:
+def plan_hosts(name: str, subnet: str, gpus: list[str | None], hostnames: Sequence[str] = ()) -> list[Host]:
     """Return the hosts of a lab: names and addresses from their numbers."""
-    return [Host(f"{name}-{number}", network.address(subnet, number), one) for number, one in enumerate(gpus, start=1)]
+    called = [*hostnames, *[None] * (len(gpus) - len(hostnames))]
+    return [
+        Host(f"{name}-{number}", network.address(subnet, number), one, hostname)
+        for number, (one, hostname) in enumerate(zip(gpus, called, strict=True), start=1)
+    ]
 
 
 def load(name: str) -> Lab | None:
