@@ -16,7 +16,7 @@ COMMANDS = {
     "bootstrap": "Prepare every host: checks, container engine, GPU checks.",
     "facts": "Facts of hosts: export, collect-script, show.",
     "weights": "Weights of models: pull, verify, list, prune.",
-    "bundle": "Bundles to carry behind the door: create, inspect, verify, load.",
+    "lock": "Write down everything that deployments need, for hosts of known facts.",
     "deploy": "Bring a model to the hosts and start it.",
     "plan": "Show what deploy would do, and change nothing.",
     "status": "Show what runs where.",

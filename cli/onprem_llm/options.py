@@ -115,3 +115,7 @@ _OPTIONS = [
         help="Hosts at a time.  [default: as in ansible.cfg, or 16]",
     ),
 ]  # fmt: skip
+
+locked_option = click.option(
+    "--locked", type=_FILE, metavar="FILE", help="Use this lock's images, weights and model.yaml, and nothing else."
+)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from onprem_llm.connection import Connection
 from onprem_llm.hosts import BookEntry, Current
+from onprem_llm.locked import Locked
 from onprem_llm.look import gateway_of, look_whole
 from onprem_llm.output import Progress
 from onprem_llm.planning.plan import plan
@@ -27,15 +28,25 @@ class Planned:
     current: Current
 
 
-def plan_deploy(model_yaml: Path, connection: Connection, progress: Progress) -> Planned:
-    """Plan the deployment that `model_yaml` describes. The file is checked before any host is touched."""
+def plan_deploy(model_yaml: Path, connection: Connection, progress: Progress, locked: Locked | None = None) -> Planned:
+    """Plan the deployment that `model_yaml` describes. The file is checked before any host is touched.
+
+    With a lock, nothing that is not in it: InvalidError names what differs.
+    """
     deployment = load_deployment(model_yaml)
+    if locked:
+        locked.check_text(deployment, model_yaml)
     view = look_whole(connection, progress)
     site = load_site(view.current, connection.inventory)
     gateway = gateway_of(view)
-    wanted = wanted_with(deployment, model_yaml, site, connection.inventory, view.current, view.salt)
+    wanted = wanted_with(deployment, model_yaml, site, connection.inventory, view.current, view.salt, locked)
+    if locked:
+        wanted = locked.pinned(wanted, site, view.current)
     wanted = with_images(wanted, view.current, lambda refs: resolve(refs, site, gateway.name, connection, progress))
-    return Planned(plan(site, wanted, view.current), site, view.current)
+    made = plan(site, wanted, view.current)
+    if locked:
+        locked.check_plan(made, wanted)
+    return Planned(made, site, view.current)
 
 
 def plan_down(name: str, connection: Connection, progress: Progress, *, purge: bool) -> Planned:

@@ -9,6 +9,7 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.given_certificate import given_certificate
 from onprem_llm.hosts import BookEntry, Current, fingerprint
 from onprem_llm.image_archives import find_archives
+from onprem_llm.locked import Locked
 from onprem_llm.planning.revisions import weights_of
 from onprem_llm.planning.types import ImageSource, Wanted, WantedDeployment
 from onprem_llm.registry import at_registry, repository
@@ -21,13 +22,23 @@ from onprem_llm.weights.local import check_pulled, weights_folder
 
 
 def wanted_with(
-    deployment: Deployment, model_yaml: Path, site: Site, inventory: Path, current: Current, salt: str
+    deployment: Deployment,
+    model_yaml: Path,
+    site: Site,
+    inventory: Path,
+    current: Current,
+    salt: str,
+    locked: Locked | None = None,
 ) -> Wanted:
     """Return the book with `deployment`, as `model_yaml` describes it, added or changed."""
-    folder = weights_folder(deployment, model_yaml)
+    loaded = locked.folder(deployment) if locked else None
+    folder = loaded or weights_folder(deployment, model_yaml)
     notes = check_folder(folder, deployment.model.allow)
     weights = scan_folder(folder, cache_folder())
-    check_pulled(deployment, weights)
+    if locked:
+        locked.check_weights(deployment, weights, folder)
+    if loaded is None:
+        check_pulled(deployment, weights)
     references = secret_references(deployment.env, model_yaml.resolve().parent)
     images = Images(site, inventory, current)
     focus = WantedDeployment(

@@ -9,7 +9,8 @@ from onprem_llm.apply import refuse_if_moved
 from onprem_llm.changing import carry_out, change_options
 from onprem_llm.connection import Connection
 from onprem_llm.errors import UsageError
-from onprem_llm.options import connection_options
+from onprem_llm.locked import read_locked
+from onprem_llm.options import connection_options, locked_option
 from onprem_llm.plan_folder import read_folder
 from onprem_llm.planned import plan_deploy
 
@@ -17,10 +18,17 @@ from onprem_llm.planned import plan_deploy
 @click.command("deploy", short_help="Bring a model to the hosts and start it.")
 @click.argument("model_yaml", type=click.Path(path_type=Path), required=False)
 @click.option("--plan", "folder", type=click.Path(path_type=Path), help="Apply a plan that `plan --out` wrote.")
+@locked_option
 @change_options
 @connection_options()
 def command(
-    model_yaml: Path | None, folder: Path | None, yes: bool, break_lock: bool, as_json: bool, connection: Connection
+    model_yaml: Path | None,
+    folder: Path | None,
+    locked: Path | None,
+    yes: bool,
+    break_lock: bool,
+    as_json: bool,
+    connection: Connection,
 ) -> None:
     """Bring a model to the hosts and start it: images, weights, vLLM, Open WebUI; then a real answer from the model.
 
@@ -32,11 +40,15 @@ def command(
       onprem-llm deploy model.yaml
       onprem-llm deploy model.yaml -i hosts/ --yes
       onprem-llm deploy --plan change-4711
+      onprem-llm deploy model.yaml --locked onprem-llm.lock
     """
     if (model_yaml is None) == (folder is None):
         raise UsageError("name a model.yaml, or a plan with --plan (one of them)", hint="onprem-llm deploy --help")
+    if folder and locked:
+        raise UsageError("--plan has what is deployed already", hint="use --locked with `onprem-llm plan --out`")
+    lock = read_locked(locked) if locked else None
     with output.glimpse() as progress:
-        plan = read_folder(folder) if folder else plan_deploy(_given(model_yaml), connection, progress).plan
+        plan = read_folder(folder) if folder else plan_deploy(_given(model_yaml), connection, progress, lock).plan
     if plan.is_noop and folder:
         with output.glimpse() as progress:
             refuse_if_moved(plan, connection, progress)

@@ -6,7 +6,8 @@ import click
 
 from onprem_llm import output
 from onprem_llm.connection import Connection
-from onprem_llm.options import connection_options
+from onprem_llm.locked import read_locked
+from onprem_llm.options import connection_options, locked_option
 from onprem_llm.plan_view import endpoints_text, plan_json, plan_text
 from onprem_llm.planned import plan_deploy
 
@@ -16,9 +17,10 @@ from onprem_llm.planned import plan_deploy
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Write the whole plan to this folder, for `deploy --plan`."
 )
+@locked_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @connection_options()
-def command(model_yaml: Path, out: Path | None, as_json: bool, connection: Connection) -> None:
+def command(model_yaml: Path, out: Path | None, locked: Path | None, as_json: bool, connection: Connection) -> None:
     """Show what deploy would do, and change nothing.
 
     \b
@@ -27,8 +29,9 @@ def command(model_yaml: Path, out: Path | None, as_json: bool, connection: Conne
       onprem-llm plan model.yaml --out change-4711    # for the change board
       onprem-llm deploy --plan change-4711
     """
+    lock = read_locked(locked) if locked else None
     with output.glimpse() as progress:
-        plan = plan_deploy(model_yaml, connection, progress).plan
+        plan = plan_deploy(model_yaml, connection, progress, lock).plan
     if out is not None:
         from onprem_llm.plan_folder import write_folder
 

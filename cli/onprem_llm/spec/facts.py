@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from onprem_llm.errors import InvalidError
 from onprem_llm.spec.canonical import Listed, Size, canonical, matching, read_json
 from onprem_llm.spec.fields import Model
-from onprem_llm.spec.lock import Word
+from onprem_llm.spec.lock import Platform, Word
 from onprem_llm.spec.problems import checked
 
 SCHEMA = 1
@@ -79,9 +79,9 @@ class HostFacts(Model):
     collected_with: str
 
     @property
-    def platform(self) -> str:
+    def platform(self) -> Platform:
         """The platform as images name it."""
-        return {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}[self.architecture]
+        return "linux/amd64" if self.architecture == "x86_64" else "linux/arm64"
 
     @property
     def release(self) -> tuple[str, str]:
@@ -113,7 +113,7 @@ class Facts(Model):
         return canonical(self.model_dump(mode="json"))
 
     @property
-    def platforms(self) -> tuple[str, ...]:
+    def platforms(self) -> tuple[Platform, ...]:
         """The platforms of the hosts, sorted."""
         return tuple(sorted({host.platform for host in self.hosts.values()}))
 

@@ -53,7 +53,7 @@ class LockedDeployment(Model):
     """A model.yaml, whole; `weights` is the name of its weights below."""
 
     name: Annotated[str, matching(r"[a-z0-9][a-z0-9-]{0,39}", "small letters, digits and -")]
-    file: SafeName
+    file: Annotated[SafeName, matching(r"(?s:.+)\.ya?ml", "a name that ends in .yaml")]
     sha256: Hex256
     text: str
     weights: SafeName
@@ -167,6 +167,7 @@ class Lock(Model):
     @model_validator(mode="after")
     def _whole(self) -> "Lock":
         no_key_twice("a deployment", [one.name for one in self.deployments])
+        no_name_twice([one.file for one in self.deployments])
         no_key_twice("an image", [one.ref for one in self.images])
         no_key_twice("weights", [one.name for one in self.weights])
         no_key_twice("packages", [f"{one.os} {one.release} {one.architecture}" for one in self.packages])

@@ -14,6 +14,7 @@ DOCKER_KEY = Path("/etc/apt/keyrings/docker.asc")
 DOCKER_CE = ["docker-ce", "docker-ce-cli", "containerd.io", "docker-compose-plugin"]
 # Compose v2 has another name in every distribution: Ubuntu's, a docker-ce repository's, Debian 13's.
 COMPOSE_NAMES = ["docker-compose-v2", "docker-compose-plugin", "docker-compose"]
+CANDIDATES = [*DOCKER_CE, *COMPOSE_NAMES, "docker.io", "docker-cli"]
 LOCK_WAIT_S = 300
 NO_QUESTIONS = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "LC_ALL": "C"}
 
@@ -48,7 +49,13 @@ def refresh(mirrors: dict[str, str]) -> str:
 
 def packages(engine_installed: bool, min_engine: Version, min_compose: Version, extra: list[str]) -> list[str]:
     """Return the packages that are wanted. PackageError when no repository has an engine with Compose v2."""
-    known = policies([*DOCKER_CE, *COMPOSE_NAMES, "docker.io", "docker-cli", *extra])
+    return chosen(policies([*CANDIDATES, *extra]), engine_installed, min_engine, min_compose, extra)
+
+
+def chosen(
+    known: dict[str, Policy], engine_installed: bool, min_engine: Version, min_compose: Version, extra: list[str]
+) -> list[str]:
+    """Choose among what apt knows; `known` has every candidate and every extra package."""
     others = [name for name in extra if known[name].candidate]
     if known["docker-ce"].installed or (known["docker-ce"].candidate and not known["docker.io"].installed):
         return DOCKER_CE + others
@@ -88,7 +95,11 @@ def install(names: list[str]) -> None:
 
 def policies(names: list[str]) -> dict[str, Policy]:
     """Return apt's policy of every name; names that apt does not know have empty versions."""
-    text = run(["env", "LC_ALL=C", "apt-cache", "policy", *names], 60)[1]
+    return parse_policies(run(["env", "LC_ALL=C", "apt-cache", "policy", *names], 60)[1], names)
+
+
+def parse_policies(text: str, names: list[str]) -> dict[str, Policy]:
+    """Read what `apt-cache policy` printed for names."""
     known = {name: Policy("", "") for name in names}
     for block in re.split(r"\n(?=\S)", text):
         lines = block.splitlines()

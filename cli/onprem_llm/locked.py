@@ -1,0 +1,120 @@
+"""A deploy from a lock: its model.yaml, its weights, its images, and nothing else."""
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from onprem_llm.errors import InvalidError
+from onprem_llm.hosts import Current
+from onprem_llm.planning.plan_images import images_in
+from onprem_llm.planning.types import ImageSource, Plan, Wanted
+from onprem_llm.registry import at_registry, repository
+from onprem_llm.spec.deployment import Deployment
+from onprem_llm.spec.lock import Lock, LockedWeights, read_lock
+from onprem_llm.spec.site import Site
+from onprem_llm.spec.weights_identity import WeightsManifest
+
+AGAIN = "make the lock again where the internet is (onprem-llm lock), or deploy without --locked"
+
+
+@dataclass(frozen=True)
+class Locked:
+    """A lock, and where it lies: what a bundle brought lies beside it."""
+
+    lock: Lock
+    path: Path
+
+    def check_text(self, deployment: Deployment, model_yaml: Path) -> None:
+        """Raise InvalidError where model.yaml is not, byte for byte, what was locked."""
+        known = self.lock.deployment(deployment.name)
+        if known is None:
+            names = ", ".join(one.name for one in self.lock.deployments) or "none"
+            raise InvalidError(f"{model_yaml}: {deployment.name} is not in {self.path}, which has: {names}", hint=AGAIN)
+        found = hashlib.sha256(model_yaml.read_bytes()).hexdigest()
+        if found != known.sha256:
+            raise InvalidError(
+                f"{model_yaml} is not what was locked: found sha256 {found}, expected {known.sha256}",
+                hint=f"take back what was changed ({self.path} has the text), or {AGAIN}",
+            )
+
+    def folder(self, deployment: Deployment) -> Path | None:
+        """Return the folder of weights that a bundle's load made beside the lock; None where there is none."""
+        name = self._weights(deployment).name
+        folder = self.path.absolute().parent / "weights" / name / name.rpartition("-")[0]
+        return folder if folder.is_dir() else None
+
+    def check_weights(self, deployment: Deployment, found: WeightsManifest, folder: Path) -> None:
+        """Raise InvalidError that names the first file of weights that is not as it was locked."""
+        known = self._weights(deployment)
+        wanted = {file.path: (file.size, file.sha256) for file in known.files}
+        there = {file.path: (file.size, file.sha256) for file in found.files}
+        for path in sorted({*wanted, *there}):
+            if wanted.get(path) != there.get(path):
+                raise InvalidError(
+                    f"{folder / path} is not what was locked: found {_said(there.get(path))}, expected "
+                    f"{_said(wanted.get(path))}",
+                    hint=f"bring the weights again (bundle load, weights pull --verify), or {AGAIN}",
+                )
+        if found.id != known.name:
+            raise InvalidError(
+                f"{folder}: its weights are called {found.id} on the hosts, expected {known.name}",
+                hint="give the folder the name that it had when the lock was made",
+            )
+
+    def pinned(self, wanted: Wanted, site: Site, current: Current) -> Wanted:
+        """Return what is wanted with the lock's images; InvalidError for one that is not in it, or another."""
+
+        def pin(source: ImageSource | None) -> ImageSource | None:
+            return self._pin(source, site, current) if source else None
+
+        deployments = tuple(replace(item, image=pin(item.image)) for item in wanted.deployments)
+        return replace(
+            wanted, deployments=deployments, ui_image=pin(wanted.ui_image), gateway_image=pin(wanted.gateway_image)
+        )
+
+    def check_plan(self, plan: Plan, wanted: Wanted) -> None:
+        """Raise InvalidError where a plan would start an image that the lock does not have."""
+        sources = [*(item.image for item in wanted.deployments), wanted.ui_image, wanted.gateway_image]
+        known = {name for source in sources if source for name in (source.pull, source.id) if name}
+        known |= {image.id for image in self.lock.images}
+        self._refuse(sorted(set(images_in(plan)) - known))
+
+    def _pin(self, source: ImageSource, site: Site, current: Current) -> ImageSource:
+        image = self.lock.image(source.ref)
+        if image is None:
+            self._refuse([source.ref])
+            return source
+        if source.archive is not None:
+            if source.id != image.id:
+                raise InvalidError(
+                    f"{source.archive} holds another {source.ref} than was locked: found {source.id}, expected "
+                    f"{image.id}",
+                    hint="take the archive out of the folder that onprem_llm_site.images_dir names, or bring the right "
+                    "one",
+                )
+            return source
+        if site.registry is None and any(host.image(image.id) for host in current.hosts):
+            return ImageSource(source.ref, id=image.id, exact=True)
+        place = source.pull.partition("@")[0] if source.pull else repository(at_registry(source.ref, site))
+        return ImageSource(source.ref, pull=f"{place}@{image.digest}")
+
+    def _refuse(self, refs: Collection[str]) -> None:
+        if refs:
+            raise InvalidError(f"{', '.join(refs)}: this image is not in {self.path}", hint=AGAIN)
+
+    def _weights(self, deployment: Deployment) -> LockedWeights:
+        known = self.lock.deployment(deployment.name)
+        found = self.lock.weights_named(known.weights) if known else None
+        if found is None:
+            raise InvalidError(f"the weights of {deployment.name} are not in {self.path}", hint=AGAIN)
+        return found
+
+
+def read_locked(path: Path) -> Locked:
+    """Read a lock to deploy from."""
+    return Locked(read_lock(path), path)
+
+
+def _said(file: tuple[int, str] | None) -> str:
+    return f"{file[0]} bytes, sha256 {file[1]}" if file else "nothing"

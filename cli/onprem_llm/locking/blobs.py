@@ -1,0 +1,87 @@
+"""The cache of blobs, CACHE/blobs/sha256/<hex>: what has a name here was hashed when it came."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from onprem_llm.caches import cache_folder
+
+READ = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Blobs:
+    """The blobs of this machine."""
+
+    root: Path = field(default_factory=lambda: cache_folder() / "blobs" / "sha256")
+
+    def path(self, sha256: str) -> Path:
+        """Return where a blob is, or would be."""
+        return self.root / sha256.removeprefix("sha256:")
+
+    def has(self, sha256: str, size: int | None = None) -> bool:
+        """Tell whether a blob is here, whole."""
+        path = self.path(sha256)
+        return path.is_file() and size in {None, path.stat().st_size}
+
+    def put(self, data: bytes) -> str:
+        """Keep bytes, and return their sha256."""
+        return self.receive([data])[0]
+
+    def receive(self, pieces: Iterable[bytes]) -> tuple[str, int]:
+        """Keep what comes in pieces, and return its sha256 and size."""
+        digest, size = hashlib.sha256(), 0
+        with self._arriving() as stream:
+            for piece in pieces:
+                stream.write(piece)
+                digest.update(piece)
+                size += len(piece)
+            self._name(stream, digest.hexdigest())
+        return digest.hexdigest(), size
+
+    def take(self, file: Path) -> tuple[str, int]:
+        """Move a file of the same file system in, and return its sha256 and size; elsewhere it is copied."""
+        sha256, size = sums(file)
+        target = self.path(sha256)
+        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            file.replace(target)
+        except OSError:
+            return self.receive(pieces_of(file))
+        return sha256, size
+
+    @contextmanager
+    def _arriving(self) -> Iterator[IO[bytes]]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self.root, prefix=".arriving-", delete=False) as stream:
+            try:
+                yield stream
+            finally:
+                Path(stream.name).unlink(missing_ok=True)
+
+    def _name(self, stream: IO[bytes], sha256: str) -> None:
+        stream.flush()
+        os.fsync(stream.fileno())
+        Path(stream.name).chmod(0o644)
+        Path(stream.name).replace(self.path(sha256))
+
+
+def pieces_of(file: Path) -> Iterator[bytes]:
+    """Read a file piece by piece."""
+    with file.open("rb") as stream:
+        while piece := stream.read(READ):
+            yield piece
+
+
+def sums(file: Path) -> tuple[str, int]:
+    """Return a file's sha256 and size."""
+    digest, size = hashlib.sha256(), 0
+    for piece in pieces_of(file):
+        digest.update(piece)
+        size += len(piece)
+    return digest.hexdigest(), size

@@ -1,0 +1,222 @@
+"""A lock from its parts: what each model.yaml needs, for the hosts of the facts."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from onprem_llm import __version__
+from onprem_llm.caches import cache_folder
+from onprem_llm.errors import InvalidError, UsageError
+from onprem_llm.image_archives import find_archives
+from onprem_llm.locking.archive_images import ArchiveImages
+from onprem_llm.locking.blobs import Blobs
+from onprem_llm.locking.origins import Origins
+from onprem_llm.locking.packages import Packages, Release, releases
+from onprem_llm.locking.plan_images import images_of
+from onprem_llm.locking.registry_images import RegistryAccess, RegistryImages
+from onprem_llm.locking.site_settings import rendered_settings
+from onprem_llm.locking.wheels import Wheels
+from onprem_llm.output import Progress
+from onprem_llm.planning.types import ImageSource
+from onprem_llm.spec.deployment import Deployment, parse_deployment
+from onprem_llm.spec.facts import Facts
+from onprem_llm.spec.lock import (
+    Lock,
+    LockedDeployment,
+    LockedFile,
+    LockedImage,
+    LockedPackages,
+    LockedWeights,
+    LockedWheels,
+    Platform,
+)
+from onprem_llm.spec.site import Site
+from onprem_llm.spec.weights_folder import check_folder
+from onprem_llm.spec.weights_identity import WeightsManifest, scan_folder
+from onprem_llm.weights.local import check_pulled, weights_folder
+from onprem_llm.weights.store import Store, store_folder
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for."""
+
+    models: Sequence[Path]
+    facts: Facts
+    site: Site
+    pythons: Sequence[str]
+    images_dir: Path | None = None
+    expires: str | None = None
+    access: RegistryAccess = field(default_factory=RegistryAccess)
+    mirrors: Mapping[str, str] = field(default_factory=dict)
+    skip: Sequence[str] = ()  # packages, wheels
+
+
+@dataclass(frozen=True)
+class Built:
+    """A lock, how its bytes were had, and what a person should know."""
+
+    lock: Lock
+    origins: Origins
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Model:
+    """One model.yaml and its weights on this machine."""
+
+    deployment: Deployment
+    locked: LockedDeployment
+    weights: LockedWeights
+    manifest: WeightsManifest
+    folder: Path
+    notes: tuple[str, ...]
+
+
+def build(request: Request, progress: Progress) -> Built:
+    """Make the lock; the same files, facts and answers of registries and mirrors always give the same."""
+    platform = _platform(request.facts)
+    groups = releases(request.facts) if "packages" not in request.skip else ()
+    models = _models(request.models, progress)
+    images, archives = _images(request, models, platform, progress)
+    packages, notes = _packages(request, groups, progress)
+    lock = Lock(
+        onprem_llm=__version__,
+        platform=platform,
+        expires=request.expires,
+        deployments=tuple(model.locked for model in models),
+        site=dict(rendered_settings(request.site)),
+        images=images,
+        weights=_once([model.weights for model in models]),
+        packages=packages,
+        wheels=_wheels(request, platform, progress),
+    )
+    access = request.access
+    origins = Origins(
+        access.address,
+        str(access.authfile.absolute()) if access.authfile else None,
+        str(access.ca_file.absolute()) if access.ca_file else None,
+        request.mirrors,
+        archives,
+        {model.weights.name: str(model.folder) for model in models},
+    )
+    return Built(lock, origins, (*(note for model in models for note in model.notes), *notes))
+
+
+def _platform(facts: Facts) -> Platform:
+    if len(facts.platforms) == 1:
+        return facts.platforms[0]
+    of = {name: [host for host, one in facts.hosts.items() if one.platform == name] for name in facts.platforms}
+    found = "; ".join(f"{name}: {', '.join(hosts)}" for name, hosts in of.items())
+    raise InvalidError(
+        f"the hosts of the facts are of {len(of)} platforms, expected one: {found}",
+        hint="make a lock for each platform, with the facts of its hosts",
+    )
+
+
+def _models(paths: Sequence[Path], progress: Progress) -> list[_Model]:
+    found: dict[str, tuple[Path, _Model]] = {}
+    for path in paths:
+        model = _model(path, progress)
+        other, _ = found.setdefault(model.locked.name, (path, model))
+        if other != path:
+            raise UsageError(
+                f"{other} and {path} both describe {model.locked.name}", hint="give each deployment its own name"
+            )
+    names = [model.locked.file for _, model in found.values()]
+    doubled = next((name for name in names if names.count(name) > 1), None)
+    if doubled:
+        raise UsageError(
+            f"{doubled} is the name of two files, and a site has them in one folder", hint="rename one of them"
+        )
+    return [found[name][1] for name in sorted(found)]
+
+
+def _model(path: Path, progress: Progress) -> _Model:
+    data = _read(path)
+    deployment = parse_deployment(data.decode(), str(path))
+    folder = weights_folder(deployment, path)
+    notes = check_folder(folder, deployment.model.allow)
+    progress.step(f"Look at the weights of {deployment.name}", [])
+    manifest = scan_folder(folder, cache_folder())
+    check_pulled(deployment, manifest)
+    source = deployment.model
+    entry = Store(store_folder()).find(source) if source.on_hub else None
+    weights = LockedWeights(
+        source=source.source,
+        id=source.id or source.path,
+        revision=source.wanted_revision if source.on_hub else "",
+        commit=entry.commit if entry else None,
+        name=manifest.id,
+        files=tuple(LockedFile(path=one.path, size=one.size, sha256=one.sha256) for one in manifest.files),
+    )
+    locked = LockedDeployment(
+        name=deployment.name,
+        file=path.name if path.suffix in {".yaml", ".yml"} else f"{deployment.name}.yaml",
+        sha256=hashlib.sha256(data).hexdigest(),
+        text=data.decode(),
+        weights=manifest.id,
+    )
+    return _Model(deployment, locked, weights, manifest, folder, notes)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        data.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidError(f"{path}: cannot be read as text: {error}", hint="name a model.yaml") from None
+    return data
+
+
+def _once(weights: Sequence[LockedWeights]) -> tuple[LockedWeights, ...]:
+    """Keep weights that several deployments share once; files of one name are the same files."""
+    found: dict[str, LockedWeights] = {}
+    for one in sorted(weights, key=lambda one: (one.name, one.source, one.id, one.revision)):
+        found.setdefault(one.name, one)
+    return tuple(found.values())
+
+
+def _images(
+    request: Request, models: Sequence[_Model], platform: Platform, progress: Progress
+) -> tuple[tuple[LockedImage, ...], dict[str, str]]:
+    blobs, known = Blobs(), _archives(request.images_dir)
+    needed = [images_of(one.deployment, one.manifest, request.site, request.facts) for one in models]
+    refs = sorted({ref for some in needed for ref in some})
+    registry = RegistryImages(platform, request.access, blobs)
+
+    def resolve(ref: str) -> LockedImage:
+        source = known.get(ref)
+        if source is None or source.archive is None:
+            return registry.resolve(ref)
+        return ArchiveImages(platform, blobs).resolve(ref, Path(source.archive))
+
+    progress.step(f"Look up {len(refs)} images: {', '.join(refs)}", [])
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        found = tuple(pool.map(resolve, refs))
+    return found, {ref: str(known[ref].archive) for ref in refs if ref in known}
+
+
+def _archives(folder: Path | None) -> Mapping[str, ImageSource]:
+    return find_archives(folder) if folder is not None else {}
+
+
+def _packages(
+    request: Request, groups: Sequence[Release], progress: Progress
+) -> tuple[tuple[LockedPackages, ...], tuple[str, ...]]:
+    packages, found, notes = Packages(request.mirrors), list[LockedPackages](), list[str]()
+    for release in groups:
+        progress.step(f"Ask the mirror for the packages of {release.label}", [])
+        locked, said = packages.resolve(release)
+        found.append(locked)
+        notes += said
+    return tuple(found), tuple(notes)
+
+
+def _wheels(request: Request, platform: Platform, progress: Progress) -> tuple[LockedWheels, ...]:
+    if "wheels" in request.skip:
+        return ()
+    progress.step(f"Fetch wheels for Python {', '.join(request.pythons)}", [])
+    return Wheels(platform).resolve(request.pythons)

@@ -1,0 +1,172 @@
+"""Every package that bootstrap installs on hosts of a release, with its whole closure, whatever this machine is."""
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from onprem_llm.errors import InvalidError
+from onprem_llm.locking.apt_root import AptRoot, apt_root, own_mirrors
+from onprem_llm.locking.blobs import Blobs
+from onprem_llm.locking.role_code import defaults, module_utils
+from onprem_llm.spec.facts import Facts, HostFacts
+from onprem_llm.spec.lock import LockedPackage, LockedPackages
+
+ROLE = "container_engine"
+BY_APT = ("debian", "ubuntu")
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+# 'http://mirror/pool/d/docker.io_26.1.5%2bdfsg1-9_amd64.deb' docker.io_26.1.5+dfsg1-9_amd64.deb 27213012 SHA256:…
+_URI = re.compile(r"'[^']+' (?P<file>[^ /]+\.deb) (?P<size>\d+) SHA256:(?P<sum>[0-9a-f]{64})")
+# Of a suite's key, where the mirror is a copy of the archive.
+_KEYRING = "/usr/share/keyrings/{}-archive-keyring.gpg"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Hosts that get the same packages: one system, release and architecture."""
+
+    os: str
+    release: str
+    codename: str
+    architecture: str  # as packages name it
+    kernels: tuple[str, ...]
+    headers: tuple[str, ...] = ()  # kernels that a GPU driver may have to be built for
+
+    @property
+    def label(self) -> str:
+        """Name it for people."""
+        return f"{self.os} {self.release} ({self.architecture})"
+
+
+@dataclass(frozen=True, slots=True)
+class Packages:
+    """Packages of releases, from this machine's mirrors or those that `mirrors` names (debian, ubuntu, docker)."""
+
+    mirrors: Mapping[str, str]
+    blobs: Blobs = field(default_factory=Blobs)
+
+    def resolve(self, release: Release) -> tuple[LockedPackages, tuple[str, ...]]:
+        """Return the closure, and notes about what no mirror has."""
+        root = self._root(release)
+        root.update()
+        names, notes = self._wanted(root, release)
+        argv = ["apt-get", "install", "--print-uris", "--quiet", "--yes", "--no-install-recommends", *names]
+        lines = [line for line in root.run(argv, f"the packages of {release.label}").splitlines() if line[:1] == "'"]
+        found = sorted((_package(line) for line in lines), key=lambda one: one.filename)
+        locked = LockedPackages(
+            os=release.os, release=release.release, codename=release.codename, architecture=release.architecture,
+            kernels=release.kernels, files=tuple(found),
+        )  # fmt: skip
+        return locked, notes
+
+    def fetch(self, locked: LockedPackages, files: Sequence[LockedPackage]) -> None:
+        """Bring packages by name and version; a version that the mirror no longer has is an InvalidError."""
+        release = Release(locked.os, locked.release, locked.codename, locked.architecture, locked.kernels)
+        root = self._root(release)
+        exact = [f"{one.name}:{one.architecture}={one.version}" for one in files]
+        self.blobs.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.blobs.root.parent, prefix=".packages-") as folder:
+            what = f"packages of {release.label}, which may have newer versions by now: make the lock again then"
+            argv = ["apt-get", "download", "--quiet", *exact]
+            try:
+                if not root.try_run(argv, Path(folder)):
+                    # The lists are from the last lock, which another machine may have made, or none.
+                    root.update()
+                    root.run(argv, what, cwd=Path(folder))
+            finally:
+                # Those that came before one that did not stay.
+                for file in Path(folder).glob("*.deb"):
+                    self.blobs.take(file)
+
+    def _root(self, release: Release) -> AptRoot:
+        apt, root = _apt(), apt_root(release.os, release.release, release.architecture)
+        mirrors = {**own_mirrors(release.os), **self.mirrors}
+        _check_mirrors(release, mirrors)
+        root.prepare(release.architecture, apt.sources_text(mirrors, release.os, release.codename))
+        return root
+
+    def _wanted(self, root: AptRoot, release: Release) -> tuple[list[str], tuple[str, ...]]:
+        apt, settings = _apt(), defaults(ROLE)
+        extra = [str(name) for name in settings["container_engine_extra_packages"]]  # type: ignore[attr-defined]
+        headers = [f"linux-headers-{kernel}" for kernel in release.headers]
+        asked = [*apt.CANDIDATES, *extra, *headers]
+        known = apt.parse_policies(root.run(["apt-cache", "policy", *asked], f"packages of {release.label}"), asked)
+        least = [apt.numbers(str(settings[f"container_engine_min_{what}"])) for what in ("engine", "compose")]
+        try:
+            names = apt.chosen(known, False, *least, extra)
+        except apt.PackageError as error:
+            raise InvalidError(
+                f"{release.label}: {error}", hint="name a mirror of docker-ce's repository: --package-mirror docker=URL"
+            ) from None
+        absent = [name for name in headers if not known[name].candidate]
+        notes = tuple(
+            f"{release.label}: no mirror has {name}: a GPU driver cannot be built for that kernel from this bundle; "
+            "update the hosts' kernel and collect their facts again, if one has to be"
+            for name in absent
+        )
+        return [*names, *(name for name in headers if name not in absent)], notes
+
+
+def releases(facts: Facts) -> tuple[Release, ...]:
+    """Return the releases of the hosts, sorted. InvalidError for a system whose packages cannot be locked."""
+    groups: dict[tuple[str, str, str], list[tuple[str, HostFacts]]] = {}
+    for name, host in facts.hosts.items():
+        groups.setdefault((*host.release, ARCHITECTURES[host.architecture]), []).append((name, host))
+    return tuple(_release(key, hosts) for key, hosts in sorted(groups.items()))
+
+
+def _release(key: tuple[str, str, str], hosts: Sequence[tuple[str, HostFacts]]) -> Release:
+    os_id, version, architecture = key
+    names = ", ".join(name for name, _ in hosts)
+    if os_id not in BY_APT:
+        raise InvalidError(
+            f"{names}: found {os_id} {version}, expected Debian or Ubuntu: packages of others cannot be locked",
+            hint="leave packages out (--skip packages): bootstrap then installs from what these hosts have configured",
+        )
+    codenames = {host.os.codename for _, host in hosts}
+    if len(codenames) != 1 or "" in codenames or not version:
+        found = " and ".join(sorted(codenames - {""})) or "no codename"
+        raise InvalidError(
+            f"{names}: found {os_id} {version or 'without a version'} with {found}, expected one codename of a release",
+            hint="an unreleased system has no fixed packages: leave them out (--skip packages)",
+        )
+    kernels = {kernel for _, host in hosts for kernel in host.kernels.all}
+    headers = {kernel for _, host in hosts if host.gpus for kernel in host.kernels.all}
+    return Release(os_id, version, codenames.pop(), architecture, tuple(sorted(kernels)), tuple(sorted(headers)))
+
+
+def _check_mirrors(release: Release, mirrors: Mapping[str, str]) -> None:
+    if release.os not in mirrors:
+        raise InvalidError(
+            f"this machine knows no mirror of {release.os}: it is another system",
+            hint=f"name one: --package-mirror {release.os}=URL"
+            + (", and --package-mirror debian_security=URL" if release.os == "debian" else ""),
+        )
+    keyring = Path(_KEYRING.format(release.os))
+    if not keyring.is_file():
+        package = "ubuntu-keyring" if release.os == "ubuntu" else "debian-archive-keyring"
+        raise InvalidError(
+            f"{keyring} is not on this machine, expected the keys that {release.os} signs its archive with",
+            hint=f"apt-get install {package}",
+        )
+
+
+def _package(line: str) -> LockedPackage:
+    found = _URI.match(line)
+    if found is None:
+        raise InvalidError(
+            f"apt-get says {line!r}, expected an address, a file, its size and sha256",
+            hint="name a mirror whose package lists have SHA256 sums: --package-mirror NAME=URL",
+        )
+    name, version, architecture = unquote(found["file"].removesuffix(".deb")).split("_")
+    return LockedPackage(
+        name=name, version=version, architecture=architecture, filename=found["file"], size=int(found["size"]),
+        sha256=found["sum"],
+    )  # fmt: skip
+
+
+def _apt() -> Any:
+    return module_utils(ROLE, "container_engine_apt")

@@ -1,0 +1,166 @@
+"""Images of a registry, through skopeo: by digest, byte for byte, with no container engine."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from onprem_llm.errors import InvalidError, OnpremError
+from onprem_llm.locking.blobs import Blobs
+from onprem_llm.locking.manifests import Manifest, check_platform, chosen, digest_of, parse
+from onprem_llm.registry import repository
+from onprem_llm.spec.lock import LockedImage
+
+INSTALL = "install it: apt-get install skopeo, or dnf install skopeo"
+# Containers' tools treat these as docker does: a registry on this machine may speak plain HTTP.
+_HERE = ("localhost", "127.", "[::1]")
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryAccess:
+    """How registries are reached. `address` is asked instead of the one that each image names."""
+
+    address: str | None = None
+    authfile: Path | None = None
+    ca_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryImages:
+    """Images of one platform, from registries into the cache of blobs."""
+
+    platform: str
+    access: RegistryAccess
+    blobs: Blobs
+
+    def resolve(self, ref: str) -> LockedImage:
+        """Say which image `ref` is now; its manifest and its configuration are kept. InvalidError says why not."""
+        place = self._place(ref)
+        data = self._raw(place, ref)
+        _compare(ref, data)
+        picked = chosen(data, self.platform, ref)
+        if picked is not None:
+            data = self._raw(f"{repository(place.partition('@')[0])}@{picked}", ref)
+            if digest_of(data) != picked:
+                raise InvalidError(f"image {ref}: the registry sent {digest_of(data)}, expected {picked}")
+        manifest = parse(data, ref)
+        at = f"{repository(place.partition('@')[0])}@{manifest.digest}"
+        config = self._skopeo("inspect", ["--config", "--raw", *self._options(at, "")], at, ref)
+        if digest_of(config) != manifest.config.digest:
+            raise InvalidError(
+                f"image {ref}: the registry sent the configuration {digest_of(config)}, expected "
+                f"{manifest.config.digest}",
+                hint="run the command again; if it stays so, the registry is damaged",
+            )
+        check_platform(config, self.platform, ref)
+        self.blobs.put(config)
+        self.blobs.put(manifest.data)
+        return LockedImage(ref=ref, digest=manifest.digest, id=manifest.config.digest, size=manifest.size)
+
+    def fetch(self, image: LockedImage) -> None:
+        """Bring every blob of an image that is not here; what a fetch that was cut off had brought stays."""
+        place = self._place(image.ref)
+        at = f"{repository(place.partition('@')[0])}@{image.digest}"
+        if not self.blobs.has(image.digest):
+            self.resolve_exactly(image, at)
+        manifest = parse(self.blobs.path(image.digest).read_bytes(), image.ref)
+        if not self._missing(manifest):
+            return
+        self.blobs.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.blobs.root.parent, prefix=".layout-") as layout:
+            # It reuses layers that are here, and keeps each that arrives whole.
+            shared = ["--dest-shared-blob-dir", str(self.blobs.root.parent)]
+            self._skopeo("copy", ["--quiet", *shared, *self._options(at, "src-")], at, image.ref, f"oci:{layout}")
+        if self._missing(manifest):
+            self._copy_as_it_is(manifest, at, image.ref)
+
+    def blobs_of(self, image: LockedImage) -> set[str]:
+        """Return the sha256 of every blob of an image whose manifest is here; nothing where it is not."""
+        if not self.blobs.has(image.digest):
+            return set()
+        manifest = parse(self.blobs.path(image.digest).read_bytes(), image.ref)
+        return {blob.digest.removeprefix("sha256:") for blob in (manifest.config, *manifest.layers)}
+
+    def resolve_exactly(self, image: LockedImage, at: str) -> None:
+        """Bring the manifest of a locked image."""
+        data = self._raw(at, image.ref)
+        if digest_of(data) != image.digest:
+            raise InvalidError(f"image {image.ref}: the registry sent {digest_of(data)}, expected {image.digest}")
+        self.blobs.put(data)
+
+    def _missing(self, manifest: Manifest) -> bool:
+        return any(not self.blobs.has(blob.digest, blob.size) for blob in (manifest.config, *manifest.layers))
+
+    def _copy_as_it_is(self, manifest: Manifest, at: str, ref: str) -> None:
+        """Bring what a layout would have changed: layers that no registry compressed, docker's configuration."""
+        with tempfile.TemporaryDirectory(dir=self.blobs.root.parent, prefix=".image-") as folder:
+            options = ["--quiet", "--preserve-digests", *self._options(at, "src-")]
+            self._skopeo("copy", options, at, ref, f"dir:{folder}")
+            for blob in (manifest.config, *manifest.layers):
+                file = Path(folder, blob.digest.removeprefix("sha256:"))
+                if file.is_file():
+                    self.blobs.take(file)
+
+    def _place(self, ref: str) -> str:
+        """Return where `ref` is asked for; skopeo takes a tag or a digest, never both."""
+        if self.access.address is not None:
+            first, slash, rest = ref.partition("/")
+            is_host = bool(slash) and ("." in first or ":" in first or first == "localhost")
+            ref = f"{self.access.address}/{rest if is_host else ref}"
+        name, at, digest = ref.partition("@")
+        return f"{repository(name)}@{digest}" if at else name
+
+    def _raw(self, place: str, ref: str) -> bytes:
+        return self._skopeo("inspect", ["--raw", *self._options(place, "")], place, ref)
+
+    def _options(self, place: str, side: str) -> list[str]:
+        words = [f"--{side}tls-verify=false"] if place.startswith(_HERE) else []
+        return [*words, *(["--authfile", str(self.access.authfile)] if self.access.authfile else [])]
+
+    def _skopeo(self, verb: str, options: Sequence[str], place: str, ref: str, target: str | None = None) -> bytes:
+        if shutil.which("skopeo") is None:
+            raise OnpremError("skopeo is not on this machine, expected it to ask registries for images", hint=INSTALL)
+        side = "src-" if verb == "copy" else ""
+        with self._certificates() as folder:
+            words = [f"--{side}cert-dir", folder] if folder else []
+            # Whose signature an image has is not asked: it is taken by its digest, which the lock has.
+            argv = ["skopeo", "--insecure-policy", verb, *options, *words, f"docker://{place}"]
+            done = subprocess.run([*argv, *([target] if target else [])], capture_output=True, check=False)
+        if done.returncode != 0:
+            raise _refused(ref, place, done.stderr.decode("utf-8", "replace"))
+        return done.stdout
+
+    @contextmanager
+    def _certificates(self) -> Iterator[str | None]:
+        """Give a folder with the registry's CA, as skopeo takes it."""
+        if self.access.ca_file is None:
+            yield None
+            return
+        with tempfile.TemporaryDirectory(prefix="onprem-llm-") as folder:
+            shutil.copy(self.access.ca_file, Path(folder, "ca.crt"))
+            yield folder
+
+
+def _compare(ref: str, data: bytes) -> None:
+    named = ref.partition("@")[2]
+    if named and digest_of(data) != named:
+        raise InvalidError(f"image {ref}: the registry sent {digest_of(data)}, expected {named}")
+
+
+def _refused(ref: str, place: str, said: str) -> OnpremError:
+    line = said.strip().splitlines()[-1] if said.strip() else "no reason"
+    _, found, reason = line.partition('msg="')
+    reason = (reason.rstrip('"') if found else line).replace('\\"', '"')
+    low = reason.lower()
+    if "unauthorized" in low or "denied" in low or "authentication required" in low:
+        hint = "name a file with credentials: --authfile FILE (`skopeo login --authfile FILE REGISTRY` writes one)"
+    elif "manifest unknown" in low or "name unknown" in low:
+        hint = "mend the image's name, or put its `docker save` archive into the folder that images_dir names"
+    elif "x509" in low or "certificate" in low:
+        hint = "name the registry's CA: --registry-ca FILE"
+    else:
+        hint = "see that this machine reaches the registry, and run the command again"
+    return InvalidError(f"image {ref} cannot be had from {place}: {reason}", hint=hint)
