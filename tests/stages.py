@@ -97,6 +97,7 @@ BARE = ["tests/e2e/test_1_bootstrap.py", "tests/e2e/test_2_real.py", "tests/e2e/
 # What has hosts of its own, or none.
 REST = [
     Stage("hubs, locking", "pytest -q --durations=5 tests/hubs tests/locking"),
+    Stage("bundles", "pytest -q --durations=5 tests/bundle"),
     Stage("molecule", "sh molecule/run.sh"),
     Stage("offline", "pytest -q --durations=5 tests/offline tests/prove"),
     Stage("gateway, load client", "pytest -q --durations=5 tests/gateway tests/gateway_role tests/load"),

@@ -17,6 +17,7 @@ COMMANDS = {
     "facts": "Facts of hosts: export, collect-script, show.",
     "weights": "Weights of models: pull, verify, list, prune.",
     "lock": "Write down everything that deployments need, for hosts of known facts.",
+    "bundle": "Bundles to carry behind the door: create, inspect, verify, load.",
     "deploy": "Bring a model to the hosts and start it.",
     "plan": "Show what deploy would do, and change nothing.",
     "status": "Show what runs where.",

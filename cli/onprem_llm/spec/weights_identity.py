@@ -1,5 +1,6 @@
 """Which weights a folder holds: a manifest of sizes and sha256 sums, and an id made from them."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -65,6 +66,17 @@ def remember_sums(cache: Path, root: Path, sums: Mapping[str, str]) -> None:
     known = _read_cache(cache)
     known.update({_key(root / path): sha256 for path, sha256 in sums.items()})
     _write_cache(cache, known)
+
+
+def known_places(cache: Path) -> dict[str, Path]:
+    """Return files by their sha256, as scans of folders on this machine found them, that have not changed since."""
+    found = {}
+    for key, sha256 in _read_cache(cache).items():
+        path = Path(key.rsplit(":", 3)[0])
+        with contextlib.suppress(OSError):
+            if _key(path) == key:
+                found[sha256] = path
+    return found
 
 
 def weights_files(root: Path) -> Iterator[Path]:
