@@ -58,6 +58,8 @@ class Connected:
 
     root: Path
     weights: dict[str, bytes] = field(default_factory=weights_files)
+    # Files of so many bytes, mostly holes, with marks that tell their parts from each other.
+    large: dict[str, int] = field(default_factory=dict)
     images: int = 2
     packages: tuple[str, ...] = ("alpha", "beta")
     pythons: tuple[str, ...] = (f"3.{sys.version_info[1]}",)
@@ -85,9 +87,12 @@ class Connected:
         for path, data in self.weights.items():
             (self.model / path).parent.mkdir(parents=True, exist_ok=True)
             (self.model / path).write_bytes(data)
+        large = [self._large(path, size) for path, size in self.large.items()]
         text = "name: tiny\nmodel: ./Tiny\n"
         (self.root / "model.yaml").write_text(text)
-        _, name = identity_of("Tiny", {path: sha256(data) for path, data in self.weights.items()})
+        files = [{"path": p, "size": len(d), "sha256": sha256(d)} for p, d in self.weights.items()] + large
+        files.sort(key=lambda file: str(file["path"]))
+        _, name = identity_of("Tiny", {str(file["path"]): str(file["sha256"]) for file in files})
         value = {
             "schema_version": 1, "onprem_llm": "0.1.0", "platform": self.platform, "expires": self.expires, "site": {},
             "deployments": [
@@ -97,10 +102,7 @@ class Connected:
             "weights": [
                 {
                     "source": "path", "id": "./Tiny", "revision": "", "commit": None, "name": name,
-                    "files": [
-                        {"path": path, "size": len(data), "sha256": sha256(data)}
-                        for path, data in sorted(self.weights.items())
-                    ],
+                    "files": files,
                 }
             ],
             "packages": [self._release()] if self.packages else [],
@@ -112,6 +114,17 @@ class Connected:
     def keep(self, data: bytes) -> str:
         (self.blobs / sha256(data)).write_bytes(data)
         return sha256(data)
+
+    def _large(self, path: str, size: int) -> dict[str, object]:
+        step, digest = 64 * 1024 * 1024, hashlib.sha256()
+        with (self.model / path).open("wb") as stream:
+            for start in range(0, size, step):
+                stream.seek(start)
+                mark = b"%d" % start
+                stream.write(mark)
+                digest.update(mark + bytes(min(step, size - start) - len(mark)))
+            stream.truncate(size)
+        return {"path": path, "size": size, "sha256": digest.hexdigest()}
 
     def _image(self, number: int) -> dict[str, object]:
         shared, own, config = noise(300_000, 90), noise(200_000 + number, 91 + number), b'{"n": %d}' % number

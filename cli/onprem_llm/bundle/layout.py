@@ -6,6 +6,9 @@ from pathlib import Path
 from onprem_llm.bundle.manifest import BLOBS, INDEX, LAYOUT, MANIFEST, SIGNATURE, VOLUME, Manifest
 from onprem_llm.bundle.place import is_there
 
+# What `prove` leaves beside the manifest: it speaks of the bundle, and is none of it.
+PROOF = ("proof.json", "proof.json.sig", "proof.txt")
+
 
 def volume_bytes(name: str) -> bytes:
     """Return volume.json. It is not signed: one that lies makes blobs look absent, and nothing more."""
@@ -54,6 +57,6 @@ def is_whole(folder: Path, manifest: Manifest) -> bool:
 
 def extra_names(place: Path, known: set[str]) -> list[str]:
     """Return files that the manifest does not know: nobody reads them."""
-    known = known | {MANIFEST, SIGNATURE, LAYOUT, INDEX}
+    known = known | {MANIFEST, SIGNATURE, LAYOUT, INDEX, *PROOF}
     found = (path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_symlink() or not path.is_dir())
     return sorted(name for name in found if name not in known)
