@@ -99,6 +99,7 @@ REST = [
     Stage("hubs, locking", "pytest -q --durations=5 tests/hubs tests/locking"),
     Stage("bundles", "pytest -q --durations=5 tests/bundle"),
     Stage("molecule", "sh molecule/run.sh"),
+    Stage("fan-out", "pytest -q --durations=5 tests/fanout"),
     Stage("offline", "pytest -q --durations=5 tests/offline tests/prove"),
     Stage("gateway, load client", "pytest -q --durations=5 tests/gateway tests/gateway_role tests/load"),
 ]

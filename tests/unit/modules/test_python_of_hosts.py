@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
-ON_HOSTS = sorted([*ROLES.glob("*/library/*.py"), *ROLES.glob("*/module_utils/*.py")])
+ON_HOSTS = sorted([*ROLES.glob("*/library/*.py"), *ROLES.glob("*/module_utils/*.py"), *ROLES.glob("*/files/**/*.py")])
 
 
 @pytest.mark.parametrize("path", ON_HOSTS, ids=lambda path: path.stem)
