@@ -12,12 +12,14 @@ from onprem_llm.hosts import Current
 from onprem_llm.json_values import is_list, is_mapping
 from onprem_llm.look import look
 from onprem_llm.output import Progress
+from onprem_llm.package_trees import PackageTrees
 from onprem_llm.planning.address_pools import AddressPool, choose_pools
 from onprem_llm.run_events import HostFailure, RunResult
 from onprem_llm.runner import run
 from onprem_llm.seam import run_folder, write_orders
 from onprem_llm.secret_values import read_values
 from onprem_llm.spec.site import Site, parse_site
+from onprem_llm.wanted import inventory_folder
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,8 @@ def prepare(connection: Connection, progress: Progress) -> Prepared:
         result = _run("preflight.yml", "Checking the hosts", folder, orders, connection, progress)
     report.take(result)
     pools = pools_of(site, result, report)
-    return Prepared(report, site, {host: _order(host, base, pools[host], choice) for host in report.able})
+    packages = packages_of(site, connection.inventory, result, report)
+    return Prepared(report, site, {h: _order(h, base, pools[h], choice) | packages.get(h, {}) for h in report.able})
 
 
 def carry_out(prepared: Prepared, connection: Connection, progress: Progress) -> Report:
@@ -206,6 +209,27 @@ def pools_of(site: Site, result: RunResult, report: Report) -> dict[str, tuple[A
         except InvalidError as error:
             text = f"{error.message}. {error.hint or ''}"
             report.failures.append(HostFailure(host, "Choose docker's networks", text, unreachable=False))
+    return chosen
+
+
+def packages_of(site: Site, inventory: Path, result: RunResult, report: Report) -> dict[str, dict[str, object]]:
+    """Return what adds the packages of its release to each host's order; where there are none, the host fails.
+
+    Nothing where the site names no folder of packages: they come from where the hosts have them then.
+    """
+    if site.packages_dir is None:
+        return {}
+    trees = PackageTrees(inventory_folder(inventory) / Path(site.packages_dir).expanduser())
+    chosen: dict[str, dict[str, object]] = {}
+    for host in report.able:
+        system = result.returned[host]["system"]
+        try:
+            tree = trees.for_host(system["id"], system["version_id"], system["machine"])
+        except InvalidError as error:
+            text = f"{error.message}. {error.hint or ''}"
+            report.failures.append(HostFailure(host, "Choose packages", text, unreachable=False))
+        else:
+            chosen[host] = {"packages": tree.order(site.data_root)}
     return chosen
 
 

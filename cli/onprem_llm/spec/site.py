@@ -157,6 +157,7 @@ class Site(Model):
     weights_dir: WeightsDir = WeightsDir()
     images_dir: str | None = None
     registry: Registry | None = None
+    packages_dir: str | None = None
     package_mirrors: PackageMirrors = PackageMirrors()
     proxy: Proxy | None = None
     extra_ca: ControlPath | None = None
@@ -164,6 +165,14 @@ class Site(Model):
     open_webui: OpenWebui = OpenWebui()
     gateway: GatewaySettings = GatewaySettings()
     public_port: Port = 8080
+
+    @model_validator(mode="after")
+    def _one_place_for_each(self) -> "Site":
+        if self.packages_dir is not None and self.package_mirrors != PackageMirrors():
+            raise ValueError(
+                "found packages_dir and package_mirrors: packages come from one of them, leave the other out"
+            )
+        return self
 
     @property
     def weights_path(self) -> str:

@@ -26,6 +26,7 @@ options:
   min_engine: {description: The oldest Docker Engine that will do., type: str, required: true}
   min_compose: {description: The oldest Compose that will do., type: str, required: true}
   mirrors: {description: Mirrors by name; debian debian_security ubuntu docker., type: dict, default: {}}
+  source: {description: The apt source that alone is asked, type: path}
   extra: {description: Packages to install in the same go, type: list, elements: str, default: []}
   engine: {description: The engine is wanted, not O(extra) alone., type: bool, default: true}
   proxy: {description: The proxy for fetching packages as http https no_proxy., type: dict}
@@ -36,6 +37,7 @@ OPTIONS: dict[str, Any] = {
     "min_engine": {"type": "str", "required": True},
     "min_compose": {"type": "str", "required": True},
     "mirrors": {"type": "dict", "default": {}},
+    "source": {"type": "path"},
     "extra": {"type": "list", "elements": "str", "default": []},
     "engine": {"type": "bool", "default": True},
     # A proxy's address may hold a password.
@@ -61,8 +63,13 @@ def system() -> System:
 
 def by_apt(options: dict[str, Any], check_mode: bool) -> list[str]:
     """Return what was (or would be) installed. Package lists are fetched only where something is to be installed."""
+    with apt.only(options["source"]):
+        return _by_apt(options, check_mode)
+
+
+def _by_apt(options: dict[str, Any], check_mode: bool) -> list[str]:
     here = system()
-    mirrors = options["mirrors"]
+    mirrors = {} if options["source"] else options["mirrors"]
     complaints = ""
     if not check_mode:
         if mirrors:
@@ -91,6 +98,8 @@ def _wanted_by_apt(options: dict[str, Any]) -> list[str]:
 
 def by_dnf(options: dict[str, Any], check_mode: bool) -> list[str]:
     """Return what was (or would be) installed."""
+    if options["source"]:
+        raise apt.PackageError("found a host without apt, expected one that takes Debian packages from a bundle")
     if not check_mode:
         if options["mirrors"]:
             record.note_absent([str(dnf.REPOSITORY)], check_mode)

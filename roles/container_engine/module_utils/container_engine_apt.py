@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Iterator, NamedTuple
 
 from ansible.module_utils.container_engine_run import Version, dotted, numbers, run
 
@@ -19,6 +21,10 @@ LOCK_WAIT_S = 300
 NO_QUESTIONS = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "LC_ALL": "C"}
 
 
+# apt's options for one source alone; empty where all that the host has are asked.
+_scope: list[str] = []
+
+
 class PackageError(Exception):
     """What was found and expected, and the remedy, in one sentence each."""
 
@@ -28,6 +34,33 @@ class Policy(NamedTuple):
 
     installed: str
     candidate: str
+
+
+@contextlib.contextmanager
+def only(source: str | None) -> Iterator[None]:
+    """Have every command below ask this source alone, where there is one: the host's others may be out of reach.
+
+    With package lists of its own, made anew each time: the host's stay as they are, and none of a mirror's offers a
+    version that cannot be fetched.
+    """
+    if not source:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="onprem-llm-apt-") as lists:
+        # As root: what a bundle brought need not lie where apt's own user may look.
+        options = {
+            "Dir::Etc::sourcelist": source,
+            "Dir::Etc::sourceparts": "-",
+            "Dir::State::lists": lists,
+            "Dir::Cache::pkgcache": "",
+            "Dir::Cache::srcpkgcache": "",
+            "APT::Sandbox::User": "root",
+        }
+        _scope[:] = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        try:
+            yield
+        finally:
+            _scope.clear()
 
 
 def refresh(mirrors: dict[str, str]) -> str:
@@ -95,7 +128,7 @@ def install(names: list[str]) -> None:
 
 def policies(names: list[str]) -> dict[str, Policy]:
     """Return apt's policy of every name; names that apt does not know have empty versions."""
-    return parse_policies(run(["env", "LC_ALL=C", "apt-cache", "policy", *names], 60)[1], names)
+    return parse_policies(run(["env", "LC_ALL=C", "apt-cache", *_scope, "policy", *names], 60)[1], names)
 
 
 def parse_policies(text: str, names: list[str]) -> dict[str, Policy]:
@@ -165,12 +198,16 @@ def _compose_package(known: dict[str, Policy], minimum: Version) -> str | None:
 
 
 def _nothing_fits(known: dict[str, Policy], min_engine: Version, min_compose: Version) -> str:
+    remedy = (
+        "Make a bundle for this release and load it."
+        if _scope
+        else "Configure docker-ce's repository on the host, or name a mirror of it: "
+        "onprem_llm_site.package_mirrors.docker (container_engine_package_mirrors without the onprem-llm command)."
+    )
     offered = [f"{name} {known[name].candidate}" for name in ("docker.io", *COMPOSE_NAMES) if known[name].candidate]
     return (
         f"found {', '.join(offered) or 'neither docker-ce nor docker.io'} in the host's package sources, expected "
-        f"docker-ce, or docker.io {dotted(min_engine)} and Compose {dotted(min_compose)} or newer. Configure "
-        "docker-ce's repository on the host, or name a mirror of it: onprem_llm_site.package_mirrors.docker "
-        "(container_engine_package_mirrors without the onprem-llm command)."
+        f"docker-ce, or docker.io {dotted(min_engine)} and Compose {dotted(min_compose)} or newer. {remedy}"
     )
 
 
@@ -192,15 +229,25 @@ def _apt_get(arguments: list[str], problem: str) -> str:
     lock = ["-o", f"DPkg::Lock::Timeout={LOCK_WAIT_S}"]
     end = time.monotonic() + LOCK_WAIT_S
     while True:
-        code, text = run(["env", *environment, "apt-get", "--quiet", *lock, *arguments], 1800)
+        code, text = run(["env", *environment, "apt-get", "--quiet", *lock, *_scope, *arguments], 1800)
         # The timeout above covers dpkg's lock; that of the package lists fails at once.
         if code == 0 or "Could not get lock" not in text or time.monotonic() > end:
             break
         time.sleep(5)
     if code != 0:
-        raise PackageError(
-            f"{problem}: apt-get says\n{_complaints(text) or text[-600:]}\nexpected package "
-            "sources that answer. Correct the host's apt sources, or name mirrors (onprem_llm_site.package_mirrors) "
-            "or a proxy (onprem_llm_site.proxy) in group_vars."
-        )
+        raise PackageError(f"{problem}: apt-get says\n{_complaints(text) or text[-600:]}\n{_remedy(text)}")
     return text
+
+
+def _remedy(text: str) -> str:
+    if "dpkg --configure -a" in text:
+        return "expected packages that are whole. Run `dpkg --configure -a` on the host, then bootstrap again."
+    if _scope:
+        return (
+            "expected the packages that the bundle brought, signed by the site's key. Load the bundle again and run "
+            "bootstrap again; if a package is missing there, collect the hosts' facts anew and make another bundle."
+        )
+    return (
+        "expected package sources that answer. Correct the host's apt sources, or name mirrors "
+        "(onprem_llm_site.package_mirrors) or a proxy (onprem_llm_site.proxy) in group_vars."
+    )

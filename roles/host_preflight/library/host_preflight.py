@@ -7,7 +7,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.host_preflight_clock import clock_findings
 from ansible.module_utils.host_preflight_findings import Finding, failure
-from ansible.module_utils.host_preflight_machine import machine_findings
+from ansible.module_utils.host_preflight_machine import machine_findings, system
 from ansible.module_utils.host_preflight_network import network_facts, pool_findings
 from ansible.module_utils.host_preflight_storage import disk_findings
 
@@ -16,7 +16,7 @@ module: host_preflight
 short_description: Look at a host before bootstrap
 description:
   - Returns findings, each with C(check), C(level) (ok, warning, error), C(found), C(expected) and C(remedy).
-  - Returns the networks that docker's address pools must not hide. It changes nothing.
+  - Returns the networks that docker's address pools must not hide, and what the system is. It changes nothing.
 options:
   data_root: {description: The folder of the projects., type: path, required: true}
   weights_dir: {description: The folder of the weights., type: path, required: true}
@@ -64,7 +64,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         failure=failure(findings),
-        onprem_llm={"findings": findings, "network": network},
+        onprem_llm={"findings": findings, "network": network, "system": system()},
     )
 
 

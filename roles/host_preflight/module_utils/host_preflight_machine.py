@@ -39,6 +39,16 @@ def machine_findings(min_memory_gib: float) -> list[Finding]:
     ]
 
 
+def system() -> dict[str, str]:
+    """Return the names that say which packages fit: ID and VERSION_ID of /etc/os-release, and the processor's."""
+    release = os_release()
+    return {
+        "id": release.get("ID", ""),
+        "version_id": release.get("VERSION_ID", ""),
+        "machine": platform.machine(),
+    }
+
+
 def os_release(text: str = "") -> dict[str, str]:
     """Return /etc/os-release as a mapping; quotes around values are taken off."""
     entries: dict[str, str] = {}

@@ -149,6 +149,6 @@ def test_a_host_whose_engine_is_there_gets_the_extra_packages_alone(role_module,
     monkeypatch.setattr(packages.apt, "installed", lambda: ["x"])
     installed = []
     monkeypatch.setattr(packages.apt, "install", installed.extend)
-    options = {"engine": False, "extra": ["nftables", "rsync"], "mirrors": {}, "min_engine": "24.0", "min_compose": "2"}
+    options = {"engine": False, "extra": ["nftables", "rsync"], "mirrors": {}, "source": None, "min_engine": "24.0"}
     assert packages.by_apt(options, False) == ["nftables"]
     assert installed == ["nftables"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from onprem_llm import gateway_choice
-from onprem_llm.bootstrapping import Finding, Report, base_order, check_files, peers, pools_of
+from onprem_llm.bootstrapping import Finding, Report, base_order, check_files, packages_of, peers, pools_of
 from onprem_llm.commands.bootstrap import as_document, ending, findings_text
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError
@@ -196,3 +196,40 @@ def test_document() -> None:
         "a": {"ok": True, "changed": 2, "findings": []},
         "b": {"ok": False, "changed": 0, "findings": []},
     }
+
+
+def test_packages_come_from_the_tree_of_each_hosts_release(tmp_path: Path) -> None:
+    folder = tmp_path / "packages" / "debian-13-amd64"
+    (folder / "pool").mkdir(parents=True)
+    (folder / "pool/a_1_all.deb").write_bytes(b"deb")
+    (folder / "Packages").write_text("Package: a\nFilename: pool/a_1_all.deb\nSize: 3\nSHA256: " + "0" * 64 + "\n")
+    for name in ("InRelease", "key.asc"):
+        (folder / name).write_text(name)
+    systems = {"a": ("debian", "13", "x86_64"), "b": ("ubuntu", "24.04", "x86_64"), "c": ("debian", "13", "aarch64")}
+    returned = {
+        host: {"system": dict(zip(("id", "version_id", "machine"), system, strict=True))}
+        for host, system in systems.items()
+    }
+    report, site = Report(tuple(systems)), parse_site({"packages_dir": "packages", "data_root": "/data/llm"}, "t")
+
+    orders = packages_of(site, tmp_path / "inventory.ini", RunResult(tuple(systems), returned, {}, ()), report)
+
+    order: Any = orders["a"]["packages"]
+    assert (order["source"], order["path"]) == (str(folder), "/data/llm/packages/debian-13-amd64")
+    assert order["sources_file"] == "/etc/apt/sources.list.d/onprem-llm-packages.sources"
+    assert {one["path"]: one["size"] for one in order["files"]} == {
+        "InRelease": 9,
+        "Packages": (folder / "Packages").stat().st_size,
+        "key.asc": 7,
+        "pool/a_1_all.deb": 3,
+    }
+    assert list(orders) == ["a"]
+    said = {failure.host: failure.message for failure in report.failures}
+    assert "found debian-13-amd64 in" in said["b"]
+    assert "expected ubuntu-24.04-amd64" in said["b"]
+    assert "expected debian-13-arm64" in said["c"]
+
+
+def test_without_a_folder_of_packages_no_order_has_any(tmp_path: Path) -> None:
+    report = Report(("a",))
+    assert packages_of(parse_site({}, "t"), tmp_path / "i", RunResult(("a",), {"a": {}}, {}, ()), report) == {}

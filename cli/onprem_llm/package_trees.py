@@ -1,0 +1,98 @@
+"""Package repositories on the control host, one for each release of an OS: what bootstrap sends to which host."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from onprem_llm.errors import InvalidError
+from onprem_llm.package_signing import PUBLIC, SIGNED
+from onprem_llm.weights.names import name_problems
+from onprem_llm.weights.sums import sums_of
+
+INDEX = "Packages"
+SOURCES_FILE = "/etc/apt/sources.list.d/onprem-llm-packages.sources"
+# As dpkg names what the kernel calls x86_64.
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+_FIELD = re.compile(r"^(Filename|Size|SHA256):[ \t]*(\S+)[ \t]*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class PackageTree:
+    """A repository for one release: its name (debian-13-amd64), folder and files (path, size, sha256)."""
+
+    name: str
+    source: Path
+    files: tuple[Mapping[str, object], ...]
+
+    def order(self, data_root: str) -> dict[str, object]:
+        """Return it as bootstrap.yml's order has it."""
+        path = f"{data_root}/packages/{self.name}"
+        files = [dict(one) for one in self.files]
+        return {"path": path, "source": str(self.source), "files": files, "sources_file": SOURCES_FILE}
+
+
+class PackageTrees:
+    """All repositories below the folder that the site names; each is read once, when a host needs it."""
+
+    def __init__(self, folder: Path) -> None:
+        """InvalidError where there is no such folder."""
+        if not folder.is_dir():
+            raise InvalidError(
+                f"onprem_llm_site.packages_dir: {folder} is not a folder",
+                hint="load a bundle there (onprem-llm bundle load), or leave the setting out",
+            )
+        self.folder = folder
+        self._read: dict[str, PackageTree] = {}
+
+    def for_host(self, os_id: str, release: str, machine: str) -> PackageTree:
+        """Return the repository for a host; InvalidError names what is there where none is for it."""
+        name = f"{os_id}-{release}-{ARCHITECTURES.get(machine, machine)}"
+        if name not in self._read:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9.+_-]*", name) or not (self.folder / name / INDEX).is_file():
+                known = sorted(path.parent.name for path in self.folder.glob(f"*/{INDEX}"))
+                raise InvalidError(
+                    f"no packages for it: found {', '.join(known) or 'none'} in {self.folder}, expected {name}",
+                    hint="collect this host's facts, and make and load a bundle that has its release",
+                )
+            self._read[name] = read_tree(self.folder / name)
+        return self._read[name]
+
+
+def read_tree(folder: Path) -> PackageTree:
+    """Read a repository's index; InvalidError where it is not signed, or its files are not there."""
+    for name in (SIGNED, PUBLIC):
+        if not (folder / name).is_file():
+            raise InvalidError(
+                f"{folder}: not signed: found no {name}, expected it beside {INDEX}", hint="load the bundle again"
+            )
+    files = [*_own(folder), *_packages(folder)]
+    problems = name_problems([str(one["path"]) for one in files])
+    if problems:
+        raise InvalidError(f"{folder / INDEX}: {'; '.join(problems[:3])}", hint="load the bundle again")
+    return PackageTree(folder.name, folder, tuple(sorted(files, key=lambda one: str(one["path"]))))
+
+
+def _own(folder: Path) -> list[dict[str, object]]:
+    sums = {name: sums_of(folder / name) for name in (INDEX, SIGNED, PUBLIC)}
+    return [{"path": name, "size": one.size, "sha256": one.sha256} for name, one in sums.items()]
+
+
+def _packages(folder: Path) -> list[dict[str, object]]:
+    text = (folder / INDEX).read_text(encoding="utf-8", errors="replace")
+    found: list[dict[str, object]] = []
+    for paragraph in re.split(r"\n{2,}", text.strip()):
+        fields = dict(_FIELD.findall(paragraph))
+        if set(fields) != {"Filename", "Size", "SHA256"} or not fields["Size"].isdigit():
+            raise InvalidError(
+                f"{folder / INDEX}: found a package without Filename, Size and SHA256: {paragraph[:60]!r}",
+                hint="load the bundle again",
+            )
+        name, size = fields["Filename"].removeprefix("./"), int(fields["Size"])
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != size:
+            raise InvalidError(
+                f"{path}: found no file of {size} bytes, which {INDEX} names", hint="load the bundle again"
+            )
+        found.append({"path": name, "size": size, "sha256": fields["SHA256"]})
+    return found

@@ -1,0 +1,185 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""A package repository that came as files: what of it is here, and the apt source that names it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from urllib.parse import quote
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.onprem_llm_write import put
+
+DOCUMENTATION = r"""
+module: package_repository
+short_description: A signed package repository in a folder of the host
+description:
+  - C(look) says which files are missing or not as they should be. C(present) removes what does not belong there and
+    writes the apt source. C(absent) takes both away. apt checks the signature each time; nothing here marks the
+    repository as trusted.
+options:
+  state:
+    description: What to do.
+    type: str
+    choices: [look, present, absent]
+    required: true
+  path:
+    description: Folder of the repository on the host, all of it ours.
+    type: path
+    required: true
+  source:
+    description: Folder on the control host that it comes from, for what C(look) returns.
+    type: path
+  files:
+    description: Path, size and sha256 of every file; C(key.asc) is the public key.
+    type: list
+    elements: dict
+    default: []
+  sources_file:
+    description: File of the apt source.
+    type: path
+    default: /etc/apt/sources.list.d/onprem-llm-packages.sources
+author: the onprem-llm authors
+"""
+
+EXAMPLES = r"""
+- name: Name the repository to apt
+  package_repository:
+    state: present
+    path: /srv/onprem-llm/packages/debian-13-amd64
+    files: "{{ package_repository_tree.files }}"
+"""
+
+RETURN = r"""
+folders:
+  description: What is missing, as M(send_files) takes it.
+  type: list
+  returned: look
+removed:
+  description: Files that did not belong there, at most 20 of them.
+  type: list
+  returned: present
+"""
+
+KEY = "key.asc"
+BLOCK = 1024 * 1024
+SHOWN = 20
+
+
+def sha256(path):
+    """Return the digest of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        for block in iter(lambda: handle.read(BLOCK), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def is_right(path, wanted):
+    """Tell whether a file is there as it should be; a link never is."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size != wanted["size"]:
+        return False
+    return sha256(path) == wanted["sha256"]
+
+
+def missing(folder, files):
+    """Return the paths of the files that are to be sent."""
+    return [one["path"] for one in files if not is_right(folder / one["path"], one)]
+
+
+def make_folders(folder, files):
+    """Make the folders that are not there, readable for apt's own user whatever the umask is."""
+    wanted = {folder, *(folder.joinpath(one["path"]).parent for one in files)}
+    every = {above for one in wanted for above in (one, *one.parents) if not above.exists()}
+    for one in sorted(every):
+        one.mkdir(exist_ok=True)
+        one.chmod(0o755)
+
+
+def strays(folder, files):
+    """Return what lies in the folder and does not belong there, files only."""
+    known = {str(folder / one["path"]) for one in files}
+    found = [Path(base, name) for base, _, names in os.walk(str(folder)) for name in names]
+    return sorted(path for path in found if str(path) not in known)
+
+
+def sources_text(folder, key):
+    """Return the apt source: deb822, with the key in it, so that no other key counts for it and it for no other."""
+    lines = [line.strip() or "." for line in key.strip().splitlines()]
+    return "\n".join(
+        [
+            "# Written by onprem-llm: packages that came with a bundle.",
+            "Types: deb",
+            "URIs: file:" + quote(str(folder)),
+            "Suites: ./",
+            "Signed-By:",
+            *(" " + line for line in lines),
+            "",
+        ]
+    )
+
+
+def present(folder, files, sources_file, check_mode):
+    """Remove strays and write the source; return (changed, strays)."""
+    wrong = strays(folder, files)
+    text = sources_text(folder, (folder / KEY).read_text(encoding="ascii"))
+    same = sources_file.is_file() and sources_file.read_text(encoding="utf-8") == text
+    if not check_mode:
+        for path in wrong:
+            path.unlink()
+        if not same:
+            put(sources_file, text, 0o644)
+    return bool(wrong) or not same, [str(path) for path in wrong]
+
+
+def absent(folder, sources_file, check_mode):
+    """Take the source and the folder away; return whether there was one."""
+    there = [path for path in (sources_file, folder) if os.path.lexists(str(path))]
+    for path in there if not check_mode else []:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(str(path))
+        else:
+            path.unlink()
+    return bool(there)
+
+
+def act(options, check_mode):
+    """Return what the module answers."""
+    folder, files, sources_file = Path(options["path"]), options["files"], Path(options["sources_file"])
+    if options["state"] == "look":
+        send = missing(folder, files)
+        if send and not check_mode:
+            make_folders(folder, files)
+        order = {"source": options["source"], "path": str(folder), "files": files, "send": send}
+        return {"changed": False, "folders": [order] if send else []}
+    if options["state"] == "absent":
+        return {"changed": absent(folder, sources_file, check_mode)}
+    changed, removed = present(folder, files, sources_file, check_mode)
+    return {"changed": changed, "removed": removed[:SHOWN]}
+
+
+def main():
+    """Run as an Ansible module."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["look", "present", "absent"], "required": True},
+            "path": {"type": "path", "required": True},
+            "source": {"type": "path"},
+            "files": {"type": "list", "elements": "dict", "default": []},
+            "sources_file": {"type": "path", "default": "/etc/apt/sources.list.d/onprem-llm-packages.sources"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        answer = act(module.params, module.check_mode)
+    except (OSError, ValueError) as error:
+        module.fail_json(msg=f"package repository in {module.params['path']}: {error}", invocation={})
+        return
+    module.exit_json(invocation={}, **answer)
+
+
+if __name__ == "__main__":
+    main()
