@@ -38,6 +38,7 @@ COMMANDS = {
     "key": "Keys of clients: create, list, revoke, usage.",
     "tls": "The root certificate for clients; renew certificates.",
     "uninstall": "Reverse bootstrap: packages, files, units and rules as before.",
+    "prove": "Rehearse a bundle on hosts with no way out.",
     "lab": "Make rehearsal hosts on the local docker engine.",
 }
 

@@ -14,18 +14,26 @@ def text(lab: Lab) -> str:
     hosts = "\n".join(f"{host.name:<{width}} ansible_host={host.address}" for host in lab.hosts)
     with_gpus = [host.name for host in lab.hosts if host.gpus]
     gpu_group = "\n[gpu]\n" + "\n".join(with_gpus) + "\n" if with_gpus else ""
-    # Quoted twice: once for the ini file, once for the shell-like splitting of ssh arguments.
-    arguments = f"-o 'UserKnownHostsFile=\"{lab.known_hosts}\"' -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes"
+    variables = "\n".join(f"{name}={value}" for name, value in connection(lab).items())
     return f"""{MARK}{lab.name}; `onprem-llm lab down --name {lab.name}` removes it.
 [rehearsal]
 {hosts}
 {gpu_group}
 [rehearsal:vars]
-ansible_user={USER}
-ansible_ssh_private_key_file={lab.key}
-ansible_ssh_common_args={arguments}
-ansible_python_interpreter=/usr/bin/python3
+{variables}
 """
+
+
+def connection(lab: Lab) -> dict[str, str]:
+    """Return the variables by which Ansible reaches every host of `lab`."""
+    # Quoted twice: once for the ini file, once for the shell-like splitting of ssh arguments.
+    arguments = f"-o 'UserKnownHostsFile=\"{lab.known_hosts}\"' -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes"
+    return {
+        "ansible_user": USER,
+        "ansible_ssh_private_key_file": str(lab.key),
+        "ansible_ssh_common_args": arguments,
+        "ansible_python_interpreter": "/usr/bin/python3",
+    }
 
 
 def owner(path: Path) -> str | None:

@@ -1,0 +1,84 @@
+"""The rehearsal's hosts: made, reached, watched, and gone at the end."""
+
+import os
+import platform
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from onprem_llm.errors import OnpremError
+from onprem_llm.lab import closed, engine, image, inventory, lifecycle, state
+from onprem_llm.lab.attempts import Attempt, group
+from onprem_llm.lab.gpu import stand_in
+from onprem_llm.lab.state import Lab
+from onprem_llm.prove.likeness import Likeness, Machine
+
+RECEIVED = "cat /sys/class/net/eth0/statistics/rx_bytes"
+
+
+def machine() -> Machine:
+    """Say what hosts can be made here."""
+    gpus: dict[str, tuple[str, int]] = {}
+    for model, known in stand_in.models().items():
+        gpus[model] = (str(known["name"]), int(str(known["memory_mib"])))
+    return Machine(image.OS_NAMES, gpus, platform.machine(), os.uname().release)
+
+
+class Hosts:
+    """The hosts of one rehearsal; names are those of the inventory."""
+
+    def __init__(self, lab: Lab, likeness: Likeness) -> None:
+        """Take a lab that is up."""
+        self.lab = lab
+        self._hosts = {like.name: host for like, host in zip(likeness.hosts, lab.hosts, strict=True)}
+
+    @property
+    def reach(self) -> dict[str, dict[str, str]]:
+        """Return how Ansible reaches each host."""
+        common = inventory.connection(self.lab)
+        return {name: {"ansible_host": host.address, **common} for name, host in self._hosts.items()}
+
+    @engine.explained
+    def probe(self) -> dict[str, str | None]:
+        """Try to get out of each host; return why its recorder cannot be believed, None where it saw us."""
+        found: dict[str, str | None] = {}
+        for name, host in self._hosts.items():
+            try:
+                closed.probe(host)
+                found[name] = closed.recorded(host).problem
+            except OnpremError as error:
+                found[name] = error.message
+        return found
+
+    @engine.explained
+    def attempts(self) -> list[Attempt]:
+        """Return what tried to reach the outside up to now."""
+        return group({name: closed.recorded(host).attempts for name, host in self._hosts.items()})
+
+    @engine.explained
+    def received(self) -> int:
+        """Return how many bytes have reached the hosts."""
+        texts = [engine.exec_root(host.name, ["sh", "-c", RECEIVED]).stdout for host in self._hosts.values()]
+        return sum(int(text) for text in texts if text.strip().isdigit())
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """Return name → address."""
+        return {name: host.address for name, host in self._hosts.items()}
+
+
+def up(name: str, likeness: Likeness, folder: Path, say: Callable[[str], None]) -> Hosts:
+    """Make the hosts anew; what an earlier rehearsal left is removed first."""
+    if state.folder(name).exists():
+        lifecycle.down(name, say)
+    gpus = tuple(f"host{number}={host.gpus}" for number, host in enumerate(likeness.hosts, 1) if host.gpus)
+    wanted = lifecycle.Wanted(
+        name, len(likeness.hosts), gpus, likeness.os, likeness.ready, folder / f"{name}-lab.ini", None, None,
+        closed=True, hostnames=tuple(host.hostname for host in likeness.hosts),
+    )  # fmt: skip
+    lab, _ = lifecycle.up(wanted, say)
+    return Hosts(lab, likeness)
+
+
+def down(name: str, say: Callable[[str], None]) -> None:
+    """Remove the hosts."""
+    lifecycle.down(name, say)

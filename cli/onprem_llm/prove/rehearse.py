@@ -1,0 +1,245 @@
+"""The rehearsal itself: each phase timed and marked, each attempt to get out written down, no host left at the end."""
+
+import signal
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from onprem_llm.errors import OnpremError
+from onprem_llm.prove import hosts as lab_hosts
+from onprem_llm.prove import site_inventory
+from onprem_llm.prove.likeness import Likeness
+from onprem_llm.prove.proof import Kind, Phase, Proof
+from onprem_llm.prove.tool import Ended
+from onprem_llm.spec.deployment import Deployment, parse_deployment
+from onprem_llm.spec.lock import FILE as LOCK
+from onprem_llm.spec.lock import Lock, LockedDeployment, read_lock
+
+QUESTION = "What is the highest mountain?"
+ANSWERING = {"chat", "completion"}
+PAGE = "open-webui"
+PAGE_S = 60
+# Bootstrap leaves it beside the inventory, and never writes over another one's.
+ROOT_CERTIFICATE = "onprem-llm-ca.crt"
+
+
+class Tool(Protocol):
+    """Runs onprem-llm."""
+
+    def __call__(self, *words: str) -> Ended:
+        """Run a command; OnpremError where it fails."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a rehearsal is of: the bundle's folders, who may have signed them, the inventory as it is on site.
+
+    `site` is the folder that the bundle is loaded into, `settle` how many seconds are watched after the last answer.
+    """
+
+    folders: tuple[Path, ...]
+    allowed: Path
+    groups: dict[str, tuple[str, ...]]
+    given: dict[str, dict[str, Any]]
+    likeness: Callable[[Lock], Likeness]
+    site: Path
+    lab: str
+    settle: float
+    keep: bool = False
+
+
+class Rehearsal:
+    """One rehearsal; `run` fills the proof, and raises nothing but what stops it from outside."""
+
+    def __init__(self, asked: Asked, proof: Proof, tool: Tool, say: Callable[[str], None]) -> None:
+        """Begin nothing yet."""
+        self._asked, self._proof, self._tool, self._say = asked, proof, tool, say
+        self._hosts: lab_hosts.Hosts | None = None
+        self._inventory = ["-i", str(asked.site / site_inventory.FILE)]
+        self._failed = False
+
+    def run(self) -> None:
+        """Go through the phases up to the first that fails; look at the attempts; take the hosts down."""
+        lock = self._load()
+        if lock is None:
+            return
+        try:
+            self._use(lock)
+            self._watch()
+        finally:
+            self._down()
+
+    @contextmanager
+    def _phase(self, name: str, kind: Kind = "real", note: str | None = None) -> Iterator[Phase]:
+        """Time a phase; an error ends it, and all that would come after."""
+        phase = Phase(name, kind, note, began=_now())
+        self._proof.phases.append(phase)
+        self._say(f"== {name}")
+        began, before = time.monotonic(), self._hosts.received() if self._hosts else None
+        try:
+            yield phase
+        except OnpremError as error:
+            self._failed = True
+            phase.error = "\n".join(part for part in (error.message, error.details) if part)
+            self._say(f"   failed: {error.message}")
+        finally:
+            phase.seconds = round(time.monotonic() - began, 1)
+            if self._hosts and before is not None and phase.bytes is None:
+                phase.bytes = max(self._hosts.received() - before, 0)
+
+    def _load(self) -> Lock | None:
+        """Verify and load; None where that failed."""
+        signed = ["--allowed-signers", str(self._asked.allowed), "--json"]
+        folders = [str(path) for path in self._asked.folders]
+        with self._phase("verify") as phase:
+            self._bundle(phase, self._tool("bundle", "verify", *folders, *signed).json)
+        if self._failed:
+            return None
+        with self._phase("load") as phase:
+            self._bundle(phase, self._tool("bundle", "load", *folders, "--to", str(self._asked.site), *signed).json)
+            return read_lock(self._asked.site / LOCK)
+        return None
+
+    @staticmethod
+    def _bundle(phase: Phase, report: dict[str, Any]) -> None:
+        phase.bytes = int(report["bytes"])
+        phase.digests = {name: report[f"{name}_sha256"] for name in ("manifest", "lock")}
+        phase.found = {"files": report["files"], "signer": report["signer"], "result": report["result"]}
+        if report["result"] != "whole":
+            raise OnpremError(f"the bundle is {report['result']}", details=f"absent: {report.get('absent_volumes')}")
+
+    def _use(self, lock: Lock) -> None:
+        likeness = self._asked.likeness(lock)
+        self._proof.substitutes += likeness.substitutes
+        with self._phase("hosts", "substituted", "containers on a network with no way out"):
+            self._hosts = lab_hosts.up(self._asked.lab, likeness, self._asked.site.parent, self._say)
+            self._describe(likeness)
+            self._proof.watched = self._hosts.probe()
+        if not self._failed:
+            self._bootstrap(likeness)
+        for one in lock.deployments:
+            if not self._failed:
+                self._deploy(one, lock)
+        if not self._failed:
+            self._page()
+
+    def _describe(self, likeness: Likeness) -> None:
+        hosts = self._hosts
+        if hosts is None:
+            return
+        data, changed = site_inventory.inventory_data(
+            self._asked.groups, self._asked.given, hosts.reach, self._asked.site, hosts.lab.subnet
+        )
+        site_inventory.write(data, self._asked.site)
+        self._proof.substitutes += changed
+        self._proof.hosts = [
+            {"name": one.name, "system": likeness.os, "gpus": one.gpus, "address": hosts.addresses[one.name]}
+            for one in likeness.hosts
+        ]
+
+    def _bootstrap(self, likeness: Likeness) -> None:
+        if likeness.ready:
+            note = f"no packages for {likeness.os} in the bundle: hosts that have them already"
+            self._proof.phases.append(Phase("packages", "not tried", note))
+        (self._asked.site / ROOT_CERTIFICATE).unlink(missing_ok=True)
+        kind: Kind = "substituted" if likeness.ready else "real"
+        with self._phase("bootstrap", kind, "on hosts with the packages" if likeness.ready else None) as phase:
+            phase.found = {"gateway": self._tool("bootstrap", *self._inventory, "--yes", "--json").json["gateway"]}
+
+    def _deploy(self, locked: LockedDeployment, lock: Lock) -> None:
+        deployment = parse_deployment(locked.text, locked.file)
+        asked = [
+            str(self._asked.site / locked.file),
+            "--locked",
+            str(self._asked.site / LOCK),
+            *self._inventory,
+            "--json",
+        ]
+        if deployment.resources.gpus:
+            with self._phase(f"plan {locked.name}"):
+                self._tool("plan", *asked)
+            note = "needs GPUs, and those of these hosts compute nothing"
+            names = [f"deploy {locked.name}", f"first token {locked.name}"]
+            self._proof.phases += [Phase(name, "not tried", note) for name in names]
+            return
+        with self._phase(f"deploy {locked.name}") as phase:
+            phase.digests = _digests(locked, deployment, lock)
+            self._tool("deploy", *asked, "--yes")
+        if not self._failed:
+            self._first_token(deployment)
+
+    def _first_token(self, deployment: Deployment) -> None:
+        name = f"first token {deployment.name}"
+        if deployment.task not in ANSWERING:
+            self._proof.phases.append(Phase(name, "not tried", f"its task is {deployment.task}"))
+            return
+        with self._phase(name) as phase:
+            words = [QUESTION, "--deployment", deployment.name, "--max-tokens", "16", *self._inventory, "--json"]
+            answer = str(self._tool("chat", *words).json["answer"])
+            phase.found = {"question": QUESTION, "answer": answer}
+            if not answer.strip():
+                raise OnpremError("it answered with nothing")
+
+    def _page(self) -> None:
+        rows = self._tool("status", *self._inventory, "--json").json["replicas"]
+        address = next((row["address"] for row in rows if row["project"] == PAGE), None)
+        if address is None:
+            self._proof.phases.append(Phase("page", "not tried", "no page is deployed: no chat model, or switched off"))
+            return
+        with self._phase("page") as phase:
+            title, phase.bytes = _fetch(f"http://{address}/")
+            phase.found = {"title": title}
+
+    def _watch(self) -> None:
+        """Wait for what comes late, then read the recorders, and see that they still see."""
+        if self._hosts is None:
+            return
+        with self._phase("watch", note=f"{self._asked.settle:.0f} s after the last answer"):
+            time.sleep(0 if self._failed else self._asked.settle)
+            later = self._hosts.probe()
+            self._proof.watched = {name: self._proof.watched.get(name) or later[name] for name in later}
+            self._proof.attempts = self._hosts.attempts()
+
+    def _down(self) -> None:
+        """Remove the hosts; a second Ctrl-C does not stop that."""
+        if self._asked.keep and self._hosts is not None:
+            self._say(f"The hosts are up until: onprem-llm lab down --name {self._asked.lab}")
+            return
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            lab_hosts.down(self._asked.lab, self._say)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _digests(locked: LockedDeployment, deployment: Deployment, lock: Lock) -> dict[str, str]:
+    image = lock.image(deployment.engine.image)
+    return {
+        locked.file: f"sha256:{locked.sha256}",
+        **({deployment.engine.image: image.digest} if image else {}),
+        "weights": locked.weights,
+    }
+
+
+def _fetch(url: str) -> tuple[str, int]:
+    """Return the title and the size of a page; OnpremError where it is none."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=PAGE_S) as answer:
+            data = answer.read()
+    except OSError as error:
+        raise OnpremError(f"{url}: {error}") from None
+    title = data.decode("utf-8", "replace").partition("<title>")[2].partition("</title>")[0].strip()
+    if not title:
+        raise OnpremError(f"{url}: no page with a title came, but {data[:60]!r}")
+    return title, len(data)

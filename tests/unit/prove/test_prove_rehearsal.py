@@ -1,0 +1,266 @@
+"""The rehearsal's course: phases, what a failure leaves out, and that no host stays whatever happens."""
+
+import hashlib
+import json
+import os
+import signal
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onprem_llm.errors import OnpremError, RefusedError
+from onprem_llm.prove import proving, rehearse
+from onprem_llm.prove.likeness import LikeHost, Likeness
+from onprem_llm.prove.proof import Proof
+from onprem_llm.prove.proving import Wanted
+from onprem_llm.prove.rehearse import Asked, Rehearsal
+from onprem_llm.prove.tool import Ended, Tool
+from onprem_llm.spec.lock import Lock
+
+REPORT = {
+    "bytes": 10,
+    "files": 2,
+    "manifest_sha256": "a" * 64,
+    "lock_sha256": "b" * 64,
+    "signer": None,
+    "result": "whole",
+}
+
+
+def model(name: str, gpus: int = 0, task: str = "chat") -> dict[str, str]:
+    text = (
+        f"api_version: 1\nname: {name}\nmodel: ./m\ntask: {task}\nengine: {{image: 'example/engine:1'}}\n"
+        f"resources: {{gpus: {gpus}}}\n"
+    )
+    sha = hashlib.sha256(text.encode()).hexdigest()
+    return {"name": name, "file": f"{name}.yaml", "sha256": sha, "text": text, "weights": "m-0123456789ab"}
+
+
+def lock_of(*deployments: dict[str, str]) -> Lock:
+    return Lock.model_validate({
+        "onprem_llm": "1", "platform": "linux/amd64", "deployments": deployments, "images": [], "packages": [],
+        "wheels": [],
+        "weights": [
+            {"source": "path", "id": "m", "revision": "", "commit": None, "name": "m-0123456789ab", "files": []}
+        ],
+    })  # fmt: skip
+
+
+class World:
+    """What the rehearsal calls, and what was called, in order."""
+
+    def __init__(self, site: Path, lock: Lock, address: str | None) -> None:
+        self.calls: list[str] = []
+        self.failing: dict[str, BaseException] = {}
+        self.answers: dict[str, Any] = {
+            "bundle": REPORT, "bootstrap": {"gateway": "a"}, "deploy": {}, "plan": {},
+            "chat": {"answer": "Mount Everest"},
+            "status": {"replicas": [{"project": "open-webui", "address": address}] if address else []},
+        }  # fmt: skip
+        self.site, self.lock = site, lock
+        self.lab = type("Lab", (), {"subnet": "10.213.0.0/24"})()
+        self.reach = {"a": {"ansible_host": "10.213.0.11"}}
+        self.addresses = {"a": "10.213.0.11"}
+
+    def tool(self, *words: str) -> Ended:
+        self.calls.append(" ".join(words[: 2 if words[0] == "bundle" else 1]))
+        if self.calls[-1] in self.failing:
+            raise self.failing[self.calls[-1]]
+        if words[:2] == ("bundle", "load"):
+            self.site.mkdir(exist_ok=True)
+            (self.site / "onprem-llm.lock").write_bytes(self.lock.data)
+        return Ended(words, json.dumps(self.answers[words[0]]))
+
+    def up(self, name: str, *rest: object) -> "World":
+        self.calls.append("lab up")
+        if "lab up" in self.failing:
+            raise self.failing["lab up"]
+        return self
+
+    def down(self, name: str, say: object) -> None:
+        self.calls.append("lab down")
+
+    def probe(self) -> dict[str, None]:
+        self.calls.append("probe")
+        return {"a": None}
+
+    def attempts(self) -> list[object]:
+        self.calls.append("attempts")
+        return []
+
+    def received(self) -> int:
+        return 1000 * len(self.calls)
+
+
+class Page(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html><title>Open WebUI</title></html>")
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+@pytest.fixture
+def page():
+    server = HTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str):
+    """Return a function that plays a rehearsal on a made-up world, and returns both."""
+
+    def run(
+        *deployments: dict[str, str], ready: bool = False, keep: bool = False, **failing: BaseException
+    ) -> tuple[Proof, World]:
+        world = World(tmp_path / "site", lock_of(*deployments), page)
+        world.failing = {name.replace("_", " "): error for name, error in failing.items()}
+        monkeypatch.setattr(rehearse.lab_hosts, "up", world.up)
+        monkeypatch.setattr(rehearse.lab_hosts, "down", world.down)
+        like = Likeness((LikeHost("a", "a", None),), "debian-13", ready, ())
+        asked = Asked(
+            (tmp_path / "bundle",), tmp_path / "allowed", {"a": ()}, {"a": {}}, lambda lock: like, tmp_path / "site",
+            "prove", 0, keep,
+        )  # fmt: skip
+        made = Proof("bundle", "inventory.ini", "2026-11-21T10:00:00+00:00")
+        worlds.append(world)
+        Rehearsal(asked, made, world.tool, lambda text: None).run()
+        return made, world
+
+    worlds: list[World] = []
+    run.worlds = worlds  # type: ignore[attr-defined]
+    return run
+
+
+def test_the_whole_course(play) -> None:
+    proof, world = play(model("tiny"))
+    assert world.calls == [
+        "bundle verify", "bundle load", "lab up", "probe", "bootstrap", "deploy", "chat", "status", "probe",
+        "attempts", "lab down",
+    ]  # fmt: skip
+    assert [(phase.name, phase.kind, phase.result) for phase in proof.phases] == [
+        ("verify", "real", "ok"), ("load", "real", "ok"), ("hosts", "substituted", "ok"), ("bootstrap", "real", "ok"),
+        ("deploy tiny", "real", "ok"), ("first token tiny", "real", "ok"), ("page", "real", "ok"),
+        ("watch", "real", "ok"),
+    ]  # fmt: skip
+    assert proof.verdict == "passed"
+    page = next(phase for phase in proof.phases if phase.name == "page")
+    assert page.found == {"title": "Open WebUI"}
+    assert all(phase.seconds is not None for phase in proof.phases)
+
+
+def test_what_needs_gpus_is_planned_and_said_not_to_be_tried(play) -> None:
+    proof, world = play(model("big", gpus=8), model("tiny"))
+    assert [(phase.name, phase.kind) for phase in proof.phases if "big" in phase.name] == [
+        ("plan big", "real"), ("deploy big", "not tried"), ("first token big", "not tried"),
+    ]  # fmt: skip
+    assert proof.verdict == "passed"
+    assert "not tried: deploy big, first token big" in proof.text
+    assert world.calls.count("deploy") == 1
+
+
+def test_with_nothing_but_gpu_deployments_there_is_no_pass(play) -> None:
+    proof, _ = play(model("big", gpus=8))
+    assert proof.verdict == "failed"
+    assert "no deployment answered" in proof.reasons[0]
+
+
+def test_hosts_that_have_the_packages_say_that_packages_were_not_tried(play) -> None:
+    proof, _ = play(model("tiny"), ready=True)
+    assert [(phase.name, phase.kind) for phase in proof.phases][3:5] == [
+        ("packages", "not tried"), ("bootstrap", "substituted"),
+    ]  # fmt: skip
+
+
+def test_a_failed_deploy_still_says_what_was_tried_outside_and_takes_the_hosts_down(play) -> None:
+    proof, world = play(model("tiny"), deploy=OnpremError("onprem-llm deploy: exit code 5", details="no such image"))
+    assert world.calls[-3:] == ["probe", "attempts", "lab down"]
+    assert "chat" not in world.calls
+    assert proof.reasons == ["deploy tiny: onprem-llm deploy: exit code 5"]
+    assert "no such image" in str(next(phase.error for phase in proof.phases if phase.name == "deploy tiny"))
+
+
+def test_a_bundle_that_is_not_verified_reaches_nothing(play) -> None:
+    proof, world = play(model("tiny"), bundle_verify=OnpremError("unsigned"))
+    assert world.calls == ["bundle verify"]
+    assert proof.verdict == "failed"
+
+
+def test_hosts_that_cannot_be_made_are_removed_as_far_as_they_came(play) -> None:
+    proof, world = play(model("tiny"), lab_up=OnpremError("no space left"))
+    assert world.calls[-1] == "lab down"
+    assert proof.reasons[0] == "hosts: no space left"
+
+
+def test_an_empty_answer_is_no_answer(play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(World, "tool", lambda self, *words: (
+        Ended(words, '{"answer": " "}') if words[0] == "chat" else tool(self, *words)))  # fmt: skip
+    proof, _ = play(model("tiny"))
+    assert proof.reasons == ["first token tiny: it answered with nothing"]
+
+
+tool = World.tool
+
+
+@pytest.mark.parametrize("where", ["lab up", "bootstrap", "deploy", "chat"])
+def test_ctrl_c_takes_the_hosts_down(play, where: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        play(model("tiny"), **{where: KeyboardInterrupt()})
+    assert play.worlds[0].calls[-1] == "lab down"
+
+
+def test_keep_leaves_the_hosts(play) -> None:
+    _, world = play(model("tiny"), keep=True)
+    assert "lab down" not in world.calls
+
+
+def test_a_tool_that_fails_says_its_last_words(tmp_path: Path) -> None:
+    said: list[str] = []
+    with pytest.raises(OnpremError) as error:
+        Tool(tmp_path, said.append)("plan", "nothing.yaml", "-i", "nowhere.ini")
+    assert "exit code 3" in error.value.message
+    assert "nowhere.ini" in str(error.value.details)
+    assert any("nowhere.ini" in line for line in said)
+    assert Tool(tmp_path, said.append)("--version").stdout.startswith("onprem-llm")
+
+
+def test_ctrl_c_reaches_the_command_that_runs_and_waits_for_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = tmp_path / "marks"
+    code = (
+        "import sys, time\n"
+        "open(sys.argv[1], 'a').write('began ')\n"
+        "try:\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    time.sleep(0.5); open(sys.argv[1], 'a').write('cleaned'); sys.exit(130)\n"
+    )
+    monkeypatch.setattr("onprem_llm.prove.tool.PROGRAM", ["python3", "-c", code])
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 20
+        while not marks.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        Tool(tmp_path, lambda text: None)(str(marks))
+    assert marks.read_text() == "began cleaned"
+
+
+def test_two_rehearsals_of_one_bundle_do_not_meet(tmp_path: Path) -> None:
+    wanted = Wanted((tmp_path,), tmp_path, (), None, None, tmp_path / "work", 0, "prove", False)
+    with proving._site_folder(wanted, (tmp_path,)) as site:
+        assert site.parent.is_dir()
+        with pytest.raises(RefusedError), proving._site_folder(wanted, (tmp_path,)):
+            pass
+    with proving._site_folder(wanted, (tmp_path,)) as again:
+        assert again == site
