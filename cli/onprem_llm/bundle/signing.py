@@ -9,7 +9,7 @@ from pathlib import Path
 from onprem_llm.errors import InvalidError, OnpremError
 
 # A signature for one purpose is none for another.
-BUNDLE, REPORT = "onprem-llm-bundle", "onprem-llm-report"
+BUNDLE, REPORT, PROOF = "onprem-llm-bundle", "onprem-llm-report", "onprem-llm-proof"
 _GOOD = re.compile(r'Good "[^"]+" signature for (?P<who>.+) with (?P<kind>\S+) key (?P<key>SHA256:\S+)')
 _REASONS = {
     "incorrect signature": "the signature is not of these bytes: something was altered after it was signed",
@@ -53,7 +53,7 @@ def public_line(key: Path) -> tuple[str, str]:
     kind, _, rest = text.strip().partition(" ")
     blob, _, comment = rest.partition(" ")
     who = comment if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9@._+-]*", comment) else "onprem-llm"
-    return who, f'{who} namespaces="{BUNDLE},{REPORT}" {kind} {blob}'
+    return who, f'{who} namespaces="{BUNDLE},{REPORT},{PROOF}" {kind} {blob}'
 
 
 def verify(data: bytes, signature: Path, allowed: Path, namespace: str, what: str) -> tuple[Signer, bytes]:

@@ -29,8 +29,10 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--name", default="prove", show_default=True, help="The lab's name.")
 @click.option("--keep", is_flag=True, help="Leave the hosts up.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--inventory", "-i", type=FOLDER, metavar="PATH",
-              help="The hosts on site; none of them is asked.  [default: $ONPREM_LLM_INVENTORY or ./inventory.ini]")  # fmt: skip
+@click.option(
+    "--inventory", "-i", type=FOLDER, metavar="PATH",
+    help="The hosts on site; none of them is asked.  [default: $ONPREM_LLM_INVENTORY or ./inventory.ini]",
+)  # fmt: skip
 @click.option("--vault-password-file", "vault_files", type=FOLDER, metavar="FILE", multiple=True,
               help="The password of ansible-vault; repeatable.")  # fmt: skip
 def command(

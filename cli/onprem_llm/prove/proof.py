@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from onprem_llm import __version__
-from onprem_llm.bundle.signing import sign
+from onprem_llm.bundle import layout
+from onprem_llm.bundle.signing import PROOF, sign
 from onprem_llm.lab.attempts import Attempt
 from onprem_llm.output import human_bytes, human_seconds, table_text
 from onprem_llm.prove.explained import why
@@ -15,8 +16,7 @@ from onprem_llm.prove.likeness import Substitute
 from onprem_llm.whole_files import write_whole
 
 SCHEMA = 1
-NAMESPACE = "onprem-llm-proof"
-FILE, SIGNATURE, TEXT = "proof.json", "proof.json.sig", "proof.txt"
+FILE, SIGNATURE, TEXT = layout.PROOF
 
 Kind = Literal["real", "substituted", "not tried"]
 
@@ -164,5 +164,5 @@ def write(proof: Proof, folder: Path, key: Path | None) -> Path:
     write_whole(folder / TEXT, (proof.text + "\n").encode())
     write_whole(folder / FILE, data)
     if key is not None:
-        write_whole(signature, sign(data, key, NAMESPACE))
+        write_whole(signature, sign(data, key, PROOF))
     return folder / FILE

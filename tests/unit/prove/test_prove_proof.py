@@ -9,7 +9,7 @@ import pytest
 from onprem_llm.lab.attempts import Attempt
 from onprem_llm.prove import explained
 from onprem_llm.prove.likeness import Substitute
-from onprem_llm.prove.proof import NAMESPACE, Phase, Proof, write
+from onprem_llm.prove.proof import Phase, Proof, write
 
 T = "2026-11-21T10:00:{:02d}.000+00:00"
 
@@ -122,7 +122,19 @@ def test_the_file_is_canonical_signed_and_no_old_signature_stays(tmp_path: Path)
     assert data == json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
     assert document["verdict"] == "passed"
     assert {"name": "hosts", "kind": "substituted", "result": "ok"}.items() <= document["phases"][0].items()
-    verify = ["ssh-keygen", "-Y", "verify", "-f", str(allowed), "-I", "me", "-n", NAMESPACE, "-s", f"{path}.sig"]
+    verify = [
+        "ssh-keygen",
+        "-Y",
+        "verify",
+        "-f",
+        str(allowed),
+        "-I",
+        "me",
+        "-n",
+        "onprem-llm-proof",
+        "-s",
+        f"{path}.sig",
+    ]
     assert subprocess.run(verify, input=data, capture_output=True, check=False).returncode == 0
     assert subprocess.run(verify, input=data + b" ", capture_output=True, check=False).returncode != 0
     write(proof(), tmp_path, None)
