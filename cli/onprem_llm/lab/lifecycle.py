@@ -41,10 +41,11 @@ def _up(wanted: Wanted, say: Callable[[str], None]) -> tuple[Lab, bool]:
     stand_in.cuda_version(driver)
     known = state.load(wanted.name)
     inventory.check_writable(wanted.inventory, wanted.name)
-    lab = _described(wanted, driver, gpus, known)
-    if known is None:
-        _refuse_strangers(lab)
-        state.save(lab)
+    with state.choosing():
+        lab = _described(wanted, driver, gpus, known)
+        if known is None:
+            _refuse_strangers(lab)
+            state.save(lab)
     changed = _make_hosts(lab, gpus, say)
     state.write_known_hosts(lab, {host.name: hosts.public_keys(host) for host in lab.hosts})
     written = inventory.write(lab)
@@ -53,7 +54,7 @@ def _up(wanted: Wanted, say: Callable[[str], None]) -> tuple[Lab, bool]:
 
 def _described(wanted: Wanted, driver: str, gpus: list[stand_in.GpuSet | None], known: Lab | None) -> Lab:
     """Return the lab to be; OnpremError if one of that name exists and is another."""
-    subnet = known.subnet if known else network.free_subnet(network.taken_subnets())
+    subnet = known.subnet if known else network.free_subnet([*network.taken_subnets(), *state.subnets()])
     lab = Lab(
         name=wanted.name,
         os=wanted.os,

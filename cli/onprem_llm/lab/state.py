@@ -123,6 +123,24 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in root().glob("*/lab.json"))
 
 
+def subnets() -> list[str]:
+    """Return the networks of all labs here, those too that are about to be made."""
+    found = []
+    for name in names():
+        with contextlib.suppress(OnpremError):  # A damaged one is told of where it is asked for.
+            found.append(require(name).subnet)
+    return found
+
+
+@contextlib.contextmanager
+def choosing() -> Iterator[None]:
+    """Keep other labs from choosing a network until ours is in lab.json; docker knows of it much later."""
+    root().mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (root() / "choosing").open("w", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
 @contextlib.contextmanager
 def locked(name: str) -> Iterator[None]:
     """Hold the lab's lock: two commands do not make or remove one lab at a time; RefusedError if it is held."""

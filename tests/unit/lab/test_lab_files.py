@@ -1,13 +1,16 @@
 """What a lab writes on the control host, and what decides its image, subnet and mirror."""
 
 import stat
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from onprem_llm.errors import OnpremError, RefusedError, UsageError
-from onprem_llm.lab import image, inventory, machine, network, state
+from onprem_llm.lab import image, inventory, lifecycle, machine, network, state
+from onprem_llm.lab.lifecycle import Wanted
 from onprem_llm.lab.state import Host, Lab
 
 DEB822 = """\
@@ -135,6 +138,27 @@ def test_free_subnet_avoids_what_overlaps() -> None:
     assert network.free_subnet(["10.213.0.0/24", "10.213.1.128/25", "172.17.0.0/16", "fd00::/64"]) == "10.213.2.0/24"
     with pytest.raises(OnpremError, match=r"no free /24 in 10\.213\.0\.0/16"):
         network.free_subnet(["10.208.0.0/12"])
+
+
+def test_two_labs_made_at_once_get_two_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+    def nothing_is_taken() -> list[str]:
+        time.sleep(0.2)  # Docker hears of a network only after the image is built.
+        return []
+
+    monkeypatch.setattr(network, "taken_subnets", nothing_is_taken)
+    monkeypatch.setattr(lifecycle, "_refuse_strangers", lambda _: None)
+    monkeypatch.setattr(lifecycle, "_make_hosts", lambda *_: True)
+    monkeypatch.setattr(lifecycle.hosts, "public_keys", lambda _: [])
+    monkeypatch.setattr(lifecycle.engine, "client", lambda: None)
+
+    def up(name: str) -> str:
+        wanted = Wanted(name, 1, (), "debian-13", False, tmp_path / f"{name}.ini", None, None)
+        return lifecycle.up(wanted, print)[0].subnet
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(up, ["one", "two"])) == ["10.213.0.0/24", "10.213.1.0/24"]
 
 
 def test_digest_changes_with_content_and_path() -> None:
