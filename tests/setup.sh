@@ -14,6 +14,9 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     # One more shell that hosts have; tests run collect.sh with it.
     command -v busybox >/dev/null || wanted="$wanted busybox"
     command -v skopeo >/dev/null || wanted="$wanted skopeo"
+    # Networks without a way out, for the recorder and the fan-out.
+    command -v ip >/dev/null || wanted="$wanted iproute2"
+    command -v iptables >/dev/null || wanted="$wanted iptables"
     if [ -n "$wanted" ]; then
         echo "Installing:$wanted"
         apt-get update -qq
