@@ -94,9 +94,12 @@ class Locked:
                     "one",
                 )
             return source
-        if site.registry is None and any(host.image(image.id) for host in current.hosts):
-            return ImageSource(source.ref, id=image.id, exact=True)
         place = source.pull.partition("@")[0] if source.pull else repository(at_registry(source.ref, site))
+        having = [host.name for host in current.hosts if host.image(image.id)]
+        # What was loaded by hand is sent by nobody. Where a registry has it too, all hosts can have it.
+        loaded = len(having) == len(current.hosts) or (bool(having) and source.pull is None)
+        if site.registry is None and loaded:
+            return ImageSource(source.ref, id=image.id, exact=True)
         return ImageSource(source.ref, pull=f"{place}@{image.digest}")
 
     def _refuse(self, refs: Collection[str]) -> None:

@@ -1,5 +1,6 @@
 """An apt of our own, for another release than this machine's: its own folders, nothing installed."""
 
+import functools
 import os
 import re
 import shutil
@@ -75,7 +76,8 @@ def apt_root(os_id: str, release: str, architecture: str) -> AptRoot:
     return AptRoot(place, f"{os_id} {release} ({architecture})")
 
 
-def own_mirrors(os_id: str) -> dict[str, str]:
+@functools.cache
+def own_mirrors(os_id: str) -> Mapping[str, str]:
     """Return the mirrors that this machine's own apt uses, by the names of onprem_llm_site.package_mirrors.
 
     Nothing for a release of another system: its archive is elsewhere.

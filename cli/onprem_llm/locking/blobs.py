@@ -1,8 +1,11 @@
 """The cache of blobs, CACHE/blobs/sha256/<hex>: what has a name here was hashed when it came."""
 
+import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +15,8 @@ from typing import IO
 from onprem_llm.caches import cache_folder
 
 READ = 1024 * 1024
+# Nothing is on its way for so long.
+ABANDONED_S = 2 * 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,16 @@ class Blobs:
     """The blobs of this machine."""
 
     root: Path = field(default_factory=lambda: cache_folder() / "blobs" / "sha256")
+
+    @property
+    def folder(self) -> Path:
+        """Return a folder of the same file system for what is on its way; what a killed run left there goes."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        for left in (*self.root.parent.glob(".*-*"), *self.root.glob(".arriving-*")):
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > ABANDONED_S:
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+        return self.root.parent
 
     def path(self, sha256: str) -> Path:
         """Return where a blob is, or would be."""

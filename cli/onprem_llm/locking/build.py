@@ -195,7 +195,11 @@ def _images(
 
     progress.step(f"Look up {len(refs)} images: {', '.join(refs)}", [])
     with ThreadPoolExecutor(max_workers=4) as pool:
-        found = tuple(pool.map(resolve, refs))
+        try:
+            found = tuple(pool.map(resolve, refs))
+        except BaseException:  # Ctrl-C, too: what has not begun does not begin
+            pool.shutdown(cancel_futures=True)
+            raise
     return found, {ref: str(known[ref].archive) for ref in refs if ref in known}
 
 

@@ -2,7 +2,8 @@
 
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from onprem_llm.locking.blobs import Blobs
 from onprem_llm.locking.role_code import defaults, module_utils
 from onprem_llm.spec.facts import Facts, HostFacts
 from onprem_llm.spec.lock import LockedPackage, LockedPackages
+from onprem_llm.weights.lock import held
 
 ROLE = "container_engine"
 BY_APT = ("debian", "ubuntu")
@@ -50,11 +52,12 @@ class Packages:
 
     def resolve(self, release: Release) -> tuple[LockedPackages, tuple[str, ...]]:
         """Return the closure, and notes about what no mirror has."""
-        root = self._root(release)
-        root.update()
-        names, notes = self._wanted(root, release)
-        argv = ["apt-get", "install", "--print-uris", "--quiet", "--yes", "--no-install-recommends", *names]
-        lines = [line for line in root.run(argv, f"the packages of {release.label}").splitlines() if line[:1] == "'"]
+        with self._root(release) as root:
+            root.update()
+            names, notes = self._wanted(root, release)
+            argv = ["apt-get", "install", "--print-uris", "--quiet", "--yes", "--no-install-recommends", *names]
+            said = root.run(argv, f"the packages of {release.label}")
+        lines = [line for line in said.splitlines() if line[:1] == "'"]
         found = sorted((_package(line) for line in lines), key=lambda one: one.filename)
         locked = LockedPackages(
             os=release.os, release=release.release, codename=release.codename, architecture=release.architecture,
@@ -65,10 +68,9 @@ class Packages:
     def fetch(self, locked: LockedPackages, files: Sequence[LockedPackage]) -> None:
         """Bring packages by name and version; a version that the mirror no longer has is an InvalidError."""
         release = Release(locked.os, locked.release, locked.codename, locked.architecture, locked.kernels)
-        root = self._root(release)
         exact = [f"{one.name}:{one.architecture}={one.version}" for one in files]
-        self.blobs.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.blobs.root.parent, prefix=".packages-") as folder:
+        prefix = ".packages-"
+        with self._root(release) as root, tempfile.TemporaryDirectory(dir=self.blobs.folder, prefix=prefix) as folder:
             what = f"packages of {release.label}, which may have newer versions by now: make the lock again then"
             argv = ["apt-get", "download", "--quiet", *exact]
             try:
@@ -81,12 +83,16 @@ class Packages:
                 for file in Path(folder).glob("*.deb"):
                     self.blobs.take(file)
 
-    def _root(self, release: Release) -> AptRoot:
+    @contextmanager
+    def _root(self, release: Release) -> Iterator[AptRoot]:
+        """Give the release's apt to one of us at a time: RefusedError says who has it."""
         apt, root = _apt(), apt_root(release.os, release.release, release.architecture)
         mirrors = {**own_mirrors(release.os), **self.mirrors}
         _check_mirrors(release, mirrors)
-        root.prepare(release.architecture, apt.sources_text(mirrors, release.os, release.codename))
-        return root
+        root.folder.mkdir(parents=True, exist_ok=True)
+        with held(root.folder / ".lock", f"the package lists of {release.label}"):
+            root.prepare(release.architecture, apt.sources_text(mirrors, release.os, release.codename))
+            yield root
 
     def _wanted(self, root: AptRoot, release: Release) -> tuple[list[str], tuple[str, ...]]:
         apt, settings = _apt(), defaults(ROLE)

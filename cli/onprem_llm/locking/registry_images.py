@@ -69,8 +69,7 @@ class RegistryImages:
         manifest = parse(self.blobs.path(image.digest).read_bytes(), image.ref)
         if not self._missing(manifest):
             return
-        self.blobs.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.blobs.root.parent, prefix=".layout-") as layout:
+        with tempfile.TemporaryDirectory(dir=self.blobs.folder, prefix=".layout-") as layout:
             # It reuses layers that are here, and keeps each that arrives whole.
             shared = ["--dest-shared-blob-dir", str(self.blobs.root.parent)]
             self._skopeo("copy", ["--quiet", *shared, *self._options(at, "src-")], at, image.ref, f"oci:{layout}")
@@ -96,7 +95,7 @@ class RegistryImages:
 
     def _copy_as_it_is(self, manifest: Manifest, at: str, ref: str) -> None:
         """Bring what a layout would have changed: layers that no registry compressed, docker's configuration."""
-        with tempfile.TemporaryDirectory(dir=self.blobs.root.parent, prefix=".image-") as folder:
+        with tempfile.TemporaryDirectory(dir=self.blobs.folder, prefix=".image-") as folder:
             options = ["--quiet", "--preserve-digests", *self._options(at, "src-")]
             self._skopeo("copy", options, at, ref, f"dir:{folder}")
             for blob in (manifest.config, *manifest.layers):

@@ -37,16 +37,14 @@ class Wheels:
         """Keep the wheels for each Python, and say which they are."""
         if not pythons:
             return ()
-        self.blobs.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.blobs.root.parent, prefix=".own-") as folder:
+        with tempfile.TemporaryDirectory(dir=self.blobs.folder, prefix=".own-") as folder:
             own = own_wheel(Path(folder))
             return tuple(self._for(python, own) for python in sorted(set(pythons), key=_number))
 
     def fetch(self, wheels: LockedWheels) -> None:
         """Bring the wheels of a lock by name and version; ours is built again."""
-        self.blobs.root.mkdir(parents=True, exist_ok=True)
         names = [parse_wheel_filename(one.filename)[:2] for one in wheels.files]
-        with tempfile.TemporaryDirectory(dir=self.blobs.root.parent, prefix=".wheels-") as name:
+        with tempfile.TemporaryDirectory(dir=self.blobs.folder, prefix=".wheels-") as name:
             folder = Path(name)
             own = own_wheel(folder)
             exact = [f"{name}=={version}" for name, version in names if name != canonicalize_name("onprem_llm")]
@@ -55,7 +53,7 @@ class Wheels:
                 self.blobs.take(file)
 
     def _for(self, python: str, own: Path) -> LockedWheels:
-        with tempfile.TemporaryDirectory(dir=self.blobs.root.parent, prefix=".wheels-") as name:
+        with tempfile.TemporaryDirectory(dir=self.blobs.folder, prefix=".wheels-") as name:
             folder = Path(name)
             wanted = [str(own), *ALSO]
             for _ in range(ROUNDS):

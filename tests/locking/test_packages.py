@@ -1,0 +1,182 @@
+"""Packages of another release than this machine's, through the real apt and this machine's mirror."""
+
+import hashlib
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onprem_llm.errors import InvalidError, OnpremError
+from onprem_llm.locking import apt_root
+from onprem_llm.locking.blobs import Blobs
+from onprem_llm.locking.packages import Packages, Release, releases
+from onprem_llm.spec.facts import Facts
+from onprem_llm.spec.lock import LockedPackages
+
+from .site import host
+
+TRIXIE = Release("debian", "13", "trixie", "amd64", ("6.1-gone-amd64",), ("6.1-gone-amd64",))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One root of apt for these tests: its lists are 100 MB."""
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(autouse=True)
+def _own_machine(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONPREM_LLM_CACHE", str(shared))
+    if not apt_root.own_mirrors("debian"):
+        pytest.skip("this machine is no Debian with a mirror of its own")
+
+
+def status() -> str:
+    return subprocess.run(["dpkg-query", "-W"], capture_output=True, text=True, check=True).stdout
+
+
+def facts(**hosts: dict[str, Any]) -> Facts:
+    return Facts.model_validate({"hosts": hosts})
+
+
+@pytest.fixture(scope="module")
+def resolved(shared: Path) -> tuple[LockedPackages, tuple[str, ...]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONPREM_LLM_CACHE", str(shared))
+        return Packages({}, Blobs()).resolve(TRIXIE)
+
+
+def test_the_closure_has_what_bootstrap_installs_down_to_libc(
+    resolved: tuple[LockedPackages, tuple[str, ...]], shared: Path
+) -> None:
+    locked, notes = resolved
+    names = {one.name for one in locked.files}
+    assert {"docker.io", "docker-compose", "docker-cli", "nftables", "openssl", "rsync", "libc6", "containerd"} <= names
+    assert [one.filename for one in locked.files] == sorted(one.filename for one in locked.files)
+    assert all(one.architecture in {"amd64", "all"} for one in locked.files)
+    assert len(notes) == 1
+    assert "no mirror has linux-headers-6.1-gone-amd64" in notes[0]
+
+
+def test_it_is_what_apt_would_install_on_an_empty_machine(resolved: tuple[LockedPackages, tuple[str, ...]]) -> None:
+    """Every dependency of every package is met inside of the closure: apt itself says so, given nothing else."""
+    locked, _ = resolved
+    root = apt_root.apt_root("debian", "13", "amd64")
+    exact = [f"{one.name}:{one.architecture}={one.version}" for one in locked.files]
+    said = root.run(["apt-get", "install", "--simulate", "--no-install-recommends", *exact], "the closure")
+    assert f"{len(locked.files)} newly installed" in said
+    assert "0 upgraded" in said
+
+
+def test_this_machine_is_left_as_it_is_and_makes_no_difference(
+    resolved: tuple[LockedPackages, tuple[str, ...]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What is installed, pinned and configured here does not count; nor does another cache."""
+    before = status()
+    monkeypatch.setenv("ONPREM_LLM_CACHE", str(tmp_path))
+    monkeypatch.setenv("APT_CONFIG", "/nowhere")
+    assert Packages({}, Blobs()).resolve(TRIXIE) == resolved
+    assert status() == before
+
+
+def test_packages_come_by_name_and_version_and_are_what_was_locked(
+    resolved: tuple[LockedPackages, tuple[str, ...]], shared: Path
+) -> None:
+    locked, _ = resolved
+    some = [one for one in locked.files if one.name in {"rsync", "adduser", "libpopt0"}]
+    blobs = Blobs()
+    Packages({}, blobs).fetch(locked, some)
+    assert len(some) == 3
+    for one in some:
+        data = blobs.path(one.sha256).read_bytes()
+        assert (hashlib.sha256(data).hexdigest(), len(data)) == (one.sha256, one.size)
+
+
+def test_a_version_that_is_gone_says_to_lock_again(
+    resolved: tuple[LockedPackages, tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked, _ = resolved
+    updated: list[str] = []
+    # The lists are a few seconds old; fetching them takes as many.
+    monkeypatch.setattr(apt_root.AptRoot, "update", lambda root: updated.append(root.name))
+    gone = locked.files[0].model_copy(update={"version": "0.0-gone"})
+    with pytest.raises(InvalidError, match="make the lock again then") as raised:
+        Packages({}, Blobs()).fetch(locked, [gone])
+    assert "0.0-gone" in (raised.value.details or "")
+    assert updated == ["debian 13 (amd64)"]
+
+
+def test_a_mirror_that_is_not_there_is_told() -> None:
+    with pytest.raises(InvalidError, match=r"package lists of debian 13 \(amd64\)") as raised:
+        Packages(dict.fromkeys(("debian", "debian_security"), "http://127.0.0.1:9/debian"), Blobs()).resolve(TRIXIE)
+    assert "127.0.0.1:9" in (raised.value.details or "")
+    assert "--package-mirror" in (raised.value.hint or "")
+
+
+def test_an_archive_that_nobody_signed_is_refused(tmp_path: Path) -> None:
+    """A mirror with its own key: what it has is not installed as root."""
+    suite = tmp_path / "debian/dists/trixie"
+    (suite / "main/binary-amd64").mkdir(parents=True)
+    (suite / "main/binary-amd64/Packages").write_text("")
+    (suite / "Release").write_text("Suite: trixie\nCodename: trixie\nComponents: main\nArchitectures: amd64\n")
+    root = apt_root.apt_root("debian", "13-unsigned", "amd64")
+    keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    root.prepare(
+        "amd64", f"Types: deb\nURIs: file:{tmp_path}/debian\nSuites: trixie\nComponents: main\nSigned-By: {keyring}\n"
+    )
+    with pytest.raises(InvalidError) as raised:
+        root.update()
+    assert "is not signed" in (raised.value.details or "")
+
+
+def test_hosts_are_put_together_by_release() -> None:
+    gpu = {"name": "NVIDIA 10de:2330", "memory_bytes": None, "pci_id": "10de:2330"}
+    kernels = {"running": "6.12.9", "installed": ["6.12.8", "6.12.9"]}
+    bookworm = {"id": "debian", "version_id": "12", "codename": "bookworm"}
+    found = releases(facts(a=host(), b=host(gpus=[gpu], kernels=kernels), c=host(os=bookworm)))
+    assert [(one.label, one.kernels, one.headers) for one in found] == [
+        ("debian 12 (amd64)", ("6.12.1-lock-amd64",), ()),
+        ("debian 13 (amd64)", ("6.12.1-lock-amd64", "6.12.8", "6.12.9"), ("6.12.8", "6.12.9")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("system", "said"),
+    [
+        ({"id": "rhel", "version_id": "9.4", "codename": ""}, "a: found rhel 9.4, expected Debian or Ubuntu"),
+        ({"id": "debian", "version_id": "", "codename": "forky"}, "without a version"),
+        ({"id": "debian", "version_id": "13", "codename": ""}, "with no codename"),
+    ],
+)
+def test_systems_that_cannot_be_locked_say_so(system: dict[str, str], said: str) -> None:
+    with pytest.raises(InvalidError) as raised:
+        releases(facts(a=host(os=system)))
+    assert said in raised.value.message
+    assert "--skip packages" in (raised.value.hint or "")
+
+
+def test_another_systems_mirror_must_be_named() -> None:
+    jammy = Release("ubuntu", "22.04", "jammy", "amd64", ())
+    with pytest.raises(InvalidError, match="no mirror of ubuntu") as raised:
+        Packages({}, Blobs()).resolve(jammy)
+    assert "--package-mirror ubuntu=URL" in (raised.value.hint or "")
+
+
+def test_a_release_without_a_good_engine_asks_for_dockers_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As apt-cache policy answers on Debian 12."""
+    said = "docker.io:\n  Installed: (none)\n  Candidate: 20.10.24+dfsg1-1+deb12u1\n"
+    monkeypatch.setattr(apt_root.AptRoot, "update", lambda root: None)
+    monkeypatch.setattr(apt_root.AptRoot, "run", lambda root, argv, what: said)
+    bookworm = Release("debian", "12", "bookworm", "amd64", ())
+    with pytest.raises(InvalidError, match=r"debian 12 \(amd64\): found docker.io 20") as raised:
+        Packages({}, Blobs()).resolve(bookworm)
+    assert "--package-mirror docker=URL" in (raised.value.hint or "")
+
+
+def test_without_apt_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    root = apt_root.AptRoot(tmp_path, "debian 13 (amd64)")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(OnpremError, match="apt-get is not on this machine") as raised:
+        root.run(["apt-get", "update"], "the lists")
+    assert "--skip packages" in (raised.value.hint or "")

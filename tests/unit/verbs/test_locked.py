@@ -1,0 +1,177 @@
+"""A deploy from a lock uses nothing else, and says what differs."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import recorded_facts as made
+
+from onprem_llm.errors import InvalidError
+from onprem_llm.locked import Locked, read_locked
+from onprem_llm.planning.plan import plan
+from onprem_llm.planning.plan_images import images_in
+from onprem_llm.planning.types import ImageSource, Wanted
+from onprem_llm.spec.deployment import Deployment, load_deployment
+from onprem_llm.spec.site import Site
+from onprem_llm.spec.weights_identity import scan_folder
+from onprem_llm.wanted import wanted_with
+
+MODEL = 'api_version: 1\nname: tiny\nmodel: ./Tiny\nengine: {image: "vllm/vllm-openai:v0.11.0"}\nresources: {gpus: 0}\n'
+REFS = (made.VLLM_IMAGE, made.UI_IMAGE, made.GATEWAY_IMAGE)
+
+
+def digest(ref: str) -> str:
+    return "sha256:" + hashlib.sha256(f"manifest {ref}".encode()).hexdigest()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ONPREM_LLM_CACHE", str(tmp_path / "cache"))
+    weights = tmp_path / "Tiny"
+    weights.mkdir()
+    header = b'{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
+    (weights / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"x")
+    for name in ("config.json", "tokenizer.json"):
+        (weights / name).write_text("{}")
+    (tmp_path / "model.yaml").write_text(MODEL)
+    return tmp_path
+
+
+def locked(folder: Path, refs: Sequence[str] = REFS, **change: Any) -> Locked:
+    """Write the lock of model.yaml and its weights, as `onprem-llm lock` would."""
+    found = scan_folder(folder / "Tiny", folder / "cache")
+    files = [{"path": one.path, "size": one.size, "sha256": one.sha256} for one in found.files]
+    value = {
+        "schema_version": 1, "onprem_llm": "0.1.0", "platform": "linux/amd64",
+        "deployments": [{"name": "tiny", "file": "model.yaml", "sha256": hashlib.sha256(MODEL.encode()).hexdigest(),
+                         "text": MODEL, "weights": found.id}],
+        "images": [{"ref": ref, "digest": digest(ref), "id": made.image_id(ref), "size": 1} for ref in refs],
+        "weights": [{"source": "path", "id": "./Tiny", "revision": "", "commit": None, "name": found.id,
+                     "files": files}],
+        "packages": [], "wheels": [],
+    }  # fmt: skip
+    path = folder / "onprem-llm.lock"
+    path.write_text(json.dumps(value | change))
+    return read_locked(path)
+
+
+def wanted(folder: Path, lock: Locked, facts: dict[str, Any] | None = None, site: Site | None = None) -> Wanted:
+    """Return what is wanted, as `deploy --locked` makes it."""
+    model = folder / "model.yaml"
+    deployment: Deployment = load_deployment(model)
+    lock.check_text(deployment, model)
+    current, settings = made.current(facts or made.lab()), site or Site()
+    asked = wanted_with(deployment, model, settings, folder / "inventory.ini", current, "salt", lock)
+    return lock.pinned(asked, settings, current)
+
+
+def refused(folder: Path, lock: Locked, **more: Any) -> str:
+    with pytest.raises(InvalidError) as raised:
+        wanted(folder, lock, **more)
+    assert raised.value.hint
+    return raised.value.message
+
+
+def test_images_are_those_of_the_lock(folder: Path) -> None:
+    lock = locked(folder)
+    asked = wanted(folder, lock)
+    (item,) = asked.deployments
+    assert item.image == ImageSource(made.VLLM_IMAGE, pull=f"vllm/vllm-openai@{digest(made.VLLM_IMAGE)}")
+    assert asked.gateway_image == ImageSource(
+        made.GATEWAY_IMAGE, pull=f"onprem-llm/gateway@{digest(made.GATEWAY_IMAGE)}"
+    )
+    assert asked.ui_image is not None
+    assert asked.ui_image.pull == f"ghcr.io/open-webui/open-webui@{digest(made.UI_IMAGE)}"
+    done = plan(Site(), asked, made.current(made.lab()))
+    lock.check_plan(done, asked)
+    assert {image.partition("@")[2] for image in images_in(done)} == {digest(ref) for ref in REFS}
+
+
+def test_the_sites_registry_is_asked_by_digest(folder: Path) -> None:
+    site = made.site(registry={"address": "registry.local:5000"})
+    asked = wanted(folder, locked(folder), site=site)
+    assert asked.ui_image is not None
+    assert asked.ui_image.pull == f"registry.local:5000/open-webui/open-webui@{digest(made.UI_IMAGE)}"
+
+
+def test_a_tag_that_moved_on_the_hosts_is_not_used(folder: Path) -> None:
+    """A host has another image under the tag, pulled by another digest: the lock's is pulled."""
+    facts = made.lab()
+    other = {"id": "sha256:" + "9" * 64, "tags": [made.VLLM_IMAGE], "digests": [f"vllm/vllm-openai@sha256:{'8' * 64}"]}
+    for host in facts.values():
+        host["images"] = [other]
+    (item,) = wanted(folder, locked(folder), facts=facts).deployments
+    assert item.image == ImageSource(made.VLLM_IMAGE, pull=f"vllm/vllm-openai@{digest(made.VLLM_IMAGE)}")
+
+
+def test_what_was_loaded_on_every_host_is_taken_by_its_id(folder: Path) -> None:
+    facts = made.lab()
+    for host in facts.values():
+        host["images"] = [{"id": made.image_id(made.VLLM_IMAGE), "tags": ["renamed:1"], "digests": []}]
+    (item,) = wanted(folder, locked(folder), facts=facts).deployments
+    assert item.image == ImageSource(made.VLLM_IMAGE, id=made.image_id(made.VLLM_IMAGE), exact=True)
+
+
+def test_an_archive_must_hold_the_locked_image(folder: Path) -> None:
+    lock, current = locked(folder), made.current(made.lab())
+    asked = replace(wanted(folder, lock), ui_image=made.archive(made.UI_IMAGE))
+    assert lock.pinned(asked, Site(), current).ui_image == made.archive(made.UI_IMAGE)
+    other = replace(asked, ui_image=made.archive(made.UI_IMAGE, as_id="sha256:" + "7" * 64))
+    with pytest.raises(InvalidError, match=r"/images/.*tar holds another ghcr\.io/.*found sha256:777.*expected"):
+        lock.pinned(other, Site(), current)
+
+
+def test_an_image_that_is_not_in_the_lock_is_refused(folder: Path) -> None:
+    assert made.UI_IMAGE in refused(folder, locked(folder, REFS[:1] + REFS[2:]))
+
+
+def test_an_image_that_only_the_plan_names_is_refused(folder: Path) -> None:
+    lock = locked(folder)
+    asked = wanted(folder, lock)
+    done = plan(Site(), asked, made.current(made.lab()))
+    files = {"lab-1": {"sidecar": {"compose.yaml": "services: {a: {image: 'sidecar:1'}}"}}}
+    with pytest.raises(InvalidError, match="sidecar:1: this image is not in"):
+        lock.check_plan(replace(done, files={**done.files, **files}), asked)
+
+
+def test_another_model_yaml_is_refused_before_any_host_is_asked(folder: Path) -> None:
+    lock = locked(folder)
+    (folder / "model.yaml").write_text(MODEL + "# more\n")
+    assert "model.yaml is not what was locked: found sha256" in refused(folder, lock)
+    (folder / "model.yaml").write_text(MODEL.replace("name: tiny", "name: other"))
+    assert "other is not in" in refused(folder, lock)
+
+
+@pytest.mark.parametrize("change", ["altered", "missing", "more"])
+def test_other_weights_are_refused_with_the_file(folder: Path, change: str) -> None:
+    lock = locked(folder)
+    file = folder / "Tiny" / {"altered": "config.json", "missing": "tokenizer.json", "more": "extra.json"}[change]
+    if change == "missing":
+        file.unlink()
+    else:
+        file.write_text('{"a": 1}')
+    said = refused(folder, lock)
+    assert f"{file} is not what was locked" in said
+    assert {"altered": "8 bytes", "missing": "found nothing", "more": "expected nothing"}[change] in said
+
+
+def test_weights_beside_the_lock_go_first(folder: Path) -> None:
+    """As `bundle load` lays them out; what model.yaml names need not be there."""
+    lock = locked(folder)
+    name = lock.lock.weights[0].name
+    loaded = folder / "weights" / name / "Tiny"
+    loaded.parent.mkdir(parents=True)
+    (folder / "Tiny").rename(loaded)
+    (item,) = wanted(folder, lock).deployments
+    assert (item.source, item.weights and item.weights.id) == (str(loaded), name)
+
+
+def test_another_folder_name_is_another_name_on_the_hosts(folder: Path) -> None:
+    lock = locked(folder)
+    (folder / "Tiny").rename(folder / "Other")
+    (folder / "Tiny").symlink_to("Other")
+    assert "its weights are called Other-" in refused(folder, lock)
