@@ -7,11 +7,12 @@ from pathlib import Path
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current
+from onprem_llm.options import BESIDE
 from onprem_llm.planning.plan_images import images_in
 from onprem_llm.planning.types import ImageSource, Plan, Wanted
 from onprem_llm.registry import at_registry, repository
 from onprem_llm.spec.deployment import Deployment
-from onprem_llm.spec.lock import Lock, LockedWeights, read_lock
+from onprem_llm.spec.lock import FILE, Lock, LockedWeights, read_lock
 from onprem_llm.spec.site import Site
 from onprem_llm.spec.weights_identity import WeightsManifest
 
@@ -114,9 +115,12 @@ class Locked:
         return found
 
 
-def read_locked(path: Path) -> Locked:
-    """Read a lock to deploy from."""
-    return Locked(read_lock(path), path)
+def read_locked(path: Path | None, model_yaml: Path | None) -> Locked | None:
+    """Read the lock to deploy from, as --locked names it; None where it does not."""
+    if path is None or model_yaml is None:
+        return None
+    place = model_yaml.parent / FILE if path == BESIDE else path
+    return Locked(read_lock(place), place)
 
 
 def _said(file: tuple[int, str] | None) -> str:

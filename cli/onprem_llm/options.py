@@ -116,6 +116,9 @@ _OPTIONS = [
     ),
 ]  # fmt: skip
 
+# What --locked is without a file: the one that lies beside model.yaml.
+BESIDE = Path("onprem-llm.lock beside model.yaml")
 locked_option = click.option(
-    "--locked", type=_FILE, metavar="FILE", help="Use this lock's images, weights and model.yaml, and nothing else."
-)
+    "--locked", type=click.Path(path_type=Path), metavar="[FILE]", is_flag=False, flag_value=str(BESIDE),
+    help="Use this lock's images, weights and model.yaml, and nothing else.  [FILE: onprem-llm.lock beside it]",
+)  # fmt: skip

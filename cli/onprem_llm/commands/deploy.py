@@ -46,7 +46,7 @@ def command(
         raise UsageError("name a model.yaml, or a plan with --plan (one of them)", hint="onprem-llm deploy --help")
     if folder and locked:
         raise UsageError("--plan has what is deployed already", hint="use --locked with `onprem-llm plan --out`")
-    lock = read_locked(locked) if locked else None
+    lock = read_locked(locked, model_yaml)
     with output.glimpse() as progress:
         plan = read_folder(folder) if folder else plan_deploy(_given(model_yaml), connection, progress, lock).plan
     if plan.is_noop and folder:

@@ -29,7 +29,7 @@ def command(model_yaml: Path, out: Path | None, locked: Path | None, as_json: bo
       onprem-llm plan model.yaml --out change-4711    # for the change board
       onprem-llm deploy --plan change-4711
     """
-    lock = read_locked(locked) if locked else None
+    lock = read_locked(locked, model_yaml)
     with output.glimpse() as progress:
         plan = plan_deploy(model_yaml, connection, progress, lock).plan
     if out is not None:

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import recorded_facts as made
+from click.testing import CliRunner
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.locked import Locked, read_locked
+from onprem_llm.main import cli
 from onprem_llm.planning.plan import plan
 from onprem_llm.planning.plan_images import images_in
 from onprem_llm.planning.types import ImageSource, Wanted
@@ -56,7 +58,9 @@ def locked(folder: Path, refs: Sequence[str] = REFS, **change: Any) -> Locked:
     }  # fmt: skip
     path = folder / "onprem-llm.lock"
     path.write_text(json.dumps(value | change))
-    return read_locked(path)
+    found = read_locked(path, folder / "model.yaml")
+    assert found is not None
+    return found
 
 
 def wanted(folder: Path, lock: Locked, facts: dict[str, Any] | None = None, site: Site | None = None) -> Wanted:
@@ -175,3 +179,17 @@ def test_another_folder_name_is_another_name_on_the_hosts(folder: Path) -> None:
     (folder / "Tiny").rename(folder / "Other")
     (folder / "Tiny").symlink_to("Other")
     assert "its weights are called Other-" in refused(folder, lock)
+
+
+def test_the_lock_is_named_or_lies_beside_model_yaml(folder: Path) -> None:
+    locked(folder)
+    for words in (["--locked"], ["--locked", str(folder / "onprem-llm.lock")], ["--locked", "-i", "absent.ini"]):
+        done = CliRunner().invoke(cli, ["plan", str(folder / "model.yaml"), *words])
+        assert isinstance(done.exception, InvalidError)
+        assert "no such inventory" in done.exception.message
+    (folder / "onprem-llm.lock").unlink()
+    (folder / "inventory.ini").write_text("here ansible_connection=local\n")
+    words = ["plan", str(folder / "model.yaml"), "-i", str(folder / "inventory.ini"), "--locked"]
+    done = CliRunner().invoke(cli, words)
+    assert isinstance(done.exception, InvalidError)
+    assert done.exception.message == f"{folder / 'onprem-llm.lock'}: no such file, expected a lock of onprem-llm"
