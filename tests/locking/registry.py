@@ -42,6 +42,13 @@ class Registry:
             request.add_header("Authorization", f"Basic {word}")
         return urllib.request.urlopen(request, timeout=10)  # noqa: S310
 
+    def damage(self, digest: str) -> None:
+        """Flip a bit of a blob on the registry's disk."""
+        file = self.log.parent / "data/docker/registry/v2/blobs/sha256" / digest[7:9] / digest[7:] / "data"
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+
     def blob(self, name: str, data: bytes) -> dict[str, object]:
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         place = self.call("POST", f"/v2/{name}/blobs/uploads/", b"").headers["Location"]

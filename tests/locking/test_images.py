@@ -16,6 +16,8 @@ from onprem_llm.locking.registry_images import RegistryAccess, RegistryImages
 
 from .registry import Registry, configuration, layer
 
+INDEX = "application/vnd.oci.image.index.v1+json"
+
 
 def images(blobs: Blobs, platform: str = "linux/amd64", **access: object) -> RegistryImages:
     return RegistryImages(platform, RegistryAccess(**access), blobs)  # type: ignore[arg-type]
@@ -97,6 +99,24 @@ def test_what_is_not_there_says_what_to_do(registry: Registry, blobs: Blobs) -> 
     assert "is not there for linux/amd64; it is for linux/arm64" in refused(f"{registry.address}/arm/list:1", blobs)
     assert "docker save" in refused(f"{registry.address}/arm/only:2", blobs)
     assert "reaches the registry" in refused("127.0.0.1:1/a:1", blobs)
+
+
+def test_what_a_registry_sends_must_be_what_it_promised(registry: Registry, blobs: Blobs) -> None:
+    """A flipped bit in the configuration, in the manifest out of a list, and in a layer, which is never kept."""
+    for name in ("config", "layer"):
+        registry.image(f"damaged/{name}", "1")
+    config = images(blobs).resolve(f"{registry.address}/damaged/config:1")
+    layered = images(blobs).resolve(f"{registry.address}/damaged/layer:1")
+    layer_digest = json.loads(blobs.path(layered.digest).read_bytes())["layers"][0]["digest"]
+    index = registry.index("damaged/list", "1", "amd64")
+    inner = json.loads(registry.call("GET", f"/v2/damaged/list/manifests/{index['digest']}", None, Accept=INDEX).read())
+    for digest in (config.id, layer_digest, inner["manifests"][1]["digest"]):
+        registry.damage(digest)
+    assert "damaged/config:1 cannot be had" in refused(config.ref, Blobs(blobs.root.parent / "a"))
+    assert "damaged/list:1" in refused(f"{registry.address}/damaged/list:1", Blobs(blobs.root.parent / "b"))
+    with pytest.raises(InvalidError, match="damaged/layer:1 cannot be had"):
+        images(blobs).fetch(layered)
+    assert not blobs.has(layer_digest)
 
 
 def test_credentials_are_in_a_file(closed_registry: Registry, blobs: Blobs, tmp_path: Path) -> None:

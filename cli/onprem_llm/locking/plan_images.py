@@ -6,10 +6,11 @@ Nobody lists them: an image that rendering adds is in the lock without a word.
 import hashlib
 import ipaddress
 from collections.abc import Iterable
+from dataclasses import replace
 
-from onprem_llm.gateway_state import Certificate
-from onprem_llm.hosts import Book, Current, Gpu, HostState
-from onprem_llm.machine_state import Disk, Engine
+from onprem_llm.facts.as_hosts import hosts_of
+from onprem_llm.hosts import Current, Gpu, HostState
+from onprem_llm.machine_state import Disk
 from onprem_llm.planning.plan import plan
 from onprem_llm.planning.plan_images import images_brought, images_in
 from onprem_llm.planning.types import ImageSource, Wanted, WantedDeployment
@@ -20,7 +21,6 @@ from onprem_llm.spec.site import Site
 from onprem_llm.spec.weights_identity import WeightsManifest
 
 _ROOM = 2**60
-_FAR = 2**40  # seconds: a certificate that does not end
 
 
 def images_of(deployment: Deployment, weights: WeightsManifest, site: Site, facts: Facts) -> tuple[str, ...]:
@@ -53,29 +53,22 @@ def _stand_in(ref: str) -> str:
 
 
 def _hosts(deployment: Deployment, site: Site, facts: Facts) -> Iterable[HostState]:
-    """Make hosts of the facts that are prepared, empty, and have what the deployment asks for.
+    """Give hosts of the facts what the deployment asks for.
 
-    Whether the real ones do is the plan's to say, on the site; here it would hide which images they need.
+    Whether the real ones have it is the plan's to say, on the site; here it would hide which images they need.
     """
-    for number, name in enumerate(facts.hosts):
-        own = _address(site, number)
-        # Addresses that a setting names are on whichever host it means.
-        named = [
-            listen for listen in (site.gateway.listen, site.open_webui.listen, deployment.listen) if _is_ip(listen)
-        ]
-        disk = Disk("/", _ROOM, _ROOM, 1)
-        yield HostState(
-            name=name, hostname=name, os_name="", arch=facts.hosts[name].architecture, cpus=1, memory_total=_ROOM,
-            memory_available=_ROOM, boot_id=None, disks={"data_root": disk, "weights": disk, "docker": disk},
-            addresses=(own, *named), default_address=own, listeners=(), gpu_tool=True, driver="999.0", cuda="99.0",
-            gpu_error=None, gpus=tuple(_gpus(deployment, name)),
-            engine=Engine(True, "99.0", "99.0", True, ("runc", "nvidia"), "/var/lib/docker", None, ("all",)),
-            images=(), projects={}, keys={}, env_secrets={}, weights={},
-            book=Book(gateway=number == 0, deployments={}) if number == 0 else None, lock=None, site={},
-            groups=deployment.resources.hosts, ansible_host=None,
-            certificates={"ca": Certificate(_FAR, ()), "gateway": Certificate(_FAR, ())},
-            interfaces={own: site.gateway.interface or "eth0"},
-        )  # fmt: skip
+    # Addresses that a setting names are on whichever host it means.
+    settings = (site.gateway.listen, site.open_webui.listen, deployment.listen)
+    named = tuple(listen for listen in settings if _is_ip(listen))
+    disk = Disk("/", _ROOM, _ROOM, 1)
+    for host in hosts_of(facts, site):
+        yield replace(
+            host,
+            disks={"data_root": disk, "weights": disk, "docker": disk},
+            addresses=(*host.addresses, *named),
+            gpus=tuple(_gpus(deployment, host.name)),
+            groups=deployment.resources.hosts,
+        )
 
 
 def _gpus(deployment: Deployment, host: str) -> Iterable[Gpu]:
@@ -84,13 +77,6 @@ def _gpus(deployment: Deployment, host: str) -> Iterable[Gpu]:
     name = next(iter(wanted.gpu_models), "NVIDIA H100")
     for index in range(count):
         yield Gpu(index, f"GPU-{host}-{index}", name, 2**20, 0, "9.0", ())
-
-
-def _address(site: Site, number: int) -> str:
-    shared = site.gateway.address
-    if shared is not None and ipaddress.ip_address(shared).version == 6:
-        return f"fd00::{number + 1:x}"
-    return str(ipaddress.IPv4Address("198.18.0.1") + number)
 
 
 def _is_ip(value: str) -> bool:
