@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +22,7 @@ _CANNOT = {
     errno.EXDEV, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENOTTY, errno.EINVAL, errno.EMLINK,
     errno.ENOSYS,
 }  # fmt: skip
+_FAT_LIMIT = 2**32 - 1
 Moved = Callable[[int], None]
 
 
@@ -167,6 +168,25 @@ def write_whole(path: Path, data: bytes) -> None:
     partial.replace(path)
 
 
+def refuse_large(folder: Path, sizes: Sequence[int], hint: str) -> None:
+    """Raise InvalidError where a file is larger than the folder's file system takes, before anything is written."""
+    if max(sizes, default=0) <= _FAT_LIMIT:
+        return
+    probe = folder / f".large-{os.getpid()}"
+    try:
+        with probe.open("xb") as stream:
+            os.ftruncate(stream.fileno(), _FAT_LIMIT + 1)
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        raise InvalidError(
+            f"{folder}: this file system takes no files above 4 GiB (FAT), and one of {max(sizes)} bytes is wanted",
+            hint=hint,
+        ) from None
+    finally:
+        probe.unlink(missing_ok=True)
+
+
 def free_bytes(folder: Path) -> int:
     """Return what may be written below a folder that may not be there yet."""
     while not folder.exists():
@@ -181,7 +201,8 @@ def disk_trouble(where: Path, doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}:
+        # One that names its file says enough.
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO} and error.filename:
             raise
         hints = {
             errno.EFBIG: "this file system takes no files of that size: --volume-size 4GB splits them",

@@ -10,7 +10,8 @@ from pathlib import Path
 from threading import Event
 
 from onprem_llm.bundle.assemble import Assembly
-from onprem_llm.bundle.files import disk_trouble, free_bytes, read_small, write_whole
+from onprem_llm.bundle.files import disk_trouble, free_bytes, read_small, refuse_large, write_whole
+from onprem_llm.bundle.fitting import made_for
 from onprem_llm.bundle.images import LAYOUT_BYTES, merged_index
 from onprem_llm.bundle.manifest import BLOBS, INDEX, LAYOUT, Blob, Manifest
 from onprem_llm.bundle.opening import Opened
@@ -20,6 +21,7 @@ from onprem_llm.bundle.site_folder import LOCK, SiteFolder
 from onprem_llm.bundle.views import copied_bytes, is_made, make_view
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.output import Progress, human_bytes
+from onprem_llm.spec.facts import Facts
 from onprem_llm.spec.lock import FILE, Lock
 from onprem_llm.weights.jobs import Job, Meter, run_all
 from onprem_llm.weights.lock import held
@@ -49,9 +51,14 @@ class Loaded:
         return not self.absent
 
 
-def load(opened: Opened, root: Path, progress: Progress) -> Loaded:
-    """Load what is here of a bundle; a second run reads little. Nothing is touched where its base is missing."""
+def load(opened: Opened, root: Path, progress: Progress, facts: Facts | None = None) -> Loaded:
+    """Load what is here of a bundle; a second run reads little. Nothing is touched where its base is missing.
+
+    With `facts` of the hosts: nor where they are not what the lock was made for.
+    """
     site = SiteFolder(root)
+    if facts is not None:
+        made_for(opened, facts)
     root.mkdir(parents=True, exist_ok=True)
     with held(root / LOCK, str(root)), disk_trouble(root, "loading"):
         _base_is_here(site, opened.manifest)
@@ -130,6 +137,7 @@ class _Loading:
         return found
 
     def _budget(self, todo: Sequence[Piece]) -> None:
+        refuse_large(self.site.blobs, list(self.sizes.values()), "name a folder on another file system with --to")
         root, device = self.site.root, self.site.root.stat().st_dev
         links, need = can_link(self.site.blobs), 0
         for place, what, size in todo:

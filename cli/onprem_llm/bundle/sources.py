@@ -4,11 +4,12 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from onprem_llm.bundle.manifest import BLOBS
 from onprem_llm.caches import cache_folder
 from onprem_llm.errors import InvalidError
+from onprem_llm.locking.fetching import Fetch
+from onprem_llm.locking.origins import origins_of
 from onprem_llm.output import Progress
 from onprem_llm.spec.lock import Lock, LockedWeights
 from onprem_llm.spec.model_source import HUBS, ModelSource
@@ -18,20 +19,13 @@ from onprem_llm.weights.store import Store, store_folder
 _SHOWN = 8
 
 
-class Fetcher(Protocol):
-    """Brings what is absent into the cache of blobs; what it cannot bring it leaves out."""
-
-    def __call__(self, missing: Mapping[str, str], progress: Progress) -> None:
-        """Fetch the blobs with these sha256 (and what each is)."""
-
-
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Places of the files whose sha256 a lock names. Nobody is trusted: what is taken is hashed on the way."""
 
     cache: Path
     weights: Mapping[str, Path] = field(default_factory=dict)
-    fetch: Fetcher | None = None
+    fetch: Fetch | None = None
 
     def place(self, sha256: str, size: int) -> Path | None:
         """Return a file of that size which is said to have that sum."""
@@ -61,17 +55,20 @@ class Sources:
         return found
 
 
-def sources_of(lock: Lock, lock_path: Path, store: Path | None = None, fetch: Fetcher | None = None) -> Sources:
+def sources_of(lock: Lock, lock_path: Path, store: Path | None = None, fetch: Fetch | None = None) -> Sources:
     """Look through what is here."""
     cache = cache_folder()
     weights: dict[str, Path] = {}
-    local = known_places(cache)
+    local, remembered = known_places(cache), origins_of(lock).weights
     for one in lock.weights:
         if one.source in HUBS:
             weights.update(_of_hub(Store(store_folder(store)), one))
         else:
             weights.update({file.sha256: local[file.sha256] for file in one.files if file.sha256 in local})
-            weights.update(_beside(lock_path, one))
+            folders = [lock_path.absolute().parent / Path(one.id).expanduser()]
+            folders += [Path(found)] if (found := remembered.get(one.name)) else []
+            for folder in folders:
+                weights.update(_files_in(folder, one))
     return Sources(cache, weights, fetch)
 
 
@@ -80,10 +77,9 @@ def _of_hub(store: Store, weights: LockedWeights) -> dict[str, Path]:
     return store.files_of(source)
 
 
-def _beside(lock_path: Path, weights: LockedWeights) -> Iterator[tuple[str, Path]]:
-    """Yield files of a folder of weights that stands where its model.yaml says, seen from the lock."""
-    folder = Path(os.path.normpath(lock_path.absolute().parent / Path(weights.id).expanduser()))
+def _files_in(folder: Path, weights: LockedWeights) -> Iterator[tuple[str, Path]]:
+    """Yield the files of weights that are in a folder, as far as their sizes say."""
     for file in weights.files:
-        path = folder / file.path
+        path = Path(os.path.normpath(folder)) / file.path
         if path.is_file() and path.stat().st_size == file.size:
             yield file.sha256, path

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Event
 
 from onprem_llm.bundle.describe import Described, parts_of, volumes_of
-from onprem_llm.bundle.files import free_bytes, write_whole
+from onprem_llm.bundle.files import free_bytes, refuse_large, write_whole
 from onprem_llm.bundle.layout import folder_of, volume_bytes, volume_folders, volume_names
 from onprem_llm.bundle.manifest import BLOBS, MANIFEST, SIGNATURE, VOLUME, Manifest
 from onprem_llm.bundle.place import can_link, is_there, place_data, place_file
@@ -53,6 +53,8 @@ class Writer:
 
     def _budget(self, pieces: list[Piece]) -> None:
         """Refuse before anything is written where the disk is too small for what cannot be shared."""
+        hint = "--volume-size 4GB splits what is larger; or format the disk with a file system that takes it"
+        refuse_large(self.folder, [piece.size for piece in pieces], hint)
         device, links = self.folder.stat().st_dev, can_link(self.folder)
         need, whole = 0, {piece.sha256 for piece in pieces if piece.number is None}
         for piece in pieces:

@@ -57,6 +57,7 @@ def create(
     from onprem_llm.bundle.printed import first_steps
     from onprem_llm.bundle.sources import sources_of
     from onprem_llm.bundle.volumes import parse_size
+    from onprem_llm.locking.fetching import fetcher
     from onprem_llm.spec.lock import lock_sha256, read_lock
 
     lock = read_lock(lock_path)
@@ -65,7 +66,7 @@ def create(
         read_have(have_path) if have_path else None, parse_size(volume_size) if volume_size else None,
     )  # fmt: skip
     with output.progress() as progress:
-        created = create(asked, lambda: sources_of(lock, lock_path, store), progress)
+        created = create(asked, lambda: sources_of(lock, lock_path, store, fetcher(lock)), progress)
     if sign_key:
         sign_bundle(asked.folder, created.manifest, sign_key)
     steps = first_steps(created.manifest, sign_key)
@@ -155,25 +156,37 @@ def verify(
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=FOLDER)
 @click.option("--to", "root", type=FOLDER, metavar="SITE_FOLDER", required=True, help="The site's folder.")
 @ALLOWED
+@click.option("--facts", type=FOLDER, multiple=True, metavar="FILE",
+              help="Refuse a bundle that was made for other hosts than these; repeatable.")  # fmt: skip
 @REPORT_KEY
 @JSON
-def load(folders: tuple[Path, ...], root: Path, allowed: Path, report_key: Path | None, as_json: bool) -> None:
+def load(
+    folders: tuple[Path, ...],
+    root: Path,
+    allowed: Path,
+    facts: tuple[Path, ...],
+    report_key: Path | None,
+    as_json: bool,
+) -> None:
     """Load a bundle, or volumes one by one in any order, into the site's folder. Every byte is verified on the way.
 
     \b
     Example:
       onprem-llm bundle load /media/disk/bundle --to /srv/onprem-llm-site --allowed-signers allowed_signers
+      onprem-llm bundle load vol-002 --to /srv/onprem-llm-site --allowed-signers allowed_signers
     """
     from onprem_llm.bundle.check import Checked
     from onprem_llm.bundle.load import load
     from onprem_llm.bundle.opening import open_bundle
     from onprem_llm.bundle.report import report_of, write_report
     from onprem_llm.bundle.site_folder import REPORTS
+    from onprem_llm.spec.facts import merge_facts
 
+    hosts = merge_facts(facts) if facts else None
     opened = open_bundle(folders, allowed)
     site = root.absolute()
     with output.progress() as progress:
-        loaded = load(opened, site, progress)
+        loaded = load(opened, site, progress, hosts)
     report = report_of(opened, Checked(loaded.files, loaded.bytes, (), ()), "load")
     report |= {"placed": loaded.placed, "absent_volumes": loaded.absent}
     report["result"] = "whole" if loaded.whole else "incomplete"
