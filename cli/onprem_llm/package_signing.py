@@ -59,8 +59,10 @@ def site_key(site: Path) -> Path:
             path.hardlink_to(made)
         except FileExistsError:
             pass  # another load was first
+        except OSError:  # a file system without hard links
+            made.replace(path)
         finally:
-            made.unlink()
+            made.unlink(missing_ok=True)
     return path
 
 

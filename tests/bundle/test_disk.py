@@ -69,7 +69,7 @@ def test_create_on_a_disk_that_fills_up(heavy: Bench, small: Callable[[str], Pat
     disk = small("60m")
     out = disk / "bundle"
     process = heavy.start("create", "--lock", heavy.here.lock, "-o", out, "--sign-key", heavy.keys.key)
-    stopped_at(process, lambda: any(out.glob("blobs/sha256/*")))
+    stopped_at(process, lambda: any(out.glob("blobs/sha256/[!.]*")))
     with full(disk):
         process.send_signal(signal.SIGCONT)
         _, said = process.communicate(timeout=60)
@@ -95,7 +95,7 @@ def test_load_on_a_disk_that_fills_up(heavy: Bench, small: Callable[[str], Path]
     site, bundle = disk / "site", heavy.root / "bundle"
     heavy.create(bundle)
     process = heavy.start("load", bundle, "--to", site, "--allowed-signers", heavy.keys.allowed)
-    stopped_at(process, lambda: any(site.glob("blobs/sha256/*")))
+    stopped_at(process, lambda: any(site.glob("blobs/sha256/[!.]*")))
     with full(disk):
         process.send_signal(signal.SIGCONT)
         _, said = process.communicate(timeout=60)

@@ -244,3 +244,25 @@ def test_load_into_somebody_elses_folder(bench: Bench, bundle: Path) -> None:
     assert "is not empty (letter.txt)" in bench.load(bundle, to=site, status=6)
     assert (site / "letter.txt").exists()
     assert not (site / "blobs").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"os": {"id": "debian", "version_id": "12", "codename": "bookworm"}}, "found debian 12, and the lock has"),
+        ({"architecture": "aarch64"}, "found linux/arm64, and the lock is for linux/amd64"),
+        ({"kernels": {"running": "6.12.2-amd64", "installed": []}}, "found the kernel 6.12.2-amd64, which runs"),
+        ({}, ""),
+    ],
+)
+def test_made_for_other_hosts(bench: Bench, bundle: Path, change: dict[str, object], said: str) -> None:
+    host = {
+        "os": {"id": "debian", "version_id": "13", "codename": "trixie"}, "architecture": "x86_64",
+        "kernels": {"running": "6.12.1-amd64", "installed": []}, "cpu": {"model": "x", "cores": 1},
+        "memory_bytes": 1, "gpus": [], "disks": [], "python": None, "collected_with": "test",
+    }  # fmt: skip
+    (bench.root / "facts.json").write_text(json.dumps({"schema_version": 1, "hosts": {"gpu-1": host | change}}))
+    arguments = ("load", bundle, "--to", bench.root / "site", "--allowed-signers", bench.keys.allowed, "--facts")
+    found = bench.run(*arguments, bench.root / "facts.json", status=3 if said else 0)
+    assert said in found
+    assert (bench.root / "site").exists() == (not said)

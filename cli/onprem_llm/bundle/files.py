@@ -172,9 +172,9 @@ def refuse_large(folder: Path, sizes: Sequence[int], hint: str) -> None:
     """Raise InvalidError where a file is larger than the folder's file system takes, before anything is written."""
     if max(sizes, default=0) <= _FAT_LIMIT:
         return
-    probe = folder / f".large-{os.getpid()}"
+    probe = folder / f".probe{PARTIAL}"
     try:
-        with probe.open("xb") as stream:
+        with probe.open("wb") as stream:
             os.ftruncate(stream.fileno(), _FAT_LIMIT + 1)
     except OSError as error:
         if error.errno != errno.EFBIG:

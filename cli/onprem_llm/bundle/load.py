@@ -15,12 +15,13 @@ from onprem_llm.bundle.fitting import made_for
 from onprem_llm.bundle.images import LAYOUT_BYTES, merged_index
 from onprem_llm.bundle.manifest import BLOBS, INDEX, LAYOUT, Blob, Manifest
 from onprem_llm.bundle.opening import Opened
-from onprem_llm.bundle.place import can_link, is_there, place_file
+from onprem_llm.bundle.place import can_link, is_there, place_file, sweep
 from onprem_llm.bundle.registry_view import write_registry
 from onprem_llm.bundle.site_folder import LOCK, SiteFolder
-from onprem_llm.bundle.views import copied_bytes, is_made, make_view
+from onprem_llm.bundle.views import copied_bytes, folder_of_view, is_made, make_view
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.output import Progress, human_bytes
+from onprem_llm.package_signing import sign_repository
 from onprem_llm.spec.facts import Facts
 from onprem_llm.spec.lock import FILE, Lock
 from onprem_llm.weights.jobs import Job, Meter, run_all
@@ -107,6 +108,7 @@ class _Loading:
         if not absent:
             self._views()
             self._top(index)
+            sweep(self.site.blobs)
             self.site.record(self.manifest, self.opened.sha256, self.opened.signature)
         return Loaded(self.placed, self.files, total, absent)
 
@@ -202,6 +204,9 @@ class _Loading:
             self.progress.step("Make folders of weights, packages and wheels", [])
         for view in made:
             make_view(self.site.root, view, self.sizes, self.site.blobs)
+        for view in self.manifest.folders:
+            if view.kind == "packages":
+                sign_repository(folder_of_view(self.site.root, view), self.site.root)
 
     def _top(self, index: bytes) -> None:
         """Write the small files: the image layout, the lock, the bill of materials."""

@@ -79,13 +79,20 @@ def _named(partial: Path, target: Path, found: tuple[str, int], expected: tuple[
     partial.replace(target)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a run that was killed had in its hands."""
+    for path in folder.glob(f"*{PARTIAL}"):
+        path.unlink()
+
+
 def _nowhere(_: int) -> None:
     """For what is too small to tell of."""
 
 
 def can_link(folder: Path) -> bool:
     """Tell whether the folder's file system has hard links."""
-    one, two = folder / f".link-{os.getpid()}", folder / f".link-{os.getpid()}-2"
+    one, two = folder / f".probe{PARTIAL}", folder / f".probe-link{PARTIAL}"
+    two.unlink(missing_ok=True)
     try:
         one.touch()
         two.hardlink_to(one)

@@ -10,7 +10,7 @@ from onprem_llm.bundle.describe import Described, parts_of, volumes_of
 from onprem_llm.bundle.files import free_bytes, refuse_large, write_whole
 from onprem_llm.bundle.layout import folder_of, volume_bytes, volume_folders, volume_names
 from onprem_llm.bundle.manifest import BLOBS, MANIFEST, SIGNATURE, VOLUME, Manifest
-from onprem_llm.bundle.place import can_link, is_there, place_data, place_file
+from onprem_llm.bundle.place import can_link, is_there, place_data, place_file, sweep
 from onprem_llm.bundle.split import split
 from onprem_llm.bundle.volumes import Piece
 from onprem_llm.bundle.wanted import Artefact
@@ -124,6 +124,7 @@ class Writer:
                 shutil.rmtree(stale)
         for journal in self.folder.glob(".parts-*.jsonl"):
             journal.unlink()
+        sweep(self.folder)
         (self.folder / BEGUN).unlink(missing_ok=True)
 
 
