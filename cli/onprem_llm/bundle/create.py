@@ -8,12 +8,12 @@ from pathlib import Path
 from onprem_llm.bundle.describe import Described
 from onprem_llm.bundle.files import disk_trouble, write_whole
 from onprem_llm.bundle.have import Have
-from onprem_llm.bundle.layout import folder_of, is_whole, volume_folders, volume_names
+from onprem_llm.bundle.layout import BEGUN, folder_of, is_whole, volume_folders, volume_names
 from onprem_llm.bundle.manifest import MANIFEST, SIGNATURE, Manifest, read_manifest
 from onprem_llm.bundle.signing import BUNDLE, sign
 from onprem_llm.bundle.sources import Sources
 from onprem_llm.bundle.wanted import wanted_of
-from onprem_llm.bundle.writing import BEGUN, Writer
+from onprem_llm.bundle.writing import Writer
 from onprem_llm.errors import RefusedError
 from onprem_llm.output import Progress
 from onprem_llm.spec.lock import Lock

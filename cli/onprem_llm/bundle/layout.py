@@ -6,6 +6,8 @@ from pathlib import Path
 from onprem_llm.bundle.manifest import BLOBS, INDEX, LAYOUT, MANIFEST, SIGNATURE, VOLUME, Manifest
 from onprem_llm.bundle.place import is_there
 
+# There while a folder is being written, so that nobody's own folder is taken for one.
+BEGUN = ".creating"
 # What `prove` leaves beside the manifest: it speaks of the bundle, and is none of it.
 PROOF = ("proof.json", "proof.json.sig", "proof.txt")
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onprem_llm.bundle.files import read_small
-from onprem_llm.bundle.layout import volume_folders
+from onprem_llm.bundle.layout import BEGUN, volume_folders
 from onprem_llm.bundle.manifest import MANIFEST, SIGNATURE, VOLUME, Manifest, read_manifest
 from onprem_llm.bundle.signing import BUNDLE, Signer, verify
-from onprem_llm.bundle.writing import BEGUN
 from onprem_llm.errors import InvalidError
 from onprem_llm.json_values import is_mapping
 
