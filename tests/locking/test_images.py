@@ -137,10 +137,16 @@ def test_without_skopeo_it_is_said(blobs: Blobs, monkeypatch: pytest.MonkeyPatch
 
 
 def saved(
-    path: Path, *, config: bytes | None = None, pack: bool = False, modern: bool = False, tag: str = "a:1"
+    path: Path,
+    *,
+    config: bytes | None = None,
+    pack: bool = False,
+    modern: bool = False,
+    tag: str = "a:1",
+    text: str = "saved",
 ) -> Path:
     """Write an archive as `docker save` does: two images that share a layer, the second as a link to it."""
-    tar = layer("saved")
+    tar = layer(text)
     config = config or configuration(tar)
     data = gzip.compress(tar, mtime=0) if pack else tar
     digest = hashlib.sha256(config).hexdigest()

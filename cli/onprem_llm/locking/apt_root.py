@@ -11,6 +11,7 @@ from pathlib import Path
 
 from onprem_llm.caches import cache_folder
 from onprem_llm.errors import InvalidError, OnpremError
+from onprem_llm.locking.blobs import hint_for
 
 # What of this machine's apt configuration says how it reaches the outside.
 _REACHING = re.compile(r"^Acquire::(https?|ftp|Retries|ForceIPv[46])(::[A-Za-z0-9._:-]*)? .*;$")
@@ -54,7 +55,10 @@ class AptRoot:
             raise InvalidError(
                 f"{what}: apt-get says",
                 details="\n".join(f"  {line}" for line in lines[-8:]) or done.stderr[-600:],
-                hint="see that this machine reaches its package mirror, or name another: --package-mirror NAME=URL",
+                hint=hint_for(
+                    done.stdout + done.stderr,
+                    "see that this machine reaches its package mirror, or name another: --package-mirror NAME=URL",
+                ),
             )
         return done.stdout
 

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import IO
 
 from onprem_llm.caches import cache_folder
+from onprem_llm.errors import OnpremError
 
 READ = 1024 * 1024
+MAKE_ROOM = "make room there, or name another folder: ONPREM_LLM_CACHE"
 # Nothing is on its way for so long.
 ABANDONED_S = 2 * 86400
 
@@ -72,18 +74,27 @@ class Blobs:
 
     @contextmanager
     def _arriving(self) -> Iterator[IO[bytes]]:
-        self.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self.root, prefix=".arriving-", delete=False) as stream:
-            try:
-                yield stream
-            finally:
-                Path(stream.name).unlink(missing_ok=True)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.root, prefix=".arriving-", delete=False) as stream:
+                try:
+                    yield stream
+                finally:
+                    Path(stream.name).unlink(missing_ok=True)
+        except OSError as error:
+            # An error while writing names no file.
+            raise OnpremError(f"{self.root}: cannot be written: {error.strerror}", hint=MAKE_ROOM) from None
 
     def _name(self, stream: IO[bytes], sha256: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
         Path(stream.name).chmod(0o644)
         Path(stream.name).replace(self.path(sha256))
+
+
+def hint_for(said: str, otherwise: str) -> str:
+    """Return what to do about what a tool said when it failed: nothing else helps where there is no room."""
+    return MAKE_ROOM if "no space left" in said.lower() else otherwise
 
 
 def pieces_of(file: Path) -> Iterator[bytes]:

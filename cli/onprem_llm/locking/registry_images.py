@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onprem_llm.errors import InvalidError, OnpremError
-from onprem_llm.locking.blobs import Blobs
+from onprem_llm.locking.blobs import Blobs, hint_for
 from onprem_llm.locking.manifests import Manifest, check_platform, chosen, digest_of, parse
 from onprem_llm.registry import repository
 from onprem_llm.spec.lock import LockedImage
@@ -161,5 +161,5 @@ def _refused(ref: str, place: str, said: str) -> OnpremError:
     elif "x509" in low or "certificate" in low:
         hint = "name the registry's CA: --registry-ca FILE"
     else:
-        hint = "see that this machine reaches the registry, and run the command again"
+        hint = hint_for(low, "see that this machine reaches the registry, and run the command again")
     return InvalidError(f"image {ref} cannot be had from {place}: {reason}", hint=hint)

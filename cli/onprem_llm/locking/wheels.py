@@ -14,7 +14,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from onprem_llm.errors import InvalidError
-from onprem_llm.locking.blobs import Blobs
+from onprem_llm.locking.blobs import Blobs, hint_for
 from onprem_llm.locking.own_wheel import own_wheel
 from onprem_llm.spec.lock import LockedWheel, LockedWheels, Platform
 
@@ -89,8 +89,9 @@ class Wheels:
         raise InvalidError(
             f"wheels for Python {python} ({self.platform}) cannot be had",
             details="\n".join(f"  {line}" for line in lines[-6:]),
-            hint="see that pip on this machine reaches a package index (pip download onprem-llm's requirements), or "
-            "choose another --python",
+            hint=hint_for(
+                done.stderr, "see that pip on this machine reaches a package index, or choose another --python"
+            ),
         )
 
 
