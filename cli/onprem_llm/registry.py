@@ -46,11 +46,14 @@ def at_registry(ref: str, site: Site) -> str:
 
     `ghcr.io/open-webui/open-webui:v1` at registry.local:5000 is `registry.local:5000/open-webui/open-webui:v1`.
     """
-    if site.registry is None:
-        return ref
+    return ref if site.registry is None else at_address(ref, site.registry.address)
+
+
+def at_address(ref: str, address: str) -> str:
+    """Return the reference at a registry of that address."""
     first, slash, rest = ref.partition("/")
     is_host = bool(slash) and ("." in first or ":" in first or first == "localhost")
-    return f"{site.registry.address}/{rest if is_host else ref}"
+    return f"{address}/{rest if is_host else ref}"
 
 
 def repository(ref: str) -> str:

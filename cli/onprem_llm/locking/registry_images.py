@@ -11,7 +11,7 @@ from pathlib import Path
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.locking.blobs import Blobs, hint_for
 from onprem_llm.locking.manifests import Manifest, check_platform, chosen, digest_of, parse
-from onprem_llm.registry import repository
+from onprem_llm.registry import at_address, repository
 from onprem_llm.spec.lock import LockedImage
 
 INSTALL = "install it: apt-get install skopeo, or dnf install skopeo"
@@ -40,23 +40,15 @@ class RegistryImages:
         """Say which image `ref` is now; its manifest and its configuration are kept. InvalidError says why not."""
         place = self._place(ref)
         data = self._raw(place, ref)
-        _compare(ref, data)
+        if "@" in ref:
+            _compare(ref, data, ref.partition("@")[2])
         picked = chosen(data, self.platform, ref)
         if picked is not None:
             data = self._raw(f"{repository(place.partition('@')[0])}@{picked}", ref)
-            if digest_of(data) != picked:
-                raise InvalidError(f"image {ref}: the registry sent {digest_of(data)}, expected {picked}")
+            _compare(ref, data, picked)
         manifest = parse(data, ref)
         at = f"{repository(place.partition('@')[0])}@{manifest.digest}"
-        config = self._skopeo("inspect", ["--config", "--raw", *self._options(at, "")], at, ref)
-        if digest_of(config) != manifest.config.digest:
-            raise InvalidError(
-                f"image {ref}: the registry sent the configuration {digest_of(config)}, expected "
-                f"{manifest.config.digest}",
-                hint="run the command again; if it stays so, the registry is damaged",
-            )
-        check_platform(config, self.platform, ref)
-        self.blobs.put(config)
+        check_platform(self._config(manifest, at, ref), self.platform, ref)
         self.blobs.put(manifest.data)
         return LockedImage(ref=ref, digest=manifest.digest, id=manifest.config.digest, size=manifest.size)
 
@@ -65,13 +57,16 @@ class RegistryImages:
         place = self._place(image.ref)
         at = f"{repository(place.partition('@')[0])}@{image.digest}"
         if not self.blobs.has(image.digest):
-            self.resolve_exactly(image, at)
+            self._manifest(image, at)
         manifest = parse(self.blobs.path(image.digest).read_bytes(), image.ref)
+        if not self.blobs.has(manifest.config.digest, manifest.config.size):
+            # A layout would have docker's in another form.
+            self._config(manifest, at, image.ref)
         if not self._missing(manifest):
             return
         with tempfile.TemporaryDirectory(dir=self.blobs.folder, prefix=".layout-") as layout:
             # It reuses layers that are here, and keeps each that arrives whole.
-            shared = ["--dest-shared-blob-dir", str(self.blobs.root.parent)]
+            shared = ["--dest-shared-blob-dir", str(self.blobs.root.parent), "--dest-oci-accept-uncompressed-layers"]
             self._skopeo("copy", ["--quiet", *shared, *self._options(at, "src-")], at, image.ref, f"oci:{layout}")
         if self._missing(manifest):
             self._copy_as_it_is(manifest, at, image.ref)
@@ -83,18 +78,24 @@ class RegistryImages:
         manifest = parse(self.blobs.path(image.digest).read_bytes(), image.ref)
         return {blob.digest.removeprefix("sha256:") for blob in (manifest.config, *manifest.layers)}
 
-    def resolve_exactly(self, image: LockedImage, at: str) -> None:
+    def _manifest(self, image: LockedImage, at: str) -> None:
         """Bring the manifest of a locked image."""
         data = self._raw(at, image.ref)
-        if digest_of(data) != image.digest:
-            raise InvalidError(f"image {image.ref}: the registry sent {digest_of(data)}, expected {image.digest}")
+        _compare(image.ref, data, image.digest)
         self.blobs.put(data)
+
+    def _config(self, manifest: Manifest, at: str, ref: str) -> bytes:
+        """Bring the configuration of an image, and return it."""
+        config = self._skopeo("inspect", ["--config", "--raw", *self._options(at, "")], at, ref)
+        _compare(ref, config, manifest.config.digest)
+        self.blobs.put(config)
+        return config
 
     def _missing(self, manifest: Manifest) -> bool:
         return any(not self.blobs.has(blob.digest, blob.size) for blob in (manifest.config, *manifest.layers))
 
     def _copy_as_it_is(self, manifest: Manifest, at: str, ref: str) -> None:
-        """Bring what a layout would have changed: layers that no registry compressed, docker's configuration."""
+        """Bring what a layout would have changed, all of it: layers that are packed in a way that it does not know."""
         with tempfile.TemporaryDirectory(dir=self.blobs.folder, prefix=".image-") as folder:
             options = ["--quiet", "--preserve-digests", *self._options(at, "src-")]
             self._skopeo("copy", options, at, ref, f"dir:{folder}")
@@ -106,9 +107,7 @@ class RegistryImages:
     def _place(self, ref: str) -> str:
         """Return where `ref` is asked for; skopeo takes a tag or a digest, never both."""
         if self.access.address is not None:
-            first, slash, rest = ref.partition("/")
-            is_host = bool(slash) and ("." in first or ":" in first or first == "localhost")
-            ref = f"{self.access.address}/{rest if is_host else ref}"
+            ref = at_address(ref, self.access.address)
         name, at, digest = ref.partition("@")
         return f"{repository(name)}@{digest}" if at else name
 
@@ -143,10 +142,12 @@ class RegistryImages:
             yield folder
 
 
-def _compare(ref: str, data: bytes) -> None:
-    named = ref.partition("@")[2]
-    if named and digest_of(data) != named:
-        raise InvalidError(f"image {ref}: the registry sent {digest_of(data)}, expected {named}")
+def _compare(ref: str, data: bytes, digest: str) -> None:
+    if digest_of(data) != digest:
+        raise InvalidError(
+            f"image {ref}: the registry sent {digest_of(data)}, expected {digest}",
+            hint="run the command again; if it stays so, the registry is damaged, or somebody is in between",
+        )
 
 
 def _refused(ref: str, place: str, said: str) -> OnpremError:
