@@ -96,12 +96,13 @@ class Locked:
                 )
             return source
         place = source.pull.partition("@")[0] if source.pull else repository(at_registry(source.ref, site))
-        having = [host.name for host in current.hosts if host.image(image.id)]
-        # What was loaded by hand is sent by nobody. Where a registry has it too, all hosts can have it.
-        loaded = len(having) == len(current.hosts) or (bool(having) and source.pull is None)
-        if site.registry is None and loaded:
+        pull = f"{place}@{image.digest}"
+        having = [there for host in current.hosts if (there := host.image(image.id)) is not None]
+        # What was loaded by hand is sent by nobody. What was pulled keeps that name: another would be a change.
+        everywhere = len(having) == len(current.hosts) and not any(pull in there.digests for there in having)
+        if site.registry is None and (everywhere or (having and source.pull is None)):
             return ImageSource(source.ref, id=image.id, exact=True)
-        return ImageSource(source.ref, pull=f"{place}@{image.digest}")
+        return ImageSource(source.ref, pull=pull)
 
     def _refuse(self, refs: Collection[str]) -> None:
         if refs:

@@ -16,7 +16,7 @@ from onprem_llm.locked import Locked, read_locked
 from onprem_llm.main import cli
 from onprem_llm.planning.plan import plan
 from onprem_llm.planning.plan_images import images_in
-from onprem_llm.planning.types import ImageSource, Wanted
+from onprem_llm.planning.types import ImageSource, Plan, Wanted
 from onprem_llm.spec.deployment import Deployment, load_deployment
 from onprem_llm.spec.site import Site
 from onprem_llm.spec.weights_identity import scan_folder
@@ -118,6 +118,25 @@ def test_what_was_loaded_on_every_host_is_taken_by_its_id(folder: Path) -> None:
         host["images"] = [{"id": made.image_id(made.VLLM_IMAGE), "tags": ["renamed:1"], "digests": []}]
     (item,) = wanted(folder, locked(folder), facts=facts).deployments
     assert item.image == ImageSource(made.VLLM_IMAGE, id=made.image_id(made.VLLM_IMAGE), exact=True)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("loaded", [False, True], ids=["pulled", "loaded by hand"])
+def test_a_second_deploy_changes_nothing(folder: Path, count: int, loaded: bool) -> None:
+    """However the images came: the way they are named must not change once they are there."""
+    lock, facts = locked(folder), dict(list(made.lab().items())[:count])
+    for host in facts.values() if loaded else ():
+        host["images"] = [{"id": made.image_id(ref), "tags": [ref], "digests": []} for ref in REFS]
+
+    def planned() -> Plan:
+        return plan(Site(), wanted(folder, lock, facts=facts), made.current(facts))
+
+    first = planned()
+    assert not first.is_noop
+    facts = made.applied(first, facts)
+    again = planned()
+    assert {one.action for one in again.changes} == {"keep"}
+    assert again.is_noop
 
 
 def test_an_archive_must_hold_the_locked_image(folder: Path) -> None:
