@@ -418,7 +418,22 @@ def _marks(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None
             hosts[host] = {"state": state, "by": "me@here", "at": "2026-11-21T00:00:00Z", "was_drained": drained}
 
 
+def _registry(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
+    state = facts[name]
+    _stage(facts, name, {"images": order["images"], "weights": []}, done)
+    state.setdefault("certificates", {})["registry"] = {"not_after": 2_000_000_000, "names": order["tls"]["names"]}
+    for project in order["projects"]:
+        text = done.files[name][project["name"]]["compose.yaml"]
+        state["projects"][project["name"]] = {
+            "path": project["path"],
+            "files": dict(project["files"]),
+            "secrets_digest": None,
+            "containers": [_container(state, text)],
+        }
+
+
 DOING = {
+    "registry": _registry,
     "stage": _stage, "apply": _apply, "gateway": _gateway, "route": _route, "restore": _restore, "remove": _remove,
     "pending": _pending, "record": _record, "book_copy": _book_copy, "marks": _marks,
 }  # fmt: skip

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Build what the project's own images need, from packages only, and keep everything in the cache.
 #
-#   sh images/build.sh [vllm-cpu|open-webui|gateway]...  all without a name; archives under CACHE/images
+#   sh images/build.sh [vllm-cpu|open-webui|gateway|registry]...  all without a name; archives under CACHE/images
 #   sh images/build.sh tiny-model [NAME [DIR]]        the example model; NAME is what it calls itself
 #   sh images/build.sh debian                         the root file system alone, as onprem-llm/debian
 #   sh images/build.sh clean                          forget the images and the archives
@@ -34,9 +34,9 @@ digest() { (cd "$here" && sha256sum "$@") | sha256sum | cut -d' ' -f1; }
 recipe() (
     cd "$here"
     case $1 in
-        debian | gateway-base) digest versions.env debian.sh ;;
+        debian | gateway-base | registry-base) digest versions.env debian.sh ;;
         base) digest versions.env debian.sh install-packages.sh base/* ;;
-        gateway) digest versions.env debian.sh gateway/* ;;
+        gateway | registry) digest versions.env debian.sh "$1"/* ;;
         *) digest versions.env debian.sh install-packages.sh base/* "$1"/* ;;
     esac
 )
@@ -46,7 +46,8 @@ version_of() {
         vllm-cpu) echo "$VLLM_VERSION" ;;
         open-webui) echo "$OPEN_WEBUI_VERSION" ;;
         gateway) echo "$GATEWAY_VERSION" ;;
-        *) die "no image is called $1" "images: vllm-cpu, open-webui, gateway" ;;
+        registry) echo 1 ;; # of the recipe; in versions.env it would have all others built again
+        *) die "no image is called $1" "images: vllm-cpu, open-webui, gateway, registry" ;;
     esac
 }
 
@@ -108,10 +109,16 @@ prepare_gateway() {
     root_image "$base" "$GATEWAY_SUITE" haproxy,keepalived,ca-certificates
 }
 
+prepare_registry() {
+    prepare_context
+    base=$(tag_of registry-base)
+    root_image "$base" "$GATEWAY_SUITE" docker-registry,ca-certificates
+}
+
 # The stages that only fetch are 2 GB and of no use once the image stands, nor are the images of older recipes.
 tidy() {
-    for tag in $(docker image ls --format '{{.Repository}}:{{.Tag}}' | grep -E '^onprem-llm/(base|debian|gateway-base):'); do
-        case $tag in "$(tag_of base)" | "$(tag_of debian)" | "$(tag_of gateway-base)") ;; *) docker image rm "$tag" >/dev/null 2>&1 || true ;; esac
+    for tag in $(docker image ls --format '{{.Repository}}:{{.Tag}}' | grep -E '^onprem-llm/(base|debian|gateway-base|registry-base):'); do
+        case $tag in "$(tag_of base)" | "$(tag_of debian)" | "$(tag_of gateway-base)" | "$(tag_of registry-base)") ;; *) docker image rm "$tag" >/dev/null 2>&1 || true ;; esac
     done
     for label in onprem-llm.stage onprem-llm.recipe; do
         docker image prune --force --filter "label=$label" >/dev/null
@@ -143,7 +150,7 @@ ensure_image() {
         run "$cache/images/$name.log" docker load --input "$archive"
     fi
     if [ "$(built_from "$image")" != "$wanted" ]; then
-        if [ "$name" = gateway ]; then prepare_gateway; else prepare; fi
+        case $name in gateway | registry) "prepare_$name" ;; *) prepare ;; esac
         say "building $image"
         build "$image" "$name/Dockerfile" --build-arg "BUILDER=$(tag_of base)-builder" \
             --build-arg "BASE=$base" --build-arg "VERSION=$version" --build-arg "RECIPE=$wanted"
@@ -161,6 +168,7 @@ ensure_all() {
     other=$!
     ensure_image vllm-cpu
     ensure_image gateway
+    ensure_image registry
     wait "$other"
 }
 
@@ -196,11 +204,12 @@ tiny_model() {
 }
 
 clean() {
-    for name in vllm-cpu open-webui gateway; do
+    for name in vllm-cpu open-webui gateway registry; do
         docker image rm --force "onprem-llm/$name:$(version_of "$name")" >/dev/null 2>&1 || true
         rm -f "$cache/images/$name-$(version_of "$name").tar" "$cache/images/$name-$(version_of "$name").tar.built-from"
     done
-    docker image rm --force "$(tag_of base)" "$(tag_of debian)" "$(tag_of gateway-base)" >/dev/null 2>&1 || true
+    docker image rm --force "$(tag_of base)" "$(tag_of debian)" "$(tag_of gateway-base)" "$(tag_of registry-base)" \
+        >/dev/null 2>&1 || true
     tidy
     say "forgot the images and the archives"
 }

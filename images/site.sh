@@ -53,7 +53,7 @@ pip_conf() {
 # write_context DIR: the folder that docker builds from: the recipes, and site/. A subshell, for the names it sets.
 write_context() (
     mkdir -p "$1/site/wheels"
-    cp -R "$here/base" "$here/vllm-cpu" "$here/open-webui" "$here/gateway" "$here/install-packages.sh" "$1"
+    cp -R "$here/base" "$here/vllm-cpu" "$here/open-webui" "$here/gateway" "$here/registry" "$here/install-packages.sh" "$1"
     debian_sources "$DEBIAN_SUITE" >"$1/site/sources.list"
     cp /etc/ssl/certs/ca-certificates.crt "$1/site/ca-certificates.crt"
     pip_conf "$1/site/wheels" >"$1/site/pip.conf"

@@ -22,6 +22,7 @@ from onprem_llm.secret_values import read_values
 from onprem_llm.weights.local import sending, sources_of
 
 DOING = {
+    "registry": "filling and starting the registry",
     "stage": "bringing images and weights",
     "apply": "starting containers",
     "gateway": "telling the gateway",

@@ -72,6 +72,8 @@ def plan_renewal(current: Current, ca_host: str, site: Site, now: float, *, forc
                 what = "kept: clients would need a new root"
                 if certificate.not_after < now + RENEW_S:
                     notes.append(f"{host.name}: the root itself ends soon; docs/security.md says how it is replaced")
+            elif kind == "registry":
+                what = "the next deploy renews it, and starts the registry anew" if due else "kept"
             elif kind == "gateway" and given:
                 what = "the site's own: replace its files, then deploy"
             elif due:

@@ -100,7 +100,8 @@ class Locked:
         having = [there for host in current.hosts if (there := host.image(image.id)) is not None]
         # What was loaded by hand is sent by nobody. What was pulled keeps that name: another would be a change.
         everywhere = len(having) == len(current.hosts) and not any(pull in there.digests for there in having)
-        if site.registry is None and (everywhere or (having and source.pull is None)):
+        served = site.registry is not None or (site.registry_dir is not None and source.pull is not None)
+        if not served and (everywhere or (having and source.pull is None)):
             return ImageSource(source.ref, id=image.id, exact=True)
         return ImageSource(source.ref, pull=pull)
 

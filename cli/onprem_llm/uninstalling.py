@@ -13,7 +13,8 @@ from onprem_llm.runner import run
 from onprem_llm.seam import run_folder, write_orders
 from onprem_llm.spec.site import Site
 
-GATEWAY = "gateway"
+# Folders that have nothing that a person made.
+OWN_FOLDERS = {"gateway", "registry"}
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ def _order(host: HostState, site: Site, purge: bool) -> dict[str, object]:
         "purge": purge,
         "data_root": site.data_root,
         "weights_dir": site.weights_path,
-        # A gateway's folder has nothing that a person made; what it needs again is in the book's folder.
+        # What a gateway needs again is in the book's folder; what a registry has is on the control host.
         "projects": [
-            {"name": project.name, "path": project.path, "purge": purge or project.name == GATEWAY}
+            {"name": project.name, "path": project.path, "purge": purge or project.name in OWN_FOLDERS}
             for project in host.projects.values()
         ],
         "weights": [stored.path for stored in host.weights.values()] if purge else [],

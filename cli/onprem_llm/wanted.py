@@ -10,8 +10,9 @@ from onprem_llm.given_certificate import given_certificate
 from onprem_llm.hosts import BookEntry, Current, fingerprint
 from onprem_llm.image_archives import find_archives
 from onprem_llm.locked import Locked
+from onprem_llm.own_registry import OwnRegistryFolder, read_own_registry
 from onprem_llm.planning.revisions import weights_of
-from onprem_llm.planning.types import ImageSource, Wanted, WantedDeployment
+from onprem_llm.planning.types import ImageSource, RegistryStore, Wanted, WantedDeployment
 from onprem_llm.registry import at_registry, repository
 from onprem_llm.secret_values import References, read_values
 from onprem_llm.spec.deployment import Deployment, parse_deployment, secret_references
@@ -121,14 +122,19 @@ def _with_ui(
     gateway_image = images.source(site.gateway.image, None)
     # `down` must not wait for a certificate that it may not need; `apply` checks it where it does.
     given = given_certificate(site) if focus else None
-    if not ui.enabled:
-        return Wanted(ordered, focus=focus, gateway_image=gateway_image, given_certificate=given)
-    references = secret_references(ui.env, inventory_folder(inventory))
-    return Wanted(
+    wanted = Wanted(
         ordered,
         focus=focus,
         gateway_image=gateway_image,
         given_certificate=given,
+        registry=images.registry,
+        registry_image=images.registry_image,
+    )
+    if not ui.enabled:
+        return wanted
+    references = secret_references(ui.env, inventory_folder(inventory))
+    return replace(
+        wanted,
         ui_image=images.source(ui.image, None),
         ui_env_fingerprints=_fingerprints(references, salt, "onprem_llm_site.open_webui"),
         ui_env_references=references,
@@ -154,11 +160,31 @@ class Images:
         self._archives: Mapping[str, ImageSource] = {}
         if site.images_dir is not None:
             self._archives = find_archives(inventory_folder(inventory) / Path(site.images_dir).expanduser())
+        self._own: OwnRegistryFolder | None = None
+        if site.registry_dir is not None:
+            gateway = current.gateway
+            address = f"{gateway.cluster_address}:{site.registry_port}" if gateway else None
+            folder = inventory_folder(inventory) / Path(site.registry_dir).expanduser()
+            self._own = read_own_registry(folder, address)
+
+    @property
+    def registry(self) -> RegistryStore | None:
+        """What the site's own registry serves; None where it has none."""
+        return self._own.store if self._own else None
+
+    @property
+    def registry_image(self) -> ImageSource | None:
+        """The registry's own image: the one that cannot come from it."""
+        ref = self._site.registry_image
+        return self._archives.get(ref, ImageSource(ref)) if self._own else None
 
     def source(self, ref: str, deployment: str | None) -> ImageSource:
         """Return the source of `ref`. What the book recorded for it stays until an archive or model.yaml says else."""
         if ref in self._archives:
             return self._archives[ref]
+        own = self._own.source(ref) if self._own else None
+        if own is not None:
+            return own
         if "@sha256:" in ref:
             return ImageSource(ref, pull=ref)
         entry = self._current.book.get(deployment) if deployment else None
@@ -175,7 +201,9 @@ class Images:
         archive = self._archives.get(ref)
         if archive is not None and archive.id == image:
             return archive
-        return ImageSource(ref, pull=image) if "@sha256:" in image else ImageSource(ref, id=image, exact=True)
+        if "@sha256:" not in image:
+            return ImageSource(ref, id=image, exact=True)
+        return ImageSource(ref, pull=self._own.again(image) if self._own else image)
 
     def _pulled(self, ref: str) -> str | None:
         """Return the digest under which a host has pulled `ref`: it stays what it was, and others can pull the same.

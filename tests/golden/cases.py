@@ -6,8 +6,9 @@ from pathlib import Path
 import recorded_facts as facts_of
 from recorded_facts import Facts
 
-from onprem_llm.rendering import haproxy, keepalived
+from onprem_llm.rendering import haproxy, keepalived, registry
 from onprem_llm.rendering.haproxy import Backend, Gateway, Server
+from onprem_llm.rendering.registry import OwnRegistry
 from onprem_llm.spec.weights_identity import WeightsManifest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,6 +134,12 @@ def _shared_address() -> dict:
     return {host: {keepalived.PROJECT: projects[keepalived.PROJECT]} for host, projects in files.items()}
 
 
+def _registry() -> dict:
+    images = {"ghcr.io/open-webui/open-webui:v0.6.5": "sha256:" + "a" * 64, facts_of.VLLM_IMAGE: "sha256:" + "b" * 64}
+    own = OwnRegistry("sha256:" + "0" * 64, "10.0.0.1", 5000, images)
+    return {"lab-1": {"registry": registry.draft(own).finish(None).files}}
+
+
 CASES = {
     "deepseek-old-image": lambda: _deepseek("vllm/vllm-openai:v0.7.3"),
     "deepseek-new-image": lambda: _deepseek("vllm/vllm-openai:v0.20.0"),
@@ -143,4 +150,5 @@ CASES = {
     "two-replicas-on-one-host": _two_replicas,
     "gateway": _gateway,
     "shared-address": _shared_address,
+    "registry": _registry,
 }

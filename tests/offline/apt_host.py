@@ -1,21 +1,20 @@
 """A repository as a bundle brings it, and a host of its own for apt-get: a root folder, and a mirror that is silent."""
 
 import hashlib
-import json
 import os
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tests.offline.roles_here import run_role
+
 from onprem_llm.package_signing import sign_repository
 
-ROLES = Path(__file__).resolve().parents[2] / "roles"
 RELEASE = """\
 Origin: onprem-llm
 Suite: stable
@@ -146,22 +145,13 @@ class Host:
 
     def role(self, repository: Repository, entry: str = "main") -> int:
         """Run the role package_repository on this machine, and return how many tasks changed something."""
-        order = {
+        order: dict[str, object] = {
             "package_repository_path": str(self.packages),
             "package_repository_source": str(repository.folder),
             "package_repository_files": repository.files(),
             "package_repository_sources_file": str(self.source),
         }
-        task = {"ansible.builtin.import_role": {"name": "package_repository", "tasks_from": entry}}
-        play = [{"hosts": "localhost", "gather_facts": False, "vars": order, "tasks": [task]}]
-        path = self.root / "play.yml"
-        path.write_text(json.dumps(play))
-        environment = {**os.environ, "ANSIBLE_ROLES_PATH": str(ROLES)}
-        command = ["ansible-playbook", "-i", "localhost,", "-c", "local", str(path)]
-        command += ["-e", f"ansible_python_interpreter={sys.executable}"]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        return int(ended.stdout.partition("changed=")[2].split()[0])
+        return run_role(self.root, "package_repository", order, entry)
 
     def place(self, repository: Repository, module: ModuleType) -> None:
         """Put there what the role puts there, without the seconds that Ansible takes."""

@@ -7,7 +7,7 @@ under its sum; that a repository has it, and what a tag means, are small files t
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from onprem_llm.errors import InvalidError, OnpremError
@@ -34,7 +34,7 @@ class RegistryView:
 
     blobs: Mapping[str, int]  # hex sha256 -> bytes
     links: Mapping[str, str]  # path -> the digest in it
-    images: tuple[Mapping[str, object], ...] = field(default=())  # descriptors, as an index has them
+    images: Mapping[str, str]  # ref -> digest
 
 
 def blob_path(sha256: str) -> str:
@@ -60,7 +60,7 @@ def view_of(index: Mapping[str, object], read: ReadManifest) -> RegistryView:
         for sha256, length in ((manifest, size), *content):
             if blobs.setdefault(sha256, length) != length:
                 raise _refused(ref, f"sha256:{sha256} has {length} bytes here and {blobs[sha256]} in another image")
-    return RegistryView(blobs, links, tuple(descriptors[ref] for ref in sorted(descriptors)))
+    return RegistryView(blobs, links, {ref: str(one["digest"]) for ref, one in descriptors.items()})
 
 
 def _manifest_links(base: str, name: ImageName, manifest: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """deploy, scale, rollback, restart: one deployment as it is wanted, the others as they are."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from onprem_llm.hosts import Current, HostState
@@ -11,6 +12,7 @@ from onprem_llm.planning.fleet import Fleet, only_counts, plan_fleet
 from onprem_llm.planning.gaps import gap_warning, idle_warning
 from onprem_llm.planning.gateway import PlannedGateway, check_reach, gateway_step, needed
 from onprem_llm.planning.out_of_sight import refuse_unreached
+from onprem_llm.planning.registry import PlannedRegistry, plan_registry, registry_step, remove_former
 from onprem_llm.planning.replicas import Revision
 from onprem_llm.planning.revisions import canonical_text, differences
 from onprem_llm.planning.rollout import largest_gap, plan_rollout
@@ -34,11 +36,11 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
     routes = plan_routes(site, wanted, current, revision, release.fleet)
     address = plan_shared_address(site, wanted, current)
     ui = plan_ui(site, wanted, gateway)
-    _check_ports(release.fleet, routes.after, ui, gateway)
+    registry = plan_registry(site, wanted, gateway)
+    _check_ports(release.fleet, routes.after, ui, registry, gateway)
     work = _staging(site, item, release.fleet, routes.after, ui, gateway)
-    for part in work.values():
-        check_space(part.host, weights=part.weights.bytes if part.weights else 0, images=part.image_bytes)
-    parts = Parts(site, wanted, item, current, gateway, revision, release, routes, address, ui, work)
+    _check_space(work, registry, gateway)
+    parts = Parts(site, wanted, item, current, gateway, revision, release, routes, address, ui, work, registry)
     return Plan(
         based_on=current.digest(),
         gateway=gateway.name,
@@ -49,7 +51,7 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
         steps=_steps(parts),
         files=files_of(parts),
         changes=changes_of(parts),
-        send_bytes={host: part.bytes for host, part in work.items() if part.bytes},
+        send_bytes=_send_bytes(parts),
         endpoints=endpoints_of(parts),
         warnings=(
             *item.notes,
@@ -113,7 +115,8 @@ def _steps(parts: Parts) -> tuple[Step, ...]:
     entry = parts.current.book.get(parts.release.name)
     record = record_step(gateway, entry, parts.release, parts.wanted.verb)
     steps = (
-        stage_step(site, parts.work),
+        registry_step(site, parts.registry, gateway),
+        stage_step(site, parts.work, gateway),
         pending_step(parts.current.gateways, entry, parts.release),
         rollout.start,
         during if admitting else None,
@@ -125,11 +128,34 @@ def _steps(parts: Parts) -> tuple[Step, ...]:
         *address_steps(site, parts.address, gateway),
         ui_step(site, parts.ui, gateway),
         remove_ui_step(site, parts.ui, gateway),
+        remove_former(site, parts.current, gateway) if parts.registry else None,
     )
     return tuple(step for step in steps if step is not None)
 
 
-def _check_ports(fleet: Fleet, gateways: tuple[PlannedGateway, ...], ui: PlannedUi | None, gateway: HostState) -> None:
+def _send_bytes(parts: Parts) -> dict[str, int]:
+    found = {host: part.bytes for host, part in parts.work.items() if part.bytes}
+    if parts.registry and parts.registry.bytes:
+        found[parts.gateway.name] = found.get(parts.gateway.name, 0) + parts.registry.bytes
+    return found
+
+
+def _check_space(work: Mapping[str, HostWork], registry: PlannedRegistry | None, gateway: HostState) -> None:
+    for part in work.values():
+        store = registry.bytes if registry and part.host is gateway else 0
+        weights = part.weights.bytes if part.weights else 0
+        check_space(part.host, weights=weights, images=part.image_bytes, store=store)
+    if registry and gateway.name not in work:
+        check_space(gateway, weights=0, images=0, store=registry.bytes)
+
+
+def _check_ports(
+    fleet: Fleet,
+    gateways: tuple[PlannedGateway, ...],
+    ui: PlannedUi | None,
+    registry: PlannedRegistry | None,
+    gateway: HostState,
+) -> None:
     claims: dict[str, list[Claim]] = {}
     hosts = {gateway.name: gateway}
     for replica in fleet.replicas:
@@ -140,6 +166,8 @@ def _check_ports(fleet: Fleet, gateways: tuple[PlannedGateway, ...], ui: Planned
         claims.setdefault(one.host.name, []).append(one.claim)
     if ui and ui.outcome:
         claims.setdefault(gateway.name, []).append(ui.claim)
+    if registry:
+        claims.setdefault(gateway.name, []).append(registry.claim)
     gone_ui = {UI_PROJECT} if ui and ui.removed else set()
     for name, wanted in claims.items():
         going = {s.project for s in fleet.leaving if s.host.name == name and not s.serving}

@@ -4,6 +4,7 @@ from onprem_llm.planning.certificates import renewals, tls_references
 from onprem_llm.planning.deploy_parts import Parts
 from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.gateway import PlannedGateway, gateway_url, needed
+from onprem_llm.planning.registry import former_changes
 from onprem_llm.planning.standing import Standing
 from onprem_llm.planning.types import UI_PROJECT, Change, Endpoint
 from onprem_llm.rendering.haproxy_maps import CLI_KEY
@@ -23,12 +24,18 @@ def files_of(parts: Parts) -> dict[str, dict[str, dict[str, str]]]:
             files.setdefault(shared.host.name, {})[rendered.project] = dict(rendered.files)
     if parts.ui and parts.ui.outcome:
         files.setdefault(parts.gateway.name, {})[UI_PROJECT] = dict(parts.ui.outcome.rendered.files)
+    if parts.registry:
+        rendered = parts.registry.outcome.rendered
+        files.setdefault(parts.gateway.name, {})[rendered.project] = dict(rendered.files)
     return files
 
 
 def changes_of(parts: Parts) -> tuple[Change, ...]:
     """Return what happens to which thing on which host, and why."""
     changes: list[Change] = []
+    if parts.registry:
+        changes.append(parts.registry.outcome.change)
+        changes += former_changes(parts.current, parts.gateway)
     for name, part in parts.work.items():
         for image in part.images:
             subject = f"image {(image.order or {})['ref']}"

@@ -7,6 +7,7 @@ from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.gateway import gateway_step, kept_out
 from onprem_llm.planning.guards import guards
+from onprem_llm.planning.registry import PlannedRegistry
 from onprem_llm.planning.replicas import Revision
 from onprem_llm.planning.rollout import Crew, waves_of
 from onprem_llm.planning.routes import Routes
@@ -33,6 +34,7 @@ class Parts:
     address: tuple[PlannedAddress, ...]
     ui: PlannedUi | None
     work: Mapping[str, HostWork]
+    registry: PlannedRegistry | None = None
 
     @property
     def fleet(self) -> Fleet:

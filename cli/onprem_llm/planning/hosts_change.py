@@ -122,7 +122,7 @@ def plan_page_image(site: Site, wanted: Wanted, current: Current, gateway: HostS
     image = image_for(host, wanted.ui_image, None)
     check_space(host, weights=0, images=image.bytes)
     work = {name: HostWork(host, images=[image])} if image.order is not None else {}
-    return _plan(site, current, gateway, name, [stage_step(site, work)], ())
+    return _plan(site, current, gateway, name, [stage_step(site, work, gateway)], ())
 
 
 def mark_step(gateway: HostState, marks: Mapping[str, str], action: str, text: str) -> Step:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from onprem_llm.errors import InvalidError
-from onprem_llm.hosts import HostState
+from onprem_llm.hosts import HostState, Image
 from onprem_llm.output import human_bytes
 from onprem_llm.planning.types import Action, Change, ImageSource
 from onprem_llm.spec.site import Site
@@ -32,9 +32,9 @@ def image_for(host: HostState, source: ImageSource, recorded: str | None) -> Hos
     has it, else from the host's own tag. InvalidError when nothing can bring it.
     """
     if source.pull:
-        there = host.image(source.pull)
+        there, name = _pulled(host, source.pull)
         tagged = there is not None and source.ref in there.tags
-        return HostImage(source.pull, there.id if there else None, *_stage(source, None, there is not None, tagged))
+        return HostImage(name, there.id if there else None, *_stage(source, None, there is not None, tagged))
     if not can_have(host, source):
         raise _unknown(host, source)
     if source.id is not None and source.archive is not None:
@@ -48,6 +48,19 @@ def image_for(host: HostState, source: ImageSource, recorded: str | None) -> Hos
         image_id = there.id
     tagged = there is not None and source.ref in there.tags
     return HostImage(image_id, image_id, *_stage(source, image_id, there is not None, tagged))
+
+
+def _pulled(host: HostState, place: str) -> tuple[Image | None, str]:
+    """Return a pulled image and what it is called on the host: a registry that moved changes no bytes of it."""
+    there = host.image(place)
+    if there is not None:
+        return there, place
+    rest = place.partition("/")[2]
+    for image in host.images:
+        for known in image.digests:
+            if known.partition("/")[2] == rest:
+                return image, known
+    return None, place
 
 
 def can_have(host: HostState, source: ImageSource) -> bool:
@@ -175,10 +188,15 @@ class HostWork:
         return self.image_bytes + (self.weights.bytes if self.weights else 0)
 
 
-def check_space(host: HostState, *, weights: int, images: int) -> None:
+def check_space(host: HostState, *, weights: int, images: int, store: int = 0) -> None:
     """Raise InvalidError when the bytes to be sent do not fit; folders on one file system share its room."""
     # An archive lies under data_root while the engine unpacks it into its own folder.
-    needs = (("weights", weights, "weights"), ("data_root", images, "image archives"), ("docker", images, "images"))
+    needs = (
+        ("weights", weights, "weights"),
+        ("data_root", images, "image archives"),
+        ("docker", images, "images"),
+        ("data_root", store, "the registry"),
+    )
     systems: dict[object, list[tuple[str, int, str]]] = {}
     free_on: dict[object, int] = {}
     for key, need, what in needs:

@@ -26,8 +26,11 @@ class Release:
     fleet: Fleet
 
 
-def stage_step(site: Site, work: Mapping[str, HostWork]) -> Step | None:
-    """Return the step that brings images and weights; None where nothing is missing."""
+def stage_step(site: Site, work: Mapping[str, HostWork], gateway: HostState) -> Step | None:
+    """Return the step that brings images and weights; None where nothing is missing.
+
+    Hosts that pull from the site's own registry get what makes docker believe it: the root of the site's authority.
+    """
     registry = (
         site.registry.model_dump(mode="json", include={"address", "ca_file", "username"}) if site.registry else None
     )
@@ -36,10 +39,19 @@ def stage_step(site: Site, work: Mapping[str, HostWork]) -> Step | None:
             "images": [image.order for image in part.images],
             "weights": [part.weights.order] if part.weights else [],
             "registry": registry,
+            **_trust(site, part, gateway),
         }
         for name, part in work.items()
     }
     return Step("stage", "Bring images and weights", orders) if orders else None
+
+
+def _trust(site: Site, part: HostWork, gateway: HostState) -> dict[str, object]:
+    own = f"{gateway.cluster_address}:{site.registry_port}"
+    pulled = [str(order["pull"]) for image in part.images if (order := image.order) and order["pull"]]
+    if site.registry_dir is None or not any(place.startswith(f"{own}/") for place in pulled):
+        return {}
+    return {"trust": {"address": own, "ca_host": gateway.name}}
 
 
 def ui_step(site: Site, ui: PlannedUi | None, gateway: HostState) -> Step | None:

@@ -10,7 +10,19 @@ from onprem_llm.spec.weights_identity import WeightsManifest
 
 # `wait`: the container is right and still starting; only its start is waited for.
 Action = Literal["create", "update", "restart", "wait", "remove", "keep"]
-StepKind = Literal["stage", "apply", "gateway", "route", "restore", "remove", "pending", "record", "marks", "book_copy"]
+StepKind = Literal[
+    "registry",
+    "stage",
+    "apply",
+    "gateway",
+    "route",
+    "restore",
+    "remove",
+    "pending",
+    "record",
+    "marks",
+    "book_copy",
+]
 Verb = Literal["deploy", "scale", "rollback", "restart", "down", "move", "host"]
 Order = Mapping[str, object]
 
@@ -32,6 +44,16 @@ class ImageSource:
     pull: str | None = None
     bytes: int = 0
     exact: bool = False  # no other image will do, whatever its tag says: the one of a revision that is put back
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryStore:
+    """What the site's own registry is to serve, and the folder on the control host that has it, absolute."""
+
+    source: str
+    images: Mapping[str, str]  # ref -> digest
+    blobs: Mapping[str, int]  # hex sha256 -> bytes
+    links: Mapping[str, str]  # path -> the digest in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +82,8 @@ class Wanted:
     verb: Verb = "deploy"
     ui_image: ImageSource | None = None
     gateway_image: ImageSource | None = None
+    registry: RegistryStore | None = None  # the site's own
+    registry_image: ImageSource | None = None
     given_certificate: Certificate | None = None  # of the gateway, in the files that the site names
     ui_env_fingerprints: Mapping[str, str] = field(default_factory=dict)
     ui_env_references: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

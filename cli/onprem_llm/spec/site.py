@@ -157,6 +157,9 @@ class Site(Model):
     weights_dir: WeightsDir = WeightsDir()
     images_dir: str | None = None
     registry: Registry | None = None
+    registry_dir: str | None = None
+    registry_image: ImageRef = "onprem-llm/registry:1"
+    registry_port: Port = 5000
     packages_dir: str | None = None
     package_mirrors: PackageMirrors = PackageMirrors()
     proxy: Proxy | None = None
@@ -168,6 +171,8 @@ class Site(Model):
 
     @model_validator(mode="after")
     def _one_place_for_each(self) -> "Site":
+        if self.registry_dir is not None and self.registry is not None:
+            raise ValueError("found registry_dir and registry: images come from one, leave the other out")
         if self.packages_dir is not None and self.package_mirrors != PackageMirrors():
             raise ValueError(
                 "found packages_dir and package_mirrors: packages come from one of them, leave the other out"

@@ -151,11 +151,12 @@ def _is_loaded():
 
 
 def certificates(data_root, book_dir):
-    """Return {ca, gateway, engine: {not_after, written, names}} of those that are there."""
+    """Return {ca, gateway, engine, registry: {not_after, written, names}} of those that are there."""
     files = {
         "ca": Path(book_dir, "ca", "ca.crt"),
         "gateway": Path(data_root, GATEWAY, "secrets", "gateway.pem"),
         "engine": Path(data_root, "secrets", "engine.crt"),
+        "registry": Path(data_root, "registry", "tls", "registry.pem"),
     }
     return {name: certificate(path) for name, path in files.items() if path.is_file()}
 

@@ -1,0 +1,161 @@
+"""The site's own registry: planned before anything is pulled from it, left alone where it is as it should be."""
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import recorded_facts as made
+from planning_lab import Hosts, lab, model
+
+from onprem_llm.errors import InvalidError
+from onprem_llm.planning.plan import plan
+from onprem_llm.planning.types import ImageSource, Plan, RegistryStore, Step, Wanted
+from onprem_llm.probe import parse_current
+from onprem_llm.rendering.registry import PROJECT
+from onprem_llm.spec.site import Site, parse_site
+
+SITE = parse_site({"registry_dir": "registry", "open_webui": {"enabled": False}}, "test")
+REGISTRY_IMAGE = "onprem-llm/registry:1"
+ADDRESS = "10.0.0.2:5000"
+BLOB = hashlib.sha256(b"layer").hexdigest()
+
+
+def digest(ref: str) -> str:
+    return "sha256:" + hashlib.sha256(f"manifest of {ref}".encode()).hexdigest()
+
+
+def pulled(ref: str, address: str = ADDRESS) -> ImageSource:
+    return ImageSource(ref, pull=f"{address}/docker.io/{ref.partition(':')[0]}@{digest(ref)}")
+
+
+def store(*refs: str, size: int = 5) -> RegistryStore:
+    return RegistryStore("/site/registry", {ref: digest(ref) for ref in refs}, {BLOB: size}, {"a/link": digest("x")})
+
+
+def wanted(facts: Hosts, address: str = ADDRESS, content: RegistryStore | None = None, text: str = "") -> Wanted:
+    item = made.deployment(text or model(), image=pulled(made.VLLM_IMAGE, address))
+    base = made.wanted(facts, item)
+    return replace(
+        base,
+        ui_image=None,
+        gateway_image=pulled(made.GATEWAY_IMAGE, address),
+        registry=content or store(made.VLLM_IMAGE, made.GATEWAY_IMAGE),
+        registry_image=made.archive(REGISTRY_IMAGE),
+    )
+
+
+def planned(facts: Hosts, site: Site = SITE, **changes: Any) -> Plan:
+    return plan(site, wanted(facts, **changes), parse_current(facts))
+
+
+def of_kind(done: Plan, kind: str) -> Step:
+    return next(step for step in done.steps if step.kind == kind)
+
+
+def test_it_is_filled_and_started_before_anything_is_pulled() -> None:
+    facts = lab(1, 1)
+    done = planned(facts)
+
+    assert [step.kind for step in done.steps[:2]] == ["registry", "stage"]
+    assert done.steps[0].hosts == ("lab-1",)
+    order: Any = done.steps[0].orders["lab-1"]
+    assert order["images"][0]["archive"] == "/images/onprem-llm_registry:1.tar"
+    blob = {"path": f"docker/registry/v2/blobs/sha256/{BLOB[:2]}/{BLOB}/data", "size": 5, "sha256": BLOB}
+    assert order["store"] == {
+        "path": "/srv/onprem-llm/registry/data",
+        "source": "/site/registry",
+        "files": [blob],
+        "links": {"a/link": digest("x")},
+    }
+    assert {"lab-1", "10.0.0.2"} <= set(order["tls"]["names"])
+    assert order["tls"]["file"] == "/srv/onprem-llm/registry/tls/registry.pem"
+    assert [change.subject for change in done.changes][:1] == [PROJECT]
+    # The weights too: lab-1 has the replica.
+    assert done.send_bytes["lab-1"] == 2 * made.GIB + 5 + made.weights("tiny").bytes
+
+
+def test_hosts_pull_by_digest_and_trust_it_by_the_sites_root() -> None:
+    stage: Any = of_kind(planned(lab(1, 1)), "stage").orders
+    for host, order in stage.items():
+        assert order["trust"] == {"address": ADDRESS, "ca_host": "lab-1"}, host
+        assert all(image["pull"].startswith(f"{ADDRESS}/docker.io/") for image in order["images"])
+        assert all(image["archive"] is None for image in order["images"])
+
+
+def test_once_it_runs_it_is_left_alone() -> None:
+    facts = lab(1, 1)
+    after = made.applied(planned(facts), facts)
+    assert planned(after).is_noop
+
+
+def test_other_images_are_sent_without_a_restart() -> None:
+    facts = lab(1, 1)
+    after = made.applied(planned(facts), facts)
+    done = planned(after, content=store(made.VLLM_IMAGE, made.GATEWAY_IMAGE, "redis:7"))
+    order: Any = of_kind(done, "registry").orders["lab-1"]
+    assert not order["projects"][0]["recreate"]
+    compose = done.files["lab-1"][PROJECT]["compose.yaml"]
+    assert hashlib.sha256(compose.encode()).hexdigest() == after["lab-1"]["projects"][PROJECT]["files"]["compose.yaml"]
+    assert [step.kind for step in done.steps] == ["registry"]
+
+
+def test_a_certificate_that_ends_is_renewed_with_a_restart() -> None:
+    facts = lab(1, 1)
+    after = made.applied(planned(facts), facts)
+    after["lab-1"]["certificates"]["registry"]["not_after"] = made.STARTED
+    after["lab-1"]["host"]["now"] = made.STARTED
+    order: Any = of_kind(planned(after), "registry").orders["lab-1"]
+    assert order["projects"][0]["recreate"]
+
+
+def test_a_registry_that_moved_restarts_no_replica() -> None:
+    facts = lab(1, 1)
+    after = made.applied(planned(facts), facts)
+    after["lab-2"]["book"] = after["lab-1"]["book"]
+    after["lab-1"]["book"] = None
+    after["lab-1"]["projects"].pop("gateway")
+    after["lab-2"]["keys"] |= after["lab-1"]["keys"]
+    done = planned(after, address="10.0.0.3:5000")
+    assert [step.hosts for step in done.steps if step.kind == "registry"] == [("lab-2",)]
+    replicas = {(change.action, change.reasons) for change in done.changes if change.subject.startswith("tiny")}
+    assert replicas == {("keep", ())}
+    assert done.steps[-1].kind in {"remove", "book_copy"}
+    former: Any = next(step.orders for step in done.steps if step.title == "Remove the former registry")
+    assert former["lab-1"]["projects"] == [{"name": PROJECT, "path": "/srv/onprem-llm/registry", "purge": True}]
+
+
+def test_its_port_is_nobody_elses() -> None:
+    facts = lab(1, 1)
+    facts["lab-1"]["listeners"].append(
+        {"address": "10.0.0.2", "port": 5000, "pid": 9, "process": "other", "container": None}
+    )
+    with pytest.raises(InvalidError, match="5000"):
+        planned(facts)
+
+
+def test_room_for_what_it_serves_is_looked_at() -> None:
+    facts = lab(1, 1)
+    with pytest.raises(InvalidError, match=r"not enough disk on lab-1: .* of the registry"):
+        planned(facts, content=store(made.VLLM_IMAGE, size=901 * made.GIB))
+
+
+def test_its_own_image_comes_as_an_archive() -> None:
+    facts = lab(1, 1)
+    ask = replace(wanted(facts), registry_image=ImageSource(REGISTRY_IMAGE))
+    with pytest.raises(InvalidError, match="image onprem-llm/registry:1 is not on lab-1") as refused:
+        plan(SITE, ask, parse_current(facts))
+    assert "images_dir" in str(refused.value.hint)
+
+
+def test_an_ipv6_address_cannot_be_in_an_images_name() -> None:
+    facts = lab(1, 1)
+    facts["lab-1"] |= {"addresses": ["fd00::1"], "default_address": "fd00::1"}
+    with pytest.raises(InvalidError, match="IPv6"):
+        planned(facts)
+
+
+def test_images_come_from_one_place() -> None:
+    with pytest.raises(InvalidError) as refused:
+        parse_site({"registry_dir": "registry", "registry": {"address": "registry.local:5000"}}, "test")
+    assert "registry_dir and registry" in str(refused.value.details)
