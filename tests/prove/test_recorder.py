@@ -148,3 +148,30 @@ def test_a_recorder_that_was_killed_says_so_when_it_is_back(net: Net) -> None:
     net.recorder.wait()
     net.record()
     assert (net.state()["ended"], net.state()["starts"]) == (False, 2)
+
+
+EMBEDDED = """
+import socket
+open('/proc/self/comm', 'w').write('dockerd')
+here = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); here.bind(('127.0.0.11', 53))
+while True:
+    data, _ = here.recvfrom(512)
+    out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); out.connect(('192.0.2.53', 53)); out.send(data)
+    out.settimeout(20)
+    try:
+        out.recv(512)
+    except OSError:
+        pass
+"""
+
+
+def test_who_asks_dockers_own_name_server_is_named_and_not_docker(net: Net) -> None:
+    """In a network of Compose a container asks 127.0.0.11, where dockerd listens and asks on its behalf."""
+    net.python("box", EMBEDDED)
+    net.run("box", "sh", "-c", "until ss -Hlun | grep -q 127.0.0.11; do sleep 0.1; done")
+    ask = "import socket, sys; s = socket.socket(type=socket.SOCK_DGRAM); s.connect(('127.0.0.11', 53)); "
+    ask += "s.send(bytes.fromhex('123401000001000000000000') + b'\\x04home\\x07example\\0\\0\\1\\0\\1'); s.recv(1)"
+    child = net.python("box", ask)
+    line = net.wait(lambda line: line["name"] == "home.example")
+    assert (line["pid"], line["destination"]) == (child.pid, "192.0.2.53")
+    assert "127.0.0.11" in str(line["through"])

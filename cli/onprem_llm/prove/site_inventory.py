@@ -17,8 +17,10 @@ from onprem_llm.prove.likeness import Substitute
 from onprem_llm.spec.site import PREFIX
 
 FILE = "inventory.yml"
-# What a loaded site has, and the setting that names it.
+# What a loaded site has, and the setting that names it; and where the site has the same from instead. What is rehearsed
+# comes from the bundle alone.
 FOLDERS = {"packages_dir": "packages", "registry_dir": "registry", "images_dir": "images"}
+INSTEAD = {"registry": "registry", "package_mirrors": "packages"}
 # The number of the shared address in the lab's network; hosts are numbered from network.FIRST_HOST on.
 SHARED = 200
 
@@ -62,8 +64,9 @@ def inventory_data(
     for name in groups:
         mine = {key: value for key, value in given.get(name, {}).items() if not key.startswith("ansible_")}
         settings = dict(mine.get(PREFIX) or {})
-        settings |= {key: folder for key, folder in FOLDERS.items() if (site / folder).is_dir()}
-        settings, substitutes = _addresses(settings, subnet)
+        settings, sources = _from_bundle(settings, site)
+        settings, addresses = _addresses(settings, subnet)
+        substitutes = [*sources, *addresses]
         changed |= {(one.what, one.on_site): one for one in substitutes}
         hosts[name] = {**mine, **reach[name], PREFIX: settings}
     children: dict[str, dict[str, dict[str, None]]] = {}
@@ -71,6 +74,14 @@ def inventory_data(
         for group in members:
             children.setdefault(group, {"hosts": {}})["hosts"][name] = None
     return {"all": {"hosts": hosts, "children": children}}, list(changed.values())
+
+
+def _from_bundle(settings: dict[str, Any], site: Path) -> tuple[dict[str, Any], list[Substitute]]:
+    """Name the folders that the bundle filled, and nothing else that images and packages could come from."""
+    here = {key: folder for key, folder in FOLDERS.items() if (site / folder).is_dir()}
+    replaced = [key for key, folder in INSTEAD.items() if settings.get(key) and folder in here.values()]
+    left = {key: value for key, value in settings.items() if key not in {*FOLDERS, *replaced}}
+    return {**left, **here}, [Substitute(key, str(settings[key]), "the bundle's") for key in replaced]
 
 
 def _addresses(settings: dict[str, Any], subnet: str) -> tuple[dict[str, Any], list[Substitute]]:

@@ -80,7 +80,8 @@ def test_the_inventory_keeps_groups_and_settings_and_loses_how_hosts_are_reached
     given: dict[str, dict[str, Any]] = {
         "b": {
             "ansible_host": "10.0.0.9", "ansible_password": "secret", "colour": "red",
-            "onprem_llm_site": {"public_port": 8443, "packages_dir": "/mnt/packages",
+            "onprem_llm_site": {"public_port": 8443, "packages_dir": "/mnt/packages", "images_dir": "/mnt/images",
+                                "package_mirrors": {"debian": "http://mirror/debian"},
                                 "gateway": {"address": "10.0.0.100", "interface": "bond0", "timeout": 60}},
         },
         "a": {"onprem_llm_site": {"public_port": 8443}},
@@ -101,5 +102,8 @@ def test_the_inventory_keeps_groups_and_settings_and_loses_how_hosts_are_reached
     assert {name: list(group["hosts"]) for name, group in read["children"].items()} == {
         "gpu": ["b", "a"], "gateway": ["b"],
     }  # fmt: skip
-    assert [(one.what, one.on_site, one.here) for one in changed] == [("gateway.address", "10.0.0.100", "10.213.0.200")]
+    assert [(one.what, one.on_site, one.here) for one in changed] == [
+        ("package_mirrors", "{'debian': 'http://mirror/debian'}", "the bundle's"),
+        ("gateway.address", "10.0.0.100", "10.213.0.200"),
+    ]
     assert "secret" not in text
