@@ -26,10 +26,11 @@ from typing import TextIO
 from .askers import Askers
 from .dead_end import close
 from .packets import FILTER, LONGEST, Packet, parse
+from .recent import since_boot
 from .routes import Routes
 
 SOL_PACKET, PACKET_STATISTICS = 263, 6
-SO_ATTACH_FILTER, SO_RCVBUFFORCE = 26, 33
+SO_ATTACH_FILTER, SO_RCVBUFFORCE, SO_TIMESTAMPNS = 26, 33, 35
 ETH_P_ALL = 3
 OUTGOING = 4
 BUFFER = 64 * 1024 * 1024
@@ -85,14 +86,14 @@ class Recorder:
             ready, _, _ = select.select([self._socket], [], [], LOOK_S)
             self._askers.look()
             if ready:
-                data, (interface, ethertype, kind, *_) = self._socket.recvfrom(LONGEST)
+                data, extra, _, (interface, ethertype, kind, *_) = self._socket.recvmsg(LONGEST, 64)
                 packet = parse(ethertype, data)
                 if packet is not None:
-                    self._look_at(packet, str(interface), kind == OUTGOING)
+                    self._look_at(packet, _moment(extra), str(interface), kind == OUTGOING)
             if time.monotonic() - self._said >= 1:
                 self.say()
 
-    def _look_at(self, packet: Packet, interface: str, outgoing: bool) -> None:
+    def _look_at(self, packet: Packet, moment: float, interface: str, outgoing: bool) -> None:
         """Record a packet that is for the outside: the host's own on its way out, a container's on its way in."""
         if interface == "lo" or not self._routes.outside(packet.destination):
             return
@@ -104,12 +105,12 @@ class Recorder:
             self._forwarded.new(packet.mark)
         key = (packet.protocol, packet.source, packet.source_port, packet.destination, packet.port, packet.name)
         if self._attempts.new(key):
-            self._record(packet, outgoing)
+            self._record(packet, moment, outgoing)
 
-    def _record(self, packet: Packet, own: bool) -> None:
-        seen = _now()
-        asker = self._askers.find(packet.protocol, packet.source, packet.source_port, own)
-        line = {"time": seen, **packet._asdict(), **asker}
+    def _record(self, packet: Packet, moment: float, own: bool) -> None:
+        uptime = moment - time.time() + since_boot()
+        asker = self._askers.find(packet.protocol, packet.source, packet.source_port, own, uptime)
+        line = {"time": _written(moment), **packet._asdict(), **asker}
         del line["mark"]
         self._file.write(json.dumps(line, sort_keys=True) + "\n")
         self._recorded += 1
@@ -143,11 +144,25 @@ def _listen() -> socket.socket:
     program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in FILTER))
     made.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(FILTER), ctypes.addressof(program)))
     made.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+    made.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     return made
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    return _written(time.time())
+
+
+def _written(moment: float) -> str:
+    return datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="milliseconds")
+
+
+def _moment(extra: list[tuple[int, int, bytes]]) -> float:
+    """Return when the kernel saw a packet, in seconds of the Unix clock."""
+    for level, kind, data in extra:
+        if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):
+            seconds, nanoseconds = struct.unpack_from("@qq", data)
+            return float(seconds) + float(nanoseconds) / 1e9
+    return time.time()
 
 
 def _stop(signum: int, frame: object) -> None:

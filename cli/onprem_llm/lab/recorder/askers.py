@@ -43,8 +43,8 @@ class Askers:
         """See which processes are new; to be called often."""
         self._recent.look()
 
-    def find(self, protocol: str, source: str, port: int, own: bool) -> Found:
-        """Say who sent from `source`; `own`: it came from the host's own network, not out of a container's."""
+    def find(self, protocol: str, source: str, port: int, own: bool, moment: float) -> Found:
+        """Say who sent from `source` at a moment since boot; `own`: from the host's own network, no container's."""
         spaces = self._spaces()
         if own:
             spaces = {self._own: os.getpid()}
@@ -61,18 +61,12 @@ class Askers:
                 found = self.describe(pid)
                 ending = str(found["command"]).startswith("[")
                 return {**found, "command": self._recent.command(pid) or found["command"]} if ending else found
-            return {**self._gone(space), "container": None if own else self._container(member)}
-        return _nobody("no network of this host has its address any more")
-
-    def _gone(self, network: str) -> Found:
-        """Return what is known of a sender whose socket is closed: which processes ended just then."""
-        ended = self._recent.ended(network)
-        if len(ended) == 1:
-            return {**ended[0], "note": "it ended as it sent this; no other process did"}
-        names = "; ".join(str(one["command"]) for one in ended[:3])
-        return _nobody(
-            "its socket was closed before it could be looked up" + (f"; ended just then: {names}" * bool(names))
-        )
+            return {**_gone(self._recent.ended(space, moment)), "container": None if own else self._container(member)}
+        # A container that is gone as a whole: its network is, too.
+        ended = [one for one in self._recent.ended(None, moment) if one["network"] != self._own]
+        containers = [one["container"] for one in ended]
+        agreed = containers[0] if containers and all(one == containers[0] for one in containers) else None
+        return {**_gone(ended), "container": agreed}
 
     def describe(self, pid: int) -> Found:
         """Return what is known of a process."""
@@ -123,7 +117,7 @@ class Askers:
 
     def _on_behalf(self, member: int, pid: int | None) -> int | None:
         """Return who in a container waits for docker's name server, where that is who asked."""
-        if pid is not None and self._comm(pid) != "dockerd":
+        if pid is None or self._comm(pid) != "dockerd":
             return None
         waiting = {
             inode
@@ -192,7 +186,10 @@ class Askers:
             return ""
 
 
-def _nobody(note: str) -> Found:
+def _gone(ended: list[Found]) -> Found:
+    """Return what is known of a sender whose socket is closed: which processes were there, and ended since."""
+    names = "; ".join(str(one["command"]) for one in ended[:3])
+    note = "its socket was closed before it could be looked up" + (f"; ended since: {names}" if names else "")
     return {"pid": None, "command": None, "parents": [], "unit": None, "container": None, "note": note}
 
 

@@ -16,6 +16,8 @@ YOUNG_S = 0.3
 ALL_S = 0.5
 ENDED_S = 2.0
 MOST_AT_ONCE = 500
+TICKS = os.sysconf("SC_CLK_TCK")
+BLUR_S = 2 / TICKS
 
 
 class Describer(Protocol):
@@ -30,12 +32,18 @@ class Describer(Protocol):
 
 @dataclass
 class Known:
-    """A process as it was when it was last seen; times as `time.monotonic` has them."""
+    """A process as it was when it was last there; times as `since_boot` has them."""
 
     network: str
     found: dict[str, object]
-    born: float
+    began: float
     seen: float
+    gone: float | None = None
+
+
+def since_boot() -> float:
+    """Return seconds since the machine's boot: the clock of processes' beginnings."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Recent:
@@ -50,11 +58,11 @@ class Recent:
 
     def look(self) -> None:
         """See what is new; cheap, to be called often."""
-        now = time.monotonic()
+        now = since_boot()
         newest = int((self._proc / "loadavg").read_text("ascii").split()[-1])
         fresh = range(max(self._newest, newest - MOST_AT_ONCE) + 1, newest + 1)
         self._newest = newest
-        young = [pid for pid, one in self._known.items() if now - one.born < YOUNG_S]
+        young = [pid for pid, one in self._known.items() if one.gone is None and now - one.began < YOUNG_S]
         for pid in {*fresh, *young}:
             self._see(pid, now)
         if now - self._listed >= ALL_S:
@@ -68,11 +76,15 @@ class Recent:
         for pid, one in list(self._known.items()):
             if pid in running:
                 one.seen = now
-            elif now - one.seen > ENDED_S:
+            elif one.gone is None:
+                one.gone = now
+            elif now - one.gone > ENDED_S:
                 del self._known[pid]
 
     def _see(self, pid: int, now: float) -> None:
         network = self._askers.network(pid)
+        if not network and pid in self._known:
+            self._known[pid].gone = now
         # Threads have numbers of the same kind, and are no processes.
         if not network or not os.access(self._proc / str(pid) / "task" / str(pid), os.F_OK) or self._is_thread(pid):
             return
@@ -80,8 +92,18 @@ class Recent:
         # Of one that is ending only the name is left; what it was called is known from before.
         if str(found["command"]).startswith("[") and pid in self._known:
             return
-        known = self._known.get(pid)
-        self._known[pid] = Known(network, found, known.born if known else now, now)
+        self._known[pid] = Known(network, found, self._began(pid), now)
+
+    def _began(self, pid: int) -> float:
+        """Return when a process began, to the hundredth of a second; now, if it is gone."""
+        try:
+            # The name stands in parentheses and may hold anything.
+            return (
+                int((self._proc / str(pid) / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19])
+                / TICKS
+            )
+        except (OSError, IndexError):
+            return since_boot()
 
     def _is_thread(self, pid: int) -> bool:
         try:
@@ -97,8 +119,19 @@ class Recent:
         """Return the command line of a process that has none any more."""
         return str(self._known[pid].found["command"]) if pid in self._known else None
 
-    def ended(self, network: str) -> list[dict[str, object]]:
-        """Return those of `network` that ended a moment ago, the last one first."""
+    def ended(self, network: str | None, moment: float) -> list[dict[str, object]]:
+        """Return those of `network` (None: of all) that were there at that moment, and are not any more.
+
+        As far as is known; each with the network that it was in.
+        """
         running = self._running()
-        gone = [(one.seen, pid) for pid, one in self._known.items() if one.network == network and pid not in running]
-        return [self._known[pid].found for _, pid in sorted(gone, reverse=True)]
+        gone = [
+            (one.seen, pid)
+            for pid, one in self._known.items()
+            if network in (None, one.network)
+            and pid not in running
+            and one.began <= moment + BLUR_S
+            and (one.gone is None or one.gone >= moment - BLUR_S)
+        ]
+        ordered = [self._known[pid] for _, pid in sorted(gone, reverse=True)]
+        return [{**one.found, "network": one.network} for one in ordered]
