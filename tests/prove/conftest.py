@@ -68,7 +68,8 @@ class Net:
 
     def lines(self) -> list[Line]:
         path = self.folder / "attempts.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        text = path.read_text() if path.exists() else ""
+        return [json.loads(line) for line in text.rpartition("\n")[0].splitlines()]
 
     def state(self) -> Line:
         return json.loads((self.folder / "state.json").read_text())

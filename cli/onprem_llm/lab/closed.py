@@ -72,7 +72,8 @@ def recorded(host: Host) -> Recorded:
     if done.returncode != 0:
         return Recorded((), f"its recorder has left nothing: {done.stderr.strip() or 'the host is off'}")
     try:
-        attempts = tuple(json.loads(line) for line in done.stdout.splitlines())
+        # The last line may be half written.
+        attempts = tuple(json.loads(line) for line in done.stdout.rpartition("\n")[0].splitlines())
     except ValueError:
         return Recorded((), f"{FOLDER}/attempts.jsonl cannot be read")
     return Recorded(attempts, _problem(host))
