@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,28 +9,21 @@ from pathlib import Path
 from threading import Event
 
 from onprem_llm.bundle.assemble import Assembly
-from onprem_llm.bundle.files import disk_trouble, free_bytes, read_small, refuse_large, write_whole
+from onprem_llm.bundle.files import disk_trouble, free_bytes, read_small, refuse_large
 from onprem_llm.bundle.fitting import made_for
-from onprem_llm.bundle.images import LAYOUT_BYTES, merged_index
-from onprem_llm.bundle.manifest import BLOBS, INDEX, LAYOUT, Blob, Manifest
+from onprem_llm.bundle.manifest import BLOBS, INDEX, Blob, Manifest
 from onprem_llm.bundle.opening import Opened
 from onprem_llm.bundle.place import can_link, is_there, place_file, sweep
-from onprem_llm.bundle.registry_view import write_registry
 from onprem_llm.bundle.site_folder import LOCK, SiteFolder
+from onprem_llm.bundle.top_files import write_top
 from onprem_llm.bundle.views import copied_bytes, folder_of_view, is_made, make_view
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.output import Progress, human_bytes
 from onprem_llm.package_signing import sign_repository
 from onprem_llm.spec.facts import Facts
-from onprem_llm.spec.lock import FILE, Lock
 from onprem_llm.weights.jobs import Job, Meter, run_all
 from onprem_llm.weights.lock import held
 from onprem_llm.weights.store import sync_folder
-
-REGISTRY = "registry"
-# What stands at the top of the site's folder, by role.
-_TOP = {"lock": FILE, "sbom": "sbom.json"}
-
 
 # The folder that it is in, a blob or a numbered part of one, and its bytes.
 Piece = tuple[Path, Blob | tuple[Assembly, int], int]
@@ -107,7 +99,7 @@ class _Loading:
         absent = self._absent()
         if not absent:
             self._views()
-            self._top(index)
+            write_top(self.site, self.manifest, index, self.progress)
             sweep(self.site.blobs)
             self.site.record(self.manifest, self.opened.sha256, self.opened.signature)
         return Loaded(self.placed, self.files, total, absent)
@@ -208,22 +200,6 @@ class _Loading:
             if view.kind == "packages":
                 sign_repository(folder_of_view(self.site.root, view), self.site.root)
 
-    def _top(self, index: bytes) -> None:
-        """Write the small files: the image layout, the lock, the bill of materials."""
-        root = self.site.root
-        for blob in self.manifest.blobs:
-            if blob.role in _TOP:
-                write_whole(root / _TOP[blob.role], read_small(self.site.blobs, blob.sha256))
-        write_whole(root / LAYOUT, LAYOUT_BYTES)
-        known = (root / INDEX).read_bytes() if (root / INDEX).is_file() else b""
-        write_whole(root / INDEX, merged_index(known, index, str(root / INDEX)))
-        lock = Lock.model_validate_json((root / FILE).read_bytes())
-        for name, text in _models(lock).items():
-            write_whole(root / name, text.encode())
-        if self.manifest.images:
-            self.progress.step("Fill the registry", [])
-            write_registry(json.loads(index), self.site.blobs, root / REGISTRY)
-
     def _index(self) -> bytes:
         place = next(iter(self.opened.folders.values()))
         data = read_small(place, INDEX)
@@ -234,14 +210,3 @@ class _Loading:
                 hint="copy it again from where it was made",
             )
         return data
-
-
-def _models(lock: Lock) -> dict[str, str]:
-    """Return the texts of the lock's deployments by the name of a file: its own, unless that is taken or no YAML's."""
-    files = [deployment.file for deployment in lock.deployments]
-    return {
-        one.file
-        if one.file.endswith((".yaml", ".yml")) and files.count(one.file) == 1
-        else f"{one.name}.yaml": one.text
-        for one in lock.deployments
-    }

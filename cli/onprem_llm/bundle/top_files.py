@@ -1,0 +1,49 @@
+"""What stands at the top of a site's folder: the lock, model.yaml files, the image layout, the registry's storage."""
+
+import json
+
+from onprem_llm.bundle.docker_archive import write_archive
+from onprem_llm.bundle.files import read_small, write_whole
+from onprem_llm.bundle.images import LAYOUT_BYTES, merged_index
+from onprem_llm.bundle.manifest import INDEX, LAYOUT, Manifest
+from onprem_llm.bundle.registry_view import write_registry
+from onprem_llm.bundle.site_folder import SiteFolder
+from onprem_llm.output import Progress
+from onprem_llm.spec.lock import FILE, Lock
+
+REGISTRY = "registry"
+REGISTRY_IMAGE = "onprem-llm/registry:1"
+# By role.
+_TOP = {"lock": FILE, "sbom": "sbom.json"}
+
+
+def write_top(site: SiteFolder, manifest: Manifest, index: bytes, progress: Progress) -> None:
+    """Write them; `index` is the bundle's index.json. What is so already is left alone."""
+    root = site.root
+    for blob in manifest.blobs:
+        if blob.role in _TOP:
+            write_whole(root / _TOP[blob.role], read_small(site.blobs, blob.sha256))
+    write_whole(root / LAYOUT, LAYOUT_BYTES)
+    known = (root / INDEX).read_bytes() if (root / INDEX).is_file() else b""
+    write_whole(root / INDEX, merged_index(known, index, str(root / INDEX)))
+    lock = Lock.model_validate_json((root / FILE).read_bytes())
+    for name, text in _models(lock).items():
+        write_whole(root / name, text.encode())
+    if manifest.images:
+        progress.step("Fill the registry", [])
+        write_registry(json.loads(index), site.blobs, root / REGISTRY)
+    # The registry's own image comes before there is a registry.
+    own = lock.image(str(lock.site.get("registry_image", REGISTRY_IMAGE)))
+    if own is not None:
+        write_archive(own.ref, own.digest, site.blobs, root / "images" / "registry.tar")
+
+
+def _models(lock: Lock) -> dict[str, str]:
+    """Return the texts of the lock's deployments by the name of a file: its own, unless that is taken or no YAML's."""
+    files = [deployment.file for deployment in lock.deployments]
+    return {
+        one.file
+        if one.file.endswith((".yaml", ".yml")) and files.count(one.file) == 1
+        else f"{one.name}.yaml": one.text
+        for one in lock.deployments
+    }
