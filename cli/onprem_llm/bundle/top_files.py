@@ -10,9 +10,9 @@ from onprem_llm.bundle.registry_view import write_registry
 from onprem_llm.bundle.site_folder import SiteFolder
 from onprem_llm.output import Progress
 from onprem_llm.spec.lock import FILE, Lock
+from onprem_llm.spec.site import Site
 
 REGISTRY = "registry"
-REGISTRY_IMAGE = "onprem-llm/registry:1"
 # By role.
 _TOP = {"lock": FILE, "sbom": "sbom.json"}
 
@@ -33,7 +33,7 @@ def write_top(site: SiteFolder, manifest: Manifest, index: bytes, progress: Prog
         progress.step("Fill the registry", [])
         write_registry(json.loads(index), site.blobs, root / REGISTRY)
     # The registry's own image comes before there is a registry.
-    own = lock.image(str(lock.site.get("registry_image", REGISTRY_IMAGE)))
+    own = lock.image(str(lock.site.get("registry_image", Site.model_fields["registry_image"].default)))
     if own is not None:
         write_archive(own.ref, own.digest, site.blobs, root / "images" / "registry.tar")
 
