@@ -69,17 +69,36 @@ class Locked:
         def pin(source: ImageSource | None) -> ImageSource | None:
             return self._pin(source, site, current) if source else None
 
+        self._check_registry(wanted)
         deployments = tuple(replace(item, image=pin(item.image)) for item in wanted.deployments)
         return replace(
-            wanted, deployments=deployments, ui_image=pin(wanted.ui_image), gateway_image=pin(wanted.gateway_image)
+            wanted,
+            deployments=deployments,
+            ui_image=pin(wanted.ui_image),
+            gateway_image=pin(wanted.gateway_image),
+            registry_image=pin(wanted.registry_image),
         )
 
     def check_plan(self, plan: Plan, wanted: Wanted) -> None:
         """Raise InvalidError where a plan would start an image that the lock does not have."""
-        sources = [*(item.image for item in wanted.deployments), wanted.ui_image, wanted.gateway_image]
+        own = (wanted.ui_image, wanted.gateway_image, wanted.registry_image)
+        sources = [*(item.image for item in wanted.deployments), *own]
         known = {name for source in sources if source for name in (source.pull, source.id) if name}
         known |= {image.id for image in self.lock.images}
         self._refuse(sorted(set(images_in(plan)) - known))
+
+    def _check_registry(self, wanted: Wanted) -> None:
+        """Raise InvalidError where the site's own registry serves another image under a name of the lock."""
+        served = wanted.registry.images if wanted.registry else {}
+        for image in self.lock.images:
+            found = served.get(image.ref, image.digest)
+            if found != image.digest:
+                raise InvalidError(
+                    f"the site's registry serves another {image.ref} than was locked: found {found}, expected "
+                    f"{image.digest}",
+                    hint="load the bundle of this lock (onprem-llm bundle load), or use the lock of the one that was "
+                    "loaded last",
+                )
 
     def _pin(self, source: ImageSource, site: Site, current: Current) -> ImageSource:
         image = self.lock.image(source.ref)

@@ -66,6 +66,7 @@ class Site:
         """Push what a deployment with the default settings needs."""
         self.registry.index("vllm/vllm-openai", "v0.11.0", "amd64", "arm64")
         self.registry.image("onprem-llm/gateway", "1", docker=True)
+        self.registry.image("onprem-llm/registry", "1")
         self.registry.image("open-webui/open-webui", "v0.6.5")
 
     def words(self, *models: Path, skip: Sequence[str] = ("packages", "wheels")) -> list[str]:

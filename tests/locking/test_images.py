@@ -99,6 +99,9 @@ def test_what_is_not_there_says_what_to_do(registry: Registry, blobs: Blobs) -> 
     assert "is not there for linux/amd64; it is for linux/arm64" in refused(f"{registry.address}/arm/list:1", blobs)
     assert "docker save" in refused(f"{registry.address}/arm/only:2", blobs)
     assert "reaches the registry" in refused("127.0.0.1:1/a:1", blobs)
+    said = refused("onprem-llm/gateway:9", blobs, address=registry.address)
+    assert "sh images/build.sh gateway in a checkout" in said
+    assert "--images-dir" in said
 
 
 def test_what_a_registry_sends_must_be_what_it_promised(registry: Registry, blobs: Blobs) -> None:

@@ -21,7 +21,9 @@ from .registry import Registry, start
 from .site import Site, host, made
 from .test_images import saved
 
-IMAGES = ["ghcr.io/open-webui/open-webui:v0.6.5", "onprem-llm/gateway:1", "vllm/vllm-openai:v0.11.0"]
+IMAGES = [
+    "ghcr.io/open-webui/open-webui:v0.6.5", "onprem-llm/gateway:1", "onprem-llm/registry:1", "vllm/vllm-openai:v0.11.0",
+]  # fmt: skip
 
 
 @pytest.fixture

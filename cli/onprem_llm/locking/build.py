@@ -184,7 +184,9 @@ def _images(
 ) -> tuple[tuple[LockedImage, ...], dict[str, str]]:
     blobs, known = Blobs(), _archives(request.images_dir)
     needed = [images_of(one.deployment, one.manifest, request.site, request.facts) for one in models]
-    refs = sorted({ref for some in needed for ref in some})
+    # On site a bundle's images are served by a registry, unless the site has one.
+    served = () if request.site.registry else (request.site.registry_image,)
+    refs = sorted({*served, *(ref for some in needed for ref in some)})
     registry = RegistryImages(platform, request.access, blobs)
 
     def resolve(ref: str) -> LockedImage:

@@ -11,6 +11,7 @@ from pathlib import Path
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.locking.blobs import Blobs, hint_for
 from onprem_llm.locking.manifests import Manifest, check_platform, chosen, digest_of, parse
+from onprem_llm.planning.staging import OWN_IMAGES, where_from
 from onprem_llm.registry import at_address, repository
 from onprem_llm.spec.lock import LockedImage
 
@@ -155,7 +156,10 @@ def _refused(ref: str, place: str, said: str) -> OnpremError:
     _, found, reason = line.partition('msg="')
     reason = (reason.rstrip('"') if found else line).replace('\\"', '"')
     low = reason.lower()
-    if "unauthorized" in low or "denied" in low or "authentication required" in low:
+    if ref.startswith(OWN_IMAGES):
+        # Docker's own registry asks for a login where an image is not there.
+        hint = f"{where_from(ref)}; name the folder of its archive: --images-dir DIR"
+    elif "unauthorized" in low or "denied" in low or "authentication required" in low:
         hint = "name a file with credentials: --authfile FILE (`skopeo login --authfile FILE REGISTRY` writes one)"
     elif "manifest unknown" in low or "name unknown" in low:
         hint = "mend the image's name, or put its `docker save` archive into the folder that images_dir names"

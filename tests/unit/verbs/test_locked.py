@@ -16,7 +16,7 @@ from onprem_llm.locked import Locked, read_locked
 from onprem_llm.main import cli
 from onprem_llm.planning.plan import plan
 from onprem_llm.planning.plan_images import images_in
-from onprem_llm.planning.types import ImageSource, Plan, Wanted
+from onprem_llm.planning.types import ImageSource, Plan, RegistryStore, Wanted
 from onprem_llm.spec.deployment import Deployment, load_deployment
 from onprem_llm.spec.site import Site
 from onprem_llm.spec.weights_identity import scan_folder
@@ -212,3 +212,23 @@ def test_the_lock_is_named_or_lies_beside_model_yaml(folder: Path) -> None:
     done = CliRunner().invoke(cli, words)
     assert isinstance(done.exception, InvalidError)
     assert done.exception.message == f"{folder / 'onprem-llm.lock'}: no such file, expected a lock of onprem-llm"
+
+
+def test_the_sites_own_registry_serves_the_locked_images(folder: Path) -> None:
+    lock = locked(folder, (*REFS, "onprem-llm/registry:1"))
+    place, site = "10.0.0.2:5000/ghcr.io/open-webui/open-webui", made.site(registry_dir="registry")
+    own = replace(
+        wanted(folder, lock),
+        registry=RegistryStore("/site/registry", {made.UI_IMAGE: digest(made.UI_IMAGE)}, {}, {}),
+        registry_image=made.archive("onprem-llm/registry:1"),
+        ui_image=ImageSource(made.UI_IMAGE, pull=f"{place}@{digest(made.UI_IMAGE)}"),
+    )
+    current = made.current(made.lab())
+    pinned = lock.pinned(own, site, current)
+    assert pinned.registry_image == made.archive("onprem-llm/registry:1")
+    assert pinned.ui_image == own.ui_image
+    other = replace(own, registry=RegistryStore("/site/registry", {made.UI_IMAGE: digest("other")}, {}, {}))
+    with pytest.raises(InvalidError, match=f"registry serves another {made.UI_IMAGE}.*found {digest('other')}"):
+        lock.pinned(other, site, current)
+    with pytest.raises(InvalidError, match="onprem-llm/registry:1: this image is not in"):
+        locked(folder).pinned(own, site, current)
