@@ -85,7 +85,9 @@ class Locked:
         sources = [*(item.image for item in wanted.deployments), *own]
         known = {name for source in sources if source for name in (source.pull, source.id) if name}
         known |= {image.id for image in self.lock.images}
-        self._refuse(sorted(set(images_in(plan)) - known))
+        # A host knows a pulled image by the registry's address of that day; the digest is what counts.
+        digests = {image.digest for image in self.lock.images}
+        self._refuse(sorted(n for n in set(images_in(plan)) - known if n.partition("@")[2] not in digests))
 
     def _check_registry(self, wanted: Wanted) -> None:
         """Raise InvalidError where the site's own registry serves another image under a name of the lock."""

@@ -94,7 +94,8 @@ class Connected:
         files.sort(key=lambda file: str(file["path"]))
         _, name = identity_of("Tiny", {str(file["path"]): str(file["sha256"]) for file in files})
         value = {
-            "schema_version": 1, "onprem_llm": "0.1.0", "platform": self.platform, "expires": self.expires, "site": {},
+            "schema_version": 1, "onprem_llm": "0.1.0", "platform": self.platform, "expires": self.expires,
+            "site": {"registry_image": "registry.example/image-1:v1"},
             "deployments": [
                 {"name": "tiny", "file": "model.yaml", "sha256": sha256(text.encode()), "text": text, "weights": name}
             ],

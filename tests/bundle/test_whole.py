@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from tests.bundle.kit import Bench, Connected, sha256, tree
 
+from onprem_llm.image_archives import find_archives
+
 
 def manifest_of(folder: Path) -> dict[str, object]:
     value: dict[str, object] = json.loads((folder / "manifest.json").read_bytes())
@@ -111,6 +113,9 @@ def test_load_makes_the_site(bench: Bench, made: Bench) -> None:
     assert (site / "model.yaml").read_bytes() == (made.here.root / "model.yaml").read_bytes()
     layer = json.loads((site / "index.json").read_bytes())["manifests"][0]["digest"].removeprefix("sha256:")
     assert (site / "registry/docker/registry/v2/blobs/sha256" / layer[:2] / layer / "data").is_file()
+    # The one image that no registry can give, and no other.
+    own = json.loads(made.here.lock.read_bytes())["images"][1]
+    assert {ref: one.id for ref, one in find_archives(site / "images").items()} == {own["ref"]: own["id"]}
     wheels = json.loads(made.here.lock.read_bytes())["wheels"][0]
     names = {path.name for path in (site / "wheels" / f"python{wheels['python']}").iterdir()}
     assert names == {file["filename"] for file in wheels["files"]}
