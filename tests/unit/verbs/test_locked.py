@@ -102,6 +102,19 @@ def test_the_sites_registry_is_asked_by_digest(folder: Path) -> None:
     assert asked.ui_image.pull == f"registry.local:5000/open-webui/open-webui@{digest(made.UI_IMAGE)}"
 
 
+def test_a_host_may_know_an_image_by_an_older_address_of_the_registry(folder: Path) -> None:
+    facts, site = made.lab(), made.site(registry={"address": "registry.local:5000"})
+    known = f"old.local:5000/vllm/vllm-openai@{digest(made.VLLM_IMAGE)}"
+    for state in facts.values():
+        image = {"id": made.image_id(made.VLLM_IMAGE), "tags": [made.VLLM_IMAGE], "digests": [known]}
+        state["images"] = [image]
+    lock = locked(folder)
+    asked = wanted(folder, lock, facts, site)
+    done = plan(site, asked, made.current(facts))
+    assert known in set(images_in(done))
+    lock.check_plan(done, asked)
+
+
 def test_a_tag_that_moved_on_the_hosts_is_not_used(folder: Path) -> None:
     """A host has another image under the tag, pulled by another digest: the lock's is pulled."""
     facts = made.lab()
