@@ -32,4 +32,3 @@ def test_docker_loads_it_as_the_image_that_it_is(tmp_path: Path, kind: str) -> N
         subprocess.run(["docker", "image", "rm", REF], check=False, capture_output=True)
     assert REF in loaded.stdout
     assert found == [source.id, "2"]
-
