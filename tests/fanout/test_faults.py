@@ -47,6 +47,8 @@ def test_a_host_that_lies_with_the_runs_own_secret_is_left_for_another(chain):
     from fan_out.order import Order
 
     run = chain(3, files={"f": content(6, 3 * CHUNK)})
+    # The last chunk is there already, behind the one that will be lied about.
+    (run.data(2) / "f.partial").write_bytes(bytes(2 * CHUNK) + run.files["f"][2 * CHUNK :])
     order = Order({**run.order(1), "rank": 1})
 
     class Liar(Content):
@@ -65,7 +67,7 @@ def test_a_host_that_lies_with_the_runs_own_secret_is_left_for_another(chain):
     run.start(0, 2)
     run.until_done(2)
     assert server.sent_so_far() > CHUNK, "it was never asked"
-    assert "not the manifest's" in run.log(2)
+    assert run.log(2).count("not the manifest's") == 1
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])

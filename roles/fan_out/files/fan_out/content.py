@@ -212,8 +212,6 @@ class Content:
             self.lies += 1
             self.bytes -= span.size
         tried = self._tried[span.number] = self._tried.get(span.number, 0) + 1
-        os.ftruncate(self.places[span.file].partial, span.offset)
-        os.ftruncate(self.places[span.file].partial, self.places[span.file].size)
         if tried >= TRIES:
             path = self.places[span.file].path
             raise Refused(
