@@ -22,9 +22,11 @@ from unittest import mock
 from onprem_llm.main import main
 from onprem_llm.spec.lock import Lock
 from onprem_llm.spec.weights_identity import identity_of
+from onprem_llm.weights.manifest import Manifest
 
 MB = 1_000_000
 LAUNCH = "from onprem_llm.main import main; main()"
+COMMIT = "c0ffee" * 6 + "c0de"
 LICENCE = b"Permission is granted, to whom it may concern.\n"
 
 
@@ -60,6 +62,8 @@ class Connected:
     weights: dict[str, bytes] = field(default_factory=weights_files)
     # Files of so many bytes, mostly holes, with marks that tell their parts from each other.
     large: dict[str, int] = field(default_factory=dict)
+    # Where the weights were pulled from: a folder, or a hub, whose store is then in the cache.
+    source: str = "path"
     images: int = 2
     packages: tuple[str, ...] = ("alpha", "beta")
     pythons: tuple[str, ...] = (f"3.{sys.version_info[1]}",)
@@ -76,6 +80,8 @@ class Connected:
 
     @property
     def model(self) -> Path:
+        if self.source != "path":
+            return self.cache / "weights" / self.source / "owner--Tiny" / COMMIT / "Tiny"
         return self.root / "Tiny"
 
     @property
@@ -89,10 +95,22 @@ class Connected:
             (self.model / path).write_bytes(data)
         large = [self._large(path, size) for path, size in self.large.items()]
         text = "name: tiny\nmodel: ./Tiny\n"
+        hub = self.source != "path"
         (self.root / "model.yaml").write_text(text)
         files = [{"path": p, "size": len(d), "sha256": sha256(d)} for p, d in self.weights.items()] + large
         files.sort(key=lambda file: str(file["path"]))
         _, name = identity_of("Tiny", {str(file["path"]): str(file["sha256"]) for file in files})
+        if hub:
+            listed = [{**file, "chunks": [file["sha256"]], "checked": "sha256"} for file in files]
+            about = {
+                "source": self.source,
+                "id": "owner/Tiny",
+                "commit": COMMIT,
+                "commit_is": "commit",
+                "files": listed,
+            }
+            manifest = Manifest.model_validate_json(json.dumps(about))
+            manifest.write(self.model.parent / "manifest.json")
         value = {
             "schema_version": 1, "onprem_llm": "0.1.0", "platform": self.platform, "expires": self.expires,
             "site": {"registry_image": "registry.example/image-1:v1"},
@@ -102,7 +120,8 @@ class Connected:
             "images": [self._image(number) for number in range(self.images)],
             "weights": [
                 {
-                    "source": "path", "id": "./Tiny", "revision": "", "commit": None, "name": name,
+                    "source": self.source, "id": "owner/Tiny" if hub else "./Tiny", "name": name,
+                    "revision": "main" if hub else "", "commit": COMMIT if hub else None,
                     "files": files,
                 }
             ],

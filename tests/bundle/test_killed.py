@@ -16,7 +16,7 @@ Reached = Callable[[], bool]
 @pytest.fixture
 def heavy(bench: Bench, tmp_path: Path) -> Bench:
     """A machine whose weights take a while."""
-    return Bench(tmp_path, Connected(tmp_path / "here", weights=weights_files(25 * MB)).make(), bench.keys)
+    return Bench(tmp_path, Connected(tmp_path / "here", weights=weights_files(10 * MB)).make(), bench.keys)
 
 
 def kill_when(process: subprocess.Popen[str], reached: Reached) -> bool:
@@ -92,7 +92,7 @@ def test_load_killed_again_and_again(heavy: Bench) -> None:
 
 
 def test_volumes_killed_again_and_again(heavy: Bench) -> None:
-    size = ("--volume-size", "11MB")
+    size = ("--volume-size", "7MB")
     heavy.create(heavy.root / "reference", *size)
     out = heavy.root / "bundle"
     killed = 0

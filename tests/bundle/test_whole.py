@@ -249,3 +249,11 @@ def test_inspect_reads_no_blob(bench: Bench, bundle: Path) -> None:
     assert found["roles"]["weights"]["blobs"] >= 5
     assert [one["ref"] for one in found["images"]] == ["registry.example/image-0:v1", "registry.example/image-1:v1"]
     assert "amd64 trixie 6.12.1-amd64 debian 13" in bench.run("inspect", bundle)
+
+
+@pytest.mark.parametrize("hub", ["huggingface", "modelscope"])
+def test_weights_that_were_pulled_from_a_hub(made: Bench, tmp_path: Path, hub: str) -> None:
+    bench = Bench(tmp_path, Connected(tmp_path / "here", source=hub, packages=()).make(), made.keys)
+    bench.create(tmp_path / "bundle")
+    bench.load(tmp_path / "bundle", to=tmp_path / "site")
+    assert tree(next((tmp_path / "site").glob("weights/*/Tiny"))) == tree(bench.here.model)
