@@ -130,3 +130,18 @@ def test_a_size_that_cannot_be(split: Bench, tmp_path: Path) -> None:
     assert "expected a size such as 4GB" in split.create(tmp_path / "x", "--volume-size", "large", status=2)
     assert "of which the manifest takes" in split.create(tmp_path / "x", "--volume-size", "40kB", status=2)
     assert not (tmp_path / "x" / "manifest.json").exists()
+
+
+def test_a_source_that_changed_since_the_lock(tmp_path: Path, made: Bench) -> None:
+    weights = {**weights_files(1000), "model-3.safetensors": weights_files(5 * MB)["model-3.safetensors"]}
+    bench = Bench(tmp_path, Connected(tmp_path / "here", weights=weights, packages=()).make(), made.keys)
+    source = bench.here.model / "model-3.safetensors"
+    data = source.read_bytes()
+    flip(source)
+    said = bench.create(tmp_path / "bundle", "--volume-size", "4MB", status=5)
+    assert f"{source}: found sha256" in said
+    assert "its creation was cut off" in bench.verify(tmp_path / "bundle", status=3)
+    # What was written of it is not taken for what it should be.
+    source.write_bytes(data)
+    bench.create(tmp_path / "bundle", "--volume-size", "4MB")
+    bench.verify(tmp_path / "bundle")

@@ -50,16 +50,24 @@ def check(opened: Opened, progress: Progress) -> Checked:
                 damages.append(damage)
 
     run_all([functools.partial(read, file) for file in files], os.cpu_count() or 1, Event())
-    extra = [
-        str(place / name)
-        for volume, place in opened.folders.items()
-        for name in extra_names(place, set(names_in(opened.manifest, volume)))
-    ]
+    extra = (
+        []
+        if opened.loaded
+        else [
+            str(place / name)
+            for volume, place in opened.folders.items()
+            for name in extra_names(place, set(names_in(opened.manifest, volume)))
+        ]
+    )
     return Checked(len(files), total, tuple(sorted(damages, key=lambda one: one.name)), tuple(extra))
 
 
 def _files(opened: Opened) -> Iterator[_File]:
     labels = labels_of(opened.manifest)
+    if opened.loaded:
+        for blob in opened.manifest.blobs:
+            yield _File(opened.folders[None], f"{BLOBS}/{blob.sha256}", blob.label, blob.sha256, blob.size)
+        return
     root = {file.name: file.sha256 for file in opened.manifest.files}
     for volume, place in opened.folders.items():
         for path, size in names_in(opened.manifest, volume).items():

@@ -17,7 +17,7 @@ from onprem_llm.bundle.place import can_link, is_there, place_file, sweep
 from onprem_llm.bundle.site_folder import LOCK, SiteFolder
 from onprem_llm.bundle.top_files import write_top
 from onprem_llm.bundle.views import copied_bytes, folder_of_view, is_made, make_view
-from onprem_llm.errors import InvalidError, OnpremError
+from onprem_llm.errors import InvalidError, OnpremError, UsageError
 from onprem_llm.output import Progress, human_bytes
 from onprem_llm.package_signing import sign_repository
 from onprem_llm.spec.facts import Facts
@@ -49,6 +49,8 @@ def load(opened: Opened, root: Path, progress: Progress, facts: Facts | None = N
 
     With `facts` of the hosts: nor where they are not what the lock was made for.
     """
+    if opened.loaded:
+        raise UsageError(f"{next(iter(opened.folders.values()))}: is a site's folder, no bundle", hint="name a bundle")
     site = SiteFolder(root)
     if facts is not None:
         made_for(opened, facts)
@@ -84,6 +86,7 @@ class _Loading:
         self.site, self.opened, self.progress = site, opened, progress
         self.manifest = opened.manifest
         self.sizes = {blob.sha256: blob.size for blob in self.manifest.blobs}
+        self.links = can_link(site.root)
         self.placed = 0
         self.files = 0
 
@@ -99,7 +102,7 @@ class _Loading:
         absent = self._absent()
         if not absent:
             self._views()
-            write_top(self.site, self.manifest, index, self.progress)
+            write_top(self.site, self.manifest, index, self.progress, links=self.links)
             sweep(self.site.blobs)
             self.site.record(self.manifest, self.opened.sha256, self.opened.signature)
         return Loaded(self.placed, self.files, total, absent)
@@ -109,7 +112,7 @@ class _Loading:
         return (
             self.site.state().loaded[-1:] == (self.opened.sha256,)
             and not self.site.lacks(list(self.sizes.items()))
-            and all(is_made(self.site.root, view, self.sizes) for view in self.manifest.folders)
+            and all(is_made(self.site.root, view, self.sizes, self.links) for view in self.manifest.folders)
         )
 
     def _todo(self) -> Sequence[Piece]:
@@ -133,7 +136,7 @@ class _Loading:
     def _budget(self, todo: Sequence[Piece]) -> None:
         refuse_large(self.site.blobs, list(self.sizes.values()), "name a folder on another file system with --to")
         root, device = self.site.root, self.site.root.stat().st_dev
-        links, need = can_link(self.site.blobs), 0
+        links, need = self.links, 0
         for place, what, size in todo:
             if isinstance(what, Blob):
                 shared = links and place.stat().st_dev == device
@@ -191,7 +194,7 @@ class _Loading:
         return tuple(volume.name for volume in self.manifest.volumes if lacks & set(volume.contents))
 
     def _views(self) -> None:
-        made = [view for view in self.manifest.folders if not is_made(self.site.root, view, self.sizes)]
+        made = [view for view in self.manifest.folders if not is_made(self.site.root, view, self.sizes, self.links)]
         if made:
             self.progress.step("Make folders of weights, packages and wheels", [])
         for view in made:

@@ -10,7 +10,8 @@ from onprem_llm.bundle.files import read_small
 from onprem_llm.bundle.layout import BEGUN, volume_folders
 from onprem_llm.bundle.manifest import MANIFEST, SIGNATURE, VOLUME, Manifest, read_manifest
 from onprem_llm.bundle.signing import BUNDLE, Signer, verify
-from onprem_llm.errors import InvalidError
+from onprem_llm.bundle.site_folder import BUNDLES, SiteFolder, is_site
+from onprem_llm.errors import InvalidError, UsageError
 from onprem_llm.json_values import is_mapping
 
 
@@ -26,6 +27,8 @@ class Opened:
     signature: bytes
     signer: Signer | None
     folders: dict[str | None, Path]
+    # It was loaded: the folder is the site's, which has the base's blobs too, and small files of its own.
+    loaded: bool = False
 
     @property
     def absent(self) -> list[str]:
@@ -38,6 +41,8 @@ def open_bundle(paths: Sequence[Path], allowed: Path | None) -> Opened:
 
     A folder that holds volumes must hold all of them; volumes that are named one by one need not be all.
     """
+    if any(is_site(path) for path in paths):
+        return _of_site(paths, allowed)
     places = [place for path in paths for place in _places(path)]
     data = read_small(places[0], MANIFEST)
     signer, signature = None, b""
@@ -59,6 +64,22 @@ def open_bundle(paths: Sequence[Path], allowed: Path | None) -> Opened:
             hint="bring them, or name the volumes that are here one by one: vol-001 vol-003 …",
         )
     return opened
+
+
+def _of_site(paths: Sequence[Path], allowed: Path | None) -> Opened:
+    """Open what a site's folder holds: the bundle that was loaded last. That it has expired since does not matter."""
+    if len(paths) > 1:
+        raise UsageError(f"{paths[0]} and {paths[1]}: one of them is a site's folder", hint="name it alone")
+    site = SiteFolder(paths[0])
+    last = site.have().base
+    name = f"{BUNDLES}/{last}.json"
+    data = read_small(site.root, name)
+    signer, signature = None, b""
+    if allowed is not None:
+        where = site.root / f"{name}.sig"
+        signer, signature = verify(data, where, allowed, BUNDLE, str(site.root / name))
+    manifest = read_manifest(data, str(site.root / name))
+    return Opened(manifest, manifest.sha256, signature, signer, {None: site.root}, loaded=True)
 
 
 def _places(path: Path) -> list[Path]:

@@ -49,9 +49,9 @@ def split(source: Path, sha256: str, pieces: Sequence[Piece], root: Path, moved:
                 log.write(json.dumps({"number": number, "sha256": sums[number]}) + "\n")
                 log.flush()
             if changed or size != piece.size:
-                raise _changed(source, f"part {number} is another one than before")
+                raise _changed(source, journal, f"part {number} is another one than before")
     if both.whole.hexdigest() != sha256:
-        raise _changed(source, f"found sha256 {both.whole.hexdigest()}, expected {sha256}")
+        raise _changed(source, journal, f"found sha256 {both.whole.hexdigest()}, expected {sha256}")
     return sums
 
 
@@ -77,7 +77,9 @@ def _written(journal: Path) -> dict[int, str]:
     return found
 
 
-def _changed(source: Path, why: str) -> OnpremError:
+def _changed(source: Path, journal: Path, why: str) -> OnpremError:
+    # The next run must not take what was written for what it should be.
+    journal.unlink(missing_ok=True)
     return OnpremError(
         f"{source}: {why}",
         hint="it has changed since it was fetched: remove it, fetch it again (onprem-llm lock, onprem-llm weights pull "

@@ -6,7 +6,7 @@ from onprem_llm.bundle.docker_archive import write_archive
 from onprem_llm.bundle.files import read_small, write_whole
 from onprem_llm.bundle.images import LAYOUT_BYTES, merged_index
 from onprem_llm.bundle.manifest import INDEX, LAYOUT, Manifest
-from onprem_llm.bundle.registry_view import write_registry
+from onprem_llm.bundle.registry_view import blob_path, write_registry
 from onprem_llm.bundle.site_folder import SiteFolder
 from onprem_llm.output import Progress
 from onprem_llm.spec.lock import FILE, Lock
@@ -17,7 +17,7 @@ REGISTRY = "registry"
 _TOP = {"lock": FILE, "sbom": "sbom.json"}
 
 
-def write_top(site: SiteFolder, manifest: Manifest, index: bytes, progress: Progress) -> None:
+def write_top(site: SiteFolder, manifest: Manifest, index: bytes, progress: Progress, *, links: bool) -> None:
     """Write them; `index` is the bundle's index.json. What is so already is left alone."""
     root = site.root
     for blob in manifest.blobs:
@@ -31,11 +31,21 @@ def write_top(site: SiteFolder, manifest: Manifest, index: bytes, progress: Prog
         write_whole(root / name, text.encode())
     if manifest.images:
         progress.step("Fill the registry", [])
+        if links:
+            _drop_old_bytes(site, manifest)
         write_registry(json.loads(index), site.blobs, root / REGISTRY)
     # The registry's own image comes before there is a registry.
     own = lock.image(str(lock.site.get("registry_image", Site.model_fields["registry_image"].default)))
     if own is not None:
         write_archive(own.ref, own.digest, site.blobs, root / "images" / "registry.tar")
+
+
+def _drop_old_bytes(site: SiteFolder, manifest: Manifest) -> None:
+    """Remove from the registry what is no link to its blob any more: that was damaged, and brought again."""
+    for blob in manifest.blobs:
+        path = site.root / REGISTRY / blob_path(blob.sha256)
+        if path.exists() and not path.samefile(site.blobs / blob.sha256):
+            path.unlink()
 
 
 def _models(lock: Lock) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from onprem_llm.bundle.debs import INDEX
 from onprem_llm.bundle.files import link, write_whole
-from onprem_llm.bundle.manifest import FolderView, Manifest
+from onprem_llm.bundle.manifest import BLOBS, FolderView, Manifest
 from onprem_llm.bundle.place import is_there, place_file
 from onprem_llm.weights.store import sync_folder
 
@@ -21,10 +21,13 @@ def folder_of_view(root: Path, view: FolderView) -> Path:
     return root / view.kind / view.name
 
 
-def is_made(root: Path, view: FolderView, sizes: dict[str, int]) -> bool:
-    """Look whether a view holds its files, and no others. Reads no content."""
+def is_made(root: Path, view: FolderView, sizes: dict[str, int], links: bool) -> bool:
+    """Look whether a view holds its files, and no others; with `links`, whether those are blobs. Reads no content."""
     folder = folder_of_view(root, view)
-    if not folder.is_dir() or not all(_is_blob(root, folder / f.path, f.sha256, sizes[f.sha256]) for f in view.files):
+    if not folder.is_dir() or not all(is_there(folder / f.path, sizes[f.sha256]) for f in view.files):
+        return False
+    # A blob that was damaged and brought again has left its old bytes here.
+    if links and not all((folder / f.path).samefile(root / BLOBS / f.sha256) for f in view.files):
         return False
     known = {folder / file.path for file in view.files}
     own = _own_files(view)
@@ -74,15 +77,6 @@ def copied_bytes(manifest: Manifest, root: Path, sizes: dict[str, int]) -> int:
         for file in view.files
         if not is_there(folder_of_view(root, view) / file.path, sizes[file.sha256])
     )
-
-
-def _is_blob(root: Path, path: Path, sha256: str, size: int) -> bool:
-    """Tell whether it is the blob itself, or a copy where the file system has no links."""
-    if not is_there(path, size):
-        return False
-    blob = root / "blobs/sha256" / sha256
-    same = path.lstat().st_ino == blob.lstat().st_ino
-    return same or path.lstat().st_nlink == 1
 
 
 def _own_files(view: FolderView) -> set[str]:

@@ -115,6 +115,8 @@ def verify(
 ) -> None:
     """Compare every byte of a bundle, or of volumes one by one, with the manifest that a trusted key signed.
 
+    Of a site's folder: every blob of what was loaded last, its base included, and with them the views.
+
     \b
     Example:
       onprem-llm bundle verify /media/disk/bundle --allowed-signers allowed_signers
