@@ -20,6 +20,8 @@ FOLDER = click.Path(path_type=Path)
 )  # fmt: skip
 @click.option("--facts", "facts_files", type=FOLDER, metavar="FILE", multiple=True,
               help="What the hosts are, as `facts export` wrote it; repeatable.")  # fmt: skip
+@click.option("--base", "bases", type=FOLDER, metavar="BUNDLE", multiple=True,
+              help="What the site has already, for a bundle that leaves it out; repeatable, in order.")  # fmt: skip
 @click.option("--sign-key", type=FOLDER, metavar="KEY", help="Sign proof.json with this ssh key.")
 @click.option("--out", type=FOLDER, metavar="DIR", help="Where to write the proof.  [default: into the bundle]")
 @click.option("--work", type=FOLDER, metavar="DIR",
@@ -39,6 +41,7 @@ def command(
     folders: tuple[Path, ...],
     allowed: Path,
     facts_files: tuple[Path, ...],
+    bases: tuple[Path, ...],
     sign_key: Path | None,
     out: Path | None,
     work: Path | None,
@@ -64,7 +67,7 @@ def command(
     connection = Connection(
         find_inventory(inventory), vault_password_files=tuple(one.absolute() for one in vault_files)
     )
-    wanted = Wanted(folders, allowed.absolute(), facts_files, sign_key, out, work, settle, name, keep)
+    wanted = Wanted(folders, allowed.absolute(), facts_files, bases, sign_key, out, work, settle, name, keep)
     proof, path = prove(wanted, connection, output.note)
     if as_json:
         output.show_json(proof.as_json())

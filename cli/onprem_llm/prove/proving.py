@@ -29,6 +29,7 @@ class Wanted:
     folders: tuple[Path, ...]
     allowed: Path
     facts: tuple[Path, ...]
+    bases: tuple[Path, ...]
     sign_key: Path | None
     out: Path | None
     work: Path | None
@@ -52,9 +53,18 @@ def prove(wanted: Wanted, connection: Connection, say: Callable[[str], None]) ->
     engine.client()  # before minutes are spent
     with _site_folder(wanted, folders) as site:
         asked = Asked(
-            folders, wanted.allowed, groups, given, lambda lock: _likeness(groups, facts, lock), site, wanted.lab,
-            wanted.settle, wanted.keep,
-        )  # fmt: skip
+            folders=folders,
+            allowed=wanted.allowed,
+            facts=tuple(path.absolute() for path in wanted.facts),
+            bases=tuple(path.absolute() for path in wanted.bases),
+            groups=groups,
+            given=given,
+            likeness=lambda lock: _likeness(groups, facts, lock),
+            site=site,
+            lab=wanted.lab,
+            settle=wanted.settle,
+            keep=wanted.keep,
+        )
         proof = Proof(folders[0].name, connection.inventory.name, _now())
         Rehearsal(asked, proof, Tool(site.parent, say), say).run()
     proof.ended = _now()
@@ -62,7 +72,7 @@ def prove(wanted: Wanted, connection: Connection, say: Callable[[str], None]) ->
 
 
 def _check(wanted: Wanted, folders: tuple[Path, ...]) -> None:
-    for path in folders:
+    for path in (*folders, *wanted.bases):
         if not path.is_dir():
             raise InvalidError(f"{path}: no folder, expected that of a bundle", hint="onprem-llm bundle create --help")
     if wanted.out and not wanted.out.is_dir():
@@ -78,7 +88,7 @@ def _likeness(groups: dict[str, tuple[str, ...]], facts: dict[str, HostFacts], l
 @contextlib.contextmanager
 def _site_folder(wanted: Wanted, folders: tuple[Path, ...]) -> Iterator[Path]:
     """Give the folder for the site, one a bundle, kept: a second rehearsal loads what is new. RefusedError: in use."""
-    name = hashlib.sha256("\n".join(map(str, folders)).encode()).hexdigest()[:12]
+    name = hashlib.sha256("\n".join(map(str, (*wanted.bases, *folders))).encode()).hexdigest()[:12]
     place = (wanted.work or cache_folder() / "prove").absolute() / name
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (place / "lock").open("w") as stream:

@@ -2,7 +2,6 @@
 
 import signal
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from onprem_llm.errors import OnpremError
 from onprem_llm.prove import hosts as lab_hosts
 from onprem_llm.prove import site_inventory
 from onprem_llm.prove.likeness import Likeness
+from onprem_llm.prove.page import fetch
 from onprem_llm.prove.proof import Kind, Phase, Proof
 from onprem_llm.prove.tool import Ended
 from onprem_llm.spec.deployment import Deployment, parse_deployment
@@ -23,7 +23,6 @@ from onprem_llm.spec.lock import Lock, LockedDeployment, read_lock
 QUESTION = "What is the highest mountain?"
 ANSWERING = {"chat", "completion"}
 PAGE = "open-webui"
-PAGE_S = 60
 # Bootstrap leaves it beside the inventory, and never writes over another one's.
 ROOT_CERTIFICATE = "onprem-llm-ca.crt"
 
@@ -39,11 +38,14 @@ class Tool(Protocol):
 class Asked:
     """What a rehearsal is of: the bundle's folders, who may have signed them, the inventory as it is on site.
 
+    `bases` are the bundles that the site has already, in the order in which they came.
     `site` is the folder that the bundle is loaded into, `settle` how many seconds are watched after the last answer.
     """
 
     folders: tuple[Path, ...]
     allowed: Path
+    facts: tuple[Path, ...]
+    bases: tuple[Path, ...]
     groups: dict[str, tuple[str, ...]]
     given: dict[str, dict[str, Any]]
     likeness: Callable[[Lock], Likeness]
@@ -100,8 +102,15 @@ class Rehearsal:
             self._bundle(phase, self._tool("bundle", "verify", *folders, *signed).json)
         if self._failed:
             return None
+        place = ["--to", str(self._asked.site)]
+        for base in self._asked.bases:
+            with self._phase(f"load {base.name}", note="what the site has already") as phase:
+                self._bundle(phase, self._tool("bundle", "load", str(base), *place, *signed).json)
+            if self._failed:
+                return None
+        facts = [word for path in self._asked.facts for word in ("--facts", str(path))]
         with self._phase("load") as phase:
-            self._bundle(phase, self._tool("bundle", "load", *folders, "--to", str(self._asked.site), *signed).json)
+            self._bundle(phase, self._tool("bundle", "load", *folders, *place, *facts, *signed).json)
             return read_lock(self._asked.site / LOCK)
         return None
 
@@ -192,7 +201,7 @@ class Rehearsal:
             self._proof.phases.append(Phase("page", "not tried", "no page is deployed: no chat model, or switched off"))
             return
         with self._phase("page") as phase:
-            title, phase.bytes = _fetch(f"http://{address}/")
+            title, phase.bytes = fetch(f"http://{address}/")
             phase.found = {"title": title}
 
     def _watch(self) -> None:
@@ -229,17 +238,3 @@ def _digests(locked: LockedDeployment, deployment: Deployment, lock: Lock) -> di
         **({deployment.engine.image: image.digest} if image else {}),
         "weights": locked.weights,
     }
-
-
-def _fetch(url: str) -> tuple[str, int]:
-    """Return the title and the size of a page; OnpremError where it is none."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(url, timeout=PAGE_S) as answer:
-            data = answer.read()
-    except OSError as error:
-        raise OnpremError(f"{url}: {error}") from None
-    title = data.decode("utf-8", "replace").partition("<title>")[2].partition("</title>")[0].strip()
-    if not title:
-        raise OnpremError(f"{url}: no page with a title came, but {data[:60]!r}")
-    return title, len(data)

@@ -55,6 +55,7 @@ class World:
 
     def __init__(self, site: Path, lock: Lock, address: str | None) -> None:
         self.calls: list[str] = []
+        self.lines: list[str] = []
         self.failing: dict[str, BaseException] = {}
         self.answers: dict[str, Any] = {
             "bundle": REPORT, "bootstrap": {"gateway": "a"}, "deploy": {}, "plan": {},
@@ -67,6 +68,7 @@ class World:
         self.addresses = {"a": "10.213.0.11"}
 
     def tool(self, *words: str) -> Ended:
+        self.lines.append(" ".join(words))
         self.calls.append(" ".join(words[: 2 if words[0] == "bundle" else 1]))
         if self.calls[-1] in self.failing:
             raise self.failing[self.calls[-1]]
@@ -119,7 +121,11 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str):
     """Return a function that plays a rehearsal on a made-up world, and returns both."""
 
     def run(
-        *deployments: dict[str, str], ready: bool = False, keep: bool = False, **failing: BaseException
+        *deployments: dict[str, str],
+        ready: bool = False,
+        keep: bool = False,
+        bases: tuple[Path, ...] = (),
+        **failing: BaseException,
     ) -> tuple[Proof, World]:
         world = World(tmp_path / "site", lock_of(*deployments), page)
         world.failing = {name.replace("_", " "): error for name, error in failing.items()}
@@ -127,9 +133,18 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str):
         monkeypatch.setattr(rehearse.lab_hosts, "down", world.down)
         like = Likeness((LikeHost("a", "a", None),), "debian-13", ready, ())
         asked = Asked(
-            (tmp_path / "bundle",), tmp_path / "allowed", {"a": ()}, {"a": {}}, lambda lock: like, tmp_path / "site",
-            "prove", 0, keep,
-        )  # fmt: skip
+            folders=(tmp_path / "bundle",),
+            allowed=tmp_path / "allowed",
+            facts=(tmp_path / "facts.json",),
+            bases=bases,
+            groups={"a": ()},
+            given={"a": {}},
+            likeness=lambda lock: like,
+            site=tmp_path / "site",
+            lab="prove",
+            settle=0,
+            keep=keep,
+        )
         made = Proof("bundle", "inventory.ini", "2026-11-21T10:00:00+00:00")
         worlds.append(world)
         Rehearsal(asked, made, world.tool, lambda text: None).run()
@@ -155,6 +170,14 @@ def test_the_whole_course(play) -> None:
     page = next(phase for phase in proof.phases if phase.name == "page")
     assert page.found == {"title": "Open WebUI"}
     assert all(phase.seconds is not None for phase in proof.phases)
+
+
+def test_what_the_site_has_is_loaded_first_and_the_facts_refuse_a_bundle_for_other_hosts(play, tmp_path: Path) -> None:
+    proof, world = play(model("tiny"), bases=(tmp_path / "first",))
+    loads = [line for line in world.lines if line.startswith("bundle load")]
+    assert [line.split()[2].rpartition("/")[2] for line in loads] == ["first", "bundle"]
+    assert [f"--facts {tmp_path}/facts.json" in line for line in loads] == [False, True]
+    assert [phase.name for phase in proof.phases][:3] == ["verify", "load first", "load"]
 
 
 def test_what_needs_gpus_is_planned_and_said_not_to_be_tried(play) -> None:
@@ -257,7 +280,7 @@ def test_ctrl_c_reaches_the_command_that_runs_and_waits_for_its_end(
 
 
 def test_two_rehearsals_of_one_bundle_do_not_meet(tmp_path: Path) -> None:
-    wanted = Wanted((tmp_path,), tmp_path, (), None, None, tmp_path / "work", 0, "prove", False)
+    wanted = Wanted((tmp_path,), tmp_path, (), (), None, None, tmp_path / "work", 0, "prove", False)
     with proving._site_folder(wanted, (tmp_path,)) as site:
         assert site.parent.is_dir()
         with pytest.raises(RefusedError), proving._site_folder(wanted, (tmp_path,)):
