@@ -17,25 +17,27 @@ short_description: Look at a file that is to be received, or finish it
 description: Called by the action plugin M(send_files), which sends the chunks between C(look) and C(finish).
 options:
   step:
-    description: Look at what is there, or turn the complete partial file into the file.
+    description: Look at what is there, or turn the complete partial file into the file. C(look_many) looks at O(files).
     type: str
-    choices: [look, finish]
+    choices: [look, look_many, finish]
     required: true
   path:
     description: The file on the host.
     type: path
-    required: true
   size:
     description: Its size in bytes.
     type: int
-    required: true
+  files:
+    description: Path, size and sha256 of many files, for C(look_many).
+    type: list
+    elements: dict
+    default: []
   sha256:
     description: Its sha256, for C(look).
     type: str
   chunk:
     description: Bytes of a chunk.
     type: int
-    required: true
   mtime_ns:
     description: Its date of change in nanoseconds, for C(finish).
     type: int
@@ -53,6 +55,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+paths:
+  description: The files that are there with their sizes and sha256.
+  type: list
+  returned: look_many
 present:
   description: Whether the file is there with its size and sha256.
   type: bool
@@ -100,6 +106,17 @@ def look(path, size, sha256, chunk):
     return found
 
 
+def look_many(files):
+    """Return which of several files are there as they should be; a link is none of them."""
+    there = []
+    for one in files:
+        path = Path(one["path"])
+        whole = path.is_file() and not path.is_symlink() and path.stat().st_size == one["size"]
+        if whole and digests(path, BLOCK)[0] == one["sha256"]:
+            there.append(one["path"])
+    return {"paths": there, "python": sys.executable}
+
+
 def finish(path, size, mtime_ns):
     """Cut off what an earlier, longer partial file left, flush to the disk, date it, and give it its name."""
     growing = partial(path)
@@ -116,18 +133,22 @@ def main():
     """Run as an Ansible module."""
     module = AnsibleModule(
         argument_spec={
-            "step": {"type": "str", "choices": ["look", "finish"], "required": True},
-            "path": {"type": "path", "required": True},
-            "size": {"type": "int", "required": True},
+            "step": {"type": "str", "choices": ["look", "look_many", "finish"], "required": True},
+            "path": {"type": "path"},
+            "size": {"type": "int"},
             "sha256": {"type": "str"},
-            "chunk": {"type": "int", "required": True},
+            "chunk": {"type": "int"},
             "mtime_ns": {"type": "int"},
-        }
+            "files": {"type": "list", "elements": "dict", "default": []},
+        },
+        required_if=[("step", "look", ("path", "size", "chunk")), ("step", "finish", ("path", "size", "mtime_ns"))],
     )
     wanted = module.params
-    path = Path(wanted["path"])
+    path = Path(wanted["path"] or "/")
     try:
-        if wanted["step"] == "look":
+        if wanted["step"] == "look_many":
+            answer = look_many(wanted["files"])
+        elif wanted["step"] == "look":
             answer = look(path, wanted["size"], wanted["sha256"], wanted["chunk"])
         else:
             answer = finish(path, wanted["size"], wanted["mtime_ns"])

@@ -36,6 +36,10 @@ options:
         type: list
         elements: str
         required: true
+  together:
+    description: Send files of 16 MiB and less with others in one remote command each 64 MiB. Those need their sha256.
+    type: bool
+    default: false
 author: the onprem-llm authors
 """
 
