@@ -24,7 +24,7 @@ engine: ## Install and start a docker engine where none answers
 images: setup engine ## Build the images and the tiny model (a second run takes seconds)
 	@sh images/build.sh
 
-demo: setup engine ## From nothing to a chat on two rehearsal hosts
+demo: setup engine ## From nothing to a chat on two rehearsal hosts; OFFLINE=1: through a bundle, with no way out
 	@sh examples/demo.sh
 
 demo-down: setup ## Remove what the demo made
