@@ -6,6 +6,7 @@ vLLM; and two real vLLMs with long prompts in common, where it counts who answer
 The last line is one JSON object.
 """
 
+import argparse
 import json
 import os
 import sys
@@ -135,7 +136,9 @@ def within(found: dict[str, Any]) -> bool:
 
 
 def main(arguments: list[str]) -> None:
-    quick = "--quick" in arguments
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the instant engine alone, fewer rounds")
+    quick = parser.parse_args(arguments).quick
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     found: dict[str, Any] = {"instant": instant(7 if quick else 15)}
     if not quick:
