@@ -40,6 +40,29 @@ def test_a_line_that_always_damages_a_piece_is_left_for_another(chain):
     assert run.status(3)["again"] == 0
 
 
+@pytest.mark.parametrize(("field", "bit"), [(0, 1), (0, 0x18), (4, 1), (8, 1), (10, 0x10), (12, 1)])
+def test_a_head_that_changes_on_the_wire_loses_no_answer(chain, field, bit):
+    """Kind (an unknown one; a beat), span, piece, and a size that is too large or wrong: the bytes are big-endian."""
+    run, seen, changed = chain(3), bytearray(), []
+    heads = [16 + 1 + 32]  # where the frames begin: behind nonce, answer and proof
+
+    def spoil(offset, data):
+        seen.extend(data)
+        while heads[-1] + 13 <= len(seen):
+            kind, size = seen[heads[-1]], int.from_bytes(seen[heads[-1] + 9 : heads[-1] + 13], "big")
+            at = heads[-1] + field - offset
+            if kind == ord("P") and heads[-1] > run.total / 2 and at >= 0 and not changed:
+                data[at] ^= bit
+                changed.append(at)
+            heads.append(heads[-1] + 13 + size)
+
+    Flipper(run, 1, 2, spoil)
+    run.start().until_done()
+    assert changed
+    assert run.log(2).count("host1: sent what was not asked for") == 1
+    assert run.status(2)["received"] <= 1.1 * run.total + CHUNK, "what was here came again"
+
+
 def test_a_host_that_lies_with_the_runs_own_secret_is_left_for_another(chain):
     """Its tables fit its pieces and have the proof, but the manifest says otherwise."""
     from fan_out import serve

@@ -52,7 +52,7 @@ class Measure:
         first = time.monotonic()
         began, before = None, 0
         while began is None or time.monotonic() - began < SECONDS:
-            channel.read(self.order.piece)
+            channel.read(lambda kind, *_: self.order.piece if kind == PROBE else None)
             channel.send(PROBE)
             if began is None and time.monotonic() - first > SLOW_START:
                 began, before = time.monotonic(), channel.received

@@ -9,7 +9,7 @@ import time
 
 from .content import DIGEST, HAVE, UNKNOWN
 from .order import Refused
-from .wire import BUSY, LOWER, PIECE, TABLE, WELCOME, Channel, Gone, greet
+from .wire import BEAT, BUSY, LOWER, PIECE, TABLE, WELCOME, Channel, Gone, greet
 
 WINDOW = 16 * 1024 * 1024  # bytes that are asked for and not here yet
 TABLES_AHEAD = 3
@@ -131,6 +131,7 @@ class Fetch:
         self.order, self.content, self.channel = order, content, channel
         self._pieces = collections.deque()  # to be asked for
         self._tables = collections.deque()  # spans whose table was asked for or is here, in order
+        self._asked = collections.deque()  # (kind, span, piece) of what will be answered, in order
         self._open = 0  # bytes that were asked for
         self._next = 0  # the first span that was not looked at
         self._damaged, self._lies = {}, content.lies
@@ -159,7 +160,7 @@ class Fetch:
             if states[self._next] != HAVE:
                 self._tables.append(self._next)
                 if self.content.wanted(self._next) is None:
-                    self.channel.send(TABLE, self._next)
+                    self._question(TABLE, self._next)
             self._next += 1
         while self._open < WINDOW:
             if not self._pieces and not self._next_span():
@@ -167,7 +168,11 @@ class Fetch:
             if self._pieces:
                 number, piece = self._pieces.popleft()
                 self._open += self.order.piece_size(self.order.spans[number], piece)
-                self.channel.send(PIECE, number, piece)
+                self._question(PIECE, number, piece)
+
+    def _question(self, kind, number, piece=0):
+        self._asked.append((kind, number, piece))
+        self.channel.send(kind, number, piece)
 
     def _next_span(self):
         """Take the pieces of the next span whose table is here; tell whether there was one."""
@@ -179,17 +184,23 @@ class Fetch:
         return True
 
     def _hear(self):
-        kind, number, piece, body = self.channel.read(max(self.order.piece, self._largest_table()))
+        kind, number, piece, body = self.channel.read(self._due)
+        if kind != BEAT:
+            self._asked.popleft()
         if kind == TABLE:
-            if number not in self._tables or not self.content.put_table(number, body):
+            if not self.content.put_table(number, body):
                 raise Gone("sent a table that no host of this run has made")
         elif kind == PIECE:
             self._came.put((number, piece, body))
         if self.content.lies != self._lies:
             raise Gone("sent a table that is not the manifest's")
 
-    def _largest_table(self):
-        return DIGEST * (1 + max((self.order.pieces(span) for span in self.order.spans), default=0))
+    def _due(self, *head):
+        if not self._asked or head != self._asked[0]:
+            return None
+        kind, number, piece = head
+        span = self.order.spans[number]
+        return DIGEST * (self.order.pieces(span) + 1) if kind == TABLE else self.order.piece_size(span, piece)
 
     def _check(self):
         """Hash and write beside the thread that reads."""

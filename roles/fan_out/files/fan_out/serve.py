@@ -152,7 +152,7 @@ class Child:
     def _listen(self):
         try:
             while True:
-                kind, span, piece, _ = self.channel.read(0)
+                kind, span, piece, _ = self.channel.read(self._due)
                 if kind != BEAT:
                     self._take(kind, span, piece)
         except Gone as error:
@@ -161,13 +161,16 @@ class Child:
                 self.asked.notify_all()
             self.channel.close()  # the other thread may be in the middle of a piece that nobody takes
 
-    def _take(self, kind, span, piece):
+    def _due(self, kind, span, piece):
         order, content = self.server.order, self.server.content
         known = kind == PROBE and content is None
         if content is not None and kind in (TABLE, PIECE) and span < len(order.spans):
             known = kind == TABLE or piece < order.pieces(order.spans[span])
+        return 0 if known else None
+
+    def _take(self, kind, span, piece):
         with self.asked:
-            if not known or len(self.questions) >= QUESTIONS:
-                raise Gone("asked for what there is not")
+            if len(self.questions) >= QUESTIONS:
+                raise Gone(f"asked more than {QUESTIONS} questions at once")
             self.questions.append((kind, span, piece))
             self.asked.notify_all()

@@ -106,11 +106,15 @@ class Channel:
             raise Gone(error.strerror or str(error)) from None
         return data
 
-    def read(self, largest):
-        """Return (kind, span, piece, body); a body of more than `largest` bytes is none of ours."""
+    def read(self, due):
+        """Return (kind, span, piece, body); raises Gone.
+
+        `due(kind, span, piece)` returns the bytes of the body that such a frame has, None where none such is due. All
+        else ends the connection: a head that changed on its way would leave us waiting for an answer that has come.
+        """
         kind, span, piece, size = _HEAD.unpack(bytes(self.read_raw(_HEAD.size)))
-        if size > largest:
-            raise Gone(f"a frame of {size} bytes")
+        if size != (0 if (kind, span, piece) == (BEAT, 0, 0) else due(kind, span, piece)):
+            raise Gone("sent what was not asked for")
         return kind, span, piece, self.read_raw(size) if size else b""
 
 
