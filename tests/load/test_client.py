@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.certificates import certificate
 from tests.load.client import Settings
 from tests.load.driver import PROGRAM, Load, capacity
 
@@ -160,27 +161,17 @@ def test_too_many_in_flight_ends_the_load_with_an_error() -> None:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", folder / "key", "-out", folder / "crt",
-         "-days", "2", "-subj", "/CN=stub", "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return folder
-
-
-@pytest.fixture(scope="module")
-def stub(certificate: Path) -> Iterator[Settings]:
+def stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """The stub engine of the e2e tests, with TLS and a key."""
+    crt, key = certificate(tmp_path_factory.mktemp("tls"), "stub", "IP:127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(
         [sys.executable, STUB, "serve", "/m", "--served-model-name", "a", "a:r1", "--port", str(port),
-         f"--ssl-keyfile={certificate / 'key'}", f"--ssl-certfile={certificate / 'crt'}"],
+         f"--ssl-keyfile={key}", f"--ssl-certfile={crt}"],
         env={"VLLM_API_KEY": "k", "STUB_PACE": "0.005"}, stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    ca = (certificate / "crt").read_text()
+    ca = Path(crt).read_text()
     settings = Settings(f"https://127.0.0.1:{port}/v1", "a", key="k", ca=ca, rate=40, count=80)
     end = time.monotonic() + 20
     while Load(Settings(**{**vars(settings), "count": 1})).finish()["failed"]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import recorded_facts as made
+from tests.certificates import certificate
 from tests.offline.conftest import Bundle, free_port, serving
 from tests.offline.roles_here import run_role
 
@@ -40,27 +41,6 @@ def fill(host: Path, store: dict[str, Any]) -> int:
     return run_role(host, "image_registry", {f"image_registry_{name}": value for name, value in store.items()})
 
 
-def certificate(folder: Path) -> None:
-    """As the role certificates leaves it: certificate and key in one file, the root beside it."""
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "9",
-    ]
-    command += ["-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command += ["-out", str(folder / "ca.crt"), "-keyout", str(folder / "key")]
-    subprocess.run(command, check=True, capture_output=True)
-    (folder / "registry.pem").write_bytes((folder / "ca.crt").read_bytes() + (folder / "key").read_bytes())
-    (folder / "key").unlink()
-
-
 def skopeo(address: str, trusted: Path, descriptor: dict[str, Any], own: OwnRegistryFolder, out: Path) -> bool:
     source = own.source(descriptor["annotations"][REF])
     assert source is not None
@@ -81,7 +61,10 @@ def test_a_host_is_filled_and_serves(own: OwnRegistryFolder, bundle: Bundle, tmp
     tls, none = host / "tls", host / "none"
     tls.mkdir()
     none.mkdir()
-    certificate(tls)
+    # As the role certificates leaves it: certificate and key in one file, the root beside it.
+    crt, key = certificate(tls, "ca", "IP:127.0.0.1")
+    (tls / "registry.pem").write_bytes(Path(crt).read_bytes() + Path(key).read_bytes())
+    Path(key).unlink()
     port, debug = free_port(), free_port()
     text = CONFIGURATION.replace("/registry}", store["path"] + "}").replace(
         "/run/registry.pem", str(tls / "registry.pem")

@@ -106,8 +106,5 @@ def pieces_of(file: Path) -> Iterator[bytes]:
 
 def sums(file: Path) -> tuple[str, int]:
     """Return a file's sha256 and size."""
-    digest, size = hashlib.sha256(), 0
-    for piece in pieces_of(file):
-        digest.update(piece)
-        size += len(piece)
-    return digest.hexdigest(), size
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest(), stream.tell()

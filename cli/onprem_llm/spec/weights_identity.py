@@ -13,8 +13,6 @@ from pathlib import Path
 
 from onprem_llm.errors import InvalidError
 
-CHUNK = 4 * 1024 * 1024
-
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
@@ -110,11 +108,8 @@ def _key(file: Path) -> str:
 
 
 def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
     with file.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read_cache(cache: Path) -> dict[str, str]:

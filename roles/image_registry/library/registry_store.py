@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.onprem_llm_sums import below, is_right
 from ansible.module_utils.onprem_llm_write import put
 
 DOCUMENTATION = r"""
@@ -57,36 +57,12 @@ folders:
   returned: look
 """
 
-BLOCK = 1024 * 1024
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
-
-
-def sha256(path):
-    """Return the digest of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        for block in iter(lambda: handle.read(BLOCK), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def below(folder, name):
-    """Return a path below the folder. Raises ValueError for one that leads out of it."""
-    if Path(name).is_absolute() or ".." in Path(name).parts or not name:
-        raise ValueError(f"found the path {name!r}, expected one below {folder}")
-    return folder / name
-
-
-def is_right(path, wanted):
-    """Tell whether a blob is here, whole; a link never is."""
-    if path.is_symlink() or not path.is_file() or path.stat().st_size != wanted["size"]:
-        return False
-    return sha256(path) == wanted["sha256"]
 
 
 def look(folder, options):
     """Return the folders that send_files takes: none where all blobs are here."""
-    send = [one["path"] for one in options["files"] if not is_right(below(folder, one["path"]), one)]
+    send = [one["path"] for one in options["files"] if not is_right(folder, one)]
     order = {"source": options["source"], "path": str(folder), "files": options["files"], "send": send}
     return [order] if send else []
 

@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
 from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.onprem_llm_sums import is_right
 from ansible.module_utils.onprem_llm_write import put
 
 DOCUMENTATION = r"""
@@ -65,29 +65,12 @@ removed:
 """
 
 KEY = "key.asc"
-BLOCK = 1024 * 1024
 SHOWN = 20
-
-
-def sha256(path):
-    """Return the digest of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        for block in iter(lambda: handle.read(BLOCK), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def is_right(path, wanted):
-    """Tell whether a file is there as it should be; a link never is."""
-    if path.is_symlink() or not path.is_file() or path.stat().st_size != wanted["size"]:
-        return False
-    return sha256(path) == wanted["sha256"]
 
 
 def missing(folder, files):
     """Return the paths of the files that are to be sent."""
-    return [one["path"] for one in files if not is_right(folder / one["path"], one)]
+    return [one["path"] for one in files if not is_right(folder, one)]
 
 
 def make_folders(folder, files):

@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import concurrent.futures
-import hashlib
 import json
 import os
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.onprem_llm_sums import sha256
 from ansible.module_utils.onprem_llm_write import put
 
 DOCUMENTATION = r"""
@@ -53,22 +53,12 @@ checked:
   returned: success
 """
 
-BLOCK = 1024 * 1024  # bytes that are read at a time
 SCHEMA = 1
 SHOWN = 5  # files that are named in an error
 
 
 class WeightsError(Exception):
     """Which files are wrong; for a person."""
-
-
-def sha256(path):
-    """Return the digest of a file of any size."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        for block in iter(lambda: handle.read(BLOCK), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def stamp_path(folder):

@@ -239,7 +239,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
 def server() -> Iterator[tuple[str, type[Answers]]]:
     kind = type("Kind", (Answers,), {"statuses": [], "seen": []})
     one = http.server.HTTPServer(("127.0.0.1", 0), kind)
-    threading.Thread(target=one.serve_forever, daemon=True).start()
+    threading.Thread(target=one.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://127.0.0.1:{one.server_port}", kind
     one.shutdown()
     one.server_close()

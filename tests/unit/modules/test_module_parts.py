@@ -1,8 +1,10 @@
-"""A file in one piece."""
+"""What modules share: a file in one piece, and files against their sums."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -53,3 +55,30 @@ def test_nobody_reads_a_secret_on_its_way(put: Put, tmp_path: Path, monkeypatch:
     finally:
         os.umask(old)
     assert modes == [0o600]
+
+
+@pytest.fixture
+def sums(load: Load) -> ModuleType:
+    load("book/book_event")
+    from ansible.module_utils import onprem_llm_sums
+
+    found: ModuleType = onprem_llm_sums
+    return found
+
+
+def test_a_file_is_right_by_its_bytes_alone(sums: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "folder").mkdir()
+    wanted = {"size": 3, "sha256": hashlib.sha256(b"abc").hexdigest()}
+    right = {name: sums.is_right(tmp_path, {"path": name, **wanted}) for name in ("a", "link", "folder", "none")}
+    assert right == {"a": True, "link": False, "folder": False, "none": False}
+    assert not sums.is_right(tmp_path, {"path": "a", **wanted, "size": 4})
+    (tmp_path / "a").write_bytes(b"abd")
+    assert not sums.is_right(tmp_path, {"path": "a", **wanted})
+
+
+@pytest.mark.parametrize("name", ["../a", "/etc/passwd", "b/../../a", ""])
+def test_a_path_that_leaves_the_folder_is_refused(sums: ModuleType, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="expected one below"):
+        sums.is_right(tmp_path, {"path": name, "size": 0, "sha256": ""})

@@ -46,18 +46,10 @@ def facts(**hosts: dict[str, Any]) -> Facts:
     return Facts.model_validate({"hosts": hosts})
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ONPREM_LLM_CACHE", str(tmp_path / "cache"))
-    weights = tmp_path / "Tiny"
-    weights.mkdir()
-    header = b'{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
-    (weights / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"x")
-    for name in ("config.json", "tokenizer.json"):
-        (weights / name).write_text("{}")
-    (tmp_path / "model.yaml").write_text(MODEL)
-    (tmp_path / "inventory.ini").write_text("gpu1 ansible_host=192.0.2.1\ngpu2 ansible_host=192.0.2.2\n")
-    return tmp_path
+@pytest.fixture(autouse=True)
+def _files(folder: Path) -> None:
+    (folder / "model.yaml").write_text(MODEL)
+    (folder / "inventory.ini").write_text("gpu1 ansible_host=192.0.2.1\ngpu2 ansible_host=192.0.2.2\n")
 
 
 def planned(folder: Path, *words: str, **hosts: dict[str, Any]) -> Result:

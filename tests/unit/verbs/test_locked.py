@@ -30,17 +30,9 @@ def digest(ref: str) -> str:
     return "sha256:" + hashlib.sha256(f"manifest {ref}".encode()).hexdigest()
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ONPREM_LLM_CACHE", str(tmp_path / "cache"))
-    weights = tmp_path / "Tiny"
-    weights.mkdir()
-    header = b'{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
-    (weights / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"x")
-    for name in ("config.json", "tokenizer.json"):
-        (weights / name).write_text("{}")
-    (tmp_path / "model.yaml").write_text(MODEL)
-    return tmp_path
+@pytest.fixture(autouse=True)
+def _files(folder: Path) -> None:
+    (folder / "model.yaml").write_text(MODEL)
 
 
 def locked(folder: Path, refs: Sequence[str] = REFS, **change: Any) -> Locked:
