@@ -14,6 +14,7 @@ import signal
 import struct
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,16 @@ def weights_files(large: int = MB) -> dict[str, bytes]:
         "sub/more.txt": b"{}" * 500,
         **{f"model-{number}.safetensors": safetensors(large, number) for number in (1, 2, 3)},
     }
+
+
+def own_pip() -> Path:
+    """Return the wheel of pip that this Python brings; Debian's has it outside of ensurepip."""
+    folders = [Path(ensurepip.__file__).parent / "_bundled"]
+    shared = sysconfig.get_config_var("WHEEL_PKG_DIR")
+    folders += [Path(shared)] if shared else []
+    found = [wheel for folder in folders for wheel in sorted(folder.glob("pip-*.whl"))]
+    assert found, f"no wheel of pip in {' or '.join(map(str, folders))}: apt-get install python3-venv"
+    return found[0]
 
 
 @dataclass
@@ -206,11 +217,10 @@ class Connected:
 
     def _wheels(self, python: str) -> dict[str, object]:
         wheels = [self._wheel("onprem_llm", "0.1.0", "helper"), self._wheel("helper", "2.0", "")]
-        # pip itself, so that no ensurepip is needed on site: the one that this Python brings.
-        bundled = next((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"), None)
-        if bundled:
-            data = bundled.read_bytes()
-            wheels.append({"filename": bundled.name, "size": len(data), "sha256": self.keep(data)})
+        # pip itself, so that no ensurepip is needed on site.
+        bundled = own_pip()
+        data = bundled.read_bytes()
+        wheels.append({"filename": bundled.name, "size": len(data), "sha256": self.keep(data)})
         return {"python": python, "platform": self.platform, "files": wheels}
 
     def _wheel(self, name: str, version: str, needs: str) -> dict[str, object]:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -220,25 +221,42 @@ def test_the_printed_lines_install_onprem_llm(bench: Bench, bundle: Path) -> Non
     assert not Path(f"{folder}-2").exists()
 
 
-def test_an_old_python_is_named_in_one_line(bench: Bench, bundle: Path) -> None:
-    install = next(b["sha256"] for b in manifest_of(bundle)["blobs"] if b["role"] == "install")  # type: ignore[attr-defined]
-    tools = bench.root / "bin"
+def old_python(root: Path) -> Path:
+    """Return a folder with a python3 that says it is 3.6, to be put before all others."""
+    tools = root / "bin"
     tools.mkdir()
     (tools / "python3").write_text("#!/bin/sh\necho 3.6\n")
     (tools / "python3").chmod(0o755)
-    environment = {"HOME": str(bench.root), "PATH": f"{tools}:/usr/bin:/bin", "TMPDIR": str(bench.root)}
-    # The system's own newer ones must not be found where they are what the bundle has wheels for.
-    command = ["sh", str(bundle / "blobs" / "sha256" / install), str(bench.root / "tool")]
+    return tools
+
+
+def installed(bundle: Path, root: Path, tools: Path) -> subprocess.CompletedProcess[str]:
+    """Run the bundle's install.sh where `tools` come before the system's own."""
+    install = next(b["sha256"] for b in manifest_of(bundle)["blobs"] if b["role"] == "install")  # type: ignore[attr-defined]
+    environment = {"HOME": str(root), "PATH": f"{tools}:/usr/bin:/bin", "TMPDIR": str(root)}
+    command = ["sh", str(bundle / "blobs" / "sha256" / install), str(root / "tool")]
+    return subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+
+
+def test_an_old_python_is_named_in_one_line(made: Bench, tmp_path: Path) -> None:
+    # Wheels for a Python that no machine has: the system's own newer ones must not pass for it.
+    bench = Bench(tmp_path, Connected(tmp_path / "here", packages=(), pythons=("3.99",)).make(), made.keys)
+    bench.create(tmp_path / "bundle")
+    done = installed(tmp_path / "bundle", tmp_path, old_python(tmp_path))
+    assert done.returncode == 1
+    assert "python3 is 3.6, and no other was found; the bundle has wheels for: 3.99" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "tool").exists()
+
+
+def test_beside_an_old_python_one_that_the_bundle_has_wheels_for_is_used(bench: Bench, bundle: Path) -> None:
     python = json.loads(bench.here.lock.read_bytes())["wheels"][0]["python"]
-    if not shutil.which(f"python{python}", path="/usr/bin:/bin"):
-        done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
-        assert done.returncode == 1
-        assert f"python3 is 3.6, and no other was found; the bundle has wheels for: {python}" in done.stderr
-        assert len(done.stderr.splitlines()) == 1
-    (tools / f"python{python}").symlink_to(os.path.realpath(os.sys.executable))  # type: ignore[attr-defined]
-    done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+    tools = old_python(bench.root)
+    (tools / f"python{python}").symlink_to(Path(sys.executable).resolve())
+    done = installed(bundle, bench.root, tools)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"using python{python}" in done.stdout
+    assert "Installed: onprem_llm 0.1.0" in done.stdout
 
 
 def test_inspect_reads_no_blob(bench: Bench, bundle: Path) -> None:
