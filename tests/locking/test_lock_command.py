@@ -200,6 +200,7 @@ def test_a_registry_that_comes_back_is_no_other_lock(site: Site, tmp_path: Path,
         (("--package-mirror", "debian"), "--package-mirror: found 'debian'"),
         (("--package-mirror", "suse=http://m"), "expected one of debian"),
         (("--package-mirror", "debian=file:///m"), "and an address"),
+        (("--package-mirror", "debian=http://m/debian\nTrusted: yes"), "found 'debian=http://m/debian\\nTrusted: yes'"),
     ],
 )
 def test_wrong_options_are_told(site: Site, more: tuple[str, ...], said: str) -> None:

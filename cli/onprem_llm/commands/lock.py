@@ -1,5 +1,6 @@
 """`onprem-llm lock`: everything that deployments need, by digest, commit, version and hash."""
 
+import contextlib
 import re
 from collections.abc import Callable
 from datetime import date
@@ -137,10 +138,13 @@ def _check(pythons: tuple[str, ...], expires: str | None) -> None:
 
 
 def _mirror(text: str) -> tuple[str, str]:
+    from onprem_llm.spec.fields import web_address
+
     name, _, address = text.partition("=")
-    if name not in MIRRORS or not address.startswith(("http://", "https://")):
-        raise UsageError(
-            f"--package-mirror: found {text!r}, expected one of {', '.join(MIRRORS)}, =, and an address",
-            hint="for example: --package-mirror debian=https://mirror.example/debian",
-        )
-    return name, address.rstrip("/")
+    if name in MIRRORS:
+        with contextlib.suppress(ValueError):
+            return name, web_address(address)
+    raise UsageError(
+        f"--package-mirror: found {text!r}, expected one of {', '.join(MIRRORS)}, =, and an address",
+        hint="for example: --package-mirror debian=https://mirror.example/debian",
+    )

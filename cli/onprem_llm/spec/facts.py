@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from onprem_llm.errors import InvalidError
 from onprem_llm.spec.canonical import Listed, Size, canonical, matching, read_json
 from onprem_llm.spec.fields import Model
-from onprem_llm.spec.lock import Platform, Word
+from onprem_llm.spec.lock import MaybeWord, Platform, Word
 from onprem_llm.spec.problems import checked
 
 SCHEMA = 1
@@ -22,11 +22,11 @@ _PASSING = {"collected_with"}
 
 
 class System(Model):
-    """The operating system, as its os-release calls it."""
+    """The operating system, as its os-release calls it; a system that is always its newest has no version."""
 
     id: Word
-    version_id: str
-    codename: str
+    version_id: MaybeWord
+    codename: MaybeWord
 
 
 class Kernels(Model):

@@ -73,6 +73,14 @@ def _env(values: dict[str, str | SecretRef]) -> dict[str, str | SecretRef]:
     return values
 
 
+def web_address(value: str) -> str:
+    """Return an address of the web without a slash at its end; ValueError for what is none, or more than one line."""
+    # It becomes a line of apt's sources and of daemons' settings.
+    if not re.fullmatch(r"https?://[^\s/]\S*", value) or not value.isprintable():
+        raise ValueError(f"found {value!r}, expected an address that begins with http:// or https://, without spaces")
+    return value.rstrip("/")
+
+
 def _listen(value: str) -> str:
     if value in {"cluster", "all", "local"}:
         return value
@@ -100,6 +108,7 @@ def _image(value: str) -> str:
 EnvValue = Annotated[str | SecretRef, PlainValidator(_env_value)]
 Env = Annotated[dict[str, EnvValue], AfterValidator(_env)]
 Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
+Url = Annotated[str, AfterValidator(web_address)]
 Listen = Annotated[str, AfterValidator(_listen)]
 ImageRef = Annotated[str, AfterValidator(_image)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]

@@ -30,7 +30,9 @@ AGAIN = "make it with: onprem-llm lock MODEL_YAML --facts FACTS -o onprem-llm.lo
 
 Platform = Literal["linux/amd64", "linux/arm64"]
 # Names of packages, versions, kernels: they become arguments of apt and parts of file names.
-Word = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9.+:~_-]{0,127}", "letters, digits and .+:~_- only")]
+_WORD = r"[A-Za-z0-9][A-Za-z0-9.+:~_-]{0,127}"
+Word = Annotated[str, matching(_WORD, "letters, digits and .+:~_- only")]
+MaybeWord = Annotated[str, matching(f"|{_WORD}", "letters, digits and .+:~_- only, or nothing")]
 
 
 def _day(value: str) -> str:
@@ -117,7 +119,7 @@ class LockedPackages(Model):
 
     os: Word
     release: Word
-    codename: str
+    codename: Word
     architecture: Word
     kernels: Listed[Word]
     files: Listed[LockedPackage]

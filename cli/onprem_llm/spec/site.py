@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from onprem_llm.spec.fields import Env, ImageRef, Listen, Model, Names, Port, SecretRef, secret_env
+from onprem_llm.spec.fields import Env, ImageRef, Listen, Model, Names, Port, SecretRef, Url, secret_env
 from onprem_llm.spec.gateway import GatewaySettings
 from onprem_llm.spec.problems import checked
 
@@ -43,12 +43,6 @@ def _host_path(value: str) -> str:
     return path
 
 
-def _url(value: str) -> str:
-    if not value.startswith(("http://", "https://")):
-        raise ValueError(f"found {value!r}, expected an address that begins with http:// or https://")
-    return value.rstrip("/")
-
-
 def _registry_address(value: str) -> str:
     if "://" in value or "/" in value or not value:
         raise ValueError(f"found {value!r}, expected host or host:port, as in image names (registry.local:5000)")
@@ -64,7 +58,6 @@ def _network(value: str) -> str:
 
 HostPath = Annotated[str, AfterValidator(_host_path)]
 ControlPath = Annotated[str, AfterValidator(_absolute)]
-Url = Annotated[str, AfterValidator(_url)]
 
 
 class WeightsDir(Model):

@@ -89,6 +89,14 @@ def test_two_files_that_differ_are_refused_with_both_names(
         ({"architecture": "armv7l"}, "hosts.a.architecture: found the text 'armv7l', expected 'x86_64' or 'aarch64'"),
         ({"kernels": {"running": "6.1; reboot", "installed": []}}, "hosts.a.kernels.running: found"),
         ({"os": {"id": "../x", "version_id": "13", "codename": ""}}, "hosts.a.os.id: found '../x'"),
+        (
+            {"os": {"id": "debian", "version_id": "13/../../../outside/x", "codename": "trixie"}},
+            "hosts.a.os.version_id: found '13/../../../outside/x', expected letters, digits and .+:~_- only, or n",
+        ),
+        (
+            {"os": {"id": "debian", "version_id": "13", "codename": "trixie\nTrusted: yes"}},
+            "hosts.a.os.codename: found 'trixie\\nTrusted: yes', expected letters",
+        ),
         ({"memory_bytes": -1}, "hosts.a.memory_bytes: found -1"),
         ({"gpus": [{"name": "x", "memory_bytes": None, "pci_id": "0x2330"}]}, "hosts.a.gpus.0.pci_id: found"),
         ({"cpu": {"model": "x", "cores": 0}}, "hosts.a.cpu.cores: found 0"),
@@ -96,6 +104,11 @@ def test_two_files_that_differ_are_refused_with_both_names(
 )
 def test_wrong_facts_name_their_path(tmp_path: Path, change: dict[str, object], said: str) -> None:
     assert said in problem(written(tmp_path, a=host(**change)))
+
+
+def test_a_system_without_a_release_is_read(tmp_path: Path) -> None:
+    rolling = {"id": "arch", "version_id": "", "codename": ""}
+    assert read_facts(written(tmp_path, a=host(os=rolling))).hosts["a"].release == ("arch", "")
 
 
 def test_names_that_would_break_a_table_are_refused(tmp_path: Path) -> None:

@@ -135,6 +135,8 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
         ("weights.0.source", "path", "those of a folder have none"),
         ("packages.0.files.0.filename", "../x.deb", "packages.0.files.0.filename: found '../x.deb'"),
         ("packages.0.files.0.name", "-o=x", "packages.0.files.0.name: found '-o=x'"),
+        ("packages.0.codename", "trixie\nTrusted: yes", "packages.0.codename: found 'trixie\\nTrusted: yes', expected"),
+        ("packages.0.release", "../../x", "packages.0.release: found '../../x'"),
         ("packages.0.kernels", ["6.1 amd64"], "packages.0.kernels.0: found '6.1 amd64'"),
         ("wheels.0.python", "2.7", "wheels.0.python: found '2.7'"),
         ("wheels.0.files.0.filename", "..", "wheels.0.files.0.filename: found '..'"),

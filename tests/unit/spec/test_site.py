@@ -41,6 +41,11 @@ def test_an_unknown_key_is_refused_with_its_path() -> None:
         ({"registry": {"address": "r", "username": "u"}}, "username and password go together"),
         ({"registry": {"address": "r", "username": "u", "password": "p"}}, "expected a mapping"),
         ({"proxy": {"http": "proxy:3128"}}, "onprem_llm_site.proxy.http: found 'proxy:3128'"),
+        (
+            {"package_mirrors": {"debian": "https://m/debian\nTrusted: yes"}},
+            "onprem_llm_site.package_mirrors.debian: found 'https://m/debian\\nTrusted: yes'",
+        ),
+        ({"package_mirrors": {"docker": "https://"}}, "expected an address that begins with http:// or https://"),
         ({"docker": {"address_pools": [{"base": "10.0.0.1/8", "size": 24}]}}, "expected an IPv4 network"),
         ({"docker": {"address_pools": [{"base": "10.0.0.0/24", "size": 16}]}}, "size 16 is larger"),
         ({"open_webui": {"enabled": "yes"}}, "onprem_llm_site.open_webui.enabled: found the text 'yes'"),
