@@ -37,6 +37,37 @@ def whole(blobs: Blobs, digest: str) -> None:
         assert (f"sha256:{hashlib.sha256(data).hexdigest()}", len(data)) == (one["digest"], one["size"])
 
 
+@pytest.mark.parametrize(
+    ("ref", "plain"),
+    [
+        ("localhost/a:1", True),
+        ("localhost:5000/a:1", True),
+        ("127.0.0.1:5000/a:1", True),
+        ("127.8.0.1/a:1", True),
+        ("[::1]:5000/a:1", True),
+        ("localhost.evil.example/a:1", False),
+        ("127.evil.example/a:1", False),
+        ("127.0.0.1.nip.io:5000/a:1", False),
+        ("localhost@sha256:" + "a" * 64, False),  # an image of that name, on docker's registry
+        ("10.0.0.1:5000/a:1", False),
+    ],
+)
+def test_only_a_registry_on_this_machine_may_do_without_tls(
+    ref: str, plain: bool, blobs: Blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What skopeo is told, by one in its place that refuses everything: these registries are not there."""
+    skopeo = tmp_path / "bin/skopeo"
+    skopeo.parent.mkdir()
+    skopeo.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/said\nexit 1\n')
+    skopeo.chmod(0o755)
+    monkeypatch.setenv("PATH", str(skopeo.parent), prepend=":")
+    with pytest.raises(InvalidError):
+        images(blobs, authfile=tmp_path / "auth.json").resolve(ref)
+    said = (tmp_path / "said").read_text().split()
+    assert said[-1] == f"docker://{ref}"
+    assert ("--tls-verify=false" in said) is plain
+
+
 @pytest.mark.parametrize("docker", [False, True], ids=["oci", "docker"])
 def test_a_list_gives_the_one_manifest_of_the_platform(registry: Registry, blobs: Blobs, docker: bool) -> None:
     name = f"lists/{'docker' if docker else 'oci'}"

@@ -1,5 +1,6 @@
 """Images of a registry, through skopeo: by digest, byte for byte, with no container engine."""
 
+import ipaddress
 import shutil
 import subprocess
 import tempfile
@@ -16,8 +17,6 @@ from onprem_llm.registry import at_address, repository
 from onprem_llm.spec.lock import LockedImage
 
 INSTALL = "install it: apt-get install skopeo, or dnf install skopeo"
-# Containers' tools treat these as docker does: a registry on this machine may speak plain HTTP.
-_HERE = ("localhost", "127.", "[::1]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,7 @@ class RegistryImages:
         return self._skopeo("inspect", ["--raw", *self._options(place, "")], place, ref)
 
     def _options(self, place: str, side: str) -> list[str]:
-        words = [f"--{side}tls-verify=false"] if place.startswith(_HERE) else []
+        words = [f"--{side}tls-verify=false"] if _is_here(place) else []
         return [*words, *(["--authfile", str(self.access.authfile)] if self.access.authfile else [])]
 
     def _skopeo(self, verb: str, options: Sequence[str], place: str, ref: str, target: str | None = None) -> bytes:
@@ -141,6 +140,21 @@ class RegistryImages:
         with tempfile.TemporaryDirectory(prefix="onprem-llm-") as folder:
             shutil.copy(self.access.ca_file, Path(folder, "ca.crt"))
             yield folder
+
+
+def _is_here(place: str) -> bool:
+    """Tell whether the registry of an image is on this machine: docker lets such a one speak plain HTTP, and so do we.
+
+    The whole host counts: 127.0.0.1.example.org is somebody else's, who would be told the password.
+    """
+    host, slash, _ = place.partition("/")
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    if name == "localhost":
+        return bool(slash)
+    try:
+        return bool(slash) and ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _compare(ref: str, data: bytes, digest: str) -> None:
