@@ -249,6 +249,10 @@ def _stage(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None
         }  # fmt: skip
 
 
+def _fan_out(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
+    _stage(facts, name, {**order, "images": []}, done)
+
+
 def _apply(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
     keys = facts[order["keys_host"]]["keys"]
     for key in order["keys"]:
@@ -433,7 +437,7 @@ def _registry(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> N
 
 
 DOING = {
-    "registry": _registry,
+    "registry": _registry, "fan_out": _fan_out,
     "stage": _stage, "apply": _apply, "gateway": _gateway, "route": _route, "restore": _restore, "remove": _remove,
     "pending": _pending, "record": _record, "book_copy": _book_copy, "marks": _marks,
 }  # fmt: skip

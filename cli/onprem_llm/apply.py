@@ -12,6 +12,7 @@ from onprem_llm.given_certificate import check
 from onprem_llm.hosts import Current
 from onprem_llm.look import look_whole
 from onprem_llm.output import Progress, note
+from onprem_llm.passing_on import PassingOn
 from onprem_llm.person import person
 from onprem_llm.planning.copies import with_copies
 from onprem_llm.planning.types import Plan, Step
@@ -24,6 +25,7 @@ from onprem_llm.weights.local import sending, sources_of
 DOING = {
     "registry": "filling and starting the registry",
     "stage": "bringing images and weights",
+    "fan_out": "passing weights on",
     "apply": "starting containers",
     "gateway": "telling the gateway",
     "route": "changing the gateway's rotation",
@@ -36,24 +38,39 @@ DOING = {
 }
 
 
-def apply(plan: Plan, connection: Connection, progress: Progress, *, break_lock: bool = False) -> None:
+def apply(
+    plan: Plan,
+    connection: Connection,
+    progress: Progress,
+    *,
+    break_lock: bool = False,
+    bandwidth: int | None = None,
+) -> None:
     """Carry a plan to the hosts. RefusedError if somebody holds the lock or the hosts moved since it was made."""
     values = _values(plan)
     with locked(plan.gateway, f"{plan.verb} {plan.deployment}", connection, progress, break_lock=break_lock):
-        carry(plan, connection, progress, values)
+        carry(plan, connection, progress, values, bandwidth=bandwidth)
 
 
 def carry(
-    plan: Plan, connection: Connection, progress: Progress, values: dict[str, dict[str, str]] | None = None
+    plan: Plan,
+    connection: Connection,
+    progress: Progress,
+    values: dict[str, dict[str, str]] | None = None,
+    *,
+    bandwidth: int | None = None,
 ) -> None:
-    """As `apply`, for a caller that holds the lock. `values`: secrets that were read before it was taken."""
+    """As `apply`, for a caller that holds the lock. `values`: secrets that were read before it was taken.
+
+    `bandwidth`: bytes a second that a host sends at most while hosts pass weights on.
+    """
     if values is None:
         values = _values(plan)
     with run_folder() as folder, sending(sources_of(plan)):
         now = refuse_if_moved(plan, connection, progress)
         plan = with_copies(signed(plan), now)
         write_plan(plan, folder)
-        _Run(plan, folder, connection, progress, values).steps()
+        _Run(plan, folder, connection, progress, values, bandwidth).steps()
 
 
 def _values(plan: Plan) -> dict[str, dict[str, str]]:
@@ -89,6 +106,7 @@ class _Run:
     connection: Connection
     progress: Progress
     values: dict[str, dict[str, str]]
+    bandwidth: int | None = None
 
     def steps(self) -> None:
         back: list[Step] = []
@@ -142,6 +160,10 @@ class _Run:
         )
 
     def _step(self, step: Step, number: int) -> None:
+        if step.kind == "fan_out":
+            with _of_this_machine():
+                PassingOn(step, self.folder, number, self.connection, self.progress, self.bandwidth).run()
+            return
         with _of_this_machine():
             result = run(
                 step.playbook,

@@ -26,7 +26,15 @@ def change_options(command: Command) -> Command:
 
 
 def carry_out(
-    plan: Plan, question: str, connection: Connection, *, yes: bool, break_lock: bool, as_json: bool, done: str
+    plan: Plan,
+    question: str,
+    connection: Connection,
+    *,
+    yes: bool,
+    break_lock: bool,
+    as_json: bool,
+    done: str,
+    bandwidth: int | None = None,
 ) -> None:
     """Show a plan, ask, apply it, and say `done` and where things answer."""
     if not as_json:
@@ -34,7 +42,7 @@ def carry_out(
     if not plan.is_noop:
         output.agree(f"\n{question}", yes=yes)
         with output.progress() as progress:
-            apply(plan, connection, progress, break_lock=break_lock)
+            apply(plan, connection, progress, break_lock=break_lock, bandwidth=bandwidth)
     report(plan, done, as_json=as_json)
 
 

@@ -6,6 +6,7 @@ import click
 
 from onprem_llm import output
 from onprem_llm.apply import refuse_if_moved
+from onprem_llm.bundle.volumes import parse_size
 from onprem_llm.changing import carry_out, change_options
 from onprem_llm.connection import Connection
 from onprem_llm.errors import UsageError
@@ -19,12 +20,14 @@ from onprem_llm.planned import plan_deploy
 @click.argument("model_yaml", type=click.Path(path_type=Path), required=False)
 @click.option("--plan", "folder", type=click.Path(path_type=Path), help="Apply a plan that `plan --out` wrote.")
 @locked_option
+@click.option("--bandwidth", metavar="SIZE", help="Bytes a second that a host sends at most to another: 100MB.")
 @change_options
 @connection_options()
 def command(
     model_yaml: Path | None,
     folder: Path | None,
     locked: Path | None,
+    bandwidth: str | None,
     yes: bool,
     break_lock: bool,
     as_json: bool,
@@ -46,6 +49,7 @@ def command(
         raise UsageError("name a model.yaml, or a plan with --plan (one of them)", hint="onprem-llm deploy --help")
     if folder and locked:
         raise UsageError("--plan has what is deployed already", hint="use --locked with `onprem-llm plan --out`")
+    limit = parse_size(bandwidth, "--bandwidth") if bandwidth else None
     lock = read_locked(locked, model_yaml)
     with output.glimpse() as progress:
         plan = read_folder(folder) if folder else plan_deploy(_given(model_yaml), connection, progress, lock).plan
@@ -54,7 +58,7 @@ def command(
             refuse_if_moved(plan, connection, progress)
     name = plan.deployment
     question, done = f"Deploy {name}?", f"{name} answers."
-    carry_out(plan, question, connection, yes=yes, break_lock=break_lock, as_json=as_json, done=done)
+    carry_out(plan, question, connection, yes=yes, break_lock=break_lock, as_json=as_json, done=done, bandwidth=limit)
 
 
 def _given(path: Path | None) -> Path:

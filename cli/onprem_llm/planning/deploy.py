@@ -8,6 +8,7 @@ from onprem_llm.planning.addresses import Claim, check_ports
 from onprem_llm.planning.certificates import certificate_warnings
 from onprem_llm.planning.deploy_content import changes_of, endpoints_of, files_of, references_of
 from onprem_llm.planning.deploy_parts import Parts
+from onprem_llm.planning.fan_out import along_a_chain, fan_out_step
 from onprem_llm.planning.fleet import Fleet, only_counts, plan_fleet
 from onprem_llm.planning.gaps import gap_warning, idle_warning
 from onprem_llm.planning.gateway import PlannedGateway, check_reach, gateway_step, needed
@@ -117,6 +118,7 @@ def _steps(parts: Parts) -> tuple[Step, ...]:
     steps = (
         registry_step(site, parts.registry, gateway),
         stage_step(site, parts.work, gateway),
+        fan_out_step(parts.work),
         pending_step(parts.current.gateways, entry, parts.release),
         rollout.start,
         during if admitting else None,
@@ -185,7 +187,8 @@ def _staging(
     work: dict[str, HostWork] = {}
     hosts = {replica.host.name: replica.host for replica in fleet.replicas}
     if item.weights is not None:
-        for name, need in weights_needs(site, list(hosts.values()), item.weights, item.source).items():
+        here = list(hosts.values())
+        for name, need in along_a_chain(site, here, weights_needs(site, here, item.weights, item.source)).items():
             work.setdefault(name, HostWork(hosts[name])).weights = need
     wanted = [(replica.host, replica.image) for replica in fleet.replicas]
     wanted += [(one.host, one.image) for one in gateways]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import HostState, Image
@@ -9,6 +10,9 @@ from onprem_llm.output import human_bytes
 from onprem_llm.planning.types import Action, Change, ImageSource
 from onprem_llm.spec.site import Site
 from onprem_llm.spec.weights_identity import WeightsManifest
+
+if TYPE_CHECKING:
+    from onprem_llm.planning.fan_out import Chain
 
 # What the names of images begin with that this project makes itself.
 OWN_IMAGES = "onprem-llm/"
@@ -115,11 +119,12 @@ def where_from(ref: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WeightsNeed:
-    """Weights for one host: the order, the bytes to send and why."""
+    """Weights for one host: the order, the bytes to send and why; the chain that brings them, where one does."""
 
     order: Mapping[str, object]
     bytes: int
     change: Change | None
+    chain: "Chain | None" = None
 
 
 def weights_needs(
@@ -184,8 +189,8 @@ class HostWork:
 
     @property
     def bytes(self) -> int:
-        """All bytes that travel."""
-        return self.image_bytes + (self.weights.bytes if self.weights else 0)
+        """All bytes that this machine sends."""
+        return self.image_bytes + (self.weights.bytes if self.weights and not self.weights.chain else 0)
 
 
 def check_space(host: HostState, *, weights: int, images: int, store: int = 0) -> None:

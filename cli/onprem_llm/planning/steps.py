@@ -37,11 +37,12 @@ def stage_step(site: Site, work: Mapping[str, HostWork], gateway: HostState) -> 
     orders = {
         name: {
             "images": [image.order for image in part.images],
-            "weights": [part.weights.order] if part.weights else [],
+            "weights": [part.weights.order] if part.weights and not part.weights.chain else [],
             "registry": registry,
             **_trust(site, part, gateway),
         }
         for name, part in work.items()
+        if part.images or (part.weights and not part.weights.chain)
     }
     return Step("stage", "Bring images and weights", orders) if orders else None
 

@@ -13,6 +13,7 @@ Action = Literal["create", "update", "restart", "wait", "remove", "keep"]
 StepKind = Literal[
     "registry",
     "stage",
+    "fan_out",
     "apply",
     "gateway",
     "route",

@@ -2,7 +2,7 @@
 
 import ipaddress
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -61,10 +61,14 @@ ControlPath = Annotated[str, AfterValidator(_absolute)]
 
 
 class WeightsDir(Model):
-    """Where weights lie on the hosts; `shared` says that all hosts see one folder (NFS)."""
+    """Where weights lie on the hosts; `shared` says that all hosts see one folder (NFS).
+
+    `fan_out`: whether hosts pass weights on to each other: auto (from 1 GiB on), always, never.
+    """
 
     path: HostPath | None = None
     shared: bool = False
+    fan_out: Literal["auto", "always", "never"] = "auto"
 
 
 class Registry(Model):

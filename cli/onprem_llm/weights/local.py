@@ -15,6 +15,9 @@ from onprem_llm.weights.lock import in_use
 from onprem_llm.weights.store import Entry, Store, store_folder
 from onprem_llm.weights.verify import look_over
 
+# Steps whose orders name the folders that weights are sent from.
+BRING = ("stage", "fan_out")
+
 
 def weights_folder(deployment: Deployment, model_yaml: Path) -> Path:
     """Return the folder of the weights on this machine. Nothing is fetched here: InvalidError says what to run."""
@@ -43,7 +46,7 @@ def pulled_as(identity: str, source: ModelSource) -> Path | None:
 
 def sources_of(plan: Plan) -> list[Path]:
     """Return the folders that a plan sends weights from."""
-    orders = [order.get("weights") for step in plan.steps if step.kind == "stage" for order in step.orders.values()]
+    orders = [order.get("weights") for step in plan.steps if step.kind in BRING for order in step.orders.values()]
     found = [item.get("source") for order in orders if is_list(order) for item in order if is_mapping(item)]
     return [Path(source) for source in found if isinstance(source, str)]
 

@@ -12,7 +12,7 @@ from .wire import PROBE, WELCOME, Channel, Gone, greet
 SECONDS = 0.5
 SLOW_START = 0.1  # seconds in which a connection finds its speed
 OPEN = 8  # questions
-WAIT = 30  # seconds that a neighbour may take to begin
+WAIT = 20  # seconds that a neighbour may take to begin
 SERVE = 60  # seconds after which a measurement that nobody stops is over
 
 

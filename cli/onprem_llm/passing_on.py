@@ -1,0 +1,148 @@
+"""Carry out a fan_out step: measure the lines, have the hosts pass the weights on, and send what did not get there."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onprem_llm.connection import Connection
+from onprem_llm.errors import OnpremError
+from onprem_llm.json_values import is_list, is_mapping
+from onprem_llm.output import Progress, note
+from onprem_llm.planning.chain_order import chain_order
+from onprem_llm.planning.types import Step
+from onprem_llm.runner import RunResult, raise_for_failures, run
+from onprem_llm.seam import order_file, write_orders
+from onprem_llm.weights.manifest import Manifest, read_manifest
+from onprem_llm.weights.store import MANIFEST
+from onprem_llm.weights.sums import CHUNK
+
+PIECE = 256 * 1024  # bytes; docs/adr/0010-a-chain-of-our-own.md
+GIVE_UP = 45  # seconds without any host that serves, after which one is sent to from here
+PLAYBOOK = "fan_out.yml"
+
+
+@dataclass
+class PassingOn:
+    """One step: `folder` is the run's, `number` the step's. `bandwidth` in bytes a second that a host sends at most."""
+
+    step: Step
+    folder: Path
+    number: int
+    connection: Connection
+    progress: Progress
+    bandwidth: int | None = None
+    run_name: str = field(default_factory=lambda: secrets.token_hex(4))
+    secret: str = field(default_factory=lambda: secrets.token_hex(32))
+
+    def run(self) -> None:
+        """Bring the weights to every host of the step; OnpremError where that failed on one."""
+        hosts = list(self.step.orders)
+        try:
+            rates = _told(self._play("measure", hosts), "rate")
+            ordered = chain_order(hosts, {host: float(rate) for host, rate in rates.items() if rate})
+            done = self._play("pass", ordered)
+        except BaseException:
+            # Ctrl-C too: nothing goes on by itself on the hosts.
+            self._stop(hosts)
+            raise
+        states, reasons = _told(done, "state"), _told(done, "error")
+        left = [host for host in ordered[1:] if states.get(host) != "done"]
+        if left:
+            reasons = {**{failure.host: failure.message for failure in done.failures}, **_texts(reasons)}
+            self._send(left, reasons)
+
+    def _play(self, what: str, members: Sequence[str]) -> RunResult:
+        orders = {host: self._order(host, what, members) for host in members}
+        path = write_orders(self.folder, self.number, orders)
+        return run(
+            PLAYBOOK, self.connection, hosts=list(members), progress=self.progress,
+            title="Measure the lines between the hosts" if what == "measure" else self.step.title,
+            variables={"onprem_llm_order_file": str(path)}, secrets={"onprem_llm_secrets": {"fan_out": self.secret}},
+        )  # fmt: skip
+
+    def _order(self, host: str, what: str, members: Sequence[str]) -> dict[str, object]:
+        order = self.step.orders[host]
+        weights, chain = _weights(order), _mapping(order["chain"])
+        addresses = dict(_pairs(chain["members"]))
+        sums = _chunk_sums(str(weights["source"]))
+        wanted = {path for other in self.step.orders.values() for path in _list(_weights(other)["send"])}
+        files = [
+            {**file, "chunks": list(sums.get(str(file["sha256"]), ()))}
+            for file in map(_mapping, _list(weights["files"]))
+            if file["path"] in wanted
+        ]
+        program = {
+            "schema": 1, "run": self.run_name, "rank": list(members).index(host), "port": chain["port"],
+            "hosts": [{"name": member, "address": addresses[member]} for member in members],
+            "folder": weights["path"], "files": files, "piece": PIECE, "chunk_size": CHUNK,
+            "bandwidth": self.bandwidth if what == "pass" else None, "give_up": GIVE_UP,
+        }  # fmt: skip
+        verified = [f"{weights['path']}/{file['path']}" for file in files]
+        return {"do": what, "run": self.run_name, "program": program, "weights": [weights], "verified": verified}
+
+    def _stop(self, hosts: Sequence[str]) -> None:
+        path = write_orders(self.folder, self.number, {host: {"do": "stop", "run": self.run_name} for host in hosts})
+        stopped = run(PLAYBOOK, self.connection, hosts=list(hosts), variables={"onprem_llm_order_file": str(path)})
+        for failure in stopped.failures:
+            note(f"{failure.host}: what passes weights on could not be stopped; it ends by itself within minutes")
+
+    def _send(self, hosts: Sequence[str], reasons: Mapping[str, object]) -> None:
+        """Send from here what the chain did not bring; what is there already is not sent again."""
+        for host in hosts:
+            note(f"{host}: the weights come from this machine instead: {reasons.get(host) or 'nobody passed them on'}")
+        orders = {host: {"images": [], "weights": [_weights(self.step.orders[host])]} for host in hosts}
+        write_orders(self.folder, self.number, orders)
+        result = run(
+            "stage.yml", self.connection, hosts=list(hosts), progress=self.progress, title="Bring the weights",
+            variables={
+                "onprem_llm_seam": str(self.folder),
+                "onprem_llm_order_file": str(order_file(self.folder, self.number)),
+            },
+        )  # fmt: skip
+        raise_for_failures(result, doing="bringing weights")
+
+
+def _chunk_sums(source: str) -> dict[str, tuple[str, ...]]:
+    """Return the chunks' sums of pulled weights by the file's; a folder that nobody pulled has none."""
+    path = Path(source).parent / MANIFEST
+    manifest: Manifest | None = None
+    if path.is_file():
+        try:
+            manifest = read_manifest(path)
+        except OnpremError:  # somebody else's manifest.json: then files are checked whole
+            manifest = None
+    if manifest is None or manifest.chunk_size != CHUNK:
+        return {}
+    return {file.sha256: file.chunks for file in manifest.files}
+
+
+def _told(result: RunResult, what: str) -> dict[str, Any]:
+    """Return what each host's part said under a name."""
+    return {host: _mapping(values.get("fan_out", {})).get(what) for host, values in result.returned.items()}
+
+
+def _texts(values: Mapping[str, object]) -> dict[str, object]:
+    return {host: value for host, value in values.items() if value}
+
+
+def _weights(order: Mapping[str, object]) -> Mapping[str, object]:
+    (weights,) = _list(order["weights"])
+    return _mapping(weights)
+
+
+def _pairs(members: object) -> list[tuple[str, str]]:
+    return [(str(name), str(address)) for name, address in map(_list, _list(members))]
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    if not is_mapping(value):
+        raise OnpremError("this plan's fan_out step is not whole", hint="make the plan again")
+    return value
+
+
+def _list(value: object) -> Sequence[Any]:
+    if not is_list(value):
+        raise OnpremError("this plan's fan_out step is not whole", hint="make the plan again")
+    return value
