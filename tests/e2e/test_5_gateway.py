@@ -1,7 +1,9 @@
 """The gateway as a client meets it, and changes of replicas that the client does not notice. On the stub engine."""
 
+import hashlib
 import json
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 
 import openai
@@ -145,3 +147,25 @@ def test_a_served_name_is_nobody_elses(gate: Served) -> None:
     gate.site.write("twin.yaml", MODEL.replace("name: gate", "name: twin"))
     assert "Gate Model" in gate.site.run("deploy", "twin.yaml", code=3).stderr
     assert json.loads(gate.site.run("status", "--json").stdout)["deployments"][0]["name"] == "gate"
+
+
+def test_new_weights_leave_this_machine_once_and_are_passed_on(gate: Served) -> None:
+    settings = (gate.site.folder / "group_vars/all.yml").read_text()
+    gate.site.write("group_vars/all.yml", f"{settings}  weights_dir: {{fan_out: always}}\n")
+    shutil.copytree(gate.site.folder / "model", gate.site.folder / "model-new")
+    weights = gate.site.folder / "model-new" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
+    shown = gate.deploy(("model: model\n", "model: model-new\n"))
+    said = shown.stdout + shown.stderr
+    first, second = gate.rehearsal.hosts[:2]
+    assert f"passed on from {first}" in said
+    assert "from this machine instead" not in said
+    ask = "sha256sum /srv/onprem-llm/weights/model-new-*/model.safetensors"
+    there = gate.site.lab.exec_root(second, "sh", "-c", ask)
+    assert there.split()[0] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    gate.in_rotation(2, 10)
+    for host in (first, second):
+        left = gate.site.lab.exec_root(host, "sh", "-c", "ls -d /run/onprem-llm-fan-out* || true; systemctl list-units")
+        assert "fan-out" not in left
+    assert gate.site.json("plan", gate.file)["noop"] is True
+    gate.site.write("group_vars/all.yml", settings)
