@@ -20,6 +20,8 @@ import onprem_llm.lab
 ROOM = Path(onprem_llm.lab.__file__).parent
 SUBNET = "10.219.7.0/24"
 HOST, PEER, BRIDGE, BOX = "10.219.7.11", "10.219.7.12", "10.220.7.1", "10.220.7.2"
+# What the recorder's dead end gives the host, and what the box has in a network of its own.
+HOST6, BRIDGE6, BOX6 = "fd6f:6e70:7265:6d00::b", "fd00:220:7::1", "fd00:220:7::2"
 NUMBERS = itertools.count(1)
 
 Line = dict[str, object]
@@ -100,7 +102,11 @@ class Net:
             self.run(place, "ip", "link", "set", link, "up")
         self.run("host", "ip", "link", "set", "veth-box", "up")
         self.run("box", "ip", "route", "add", "default", "via", BRIDGE)
-        self.run("host", "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        for place, link, address in (("host", "br-box", BRIDGE6), ("box", "eth0", BOX6)):
+            self.run(place, "ip", "address", "add", f"{address}/64", "dev", link, "nodad")
+        self.run("box", "ip", "route", "add", "default", "via", BRIDGE6)
+        for switch in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+            self.run("host", "sh", "-c", f"echo 1 > /proc/sys/net/{switch}")
         self.run(
             "host", "iptables", "-t", "nat", "-A", "POSTROUTING", "-s", "10.220.7.0/24", "!", "-o", "br-box",
             "-j", "MASQUERADE",

@@ -84,10 +84,18 @@ def test_what_only_looks_like_an_explained_one_is_not(changed: dict[str, object]
     assert explained.why(attempt(**{**NTP, **changed})) is None
 
 
+def test_a_look_for_updates_is_explained_by_its_archive_and_no_other_name() -> None:
+    asks = {**NTP, "unit": "apt-daily.service", "port": 53}
+    for name, known in {"deb.debian.org": True, "archive.ubuntu.com": True, "models.example.com": False}.items():
+        assert (explained.why(attempt(**asks, name=name)) is not None) == known, name
+
+
 def test_every_entry_of_the_table_says_which_program_and_why() -> None:
     for entry in explained.table():
         assert set(entry) <= {*explained.FIELDS, "why"}
         assert entry["unit"]
+        # A name server is asked for anything: without the name, the program would be let through with all of it.
+        assert entry["port"] != 53 or entry.get("name"), entry
         assert len(str(entry["why"])) > 20
 
 
