@@ -19,10 +19,11 @@ from typing import Any
 
 import ansible.module_utils
 import pytest
+from tests.loopback import free_port
 
 from onprem_llm.rendering.haproxy import Backend, Gateway, Server, draft
 
-from .engines import ENGINE_KEY, Engine, engine, free_port
+from .engines import ENGINE_KEY, Engine, engine
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "gateway"
 IMAGE = os.environ.get("ONPREM_LLM_GATEWAY_IMAGE", "onprem-llm/gateway:1")

@@ -2,7 +2,6 @@
 
 import http.server
 import json
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +9,6 @@ from typing import Any
 
 ENGINE_KEY = "engine-key-of-the-tests"
 PROMPT_TOKENS, COMPLETION_TOKENS = 7, 3
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 class Engine(http.server.ThreadingHTTPServer):

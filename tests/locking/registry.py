@@ -5,15 +5,15 @@ import gzip
 import hashlib
 import io
 import json
-import shutil
-import socket
-import subprocess
 import tarfile
-import time
 import urllib.request
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.loopback import free_port, serving
 
 OCI = "application/vnd.oci.image.{}.v1+json"
 DOCKER = "application/vnd.docker.distribution.{}.v2+json"
@@ -26,10 +26,8 @@ class Registry:
     """A registry that answers; `requests` are the lines of its access log."""
 
     address: str
-    process: subprocess.Popen[bytes]
     log: Path
     password: str | None = None
-    _types: dict[str, str] = field(default_factory=dict)
 
     def requests(self, method: str, part: str) -> int:
         """Count what it was asked for so far."""
@@ -115,12 +113,11 @@ def configuration(tar: bytes, architecture: str = "amd64") -> bytes:
     }).encode()  # fmt: skip
 
 
-def start(folder: Path, *, password: bool = False) -> Registry:
-    """Start a registry; with a password, only alice may come in."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    auth = ""
+@contextmanager
+def running(folder: Path, *, password: bool = False) -> Iterator[Registry]:
+    """Run a registry below a folder that there need not be; with a password, only alice may come in."""
+    folder.mkdir(exist_ok=True)
+    port, auth = free_port(), ""
     if password:
         (folder / "htpasswd").write_text(HTPASSWD)
         auth = f"auth: {{htpasswd: {{realm: test, path: {folder}/htpasswd}}}}\n"
@@ -129,23 +126,5 @@ def start(folder: Path, *, password: bool = False) -> Registry:
         f"storage: {{filesystem: {{rootdirectory: {folder}/data}}}}\n"
         f"http: {{addr: '127.0.0.1:{port}'}}\n{auth}"
     )
-    log = folder / "log"
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            ["docker-registry", "serve", str(folder / "config.yml")], stdout=stream, stderr=subprocess.STDOUT
-        )
-    registry = Registry(f"127.0.0.1:{port}", process, log, "secret" if password else None)
-    end = time.monotonic() + 20
-    while True:
-        try:
-            registry.call("GET", "/v2/")
-            return registry
-        except OSError:
-            if process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(log.read_text()) from None
-            time.sleep(0.1)
-
-
-def there() -> bool:
-    """Tell whether this machine has what these tests need."""
-    return all(shutil.which(tool) for tool in ("docker-registry", "skopeo", "apt-get"))
+    with serving(folder / "config.yml", port) as address:
+        yield Registry(address, folder / "registry.log", "secret" if password else None)

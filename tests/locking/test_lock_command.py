@@ -17,7 +17,7 @@ from onprem_llm.main import cli
 from onprem_llm.output import PlainProgress
 from onprem_llm.spec.lock import Lock, lock_sha256
 
-from .registry import Registry, start
+from .registry import Registry, running
 from .site import Site, host, made
 from .test_images import saved
 
@@ -181,15 +181,10 @@ def test_an_image_that_nobody_has_is_named(site: Site) -> None:
 
 def test_a_registry_that_comes_back_is_no_other_lock(site: Site, tmp_path: Path, cache: Path) -> None:
     first = site.lock(site.model()).data
-    (tmp_path / "again").mkdir()
-    again = start(tmp_path / "again")
-    try:
+    with running(tmp_path / "again") as again:
         other = Site(site.folder, again)
         other.push()
         assert other.lock(site.folder / "tiny.yaml").data == first
-    finally:
-        again.process.terminate()
-        again.process.wait(10)
 
 
 @pytest.mark.parametrize(

@@ -1,66 +1,16 @@
-"""What stands in for a site with no way out: a real docker-registry on loopback, from Debian's package."""
+"""What a bundle brings to a site with no way out."""
 
 import hashlib
 import io
 import json
 import os
-import shutil
-import socket
-import subprocess
 import tarfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from onprem_llm.bundle.registry_view import REF
-from onprem_llm.caches import cache_folder
-
-
-def docker_registry() -> str:
-    """Return the program; unpacked, not installed, where the machine has none: the package would start a service."""
-    found = shutil.which("docker-registry")
-    if found:
-        return found
-    unpacked = cache_folder() / "tests" / "docker-registry"
-    program = unpacked / "usr/bin/docker-registry"
-    if not program.exists():
-        unpacked.mkdir(parents=True, exist_ok=True)
-        # apt drops root's rights for downloads, and then must be able to write.
-        subprocess.run(
-            ["apt-get", "-o", "APT::Sandbox::User=root", "download", "docker-registry"], cwd=unpacked, check=True
-        )
-        (package,) = unpacked.glob("*.deb")
-        subprocess.run(["dpkg-deb", "--extract", str(package), str(unpacked)], check=True)
-    return str(program)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-@contextmanager
-def serving(config: Path, port: int) -> Iterator[str]:
-    """Serve a folder with a configuration of ours; what the registry says is beside the configuration."""
-    with (config.parent / "registry.log").open("wb") as log:
-        process = subprocess.Popen([docker_registry(), "serve", str(config)], stdout=log, stderr=log)
-        try:
-            end = time.monotonic() + 60
-            while time.monotonic() < end and process.poll() is None:
-                with socket.socket() as one:
-                    if one.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.05)
-            assert process.poll() is None, (config.parent / "registry.log").read_text()
-            yield f"127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(30)
 
 
 class Bundle:

@@ -2,48 +2,38 @@
 
 import http.client
 import json
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.offline.conftest import Bundle, free_port, serving
+from tests.offline.conftest import Bundle
+from tests.offline.rendered_registry import Served, rendered
 
 from onprem_llm.bundle.registry_view import REF, write_registry
 from onprem_llm.image_names import image_name
 
-CONFIG = """\
-version: 0.1
-log: {{level: warn}}
-storage:
-  filesystem: {{rootdirectory: {storage}}}
-  maintenance:
-    readonly: {{enabled: true}}
-    uploadpurging: {{enabled: false}}
-http: {{addr: 127.0.0.1:{port}}}
-"""
-
 
 @pytest.fixture
-def address(bundle: Bundle, tmp_path: Path) -> Iterator[str]:
-    storage, port = tmp_path / "registry", free_port()
-    write_registry(bundle.index, bundle.blobs, storage)
-    config = tmp_path / "config.yml"
-    config.write_text(CONFIG.format(storage=storage, port=port))
-    with serving(config, port) as address:
-        yield address
+def served(bundle: Bundle, tmp_path: Path) -> Iterator[Served]:
+    write_registry(bundle.index, bundle.blobs, tmp_path / "registry")
+    (tmp_path / "configured").mkdir()
+    with rendered(tmp_path / "registry", tmp_path / "configured") as found:
+        yield found
 
 
-def pulled(source: str, target: Path) -> dict[str, bytes]:
+def pulled(served: Served, name: str, target: Path) -> dict[str, bytes]:
     """Copy an image with skopeo as it is, and return its blobs."""
-    command = ["skopeo", "copy", "--quiet", "--preserve-digests", "--src-tls-verify=false"]
-    subprocess.run([*command, f"docker://{source}", f"oci:{target}:x"], check=True)
+    command = ["skopeo", "copy", "--quiet", "--preserve-digests", "--src-cert-dir", str(served.trusted)]
+    subprocess.run([*command, f"docker://{served.address}/{name}", f"oci:{target}:x"], check=True)
     return {path.name: path.read_bytes() for path in (target / "blobs/sha256").iterdir()}
 
 
-def asked(address: str, path: str) -> tuple[int, bytes]:
+def asked(served: Served, path: str) -> tuple[int, bytes]:
     """Return what the registry answers: status and body."""
-    connection = http.client.HTTPConnection(address, timeout=30)
+    context = ssl.create_default_context(cafile=str(served.root))
+    connection = http.client.HTTPSConnection(served.address, timeout=30, context=context)
     connection.request("GET", f"/v2/{path}")
     answer = connection.getresponse()
     body = answer.read()
@@ -51,11 +41,11 @@ def asked(address: str, path: str) -> tuple[int, bytes]:
     return answer.status, body
 
 
-def test_each_image_is_pulled_by_tag_and_by_digest(bundle: Bundle, address: str, tmp_path: Path) -> None:
+def test_each_image_is_pulled_by_tag_and_by_digest(bundle: Bundle, served: Served, tmp_path: Path) -> None:
     for number, descriptor in enumerate(bundle.index["manifests"]):
         name, digest = image_name(descriptor["annotations"][REF]), descriptor["digest"]
-        by_tag = pulled(f"{address}/{name.repository}:{name.tag}", tmp_path / f"tag-{number}")
-        by_digest = pulled(f"{address}/{name.repository}@{digest}", tmp_path / f"digest-{number}")
+        by_tag = pulled(served, f"{name.repository}:{name.tag}", tmp_path / f"tag-{number}")
+        by_digest = pulled(served, f"{name.repository}@{digest}", tmp_path / f"digest-{number}")
 
         assert by_tag == by_digest
         manifest = json.loads((bundle.blobs / digest.removeprefix("sha256:")).read_bytes())
@@ -65,21 +55,21 @@ def test_each_image_is_pulled_by_tag_and_by_digest(bundle: Bundle, address: str,
         }
 
 
-def test_a_repository_serves_its_own_alone(bundle: Bundle, address: str) -> None:
+def test_a_repository_serves_its_own_alone(bundle: Bundle, served: Served) -> None:
     """One repository's blob is not found by another's name: access to a layer goes by its links."""
     vllm, page = (one["digest"] for one in bundle.index["manifests"][:2])
     layer = json.loads((bundle.blobs / vllm.removeprefix("sha256:")).read_bytes())["layers"][1]["digest"]
     data = (bundle.blobs / layer.removeprefix("sha256:")).read_bytes()
-    assert asked(address, f"docker.io/vllm/vllm-openai/blobs/{layer}") == (200, data)
+    assert asked(served, f"docker.io/vllm/vllm-openai/blobs/{layer}") == (200, data)
     for path in (f"ghcr.io/open-webui/open-webui/blobs/{layer}", f"docker.io/vllm/vllm-openai/manifests/{page}"):
-        assert asked(address, path)[0] == 404
+        assert asked(served, path)[0] == 404
 
 
-def test_nothing_is_pushed(bundle: Bundle, address: str, tmp_path: Path) -> None:
+def test_nothing_is_pushed(bundle: Bundle, served: Served, tmp_path: Path) -> None:
     before = sorted((tmp_path / "registry").rglob("*"))
-    command = ["skopeo", "copy", "--quiet", "--dest-tls-verify=false"]
+    command = ["skopeo", "copy", "--quiet", "--dest-cert-dir", str(served.trusted)]
     ended = subprocess.run(
-        [*command, f"oci:{bundle.folder}:vllm/vllm-openai:v1", f"docker://{address}/other:1"],
+        [*command, f"oci:{bundle.folder}:vllm/vllm-openai:v1", f"docker://{served.address}/other:1"],
         capture_output=True,
         text=True,
         check=False,
@@ -89,21 +79,21 @@ def test_nothing_is_pushed(bundle: Bundle, address: str, tmp_path: Path) -> None
     assert sorted((tmp_path / "registry").rglob("*")) == before
 
 
-def test_what_a_later_load_brings_is_served_without_a_restart(bundle: Bundle, address: str, tmp_path: Path) -> None:
+def test_what_a_later_load_brings_is_served_without_a_restart(bundle: Bundle, served: Served, tmp_path: Path) -> None:
     later = Bundle(tmp_path / "later")
     digest = later.image("redis:7", {"redis": b"newer"})
     write_registry(later.index, later.blobs, tmp_path / "registry")
-    found = pulled(f"{address}/docker.io/library/redis:7", tmp_path / "newer")
+    found = pulled(served, "docker.io/library/redis:7", tmp_path / "newer")
     assert digest.removeprefix("sha256:") in found
     old = bundle.index["manifests"][2]["digest"]
-    assert pulled(f"{address}/docker.io/library/redis@{old}", tmp_path / "older")
+    assert pulled(served, f"docker.io/library/redis@{old}", tmp_path / "older")
 
 
-def test_the_engine_pulls_by_digest(bundle: Bundle, address: str) -> None:
-    """What roles/images does on a host; an engine takes a registry on loopback without TLS."""
+def test_the_engine_pulls_by_digest(bundle: Bundle, served: Served) -> None:
+    """What roles/images does on a host; an engine does not ask who a registry on loopback is."""
     for descriptor in bundle.index["manifests"]:
         name, digest = image_name(descriptor["annotations"][REF]), descriptor["digest"]
-        reference = f"{address}/{name.repository}@{digest}"
+        reference = f"{served.address}/{name.repository}@{digest}"
         try:
             subprocess.run(["docker", "pull", "--quiet", reference], check=True)
             command = ["docker", "image", "inspect", "--format", "{{.Id}} {{index .RepoDigests 0}}", reference]

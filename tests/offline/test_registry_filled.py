@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 import recorded_facts as made
-from tests.certificates import certificate
-from tests.offline.conftest import Bundle, free_port, serving
+from tests.offline.conftest import Bundle
+from tests.offline.rendered_registry import rendered
 from tests.offline.roles_here import run_role
 
 from onprem_llm.bundle.registry_view import REF, write_registry
 from onprem_llm.own_registry import OwnRegistryFolder, read_own_registry
 from onprem_llm.planning.registry import plan_registry, registry_step
 from onprem_llm.planning.types import Wanted
-from onprem_llm.rendering.registry import CONFIGURATION
 from onprem_llm.spec.site import Site, parse_site
 
 
@@ -58,26 +57,14 @@ def test_a_host_is_filled_and_serves(own: OwnRegistryFolder, bundle: Bundle, tmp
     assert fill(host, store) == 2
     assert fill(host, store) == 0
 
-    tls, none = host / "tls", host / "none"
-    tls.mkdir()
-    none.mkdir()
-    # As the role certificates leaves it: certificate and key in one file, the root beside it.
-    crt, key = certificate(tls, "ca", "IP:127.0.0.1")
-    (tls / "registry.pem").write_bytes(Path(crt).read_bytes() + Path(key).read_bytes())
-    Path(key).unlink()
-    port, debug = free_port(), free_port()
-    text = CONFIGURATION.replace("/registry}", store["path"] + "}").replace(
-        "/run/registry.pem", str(tls / "registry.pem")
-    )
-    text = text.replace("addr: :5000", f"addr: 127.0.0.1:{port}").replace("127.0.0.1:5001", f"127.0.0.1:{debug}")
-    (host / "config.yml").write_text(text)
-    with serving(host / "config.yml", port) as address:
+    (tmp_path / "none").mkdir()
+    with rendered(Path(store["path"]), host) as served:
         for number, descriptor in enumerate(bundle.index["manifests"]):
             out = tmp_path / f"out-{number}"
-            assert skopeo(address, tls, descriptor, own, out)
+            assert skopeo(served.address, served.trusted, descriptor, own, out)
             for blob in (out / "blobs/sha256").iterdir():
                 assert blob.read_bytes() == (bundle.blobs / blob.name).read_bytes()
-            assert not skopeo(address, none, descriptor, own, tmp_path / "not")
+            assert not skopeo(served.address, tmp_path / "none", descriptor, own, tmp_path / "not")
 
 
 def test_damage_on_the_host_is_mended(own: OwnRegistryFolder, tmp_path: Path) -> None:
