@@ -189,4 +189,4 @@ def attempts(name: str) -> dict[str, closed.Recorded]:
     lab = state.require(name)
     if not lab.closed:
         raise UsageError(f"lab {name} has a way out, so nothing is recorded", hint="make one with: lab up --closed")
-    return {host.hostname or host.name: closed.recorded(host) for host in lab.hosts}
+    return {host.name: closed.recorded(host) for host in lab.hosts}

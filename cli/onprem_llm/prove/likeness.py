@@ -1,14 +1,17 @@
 """Which rehearsal hosts stand for the hosts of an inventory, and what of them is a substitute. Pure."""
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from onprem_llm.errors import InvalidError
 from onprem_llm.spec.facts import GpuFacts, HostFacts
 
 MIB = 1024 * 1024
 MAX_GPUS = 16
+LONGEST_HOSTNAME = 63
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,16 @@ class Machine:
     kernel: str
 
 
+def check_architecture(wanted: Mapping[str, str], machine: Machine) -> None:
+    """InvalidError where something (what it is → its architecture as `uname -m` says it) cannot run on this machine."""
+    others = [f"{what} is {one}" for what, one in wanted.items() if one != machine.architecture]
+    if others:
+        raise InvalidError(
+            f"{', '.join(others)}, this machine is {machine.architecture}: nothing of it would run here",
+            hint="rehearse on a machine of that architecture",
+        )
+
+
 def likeness(
     names: Sequence[str], facts: Mapping[str, HostFacts], packaged: Sequence[tuple[str, str]], machine: Machine
 ) -> Likeness:
@@ -59,9 +72,9 @@ def likeness(
     """
     system, systems = _system(names, facts, packaged, machine)
     hosts, gpus = [], []
-    for name in names:
+    for name, hostname in zip(names, _hostnames(names), strict=True):
         spec, found = _gpus(name, facts.get(name), machine)
-        hosts.append(LikeHost(name, re.sub(r"[^A-Za-z0-9-]", "-", name).strip("-")[:63] or "host", spec))
+        hosts.append(LikeHost(name, hostname, spec))
         gpus += found
     always = [
         Substitute("hosts", "machines", "containers that boot systemd (docs/lab.md)"),
@@ -70,6 +83,18 @@ def likeness(
     ]
     ready = _release(system) not in packaged
     return Likeness(tuple(hosts), system, ready, (*always, *systems, *gpus))
+
+
+def _hostnames(names: Sequence[str]) -> list[str]:
+    """Return what each calls itself: the name as far as a host can have it, with a number where it is taken."""
+    found: dict[str, str] = {}
+    for name in names:
+        plain = re.sub(r"[^A-Za-z0-9-]", "-", name).strip("-") or "host"
+        ends = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+        tries = (plain[: LONGEST_HOSTNAME - len(end)].rstrip("-") + end for end in ends)
+        hostname = next(one for one in tries if one.lower() not in found)
+        found[hostname.lower()] = hostname
+    return list(found.values())
 
 
 def _release(system: str) -> tuple[str, str]:

@@ -12,8 +12,9 @@ from onprem_llm.caches import cache_folder
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, RefusedError
 from onprem_llm.lab import engine
+from onprem_llm.locking.wheels import MACHINES
 from onprem_llm.prove import hosts, site_inventory
-from onprem_llm.prove.likeness import Likeness, likeness
+from onprem_llm.prove.likeness import Likeness, check_architecture, likeness
 from onprem_llm.prove.proof import Proof, write
 from onprem_llm.prove.rehearse import Asked, Rehearsal
 from onprem_llm.prove.tool import Tool
@@ -49,6 +50,7 @@ def prove(wanted: Wanted, connection: Connection, say: Callable[[str], None]) ->
             f"the facts are of hosts that {connection.inventory} does not name: {', '.join(strangers)}",
             hint="name the inventory that they were collected with",
         )
+    check_architecture({f"host {name}": one.architecture for name, one in facts.items()}, hosts.machine())
     given = site_inventory.variables(connection)
     engine.client()  # before minutes are spent
     with _site_folder(wanted, folders) as site:
@@ -82,6 +84,7 @@ def _check(wanted: Wanted, folders: tuple[Path, ...]) -> None:
 
 
 def _likeness(groups: dict[str, tuple[str, ...]], facts: dict[str, HostFacts], lock: Lock) -> Likeness:
+    check_architecture({"the bundle": MACHINES[lock.platform]}, hosts.machine())
     return likeness(list(groups), facts, [(one.os, one.release) for one in lock.packages], hosts.machine())
 
 

@@ -81,7 +81,8 @@ def _from_bundle(settings: dict[str, Any], site: Path) -> tuple[dict[str, Any], 
     here = {key: folder for key, folder in FOLDERS.items() if (site / folder).is_dir()}
     replaced = [key for key, folder in INSTEAD.items() if settings.get(key) and folder in here.values()]
     left = {key: value for key, value in settings.items() if key not in {*FOLDERS, *replaced}}
-    return {**left, **here}, [Substitute(key, str(settings[key]), "the bundle's") for key in replaced]
+    # Not where it is: a mirror's address may hold a password, and the proof is for everybody.
+    return {**left, **here}, [Substitute(key, "the site's", "the bundle's") for key in replaced]
 
 
 def _addresses(settings: dict[str, Any], subnet: str) -> tuple[dict[str, Any], list[Substitute]]:

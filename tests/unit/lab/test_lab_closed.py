@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from onprem_llm.lab import closed, state
+from onprem_llm.lab import closed, lifecycle, state
 from onprem_llm.lab.attempts import group
 from onprem_llm.lab.recorder.packets import ETH_P_IP, ETH_P_IPV6, dns_name, parse
 from onprem_llm.lab.recorder.routes import Routes
@@ -131,3 +131,13 @@ def test_the_recorder_and_its_unit_go_into_the_host_before_it_boots(monkeypatch:
 def test_hosts_call_themselves_as_they_are_told() -> None:
     hosts = state.plan_hosts("prove", "10.213.0.0/24", [None, "1xT4-16GB"], ["gpu1"])
     assert [(host.name, host.hostname) for host in hosts] == [("prove-1", "gpu1"), ("prove-2", None)]
+
+
+def test_hosts_that_call_themselves_the_same_keep_their_own_attempts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    hosts = [Host(f"lab-{number}", f"10.219.7.{10 + number}", None, "gpu-1") for number in (1, 2)]
+    state.save(Lab("lab", "debian-13", False, "575.57.08", None, "10.219.7.0/24", "inventory.ini", hosts, closed=True))
+    monkeypatch.setattr(closed, "recorded", lambda host: host.address)
+    assert lifecycle.attempts("lab") == {"lab-1": "10.219.7.11", "lab-2": "10.219.7.12"}

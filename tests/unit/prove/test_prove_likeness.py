@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from onprem_llm.errors import InvalidError
 from onprem_llm.prove import site_inventory
-from onprem_llm.prove.likeness import Likeness, Machine, likeness
+from onprem_llm.prove.likeness import Likeness, Machine, check_architecture, likeness
 from onprem_llm.spec.facts import HostFacts
 
 GIB = 1024**3
@@ -40,6 +42,19 @@ def test_hosts_have_the_inventorys_names_as_far_as_hosts_can_have_them() -> None
     assert [(one.name, one.hostname) for one in like.hosts] == [("gpu1", "gpu1"), ("gpu_2.rack", "gpu-2-rack")]
     assert (like.os, like.ready) == ("debian-13", False)
     assert told(like, "system") == []
+
+
+def test_no_two_hosts_call_themselves_the_same() -> None:
+    long = "a" * 62
+    names = ["gpu_1", "gpu-1", "GPU.1", "gpu-1-2", f"{long}_x", f"{long}.y"]
+    hostnames = [one.hostname for one in likeness(names, {}, (), MACHINE).hosts]
+    assert hostnames == ["gpu-1", "gpu-1-2", "GPU-1-3", "gpu-1-2-2", long, f"{'a' * 61}-2"]
+
+
+def test_what_is_for_another_architecture_is_refused_by_name() -> None:
+    check_architecture({"host gpu1": "x86_64"}, MACHINE)
+    with pytest.raises(InvalidError, match="host gpu2 is aarch64, this machine is x86_64"):
+        check_architecture({"host gpu1": "x86_64", "host gpu2": "aarch64"}, MACHINE)
 
 
 def test_gpus_are_stand_ins_of_that_name_or_of_the_nearest_memory_and_are_named() -> None:
@@ -81,7 +96,7 @@ def test_the_inventory_keeps_groups_and_settings_and_loses_how_hosts_are_reached
         "b": {
             "ansible_host": "10.0.0.9", "ansible_password": "secret", "colour": "red",
             "onprem_llm_site": {"public_port": 8443, "packages_dir": "/mnt/packages", "images_dir": "/mnt/images",
-                                "package_mirrors": {"debian": "http://mirror/debian"},
+                                "package_mirrors": {"debian": "http://bob:s3cret@mirror/debian"},
                                 "gateway": {"address": "10.0.0.100", "interface": "bond0", "timeout": 60}},
         },
         "a": {"onprem_llm_site": {"public_port": 8443}},
@@ -103,7 +118,8 @@ def test_the_inventory_keeps_groups_and_settings_and_loses_how_hosts_are_reached
         "gpu": ["b", "a"], "gateway": ["b"],
     }  # fmt: skip
     assert [(one.what, one.on_site, one.here) for one in changed] == [
-        ("package_mirrors", "{'debian': 'http://mirror/debian'}", "the bundle's"),
+        ("package_mirrors", "the site's", "the bundle's"),
         ("gateway.address", "10.0.0.100", "10.213.0.200"),
     ]
     assert "secret" not in text
+    assert "s3cret" not in f"{text}{changed}"

@@ -261,15 +261,14 @@ def test_ctrl_c_reaches_the_command_that_runs_and_waits_for_its_end(
     marks = tmp_path / "marks"
     code = (
         "import sys, time\n"
-        "open(sys.argv[1], 'a').write('began ')\n"
-        "try:\n    time.sleep(60)\n"
+        "try:\n    open(sys.argv[1], 'a').write('began '); time.sleep(60)\n"
         "except KeyboardInterrupt:\n    time.sleep(0.5); open(sys.argv[1], 'a').write('cleaned'); sys.exit(130)\n"
     )
     monkeypatch.setattr("onprem_llm.prove.tool.PROGRAM", ["python3", "-c", code])
 
     def interrupt() -> None:
         deadline = time.monotonic() + 20
-        while not marks.exists() and time.monotonic() < deadline:
+        while not (marks.exists() and marks.read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 
