@@ -13,7 +13,7 @@ from onprem_llm.planning.fleet import Fleet, only_counts, plan_fleet
 from onprem_llm.planning.gaps import gap_warning, idle_warning
 from onprem_llm.planning.gateway import PlannedGateway, check_reach, gateway_step, needed
 from onprem_llm.planning.out_of_sight import refuse_unreached
-from onprem_llm.planning.registry import PlannedRegistry, plan_registry, registry_step, remove_former
+from onprem_llm.planning.registry import PlannedRegistry, leaving, leaving_step, plan_registry, registry_step
 from onprem_llm.planning.replicas import Revision
 from onprem_llm.planning.revisions import canonical_text, differences
 from onprem_llm.planning.rollout import largest_gap, plan_rollout
@@ -130,7 +130,8 @@ def _steps(parts: Parts) -> tuple[Step, ...]:
         *address_steps(site, parts.address, gateway),
         ui_step(site, parts.ui, gateway),
         remove_ui_step(site, parts.ui, gateway),
-        remove_former(site, parts.current, gateway) if parts.registry else None,
+        # Last: hosts pull from it until then, and what was there before is put back from it.
+        leaving_step(site, leaving(parts.registry, parts.current, gateway)),
     )
     return tuple(step for step in steps if step is not None)
 

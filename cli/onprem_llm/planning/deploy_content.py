@@ -4,7 +4,7 @@ from onprem_llm.planning.certificates import renewals, tls_references
 from onprem_llm.planning.deploy_parts import Parts
 from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.gateway import PlannedGateway, gateway_url, needed
-from onprem_llm.planning.registry import former_changes
+from onprem_llm.planning.registry import leaving, leaving_changes
 from onprem_llm.planning.standing import Standing
 from onprem_llm.planning.types import UI_PROJECT, Change, Endpoint
 from onprem_llm.rendering.haproxy_maps import CLI_KEY
@@ -35,7 +35,7 @@ def changes_of(parts: Parts) -> tuple[Change, ...]:
     changes: list[Change] = []
     if parts.registry:
         changes.append(parts.registry.outcome.change)
-        changes += former_changes(parts.current, parts.gateway)
+    changes += leaving_changes(leaving(parts.registry, parts.current, parts.gateway))
     for name, part in parts.work.items():
         for image in part.images:
             subject = f"image {(image.order or {})['ref']}"

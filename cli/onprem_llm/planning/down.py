@@ -11,6 +11,7 @@ from onprem_llm.planning.gateway import PROJECT, gateway_step
 from onprem_llm.planning.guards import firewall_without
 from onprem_llm.planning.out_of_sight import unseen_because
 from onprem_llm.planning.placement import is_lost
+from onprem_llm.planning.removal import removal
 from onprem_llm.planning.revisions import weights_of
 from onprem_llm.planning.rotation import drain_timeout, route_step
 from onprem_llm.planning.routes import routes_without
@@ -19,6 +20,7 @@ from onprem_llm.planning.standing import projects_of, standing_of
 from onprem_llm.planning.steps import ui_step
 from onprem_llm.planning.types import UI_PROJECT, Change, Plan, Step, Wanted
 from onprem_llm.planning.web_ui import ADMIN_KEY, SESSION_KEY, PlannedUi, plan_ui
+from onprem_llm.rendering.registry import PROJECT as REGISTRY
 from onprem_llm.spec.site import Site
 
 
@@ -39,7 +41,7 @@ def plan_down(site: Site, wanted: Wanted, current: Current, gateway: HostState, 
         changes.append(ui.change)
     orders = _orders(site, wanted, current, gateway, name, standing, ui)
     if last:
-        changes += _without_gateway(site, current, orders)
+        changes += _without_gateway(site, current, orders, purge=wanted.purge)
     changes += _leavings(orders)
     record = {"deployment": name, "removed": True, "event": {"action": "down", "deployment": name}}
     left = [item.deployment.name for item in wanted.deployments]
@@ -95,17 +97,22 @@ def _drain(name: str, entry: BookEntry | None, current: Current) -> Step | None:
     return route_step(current.gateways, f"Drain {name}", drain=servers, wait=drain_timeout(name, entry))
 
 
-def _without_gateway(site: Site, current: Current, orders: dict[str, dict[str, object]]) -> list[Change]:
-    """The gateway goes with the last deployment, its shared address first: it has nothing left to answer with."""
+def _without_gateway(
+    site: Site, current: Current, orders: dict[str, dict[str, object]], *, purge: bool
+) -> list[Change]:
+    """The gateway goes with the last deployment, its shared address first: it has nothing left to answer with.
+
+    So does the site's registry; its images stay while the setting does, as the next deploy sends what is lacking.
+    """
+    purged = {REGISTRY} if purge or site.registry_dir is None else set()
     changes = []
     for host in current.hosts:
-        for name in (SHARED_ADDRESS, PROJECT):
+        for name in (SHARED_ADDRESS, PROJECT, REGISTRY):
             if name not in host.projects or (name == PROJECT and host not in current.gateways):
                 continue
-            order = orders.setdefault(host.name, {"projects": [], "weights": [], "images": [], "keys": []})
-            projects = order["projects"]
-            entry = {"name": name, "path": site.project_path(name), "purge": False}
-            order["projects"] = [*(projects if is_list(projects) else []), entry]
+            order = orders.setdefault(host.name, dict(removal(site, [])))
+            more = removal(site, [name], purge=name in purged)["projects"]
+            order["projects"] = [*_listed(order["projects"]), *_listed(more)]
             changes.append(Change(host.name, name, "remove", ("no deployment is left",)))
     return changes
 
@@ -162,10 +169,13 @@ def _leavings(orders: Mapping[str, Mapping[str, object]]) -> list[Change]:
     found = []
     for host, order in orders.items():
         for kind, subject in (("keys", "key"), ("weights", "weights"), ("images", "image")):
-            items = order[kind]
-            names = [str(item) for item in items] if is_list(items) else []
+            names = [str(item) for item in _listed(order[kind])]
             found += [Change(host, f"{subject} {_short(item)}", "remove", ("down",)) for item in names]
     return found
+
+
+def _listed(value: object) -> list[object]:
+    return list(value) if is_list(value) else []
 
 
 def _short(item: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from onprem_llm.json_values import is_list, is_mapping
 from onprem_llm.planning.types import Plan, Step
+from onprem_llm.rendering.registry import PROJECT as REGISTRY
 
 
 def check_names(plan: Plan) -> None:
@@ -31,7 +32,7 @@ def _check_step(step: Step, where: str) -> None:
 def _check_order(order: Mapping[str, object], where: str) -> None:
     named_keys = [name for kind in ("keys", "client_keys") for name in _listed(order.get(kind))]
     named_keys += _mapped(order.get("engine_keys")).values()
-    hosts = [order.get("keys_host"), *(_under(order, kind, "ca_host") for kind in ("tls", "engine_tls"))]
+    hosts = [order.get("keys_host"), *(_under(order, kind, "ca_host") for kind in ("tls", "engine_tls", "trust"))]
     for name in (*named_keys, *filter(None, [*hosts, order.get("deployment")])):
         check_name(name, where)
     listed = [name for kind in ("drain", "ready", "let_in") for name in _listed(order.get(kind))]
@@ -47,6 +48,31 @@ def _check_order(order: Mapping[str, object], where: str) -> None:
         for entry in _listed(order.get(kind)):
             if is_mapping(entry):  # weights that are to be removed are absolute paths
                 _check_entry(entry, named, f"{where}.{kind}")
+    if is_mapping(order.get("trust")):  # docker's folder for this registry has its name
+        check_name(_under(order, "trust", "address"), f"{where}.trust.address")
+    if "store" in order or _under(order, "tls", "file") is not None:
+        _check_registry(order, where)
+
+
+def _check_registry(order: Mapping[str, object], where: str) -> None:
+    """What root writes for the registry lies in its project's folder, and what it copies in the store."""
+    folders = [_mapped(entry).get("path") for entry in _listed(order.get("projects"))]
+    names = [_mapped(entry).get("name") for entry in _listed(order.get("projects"))]
+    if names != [REGISTRY]:
+        raise ValueError(f"{where}.projects: found {names!r:.60}, expected one project named {REGISTRY}")
+    folder = folders[0]
+    if not isinstance(folder, str) or not folder.endswith(f"/{REGISTRY}") or not _plain(folder):
+        raise ValueError(f"{where}.projects: found {folder!r:.60}, expected an absolute path that ends in /{REGISTRY}")
+    store = _mapped(order.get("store"))
+    for kind, path in (("store.path", store.get("path")), ("tls.file", _under(order, "tls", "file"))):
+        if not isinstance(path, str) or not path.startswith(f"{folder}/") or not _plain(path):
+            raise ValueError(f"{where}.{kind}: found {path!r:.60}, expected a path below {folder}")
+    for path in (*_paths(store.get("files")), *_mapped(store.get("links"))):
+        check_path(path, f"{where}.store")
+
+
+def _plain(path: str) -> bool:
+    return path.startswith("/") and ".." not in PurePosixPath(path).parts
 
 
 def _check_entry(entry: Mapping[str, object], named: str, where: str) -> None:

@@ -1,5 +1,6 @@
 """The site's own registry on the gateway host: filled and started before any host asks it for an image."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from onprem_llm.bundle.registry_view import blob_path
@@ -9,6 +10,7 @@ from onprem_llm.planning.addresses import Claim
 from onprem_llm.planning.certificates import good
 from onprem_llm.planning.difference import Outcome, compare
 from onprem_llm.planning.gateway import certificate_names
+from onprem_llm.planning.removal import removal
 from onprem_llm.planning.replicas import project_order
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import Change, ImageSource, RegistryStore, Step, Wanted
@@ -81,24 +83,18 @@ def registry_step(site: Site, planned: PlannedRegistry | None, gateway: HostStat
     return Step("registry", "Fill and start the registry", {gateway.name: order})
 
 
-def former_registries(current: Current, gateway: HostState) -> list[HostState]:
-    """Return the hosts that have a registry from a time as gateway host."""
-    return [host for host in current.hosts if host is not gateway and PROJECT in host.projects]
+def leaving(planned: PlannedRegistry | None, current: Current, gateway: HostState) -> list[tuple[HostState, str]]:
+    """Return the hosts whose registry goes, and why: another one is the gateway host, or the site has none any more."""
+    why = f"{SETTING} is left out" if planned is None else "this is not the gateway host any more"
+    return [(host, why) for host in current.hosts if PROJECT in host.projects and not (planned and host is gateway)]
 
 
-def former_changes(current: Current, gateway: HostState) -> list[Change]:
+def leaving_changes(hosts: Iterable[tuple[HostState, str]]) -> list[Change]:
     """Say that their registries go."""
-    return [
-        Change(host.name, PROJECT, "remove", ("this is not the gateway host any more",))
-        for host in former_registries(current, gateway)
-    ]
+    return [Change(host.name, PROJECT, "remove", (why,)) for host, why in hosts]
 
 
-def remove_former(site: Site, current: Current, gateway: HostState) -> Step | None:
+def leaving_step(site: Site, hosts: Iterable[tuple[HostState, str]]) -> Step | None:
     """Return the step that takes them away, with their copies of images; None where there are none."""
-    entry = {"name": PROJECT, "path": site.project_path(PROJECT), "purge": True}
-    orders = {
-        host.name: {"projects": [entry], "weights": [], "images": [], "keys": []}
-        for host in former_registries(current, gateway)
-    }
+    orders = {host.name: removal(site, [PROJECT], purge=True) for host, _ in hosts}
     return Step("remove", "Remove the former registry", orders) if orders else None

@@ -6,7 +6,7 @@ from onprem_llm.planning.types import Order
 from onprem_llm.spec.site import Site
 
 
-def removal(site: Site, projects: Iterable[str]) -> Order:
-    """Return one host's order: these projects, and neither data, weights, images nor keys."""
-    entries = [{"name": name, "path": site.project_path(name), "purge": False} for name in projects]
+def removal(site: Site, projects: Iterable[str], *, purge: bool = False) -> Order:
+    """Return one host's order: these projects, with their data if `purge`; neither weights, images nor keys."""
+    entries = [{"name": name, "path": site.project_path(name), "purge": purge} for name in projects]
     return {"projects": entries, "weights": [], "images": [], "keys": []}

@@ -1,6 +1,8 @@
 """The site's own registry: planned before anything is pulled from it, left alone where it is as it should be."""
 
 import hashlib
+import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +12,7 @@ from planning_lab import Hosts, lab, model
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.planning.plan import plan
+from onprem_llm.planning.serial import from_json, to_json
 from onprem_llm.planning.types import ImageSource, Plan, RegistryStore, Step, Wanted
 from onprem_llm.probe import parse_current
 from onprem_llm.rendering.registry import PROJECT
@@ -18,6 +21,7 @@ from onprem_llm.spec.site import Site, parse_site
 SITE = parse_site({"registry_dir": "registry", "open_webui": {"enabled": False}}, "test")
 REGISTRY_IMAGE = "onprem-llm/registry:1"
 ADDRESS = "10.0.0.2:5000"
+OWN = "/srv/onprem-llm/registry"
 BLOB = hashlib.sha256(b"layer").hexdigest()
 
 
@@ -125,6 +129,41 @@ def test_a_registry_that_moved_restarts_no_replica() -> None:
     assert former["lab-1"]["projects"] == [{"name": PROJECT, "path": "/srv/onprem-llm/registry", "purge": True}]
 
 
+def test_a_setting_that_is_left_out_takes_it_away_last() -> None:
+    facts = lab(1, 1)
+    after = made.applied(planned(facts), facts)
+    site = parse_site({"open_webui": {"enabled": False}}, "test")
+    text = model().replace("8192", "1024")  # the replica is replaced too
+    without = replace(
+        made.wanted(after, made.deployment(text, image=made.archive(made.VLLM_IMAGE))),
+        ui_image=None,
+        gateway_image=made.archive(made.GATEWAY_IMAGE),
+    )
+    done = plan(site, without, parse_current(after))
+    last = next(step for step in reversed(done.steps) if step.kind != "book_copy")
+    assert (last.kind, last.title) == ("remove", "Remove the former registry")
+    assert last.orders["lab-1"]["projects"] == [{"name": PROJECT, "path": OWN, "purge": True}]
+    assert [(one.host, one.action) for one in done.changes if one.subject == PROJECT] == [("lab-1", "remove")]
+    gone = made.applied(done, after)
+    assert PROJECT not in gone["lab-1"]["projects"]
+    assert plan(site, replace(without, registry=None), parse_current(gone)).is_noop
+
+
+@pytest.mark.parametrize(
+    ("purge", "set_still", "data_goes"), [(False, True, False), (True, True, True), (False, False, True)]
+)
+def test_it_goes_with_the_last_deployment(purge: bool, set_still: bool, data_goes: bool) -> None:
+    facts = lab(1, 1)
+    after = made.applied(planned(facts), facts)
+    site = SITE if set_still else parse_site({"open_webui": {"enabled": False}}, "test")
+    ask = Wanted((), remove="tiny", purge=purge, registry=store() if set_still else None)
+    done = plan(site, ask, parse_current(after))
+    entries: Any = of_kind(done, "remove").orders["lab-1"]["projects"]
+    assert {"name": PROJECT, "path": OWN, "purge": data_goes} in entries
+    assert ("lab-1", PROJECT, "remove") in [(one.host, one.subject, one.action) for one in done.changes]
+    assert PROJECT not in made.applied(done, after)["lab-1"]["projects"]
+
+
 def test_its_port_is_nobody_elses() -> None:
     facts = lab(1, 1)
     facts["lab-1"]["listeners"].append(
@@ -159,3 +198,36 @@ def test_images_come_from_one_place() -> None:
     with pytest.raises(InvalidError) as refused:
         parse_site({"registry_dir": "registry", "registry": {"address": "registry.local:5000"}}, "test")
     assert "registry_dir and registry" in str(refused.value.details)
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "value", "said"),
+    [
+        ("stage", ("trust", "address"), "../../cron.d/x", "plain name"),
+        ("stage", ("trust", "ca_host"), "../lab-2", "plain name"),
+        ("registry", ("tls", "ca_host"), "../lab-2", "plain name"),
+        ("registry", ("tls", "file"), "/etc/passwd", f"below {OWN}"),
+        ("registry", ("tls", "file"), f"{OWN}/../../../etc/passwd", f"below {OWN}"),
+        ("registry", ("tls", "file"), OWN, f"below {OWN}"),
+        ("registry", ("store", "path"), "/etc", f"below {OWN}"),
+        ("registry", ("store", "path"), f"{OWN}-2/data", f"below {OWN}"),
+        ("registry", ("store", "files", 0, "path"), "../../../etc/cron.d/x", "without .."),
+        ("registry", ("store", "links"), {"/etc/cron.d/x": "sha256:0"}, "without .."),
+        ("registry", ("projects", 0, "path"), "/etc", "/registry"),
+        ("registry", ("projects", 0, "path"), "srv/registry", "/registry"),
+        ("registry", ("projects", 0, "path"), "/srv/../etc/registry", "/registry"),
+        ("registry", ("projects",), [], "one project named registry"),
+    ],
+)
+def test_an_edited_plan_writes_nothing_beside_it(
+    kind: str, place: tuple[str | int, ...], value: object, said: str
+) -> None:
+    done = planned(lab(1, 1))
+    assert from_json(to_json(done), "plan.json") == done
+    edited = json.loads(to_json(done))
+    at = next(iter(next(step["orders"] for step in edited["steps"] if step["kind"] == kind).values()))
+    for key in place[:-1]:
+        at = at[key]
+    at[place[-1]] = value
+    with pytest.raises(InvalidError, match=r"plan\.json: .*steps.*" + re.escape(said)):
+        from_json(json.dumps(edited), "plan.json")
