@@ -122,3 +122,11 @@ locked_option = click.option(
     "--locked", type=click.Path(path_type=Path), metavar="[FILE]", is_flag=False, flag_value=str(BESIDE),
     help="Use this lock's images, weights and model.yaml, and nothing else.  [FILE: onprem-llm.lock beside it]",
 )  # fmt: skip
+
+
+def no_model_yaml(verb: str, wanted: str, locked: Path | None) -> UsageError:
+    """Return the error of a command without the model.yaml that is `wanted`: --locked may have taken it."""
+    if locked is None or locked == BESIDE:
+        return UsageError(f"name {wanted}", hint=f"onprem-llm {verb} --help")
+    taken = f"--locked has taken {locked} for its lock: onprem-llm {verb} {locked} --locked"
+    return UsageError(f"name {wanted}", hint=taken)

@@ -11,7 +11,7 @@ from onprem_llm.changing import carry_out, change_options
 from onprem_llm.connection import Connection
 from onprem_llm.errors import UsageError
 from onprem_llm.locked import read_locked
-from onprem_llm.options import connection_options, locked_option
+from onprem_llm.options import connection_options, locked_option, no_model_yaml
 from onprem_llm.plan_folder import read_folder
 from onprem_llm.planned import plan_deploy
 
@@ -46,7 +46,8 @@ def command(
       onprem-llm deploy model.yaml --locked onprem-llm.lock
     """
     if (model_yaml is None) == (folder is None):
-        raise UsageError("name a model.yaml, or a plan with --plan (one of them)", hint="onprem-llm deploy --help")
+        wanted = "a model.yaml, or a plan with --plan (one of them)"
+        raise no_model_yaml("deploy", wanted, None if model_yaml else locked)
     if folder and locked:
         raise UsageError("--plan has what is deployed already", hint="use --locked with `onprem-llm plan --out`")
     limit = parse_size(bandwidth, "--bandwidth") if bandwidth else None

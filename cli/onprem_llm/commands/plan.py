@@ -8,13 +8,13 @@ from onprem_llm import output
 from onprem_llm.connection import Connection
 from onprem_llm.errors import UsageError
 from onprem_llm.locked import read_locked
-from onprem_llm.options import connection_options, locked_option
+from onprem_llm.options import connection_options, locked_option, no_model_yaml
 from onprem_llm.plan_view import endpoints_text, plan_json, plan_text
 from onprem_llm.planned import plan_deploy
 
 
 @click.command("plan", short_help="Show what deploy would do, and change nothing.")
-@click.argument("model_yaml", type=click.Path(path_type=Path))
+@click.argument("model_yaml", metavar="MODEL_YAML", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Write the whole plan to this folder, for `deploy --plan`."
 )
@@ -26,7 +26,7 @@ from onprem_llm.planned import plan_deploy
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @connection_options()
 def command(
-    model_yaml: Path,
+    model_yaml: Path | None,
     out: Path | None,
     locked: Path | None,
     facts: tuple[Path, ...],
@@ -42,6 +42,8 @@ def command(
       onprem-llm deploy --plan change-4711
       onprem-llm plan model.yaml --facts facts.json   # where the hosts cannot be reached
     """
+    if model_yaml is None:
+        raise no_model_yaml("plan", "a model.yaml", locked)
     if facts and (out or locked):
         raise UsageError(
             "a plan that is made from facts can only be looked at", hint="leave --out and --locked out, or --facts"

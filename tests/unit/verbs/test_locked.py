@@ -11,7 +11,7 @@ import pytest
 import recorded_facts as made
 from click.testing import CliRunner
 
-from onprem_llm.errors import InvalidError
+from onprem_llm.errors import InvalidError, UsageError
 from onprem_llm.locked import Locked, read_locked
 from onprem_llm.main import cli
 from onprem_llm.planning.plan import plan
@@ -237,3 +237,16 @@ def test_the_sites_own_registry_serves_the_locked_images(folder: Path) -> None:
         lock.pinned(other, site, current)
     with pytest.raises(InvalidError, match="onprem-llm/registry:1: this image is not in"):
         locked(folder).pinned(own, site, current)
+
+
+@pytest.mark.parametrize("verb", ["deploy", "plan"])
+def test_a_model_yaml_that_locked_took_for_the_lock_is_named(folder: Path, verb: str) -> None:
+    (folder / "inventory.ini").write_text("gpu1\n")
+    words = [verb, "-i", str(folder / "inventory.ini"), "--locked"]
+    with pytest.raises(UsageError) as refused:
+        CliRunner().invoke(cli, [*words, "model.yaml"], catch_exceptions=False)
+    hint = f"--locked has taken model.yaml for its lock: onprem-llm {verb} model.yaml --locked"
+    assert refused.value.hint == hint
+    with pytest.raises(UsageError) as refused:
+        CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert refused.value.hint == f"onprem-llm {verb} --help"
