@@ -266,31 +266,3 @@ def test_made_for_other_hosts(bench: Bench, bundle: Path, change: dict[str, obje
     found = bench.run(*arguments, bench.root / "facts.json", status=3 if said else 0)
     assert said in found
     assert (bench.root / "site").exists() == (not said)
-
-
-def test_a_site_whose_disk_changed_a_blob(bench: Bench, bundle: Path) -> None:
-    site = bench.root / "site"
-    bench.load(bundle, to=site)
-    assert "As it was signed" in bench.verify(site)
-    good = shutil.copytree(bundle, bench.root / "good")
-    weights = next(site.glob("weights/*/Tiny/model-2.safetensors"))
-    layer = max(site.glob("registry/docker/registry/v2/blobs/sha256/*/*/data"), key=lambda path: path.stat().st_size)
-    blobs = [next(b for b in (site / "blobs/sha256").iterdir() if b.samefile(path)) for path in (weights, layer)]
-    for blob in blobs:
-        with blob.open("r+b") as stream:  # in place, as a disk does it: everything that is linked to it has changed
-            stream.seek(1000)
-            stream.write(b"another")
-    said = bench.verify(site, status=5)
-    assert "2 of " in said
-    assert "model-2.safetensors" in said
-    assert "name it alone" in bench.verify(site, bundle, status=2)
-    assert "is a site's folder" in bench.load(site, to=bench.root / "other", status=2)
-    # Removed and loaded again, they are well, and so is all that was made of them.
-    for blob in blobs:
-        blob.unlink()
-    bench.load(good, to=site)
-    assert "As it was signed" in bench.verify(site)
-    assert weights.samefile(blobs[0])
-    assert layer.samefile(blobs[1])
-    bench.keys = Keys(bench.root / "others").make()
-    assert "does not name" in bench.verify(site, status=3)

@@ -31,6 +31,11 @@ class Opened:
     loaded: bool = False
 
     @property
+    def kind(self) -> str:
+        """Say what was opened, for reports: a bundle, or a site's folder, which may be of an expired one."""
+        return "site" if self.loaded else "bundle"
+
+    @property
     def absent(self) -> list[str]:
         """Name the volumes that are not here."""
         return [volume.name for volume in self.manifest.volumes if volume.name not in self.folders]

@@ -21,6 +21,7 @@ def report_of(opened: Opened, checked: Checked, did: str) -> dict[str, object]:
         "schema_version": SCHEMA,
         "did": did,
         "result": result,
+        "of": opened.kind,
         "manifest_sha256": opened.sha256,
         "lock_sha256": manifest.lock_sha256,
         "made_with": manifest.made_with,

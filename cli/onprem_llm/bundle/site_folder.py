@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 
 from onprem_llm.bundle.files import write_whole
 from onprem_llm.bundle.have import Have
-from onprem_llm.bundle.manifest import BLOBS, Manifest, Sum, read_manifest
+from onprem_llm.bundle.manifest import BLOBS, MANIFEST, Manifest, Sum, read_manifest
 from onprem_llm.bundle.place import is_there
 from onprem_llm.errors import InvalidError, RefusedError
 from onprem_llm.spec.canonical import canonical, read_json
@@ -98,7 +99,11 @@ class SiteFolder:
 
 
 def is_site(folder: Path) -> bool:
-    """Tell a site's folder from a bundle."""
+    """Tell a site's folder from a bundle.
+
+    Nobody signs site.json: whoever adds one to a bundle must not spare it what is asked of bundles.
+    """
     with contextlib.suppress(OSError):
-        return (folder / STATE).is_file()
+        carried = os.path.lexists(folder / MANIFEST) or any(folder.glob("vol-*"))
+        return (folder / STATE).is_file() and not carried
     return False

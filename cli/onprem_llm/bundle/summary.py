@@ -11,6 +11,7 @@ def summary(opened: Opened) -> dict[str, object]:
     """Return what `bundle inspect --json` prints."""
     manifest, signer = opened.manifest, opened.signer
     return {
+        "of": opened.kind,
         "manifest_sha256": opened.sha256,
         "lock_sha256": manifest.lock_sha256,
         "made_with": manifest.made_with,
@@ -46,7 +47,7 @@ def summary_text(opened: Opened) -> str:
     manifest = opened.manifest
     signer = f"{opened.signer.principal}, {opened.signer.key}" if opened.signer else "not looked at (--allowed-signers)"
     head = mapping_text({
-        "bundle": opened.sha256,
+        "bundle": f"{opened.sha256}, loaded into this site's folder" if opened.loaded else opened.sha256,
         "lock": manifest.lock_sha256,
         "made with": f"onprem-llm {manifest.made_with}, for {manifest.platform}",
         "good until": manifest.expires or "no end",

@@ -14,6 +14,8 @@ ALLOWED = click.option(
 )  # fmt: skip
 REPORT_KEY = click.option("--report-key", type=FOLDER, metavar="KEY", help="Sign the report with this ssh key.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+# Whoever meant to verify a medium must see that it was none.
+_LOADED = "This is a site's folder, no bundle to load; whether what was loaded has expired since was not asked. "
 
 
 @click.group("bundle", short_help="Bundles to carry behind the door: create, inspect, verify, load.")
@@ -149,7 +151,7 @@ def verify(
         )
     if not as_json:
         what = f"{checked.files} files, {output.human_bytes(checked.bytes)}, signed by {_signer(found)}"
-        output.say(f"As it was signed: {what}")
+        output.say(f"{_LOADED if opened.loaded else ''}As it was signed: {what}")
         if opened.absent:
             output.say(f"These volumes of it were not looked at: {', '.join(opened.absent)}")
 
