@@ -106,6 +106,40 @@ def test_load_on_a_disk_that_fills_up(heavy: Bench, small: Callable[[str], Path]
     assert tree(next(site.glob("weights/*/Tiny"))) == tree(heavy.here.model)
 
 
+def foreign(bundle: Path, how: str) -> None:
+    """Let somebody else write to a bundle's blobs."""
+    for blob in (bundle / "blobs/sha256").iterdir():
+        if how == "owner":
+            os.chown(blob, 65534, 65534)
+        else:
+            blob.chmod(0o664 if how == "group" else 0o646)
+
+
+@pytest.mark.parametrize("how", ["owner", "group", "others"])
+def test_what_others_may_write_to_is_copied(bench: Bench, bundle: Path, how: str) -> None:
+    """A link would let them change what was verified, long after."""
+    foreign(bundle, how)
+    site = bench.root / "site"
+    bench.load(bundle, to=site)
+    before = tree(site)
+    for blob in (bundle / "blobs/sha256").iterdir():
+        with blob.open("r+b") as stream:
+            stream.write(b"altered")
+    assert tree(site) == before
+
+
+def test_copies_of_what_others_may_write_to_are_counted(heavy: Bench, small: Callable[[str], Path]) -> None:
+    disk = small("50m")
+    heavy.create(disk / "bundle")
+    foreign(disk / "bundle", "owner")
+    said = heavy.load(disk / "bundle", to=disk / "site", status=3)
+    assert "are needed, and" in said
+    assert not list((disk / "site").rglob("blobs/sha256/?*"))
+    for blob in (disk / "bundle/blobs/sha256").iterdir():
+        os.chown(blob, os.geteuid(), os.getegid())
+    heavy.load(disk / "bundle", to=disk / "site")
+
+
 def test_another_disk_gets_the_same_bundle(heavy: Bench, small: Callable[[str], Path]) -> None:
     """Copies there, links here."""
     disk = small("80m")

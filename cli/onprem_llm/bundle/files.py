@@ -110,22 +110,29 @@ def copy_stream(stream: BinaryIO, out: BinaryIO, moved: Moved, limit: int | None
     return digest.hexdigest(), size
 
 
-def share(stream: BinaryIO, source: Path, target: Path) -> bool:
+def share(stream: BinaryIO, source: Path, target: Path, *, ours_alone: bool = False) -> bool:
     """Give `target` the bytes of `source` without copying: a clone, else a hard link; False where neither is possible.
 
-    `stream` is the open source: what is shared is that file, whatever its name may have become meanwhile.
+    `stream` is the open source: what is shared is that file, whatever its name may have become meanwhile. With
+    `ours_alone` a link is made only to what nobody else may write to.
     """
     with contextlib.suppress(FileNotFoundError):
         target.unlink()
-    if _clone(stream, target):
+    if clone(stream, target):
         return True
-    if not link(source, target):
+    opened = os.fstat(stream.fileno())
+    if (ours_alone and not is_ours(opened)) or not link(source, target):
         return False
-    here, opened = target.lstat(), os.fstat(stream.fileno())
+    here = target.lstat()
     if (here.st_dev, here.st_ino) == (opened.st_dev, opened.st_ino):
         return True
     target.unlink()
     return False
+
+
+def is_ours(state: os.stat_result) -> bool:
+    """Tell whether a file is ours, and nobody else may write to it: whoever may keeps that power over a link to it."""
+    return state.st_uid == os.geteuid() and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def link(source: Path, target: Path) -> bool:
@@ -139,7 +146,8 @@ def link(source: Path, target: Path) -> bool:
     return True
 
 
-def _clone(stream: BinaryIO, target: Path) -> bool:
+def clone(stream: BinaryIO, target: Path) -> bool:
+    """Make a file of one's own that shares the stream's bytes; False where the file system has none such."""
     with target.open("xb") as out:
         try:
             fcntl.ioctl(out.fileno(), _FICLONE, stream.fileno())

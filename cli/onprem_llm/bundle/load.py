@@ -9,11 +9,11 @@ from pathlib import Path
 from threading import Event
 
 from onprem_llm.bundle.assemble import Assembly
-from onprem_llm.bundle.files import disk_trouble, free_bytes, read_small, refuse_large
+from onprem_llm.bundle.files import disk_trouble, free_bytes, is_ours, read_small, refuse_large
 from onprem_llm.bundle.fitting import made_for
 from onprem_llm.bundle.manifest import BLOBS, INDEX, Blob, Manifest
 from onprem_llm.bundle.opening import Opened
-from onprem_llm.bundle.place import can_link, is_there, place_file, sweep
+from onprem_llm.bundle.place import can_clone, can_link, is_there, place_file, sweep
 from onprem_llm.bundle.site_folder import LOCK, SiteFolder
 from onprem_llm.bundle.top_files import write_top
 from onprem_llm.bundle.views import copied_bytes, folder_of_view, is_made, make_view
@@ -135,15 +135,14 @@ class _Loading:
 
     def _budget(self, todo: Sequence[Piece]) -> None:
         refuse_large(self.site.blobs, list(self.sizes.values()), "name a folder on another file system with --to")
-        root, device = self.site.root, self.site.root.stat().st_dev
-        links, need = self.links, 0
+        root, clones, need = self.site.root, can_clone(self.site.root), 0
         for place, what, size in todo:
             if isinstance(what, Blob):
-                shared = links and place.stat().st_dev == device
-                need += 0 if shared or is_there(self.site.blobs / what.sha256, size) else size
+                there = is_there(self.site.blobs / what.sha256, size)
+                need += 0 if there or self._is_shared(place / BLOBS / what.sha256, clones) else size
             else:
                 need += 0 if what[1] in what[0].present() else size
-        views = 0 if links else copied_bytes(self.manifest, root, self.sizes) + self._image_bytes()
+        views = 0 if self.links else copied_bytes(self.manifest, root, self.sizes) + self._image_bytes()
         free = free_bytes(root)
         if need + views > free:
             copies = f", {human_bytes(views)} of it copies: this file system has no hard links" if views else ""
@@ -151,6 +150,14 @@ class _Loading:
                 f"{root}: {human_bytes(need + views)} are needed{copies}, and {human_bytes(free)} are free",
                 hint="make room, or name a folder on a larger disk with --to; what has come stays",
             )
+
+    def _is_shared(self, source: Path, clones: bool) -> bool:
+        """Tell whether a blob will take no room of its own."""
+        try:
+            state = source.lstat()
+        except OSError:  # said when it is read
+            return False
+        return state.st_dev == self.site.root.stat().st_dev and (clones or (self.links and is_ours(state)))
 
     def _image_bytes(self) -> int:
         """Return what the registry's copies of images take, where it can have no links."""
@@ -175,7 +182,9 @@ class _Loading:
 
     def _blob(self, place: Path, blob: Blob, meter: Meter) -> None:
         target = self.site.blobs / blob.sha256
-        if place_file(place, f"{BLOBS}/{blob.sha256}", target, (blob.sha256, blob.size), meter.moved, blob.label):
+        name, expected = f"{BLOBS}/{blob.sha256}", (blob.sha256, blob.size)
+        # Whoever brought the bundle must have no hand in what was verified.
+        if place_file(place, name, target, expected, meter.moved, blob.label, ours_alone=True):
             self.placed += blob.size
 
     def _parts(self, parts: list[tuple[Path, Assembly, int]], meter: Meter) -> None:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from onprem_llm.bundle.files import PARTIAL, Moved, copy_stream, hash_stream, open_plain, share
+from onprem_llm.bundle.files import PARTIAL, Moved, clone, copy_stream, hash_stream, open_plain, share
 from onprem_llm.errors import OnpremError
 
 
@@ -20,11 +20,13 @@ def is_there(path: Path, size: int) -> bool:
 
 
 def place_file(
-    root: Path, name: str, target: Path, expected: tuple[str, int], moved: Moved, label: str = ""
+    root: Path, name: str, target: Path, expected: tuple[str, int], moved: Moved, label: str = "", *,
+    ours_alone: bool = False,
 ) -> bool:  # fmt: skip
     """Share or copy ROOT/NAME, where no part of the name may be a link; False where it is there already.
 
     `expected` are its sha256 and size; OnpremError where it has others, or is not there. `label` names it for people.
+    With `ours_alone`, what others may write to is copied, not linked to.
     """
     called = f"{root / name} ({label})" if label else f"{root / name}"
     if is_there(target, expected[1]):
@@ -32,7 +34,7 @@ def place_file(
         return False
     partial = target.with_name(target.name + PARTIAL)
     with _opened(root, name, called) as stream:
-        if share(stream, root / name, partial):
+        if share(stream, root / name, partial, ours_alone=ours_alone):
             with partial.open("rb", buffering=0) as shared:
                 found = hash_stream(shared, moved)
         else:
@@ -87,6 +89,19 @@ def sweep(folder: Path) -> None:
 
 def _nowhere(_: int) -> None:
     """For what is too small to tell of."""
+
+
+def can_clone(folder: Path) -> bool:
+    """Tell whether the folder's file system lets files share bytes (Btrfs, XFS)."""
+    one, two = folder / f".probe{PARTIAL}", folder / f".probe-clone{PARTIAL}"
+    two.unlink(missing_ok=True)
+    try:
+        one.write_bytes(b"probe")
+        with one.open("rb") as stream:
+            return clone(stream, two)
+    finally:
+        one.unlink(missing_ok=True)
+        two.unlink(missing_ok=True)
 
 
 def can_link(folder: Path) -> bool:
