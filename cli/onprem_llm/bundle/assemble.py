@@ -58,23 +58,31 @@ class Assembly:
             moved(part.size)
             return False
         offset = sum(one.size for one in self.blob.parts[:number])
-        handle = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        with open_plain(place, f"{BLOBS}/{part.sha256}") as stream, os.fdopen(handle, "r+b", buffering=0) as out:
-            out.seek(offset)
-            # One byte more would show that it is too long.
-            found = copy_stream(stream, out, moved, part.size + 1)
-            os.fsync(out.fileno())
+        with open_plain(place, f"{BLOBS}/{part.sha256}") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size != part.size:
+                raise self._damaged(place, number, f"{size} bytes")
+            handle = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            with os.fdopen(handle, "r+b", buffering=0) as out:
+                out.seek(offset)
+                # No byte more than its own: what comes after it may be there already.
+                found = copy_stream(stream, out, moved, part.size)
+                os.fsync(out.fileno())
         if found != (part.sha256, part.size):
-            raise OnpremError(
-                f"{place / BLOBS / part.sha256} ({self.blob.label}, part {number + 1}): found {found[1]} bytes with "
-                f"sha256 {found[0]}, expected {part.size} bytes with its own name as sha256",
-                hint="copy this volume again from where it was made, and load it again: what has come stays",
-            )
+            raise self._damaged(place, number, f"{found[1]} bytes with sha256 {found[0]}")
         with self._journal.open("a", encoding="utf-8") as log:
             log.write(json.dumps({"number": number, "sha256": part.sha256}) + "\n")
             log.flush()
             os.fsync(log.fileno())
         return True
+
+    def _damaged(self, place: Path, number: int, found: str) -> OnpremError:
+        part = self.blob.parts[number]
+        return OnpremError(
+            f"{place / BLOBS / part.sha256} ({self.blob.label}, part {number + 1}): found {found}, expected {part.size} "
+            "bytes with its own name as sha256",
+            hint="copy this volume again from where it was made, and load it again: what has come stays",
+        )
 
     def finish(self, moved: Moved) -> bool:
         """Give the blob its name once all parts are there and their whole has its sum; False where some are not."""

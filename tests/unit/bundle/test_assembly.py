@@ -76,6 +76,24 @@ def test_a_part_that_is_another(tmp_path: Path, medium: Path, damage: bytes) -> 
     assert one.present() == set()
 
 
+@pytest.mark.parametrize(
+    "damage", [b"second!", b"second and more than there is room for until the end", b"SECOND", b""]
+)
+def test_a_damaged_part_leaves_its_neighbours_as_they_are(tmp_path: Path, medium: Path, damage: bytes) -> None:
+    """Its neighbours are journalled as whole: a byte too many was written over the first of the next."""
+    one = assembly(tmp_path / "store")
+    for number in (0, 2):
+        one.add(number, medium, ignore)
+    part = medium / "blobs" / "sha256" / sha256(PARTS[1])
+    part.write_bytes(damage)
+    with pytest.raises(OnpremError, match=r"part 2\): found"):
+        one.add(1, medium, ignore)
+    part.write_bytes(PARTS[1])
+    one.add(1, medium, ignore)
+    assert one.finish(ignore)
+    assert one.target.read_bytes() == b"".join(PARTS)
+
+
 def test_good_parts_of_a_whole_that_is_another(tmp_path: Path, medium: Path) -> None:
     """A disk that changed a part after it was written, or a bundle that was made wrong."""
     one = assembly(tmp_path / "store", b"something else")
