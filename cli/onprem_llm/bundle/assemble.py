@@ -79,8 +79,8 @@ class Assembly:
     def _damaged(self, place: Path, number: int, found: str) -> OnpremError:
         part = self.blob.parts[number]
         return OnpremError(
-            f"{place / BLOBS / part.sha256} ({self.blob.label}, part {number + 1}): found {found}, expected {part.size} "
-            "bytes with its own name as sha256",
+            f"{place / BLOBS / part.sha256} ({self.blob.label}, part {number + 1}): found {found}, expected "
+            f"{part.size} bytes with its own name as sha256",
             hint="copy this volume again from where it was made, and load it again: what has come stays",
         )
 
