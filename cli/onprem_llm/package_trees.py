@@ -7,13 +7,12 @@ from pathlib import Path
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.package_signing import PUBLIC, SIGNED
+from onprem_llm.spec.facts import ARCHITECTURES
 from onprem_llm.weights.names import name_problems
 from onprem_llm.weights.sums import sums_of
 
 INDEX = "Packages"
 SOURCES_FILE = "/etc/apt/sources.list.d/onprem-llm-packages.sources"
-# As dpkg names what the kernel calls x86_64.
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _FIELD = re.compile(r"^(Filename|Size|SHA256):[ \t]*(\S+)[ \t]*$", re.MULTILINE)
 
 

@@ -1,20 +1,38 @@
 """Files that are there whole or not at all, whatever is killed or full meanwhile."""
 
+import contextlib
 import os
 from pathlib import Path
 
+PARTIAL = ".partial"
+
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under another name beside it, bring it to the disk, and only then give it its own."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a small file under another name beside it, bring it to the disk, and only then give it its own.
+
+    One that is so already is left alone; folders are made. OSError names the file. The other name is the same each
+    time, so that what a killed process left goes when the file is written again.
+    """
+    if not path.is_symlink() and path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
+        return
+    partial = path.with_name(path.name + PARTIAL)
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with partial.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        _write(partial, data)
         partial.replace(path)
-    except OSError as error:
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        if not isinstance(error, OSError):
+            raise
         # An error while writing names no file.
         raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        partial.unlink(missing_ok=True)
+
+
+def _write(partial: Path, data: bytes) -> None:
+    # Whoever prepared the folder (a disk that was carried) may have put a link there: it goes, nobody follows it.
+    partial.unlink(missing_ok=True)
+    with partial.open("xb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onprem_llm.bundle.describe import Described
-from onprem_llm.bundle.files import disk_trouble, write_whole
+from onprem_llm.bundle.files import disk_trouble
 from onprem_llm.bundle.have import Have
 from onprem_llm.bundle.layout import BEGUN, folder_of, is_whole, volume_folders, volume_names
 from onprem_llm.bundle.manifest import MANIFEST, SIGNATURE, Manifest, read_manifest
@@ -18,6 +18,7 @@ from onprem_llm.errors import RefusedError
 from onprem_llm.output import Progress
 from onprem_llm.spec.lock import Lock
 from onprem_llm.weights.lock import held
+from onprem_llm.whole_files import write_whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from onprem_llm.bundle.files import write_whole
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.json_values import is_mapping
 from onprem_llm.spec.lock import LockedPackage
+from onprem_llm.whole_files import write_whole
 
 INDEX = "Packages"
 POOL = "pool"

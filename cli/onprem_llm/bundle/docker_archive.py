@@ -5,10 +5,10 @@ import json
 import tarfile
 from pathlib import Path
 
-from onprem_llm.bundle.files import PARTIAL
 from onprem_llm.bundle.images import read_image
 from onprem_llm.errors import OnpremError
 from onprem_llm.image_archives import read_archive
+from onprem_llm.whole_files import PARTIAL
 
 
 def write_archive(ref: str, digest: str, blobs: Path, target: Path) -> bool:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from onprem_llm.errors import InvalidError, OnpremError
+from onprem_llm.whole_files import PARTIAL
 
 READ = 4 * 1024 * 1024
-PARTIAL = ".partial"
 # FICLONE of linux/fs.h: the new file shares the old one's bytes until either is written to.
 _FICLONE = 0x40049409
 # What a file system answers that cannot do it here.
@@ -158,22 +158,6 @@ def clone(stream: BinaryIO, target: Path) -> bool:
             return True
     target.unlink()
     return False
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a small file whole or not at all, and to the disk; one that is so already is left alone."""
-    with contextlib.suppress(FileNotFoundError):
-        if not path.is_symlink() and path.stat().st_size == len(data) and path.read_bytes() == data:
-            return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + PARTIAL)
-    with contextlib.suppress(FileNotFoundError):
-        partial.unlink()
-    with partial.open("xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
 
 
 def refuse_large(folder: Path, sizes: Sequence[int], hint: str) -> None:

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from onprem_llm.bundle.files import PARTIAL, Moved, clone, copy_stream, hash_stream, open_plain, share
+from onprem_llm.bundle.files import Moved, clone, copy_stream, hash_stream, open_plain, share
 from onprem_llm.errors import OnpremError
+from onprem_llm.whole_files import PARTIAL
 
 
 def is_there(path: Path, size: int) -> bool:

@@ -14,6 +14,7 @@ from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.image_names import ImageName, image_name
 from onprem_llm.json_values import is_list, is_mapping
 from onprem_llm.weights.sums import sums_of
+from onprem_llm.whole_files import write_whole
 
 REF = "org.opencontainers.image.ref.name"
 ROOT = "docker/registry/v2"
@@ -124,8 +125,8 @@ def write_registry(index: Mapping[str, object], blobs: Path, target: Path) -> in
     view = view_of(index, lambda sha256: _manifest_bytes(blobs / sha256))
     copied = sum(_place(blobs / sha256, target / blob_path(sha256), size) for sha256, size in view.blobs.items())
     for path, digest in view.links.items():
-        _write(target / path, digest.encode())
-    _write(target / INDEX, _index_bytes({**_known(target / INDEX), **_descriptors(index)}))
+        write_whole(target / path, digest.encode())
+    write_whole(target / INDEX, _index_bytes({**_known(target / INDEX), **_descriptors(index)}))
     return copied
 
 
@@ -185,16 +186,3 @@ def _copy(source: Path, partial: Path, size: int) -> int:
         partial.unlink()
         raise OnpremError(f"{source}: found sha256 {found} in its copy, expected {source.name}", hint=_AGAIN)
     return size
-
-
-def _write(path: Path, data: bytes) -> None:
-    if path.is_file() and not path.is_symlink() and path.stat().st_size == len(data) and path.read_bytes() == data:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)
-    with partial.open("xb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    partial.replace(path)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from onprem_llm import __version__
 from onprem_llm.bundle.check import Checked
-from onprem_llm.bundle.files import write_whole
 from onprem_llm.bundle.opening import Opened
 from onprem_llm.bundle.signing import REPORT, sign
+from onprem_llm.whole_files import write_whole
 
 SCHEMA = 1
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from onprem_llm.bundle.files import write_whole
 from onprem_llm.bundle.have import Have
 from onprem_llm.bundle.manifest import BLOBS, MANIFEST, Manifest, Sum, read_manifest
 from onprem_llm.bundle.place import is_there
 from onprem_llm.errors import InvalidError, RefusedError
 from onprem_llm.spec.canonical import canonical, read_json
 from onprem_llm.spec.fields import Model
+from onprem_llm.whole_files import write_whole
 
 SCHEMA = 1
 STATE = "site.json"

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from onprem_llm.bundle.files import PARTIAL, Moved, copy_stream, hash_stream
+from onprem_llm.bundle.files import Moved, copy_stream, hash_stream
 from onprem_llm.bundle.manifest import BLOBS
 from onprem_llm.bundle.place import is_there
 from onprem_llm.bundle.volumes import Piece
 from onprem_llm.errors import OnpremError
+from onprem_llm.whole_files import PARTIAL
 
 
 class _Both:

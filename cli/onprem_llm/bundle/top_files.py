@@ -3,7 +3,7 @@
 import json
 
 from onprem_llm.bundle.docker_archive import write_archive
-from onprem_llm.bundle.files import read_small, write_whole
+from onprem_llm.bundle.files import read_small
 from onprem_llm.bundle.images import LAYOUT_BYTES, merged_index
 from onprem_llm.bundle.manifest import INDEX, LAYOUT, Manifest
 from onprem_llm.bundle.registry_view import blob_path, write_registry
@@ -11,6 +11,7 @@ from onprem_llm.bundle.site_folder import SiteFolder
 from onprem_llm.output import Progress
 from onprem_llm.spec.lock import FILE, Lock
 from onprem_llm.spec.site import Site
+from onprem_llm.whole_files import write_whole
 
 REGISTRY = "registry"
 # By role.

@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 
 from onprem_llm.bundle.debs import INDEX
-from onprem_llm.bundle.files import link, write_whole
+from onprem_llm.bundle.files import link
 from onprem_llm.bundle.manifest import BLOBS, FolderView, Manifest
 from onprem_llm.bundle.place import is_there, place_file
 from onprem_llm.weights.store import sync_folder
+from onprem_llm.whole_files import write_whole
 
 RELEASE = "Release"
 # A repository is what its signature says, not when it was made; apt wants a date, and keeps a newer one.

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Event
 
 from onprem_llm.bundle.describe import Described, parts_of, volumes_of
-from onprem_llm.bundle.files import free_bytes, refuse_large, write_whole
+from onprem_llm.bundle.files import free_bytes, refuse_large
 from onprem_llm.bundle.layout import BEGUN, folder_of, volume_bytes, volume_folders, volume_names
 from onprem_llm.bundle.manifest import BLOBS, MANIFEST, SIGNATURE, VOLUME, Manifest
 from onprem_llm.bundle.place import can_link, is_there, place_data, place_file, sweep
@@ -18,6 +18,7 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.output import Progress, human_bytes
 from onprem_llm.weights.jobs import Job, Meter, run_all
 from onprem_llm.weights.store import sync_folder
+from onprem_llm.whole_files import write_whole
 
 
 class Writer:

@@ -216,10 +216,10 @@ def have(folder: Path, out: Path) -> None:
     Example:
       onprem-llm bundle have /srv/onprem-llm-site -o have.json
     """
-    from onprem_llm.bundle.files import write_whole
     from onprem_llm.bundle.have import have_of
     from onprem_llm.bundle.opening import open_bundle
     from onprem_llm.bundle.site_folder import SiteFolder, is_site
+    from onprem_llm.whole_files import write_whole
 
     found = SiteFolder(folder).have() if is_site(folder) else have_of(open_bundle([folder], None).manifest)
     write_whole(out, found.data())

@@ -13,13 +13,12 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.locking.apt_root import AptRoot, apt_root, own_mirrors
 from onprem_llm.locking.blobs import Blobs
 from onprem_llm.locking.role_code import defaults, module_utils
-from onprem_llm.spec.facts import Facts, HostFacts
+from onprem_llm.spec.facts import ARCHITECTURES, Facts, HostFacts
 from onprem_llm.spec.lock import LockedPackage, LockedPackages
 from onprem_llm.weights.lock import held
 
 ROLE = "container_engine"
 BY_APT = ("debian", "ubuntu")
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 # 'http://mirror/pool/d/docker.io_26.1.5%2bdfsg1-9_amd64.deb' docker.io_26.1.5+dfsg1-9_amd64.deb 27213012 SHA256:…
 _URI = re.compile(r"'[^']+' (?P<file>[^ /]+\.deb) (?P<size>\d+) SHA256:(?P<sum>[0-9a-f]{64})")
 # Of a suite's key, where the mirror is a copy of the archive.

@@ -2,13 +2,12 @@
 
 from collections.abc import Collection
 
-from onprem_llm.spec.facts import Facts, HostFacts
+from onprem_llm.spec.facts import ARCHITECTURES, Facts, HostFacts
 from onprem_llm.spec.lock import Lock, LockedPackages
 
 AGAIN = (
     "collect the facts again (onprem-llm facts export, or collect.sh), and make the lock and the bundle again with them"
 )
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def drift(lock: Lock, facts: Facts, hosts: Collection[str] = ()) -> tuple[str, ...]:
@@ -42,5 +41,5 @@ def _of_host(lock: Lock, host: HostFacts) -> list[str]:
 
 
 def _release(lock: Lock, host: HostFacts) -> LockedPackages | None:
-    wanted = (host.os.id, host.os.version_id, _ARCHITECTURES[host.architecture])
+    wanted = (host.os.id, host.os.version_id, ARCHITECTURES[host.architecture])
     return next((one for one in lock.packages if (one.os, one.release, one.architecture) == wanted), None)

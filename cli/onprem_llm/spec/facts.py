@@ -15,6 +15,8 @@ from onprem_llm.spec.problems import checked
 SCHEMA = 1
 AGAIN = "collect it again: onprem-llm facts export -i INVENTORY -o facts.json, or on the host: sh collect.sh > FILE"
 LONGEST_NAME = 253
+# As packages and images name what the kernel calls x86_64.
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 PciId = Annotated[str, matching(r"[0-9a-f]{4}:[0-9a-f]{4}", "vendor and device such as 10de:2330")]
 # What is not the machine's own: how it was asked, and what changes by the minute.
