@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.bundle.kit import Bench, Connected, Keys, flip, tree
+from tests.made_facts import host_facts
 
 
 def manifest_of(folder: Path) -> dict[str, object]:
@@ -256,12 +257,8 @@ def test_load_into_somebody_elses_folder(bench: Bench, bundle: Path) -> None:
     ],
 )
 def test_made_for_other_hosts(bench: Bench, bundle: Path, change: dict[str, object], said: str) -> None:
-    host = {
-        "os": {"id": "debian", "version_id": "13", "codename": "trixie"}, "architecture": "x86_64",
-        "kernels": {"running": "6.12.1-amd64", "installed": []}, "cpu": {"model": "x", "cores": 1},
-        "memory_bytes": 1, "gpus": [], "disks": [], "python": None, "collected_with": "test",
-    }  # fmt: skip
-    (bench.root / "facts.json").write_text(json.dumps({"schema_version": 1, "hosts": {"gpu-1": host | change}}))
+    hosts = {"gpu-1": host_facts(**change)}
+    (bench.root / "facts.json").write_text(json.dumps({"schema_version": 1, "hosts": hosts}))
     arguments = ("load", bundle, "--to", bench.root / "site", "--allowed-signers", bench.keys.allowed, "--facts")
     found = bench.run(*arguments, bench.root / "facts.json", status=3 if said else 0)
     assert said in found

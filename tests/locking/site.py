@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner
+from tests.made_facts import host_facts
 
 from onprem_llm.main import cli
 from onprem_llm.spec.lock import Lock, read_lock
@@ -20,23 +21,12 @@ name: {name}
 model: {model}
 engine: {{image: "vllm/vllm-openai:v0.11.0"}}
 """
-KERNEL = "6.12.1-lock-amd64"
 
 
 def safetensors(count: int) -> bytes:
     """Return a whole safetensors file with `count` bytes of data."""
     header = json.dumps({"w": {"dtype": "U8", "shape": [count], "data_offsets": [0, count]}}).encode()
     return struct.pack("<Q", len(header)) + header + random.Random(count).randbytes(count)  # noqa: S311
-
-
-def host(**change: object) -> dict[str, Any]:
-    """Return the facts of one Debian 13 host."""
-    base: dict[str, Any] = {
-        "os": {"id": "debian", "version_id": "13", "codename": "trixie"}, "architecture": "x86_64",
-        "kernels": {"running": KERNEL, "installed": [KERNEL]}, "cpu": {"model": "x", "cores": 8}, "memory_bytes": 2**36,
-        "gpus": [], "disks": [], "python": "3.13.5", "collected_with": "test",
-    }  # fmt: skip
-    return base | change
 
 
 @dataclass
@@ -90,6 +80,6 @@ def made(folder: Path, registry: Registry) -> Site:
     (weights / "tokenizer.json").write_text("{}")
     (weights / "model.safetensors").write_bytes(safetensors(100_000))
     site = Site(folder, registry)
-    site.write_facts(gpu1=host(), gpu2=host())
+    site.write_facts(gpu1=host_facts(), gpu2=host_facts())
     site.push()
     return site

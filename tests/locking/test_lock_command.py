@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from tests.hubs.conftest import Bench, HubServer, tiny
+from tests.made_facts import host_facts
 
 from onprem_llm.errors import InvalidError, OnpremError, UsageError
 from onprem_llm.locking.blobs import Blobs
@@ -18,7 +19,7 @@ from onprem_llm.output import PlainProgress
 from onprem_llm.spec.lock import Lock, lock_sha256
 
 from .registry import Registry, running
-from .site import Site, host, made
+from .site import Site, made
 from .test_images import saved
 
 IMAGES = [
@@ -167,7 +168,7 @@ def test_what_cannot_be_locked_is_refused(site: Site) -> None:
     broken = site.folder / "broken.yaml"
     broken.write_text("name: x\n")
     assert "broken.yaml" in refused(site, broken)
-    site.write_facts(gpu1=host(), arm=host(architecture="aarch64"))
+    site.write_facts(gpu1=host_facts(), arm=host_facts(architecture="aarch64"))
     assert "linux/amd64: gpu1; linux/arm64: arm" in refused(site, model)
 
 

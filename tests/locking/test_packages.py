@@ -3,18 +3,15 @@
 import hashlib
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.made_facts import facts_of, host_facts
 
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.locking import apt_root
 from onprem_llm.locking.blobs import Blobs
 from onprem_llm.locking.packages import Packages, Release, releases
-from onprem_llm.spec.facts import Facts
 from onprem_llm.spec.lock import LockedPackages
-
-from .site import host
 
 TRIXIE = Release("debian", "13", "trixie", "amd64", ("6.1-gone-amd64",), ("6.1-gone-amd64",))
 
@@ -34,10 +31,6 @@ def _own_machine(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def status() -> str:
     return subprocess.run(["dpkg-query", "-W"], capture_output=True, text=True, check=True).stdout
-
-
-def facts(**hosts: dict[str, Any]) -> Facts:
-    return Facts.model_validate({"hosts": hosts})
 
 
 @pytest.fixture(scope="module")
@@ -134,10 +127,10 @@ def test_hosts_are_put_together_by_release() -> None:
     gpu = {"name": "NVIDIA 10de:2330", "memory_bytes": None, "pci_id": "10de:2330"}
     kernels = {"running": "6.12.9", "installed": ["6.12.8", "6.12.9"]}
     bookworm = {"id": "debian", "version_id": "12", "codename": "bookworm"}
-    found = releases(facts(a=host(), b=host(gpus=[gpu], kernels=kernels), c=host(os=bookworm)))
+    found = releases(facts_of(a=host_facts(), b=host_facts(gpus=[gpu], kernels=kernels), c=host_facts(os=bookworm)))
     assert [(one.label, one.kernels, one.headers) for one in found] == [
-        ("debian 12 (amd64)", ("6.12.1-lock-amd64",), ()),
-        ("debian 13 (amd64)", ("6.12.1-lock-amd64", "6.12.8", "6.12.9"), ("6.12.8", "6.12.9")),
+        ("debian 12 (amd64)", ("6.12.1-amd64",), ()),
+        ("debian 13 (amd64)", ("6.12.1-amd64", "6.12.8", "6.12.9"), ("6.12.8", "6.12.9")),
     ]
 
 
@@ -151,7 +144,7 @@ def test_hosts_are_put_together_by_release() -> None:
 )
 def test_systems_that_cannot_be_locked_say_so(system: dict[str, str], said: str) -> None:
     with pytest.raises(InvalidError) as raised:
-        releases(facts(a=host(os=system)))
+        releases(facts_of(a=host_facts(os=system)))
     assert said in raised.value.message
     assert "--skip packages" in (raised.value.hint or "")
 

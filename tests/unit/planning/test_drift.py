@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from tests.made_facts import facts_of, host_facts
 
 from onprem_llm.planning.drift import drift
 from onprem_llm.spec.facts import Facts
@@ -18,13 +19,9 @@ def lock(**packages: object) -> Lock:
     })  # fmt: skip
 
 
-def facts(**hosts: dict[str, Any]) -> Facts:
-    base: dict[str, Any] = {
-        "os": {"id": "debian", "version_id": "13", "codename": "trixie"}, "architecture": "x86_64",
-        "kernels": {"running": "6.12.1-amd64", "installed": ["6.12.1-amd64"]}, "cpu": {"model": "x", "cores": 1},
-        "memory_bytes": 1, "gpus": [], "disks": [], "python": None, "collected_with": "test",
-    }  # fmt: skip
-    return Facts.model_validate({"hosts": {name: base | change for name, change in hosts.items()}})
+def facts(**changes: dict[str, Any]) -> Facts:
+    """Return facts of hosts that are as the lock knows them, but for what changed."""
+    return facts_of(**{name: host_facts(**change) for name, change in changes.items()})
 
 
 def test_hosts_as_they_were_are_well() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.made_facts import host_facts
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.prove import site_inventory
@@ -21,12 +22,11 @@ MACHINE = Machine(
 
 
 def host(release: str = "13", system: str = "debian", gpus: tuple[tuple[str, int | None], ...] = ()) -> HostFacts:
-    return HostFacts.model_validate({
-        "os": {"id": system, "version_id": release, "codename": ""}, "architecture": "x86_64",
-        "kernels": {"running": "6.12.48+deb13-amd64", "installed": []}, "cpu": {"model": "x", "cores": 8},
-        "memory_bytes": GIB, "gpus": [{"name": n, "memory_bytes": m, "pci_id": None} for n, m in gpus], "disks": [],
-        "python": None, "collected_with": "test",
-    })  # fmt: skip
+    found = host_facts(
+        os={"id": system, "version_id": release, "codename": ""},
+        gpus=[{"name": name, "memory_bytes": memory, "pci_id": None} for name, memory in gpus],
+    )
+    return HostFacts.model_validate(found)
 
 
 def made(facts: dict[str, HostFacts], packaged: tuple[tuple[str, str], ...] = (("debian", "13"),)) -> Likeness:

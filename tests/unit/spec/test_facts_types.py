@@ -5,24 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.made_facts import host_facts
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.spec.facts import Facts, merge_facts, read_facts
 
 
 def host(**change: object) -> dict[str, Any]:
-    return {
-        "os": {"id": "debian", "version_id": "13", "codename": "trixie"},
-        "architecture": "x86_64",
+    full: dict[str, object] = {
         "kernels": {"running": "6.12.1-amd64", "installed": ["6.12.1-amd64", "6.12.9-amd64"]},
-        "cpu": {"model": "AMD EPYC \"7\"", "cores": 4},
+        "cpu": {"model": 'AMD EPYC "7"', "cores": 4},
         "memory_bytes": 1,
         "gpus": [{"name": "NVIDIA H100", "memory_bytes": 85520809984, "pci_id": "10de:2330"}],
         "disks": [{"mount": "/", "filesystem": "ext4", "size_bytes": 9, "free_bytes": 5}],
-        "python": "3.13.5",
         "collected_with": "collect.sh 1",
-        **change,
-    }  # fmt: skip
+    }
+    return host_facts(**full | change)
 
 
 def written(path: Path, name: str = "facts.json", **hosts: object) -> Path:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from tests.made_facts import facts_of, host_facts
 
 from onprem_llm.errors import InvalidError, UsageError
 from onprem_llm.locking.plan_images import images_of
 from onprem_llm.main import cli
 from onprem_llm.rendering import compose
 from onprem_llm.spec.deployment import parse_deployment
-from onprem_llm.spec.facts import Facts
 from onprem_llm.spec.site import Site, parse_site
 from onprem_llm.spec.weights_identity import WeightsFile, WeightsManifest
 
@@ -30,20 +30,13 @@ IMAGES = ("ghcr.io/open-webui/open-webui:v0.6.5", "onprem-llm/gateway:1", "vllm/
 
 
 def host(gpus: int, name: str = "NVIDIA H100 80GB HBM3", free: int = 10**12) -> dict[str, Any]:
-    return {
-        "os": {"id": "debian", "version_id": "13", "codename": "trixie"}, "architecture": "x86_64",
-        "kernels": {"running": "6.12", "installed": []}, "cpu": {"model": "x", "cores": 8}, "memory_bytes": 2**36,
-        "gpus": [{"name": name, "memory_bytes": 85520809984, "pci_id": "10de:2330"}] * gpus,
-        "disks": [
+    return host_facts(
+        gpus=[{"name": name, "memory_bytes": 85520809984, "pci_id": "10de:2330"}] * gpus,
+        disks=[
             {"mount": "/", "filesystem": "ext4", "size_bytes": 10**12, "free_bytes": 10**12},
             {"mount": "/srv", "filesystem": "ext4", "size_bytes": 10**12, "free_bytes": free},
         ],
-        "python": None, "collected_with": "test",
-    }  # fmt: skip
-
-
-def facts(**hosts: dict[str, Any]) -> Facts:
-    return Facts.model_validate({"hosts": hosts})
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +46,7 @@ def _files(folder: Path) -> None:
 
 
 def planned(folder: Path, *words: str, **hosts: dict[str, Any]) -> Result:
-    (folder / "facts.json").write_bytes(facts(**hosts).data)
+    (folder / "facts.json").write_bytes(facts_of(**hosts).data)
     names = ["plan", str(folder / "model.yaml"), "--facts", str(folder / "facts.json")]
     return CliRunner().invoke(cli, [*names, "-i", str(folder / "inventory.ini"), *words])
 
@@ -91,7 +84,7 @@ def test_images_need_no_gpus_in_the_facts() -> None:
     deployment = deployment.model_copy(
         update={"resources": deployment.resources.model_copy(update={"hosts": ("rack-3",)})}
     )
-    assert images_of(deployment, WEIGHTS, Site(), facts(a=host(0, free=0))) == IMAGES
+    assert images_of(deployment, WEIGHTS, Site(), facts_of(a=host(0, free=0))) == IMAGES
 
 
 @pytest.mark.parametrize(
@@ -107,7 +100,7 @@ def test_settings_of_a_site_that_is_far_away_do_not_get_in_the_way(
     settings: dict[str, object], without: str | None
 ) -> None:
     deployment = parse_deployment(MODEL, "model.yaml")
-    found = images_of(deployment, WEIGHTS, parse_site(settings, "site"), facts(a=host(8), b=host(8)))
+    found = images_of(deployment, WEIGHTS, parse_site(settings, "site"), facts_of(a=host(8), b=host(8)))
     assert found == tuple(image for image in IMAGES if image != without)
 
 
@@ -120,5 +113,5 @@ def test_a_sidecar_that_rendering_adds_is_not_forgotten(monkeypatch: pytest.Monk
         return as_it_is({**value, "services": {**value["services"], **more}})
 
     monkeypatch.setattr(compose, "to_yaml", with_sidecar)
-    found = images_of(parse_deployment(MODEL, "model.yaml"), WEIGHTS, Site(), facts(a=host(8)))
+    found = images_of(parse_deployment(MODEL, "model.yaml"), WEIGHTS, Site(), facts_of(a=host(8)))
     assert found == (*IMAGES[:2], "sidecar/of-all:7", IMAGES[2])
