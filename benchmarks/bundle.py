@@ -19,7 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.bundle.kit import LAUNCH, Bench, Connected, Keys, safetensors
+from tests.bundle.kit import LAUNCH, Bench, Connected, Keys
+from tests.made_weights import random_safetensors
 
 GB = 10**9
 SIZE = float(os.environ.get("ONPREM_LLM_BENCH_GB", "4")) * GB
@@ -31,11 +32,11 @@ BARS = {"verify_of_sha256sum_times_cores": 0.8, "create_of_cp": 1.3, "create_cop
 def weights() -> dict[str, bytes]:
     """A model of eight equal files and small ones; random bytes are made once and told apart by their first ones."""
     count = int(SIZE * 0.99 / 8)
-    body = bytearray(safetensors(count, 1))
+    body = bytearray(random_safetensors(count, 1))
     files = {
         "config.json": b"{}",
         "tokenizer.json": b"{}" * 1000,
-        "changed.safetensors": safetensors(int(SIZE * 0.01), 2),
+        "changed.safetensors": random_safetensors(int(SIZE * 0.01), 2),
     }
     for number in range(8):
         body[-8:] = number.to_bytes(8, "big")
@@ -75,7 +76,7 @@ def turns(sides: dict[str, tuple[Callable[[], None], Callable[[], None]]]) -> di
 
 def later(root: Path, keys: Keys, files: dict[str, bytes]) -> Bench:
     """The same machine with one file of 1 % changed."""
-    changed = {**files, "changed.safetensors": safetensors(int(SIZE * 0.01), 3)}
+    changed = {**files, "changed.safetensors": random_safetensors(int(SIZE * 0.01), 3)}
     return Bench(root, Connected(root / "later", weights=changed).make(), keys)
 
 

@@ -9,9 +9,7 @@ import hashlib
 import io
 import json
 import os
-import random
 import signal
-import struct
 import subprocess
 import sys
 import sysconfig
@@ -19,6 +17,9 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
+
+from tests.made_images import image, sha256
+from tests.made_weights import noise, random_safetensors
 
 from onprem_llm.main import main
 from onprem_llm.spec.lock import Lock
@@ -31,20 +32,6 @@ COMMIT = "c0ffee" * 6 + "c0de"
 LICENCE = b"Permission is granted, to whom it may concern.\n"
 
 
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def noise(size: int, seed: int) -> bytes:
-    some = random.Random(seed).randbytes(min(size, 64 * MB))  # noqa: S311
-    return (some * (size // len(some) + 1))[:size] if size else b""
-
-
-def safetensors(size: int, seed: int) -> bytes:
-    header = json.dumps({"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
-    return struct.pack("<Q", len(header)) + header + noise(size, seed)
-
-
 def weights_files(large: int = MB) -> dict[str, bytes]:
     return {
         "config.json": b'{"architectures": ["LlamaForCausalLM"]}',
@@ -52,7 +39,7 @@ def weights_files(large: int = MB) -> dict[str, bytes]:
         "LICENSE": LICENCE,
         "empty.txt": b"",
         "sub/more.txt": b"{}" * 500,
-        **{f"model-{number}.safetensors": safetensors(large, number) for number in (1, 2, 3)},
+        **{f"model-{number}.safetensors": random_safetensors(large, number) for number in (1, 2, 3)},
     }
 
 
@@ -159,22 +146,13 @@ class Connected:
         return {"path": path, "size": size, "sha256": digest.hexdigest()}
 
     def _image(self, number: int) -> dict[str, object]:
-        shared, own, config = noise(300_000, 90), noise(200_000 + number, 91 + number), b'{"n": %d}' % number
-        kind = "application/vnd.oci.image"
-        layers = [
-            {"mediaType": f"{kind}.layer.v1.tar", "digest": f"sha256:{self.keep(data)}", "size": len(data)}
-            for data in (shared, own)
-        ]
-        manifest = {
-            "schemaVersion": 2, "mediaType": f"{kind}.manifest.v1+json", "layers": layers,
-            "config": {
-                "mediaType": f"{kind}.config.v1+json", "digest": f"sha256:{self.keep(config)}", "size": len(config),
-            },
-        }  # fmt: skip
-        digest = self.keep(json.dumps(manifest).encode())
+        shared, own = noise(300_000, 90), noise(200_000 + number, 91 + number)
+        made = image(shared, own, config=b'{"n": %d}' % number)
+        for blob in made.blobs:
+            self.keep(blob)
         return {
-            "ref": f"registry.example/image-{number}:v1", "digest": f"sha256:{digest}",
-            "id": f"sha256:{sha256(config)}", "size": len(shared) + len(own) + len(config),
+            "ref": f"registry.example/image-{number}:v1", "digest": f"sha256:{self.keep(made.manifest)}",
+            "id": f"sha256:{sha256(made.config)}", "size": sum(map(len, made.blobs)),
         }  # fmt: skip
 
     def _release(self) -> dict[str, object]:

@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.bundle.kit import Bench, Connected, safetensors, tree, weights_files
+from tests.bundle.kit import Bench, Connected, tree, weights_files
+from tests.made_weights import random_safetensors
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_without_its_base_nothing_is_touched(newer: Bench, made: Bench) -> None:
 
 
 def test_a_delta_in_volumes(newer: Bench, made: Bench) -> None:
-    later = {**weights_files(), "model-1.safetensors": safetensors(5_000_000, 77)}
+    later = {**weights_files(), "model-1.safetensors": random_safetensors(5_000_000, 77)}
     newer.here = Connected(newer.root / "third", weights=later).make()
     site = newer.root / "site"
     newer.load(made.root / "bundle", to=site)

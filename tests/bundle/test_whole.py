@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.bundle.kit import Bench, Connected, sha256, tree
+from tests.bundle.kit import Bench, Connected, tree
+from tests.made_images import sha256
 
 from onprem_llm.image_archives import find_archives
 

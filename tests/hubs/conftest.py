@@ -1,9 +1,6 @@
 """A hub on loopback, a model on it, and the pull of this checkout with the real client packages."""
 
-import json
 import os
-import random
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.hubs.server import HubServer
+from tests.made_weights import random_safetensors
 
 from onprem_llm.output import PlainProgress
 from onprem_llm.spec.model_source import ModelSource, parse_source
@@ -29,17 +27,12 @@ NOT_OURS = (
 SECRETS = {"HF_TOKEN": "hf_secretsecret", "MODELSCOPE_API_TOKEN": "ms_secretsecret"}
 
 
-def safetensors(count: int) -> bytes:
-    header = json.dumps({"w": {"dtype": "U8", "shape": [count], "data_offsets": [0, count]}}).encode()
-    return struct.pack("<Q", len(header)) + header + random.Random(count).randbytes(count)  # noqa: S311
-
-
 def tiny() -> dict[str, bytes]:
     return {
         "config.json": b'{"architectures": ["LlamaForCausalLM"]}',
         "tokenizer.json": b"{}" * 900,
-        "model-1.safetensors": safetensors(300_000),
-        "model-2.safetensors": safetensors(200_001),
+        "model-1.safetensors": random_safetensors(300_000, 1),
+        "model-2.safetensors": random_safetensors(200_001, 2),
         "sub/empty.txt": b"",
         "README.md": b"# Tiny",
         ".gitattributes": b"*.safetensors filter=lfs",

@@ -1,11 +1,7 @@
 """A real docker-registry on loopback, and images pushed into it as registries hold them."""
 
 import base64
-import gzip
-import hashlib
-import io
 import json
-import tarfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.loopback import free_port, serving
+from tests.made_images import described, image, sha256, tar_of
 
-OCI = "application/vnd.oci.image.{}.v1+json"
-DOCKER = "application/vnd.docker.distribution.{}.v2+json"
+INDEX = {
+    "oci": "application/vnd.oci.image.index.v1+json",
+    "docker": "application/vnd.docker.distribution.manifest.list.v2+json",
+}
 # alice:secret, as htpasswd -B writes it.
 HTPASSWD = "alice:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"
 
@@ -47,40 +46,30 @@ class Registry:
         data[len(data) // 2] ^= 1
         file.write_bytes(data)
 
-    def blob(self, name: str, data: bytes) -> dict[str, object]:
-        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    def blob(self, name: str, data: bytes) -> None:
         place = self.call("POST", f"/v2/{name}/blobs/uploads/", b"").headers["Location"]
         path = place.partition(self.address)[2] or place
         joined = "&" if "?" in path else "?"
         kind = {"Content-Type": "application/octet-stream"}
-        self.call("PUT", f"{path}{joined}digest={digest}", data, **kind)
-        return {"digest": digest, "size": len(data)}
+        self.call("PUT", f"{path}{joined}digest=sha256:{sha256(data)}", data, **kind)
 
-    def manifest(self, name: str, tag: str, value: dict[str, object]) -> dict[str, object]:
-        data = json.dumps(value).encode()
-        self.call("PUT", f"/v2/{name}/manifests/{tag}", data, **{"Content-Type": str(value["mediaType"])})
-        return {"mediaType": value["mediaType"], "digest": f"sha256:{hashlib.sha256(data).hexdigest()}",
-                "size": len(data)}  # fmt: skip
+    def put(self, name: str, tag: str, manifest: bytes, kind: str) -> None:
+        self.call("PUT", f"/v2/{name}/manifests/{tag}", manifest, **{"Content-Type": kind})
 
     def image(
         self, name: str, tag: str, *, architecture: str = "amd64", docker: bool = False, packed: bool = True
-    ) -> dict[str, object]:
+    ) -> dict[str, Any]:
         """Push an image of one layer, and return its descriptor; docker's kinds or OCI's."""
-        tar = layer(f"{name} {tag} {architecture}")
-        config = configuration(tar, architecture)
-        kind = DOCKER.format("manifest") if docker else OCI.format("manifest")
-        config_kind = "application/vnd.docker.container.image.v1+json" if docker else OCI.format("config")
-        kinds = ("application/vnd.docker.image.rootfs.diff.tar", "application/vnd.oci.image.layer.v1.tar")
-        layer_kind = kinds[0] if docker else kinds[1]
-        zipped = gzip.compress(tar, mtime=0) if packed else tar
-        layer_kind += (".gzip" if docker else "+gzip") if packed else ""
-        return self.manifest(name, tag, {
-            "schemaVersion": 2, "mediaType": kind,
-            "config": {"mediaType": config_kind, **self.blob(name, config)},
-            "layers": [{"mediaType": layer_kind, **self.blob(name, zipped)}],
-        })  # fmt: skip
+        made = image(
+            layer(f"{name} {tag} {architecture}"),
+            kind="docker" if docker else "oci", architecture=architecture, packed=packed,
+        )  # fmt: skip
+        for blob in made.blobs:
+            self.blob(name, blob)
+        self.put(name, tag, made.manifest, made.descriptor["mediaType"])
+        return made.descriptor
 
-    def index(self, name: str, tag: str, *platforms: str, docker: bool = False) -> dict[str, object]:
+    def index(self, name: str, tag: str, *platforms: str, docker: bool = False) -> dict[str, Any]:
         """Push a list of images, with an attestation beside them as builders add it."""
         entries = []
         for platform in platforms:
@@ -89,28 +78,15 @@ class Registry:
             about = {"os": "linux", "architecture": arch, **({"variant": variant} if variant else {})}
             entries.append({**entry, "platform": about})
         unknown = {**entries[0], "platform": {"os": "unknown", "architecture": "unknown"}}
-        kind = DOCKER.format("manifest.list") if docker else OCI.format("index")
-        return self.manifest(name, tag, {"schemaVersion": 2, "mediaType": kind, "manifests": [unknown, *entries]})
+        kind = INDEX["docker" if docker else "oci"]
+        data = json.dumps({"schemaVersion": 2, "mediaType": kind, "manifests": [unknown, *entries]}).encode()
+        self.put(name, tag, data, kind)
+        return described(data, kind)
 
 
 def layer(text: str) -> bytes:
-    """Return the tar of a layer with one file."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        data = (text * 1000).encode()
-        info = tarfile.TarInfo("etc/what")
-        info.size = len(data)
-        tar.addfile(info, io.BytesIO(data))
-    return out.getvalue()
-
-
-def configuration(tar: bytes, architecture: str = "amd64") -> bytes:
-    """Return an image's configuration, with a field of docker's own that OCI does not know."""
-    diff = "sha256:" + hashlib.sha256(tar).hexdigest()
-    return json.dumps({
-        "architecture": architecture, "os": "linux", "docker_version": "26.1.5", "config": {"Cmd": ["true"]},
-        "rootfs": {"type": "layers", "diff_ids": [diff]},
-    }).encode()  # fmt: skip
+    """Return the tar of a layer that is known by its text."""
+    return tar_of("etc/what", (text * 1000).encode())
 
 
 @contextmanager

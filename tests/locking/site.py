@@ -1,8 +1,6 @@
 """A made-up site for `lock`: weights, model.yaml, facts, and its images in a registry."""
 
 import json
-import random
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any
 
 from click.testing import CliRunner
 from tests.made_facts import host_facts
+from tests.made_weights import random_safetensors
 
 from onprem_llm.main import cli
 from onprem_llm.spec.lock import Lock, read_lock
@@ -21,12 +20,6 @@ name: {name}
 model: {model}
 engine: {{image: "vllm/vllm-openai:v0.11.0"}}
 """
-
-
-def safetensors(count: int) -> bytes:
-    """Return a whole safetensors file with `count` bytes of data."""
-    header = json.dumps({"w": {"dtype": "U8", "shape": [count], "data_offsets": [0, count]}}).encode()
-    return struct.pack("<Q", len(header)) + header + random.Random(count).randbytes(count)  # noqa: S311
 
 
 @dataclass
@@ -78,7 +71,7 @@ def made(folder: Path, registry: Registry) -> Site:
     weights.mkdir(parents=True)
     (weights / "config.json").write_text("{}")
     (weights / "tokenizer.json").write_text("{}")
-    (weights / "model.safetensors").write_bytes(safetensors(100_000))
+    (weights / "model.safetensors").write_bytes(random_safetensors(100_000, 1))
     site = Site(folder, registry)
     site.write_facts(gpu1=host_facts(), gpu2=host_facts())
     site.push()

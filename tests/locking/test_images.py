@@ -8,13 +8,14 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from tests.made_images import configuration
 
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.locking.archive_images import ArchiveImages
 from onprem_llm.locking.blobs import Blobs
 from onprem_llm.locking.registry_images import RegistryAccess, RegistryImages
 
-from .registry import Registry, configuration, layer
+from .registry import Registry, layer
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 
@@ -242,7 +243,7 @@ def test_a_damaged_archive_is_named(tmp_path: Path, blobs: Blobs) -> None:
     (tmp_path / "flipped.tar").write_bytes(flipped)
     (tmp_path / "cut.tar").write_bytes(good[: len(good) // 3])
     (tmp_path / "empty.tar").write_bytes(b"")
-    arm = saved(tmp_path / "arm.tar", config=configuration(layer("saved"), "arm64"))
+    arm = saved(tmp_path / "arm.tar", config=configuration(layer("saved"), architecture="arm64"))
     hostile = configuration(layer("saved")).replace(b"sha256:", b"../../")
     saved(tmp_path / "hostile.tar", config=hostile)
     for name, said in {

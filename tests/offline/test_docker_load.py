@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.offline.conftest import Bundle
+from tests.made_images import Layout, image, tar_of
 
 from onprem_llm.bundle.docker_archive import write_archive
 from onprem_llm.image_archives import find_archives
@@ -15,8 +15,8 @@ REF = "onprem-llm-test/registry:1"
 
 @pytest.mark.parametrize("kind", ["oci", "docker"])
 def test_docker_loads_it_as_the_image_that_it_is(tmp_path: Path, kind: str) -> None:
-    bundle = Bundle(tmp_path / "bundle")
-    digest = bundle.image(REF, {"one": b"1", "two": b"2"}, kind=kind)
+    bundle = Layout(tmp_path / "bundle")
+    digest = bundle.add(REF, image(tar_of("one", b"1"), tar_of("two", b"2"), kind=kind))
     target = tmp_path / "images" / "registry.tar"
 
     assert write_archive(REF, digest, bundle.blobs, target)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.offline.conftest import Bundle
+from tests.made_images import Layout, image, tar_of
 from tests.offline.rendered_registry import Served, rendered
 
 from onprem_llm.bundle.registry_view import REF, write_registry
@@ -16,7 +16,7 @@ from onprem_llm.image_names import image_name
 
 
 @pytest.fixture
-def served(bundle: Bundle, tmp_path: Path) -> Iterator[Served]:
+def served(bundle: Layout, tmp_path: Path) -> Iterator[Served]:
     write_registry(bundle.index, bundle.blobs, tmp_path / "registry")
     (tmp_path / "configured").mkdir()
     with rendered(tmp_path / "registry", tmp_path / "configured") as found:
@@ -41,7 +41,7 @@ def asked(served: Served, path: str) -> tuple[int, bytes]:
     return answer.status, body
 
 
-def test_each_image_is_pulled_by_tag_and_by_digest(bundle: Bundle, served: Served, tmp_path: Path) -> None:
+def test_each_image_is_pulled_by_tag_and_by_digest(bundle: Layout, served: Served, tmp_path: Path) -> None:
     for number, descriptor in enumerate(bundle.index["manifests"]):
         name, digest = image_name(descriptor["annotations"][REF]), descriptor["digest"]
         by_tag = pulled(served, f"{name.repository}:{name.tag}", tmp_path / f"tag-{number}")
@@ -55,7 +55,7 @@ def test_each_image_is_pulled_by_tag_and_by_digest(bundle: Bundle, served: Serve
         }
 
 
-def test_a_repository_serves_its_own_alone(bundle: Bundle, served: Served) -> None:
+def test_a_repository_serves_its_own_alone(bundle: Layout, served: Served) -> None:
     """One repository's blob is not found by another's name: access to a layer goes by its links."""
     vllm, page = (one["digest"] for one in bundle.index["manifests"][:2])
     layer = json.loads((bundle.blobs / vllm.removeprefix("sha256:")).read_bytes())["layers"][1]["digest"]
@@ -65,7 +65,7 @@ def test_a_repository_serves_its_own_alone(bundle: Bundle, served: Served) -> No
         assert asked(served, path)[0] == 404
 
 
-def test_nothing_is_pushed(bundle: Bundle, served: Served, tmp_path: Path) -> None:
+def test_nothing_is_pushed(bundle: Layout, served: Served, tmp_path: Path) -> None:
     before = sorted((tmp_path / "registry").rglob("*"))
     command = ["skopeo", "copy", "--quiet", "--dest-cert-dir", str(served.trusted)]
     ended = subprocess.run(
@@ -79,9 +79,9 @@ def test_nothing_is_pushed(bundle: Bundle, served: Served, tmp_path: Path) -> No
     assert sorted((tmp_path / "registry").rglob("*")) == before
 
 
-def test_what_a_later_load_brings_is_served_without_a_restart(bundle: Bundle, served: Served, tmp_path: Path) -> None:
-    later = Bundle(tmp_path / "later")
-    digest = later.image("redis:7", {"redis": b"newer"})
+def test_what_a_later_load_brings_is_served_without_a_restart(bundle: Layout, served: Served, tmp_path: Path) -> None:
+    later = Layout(tmp_path / "later")
+    digest = later.add("redis:7", image(tar_of("redis", b"newer")))
     write_registry(later.index, later.blobs, tmp_path / "registry")
     found = pulled(served, "docker.io/library/redis:7", tmp_path / "newer")
     assert digest.removeprefix("sha256:") in found
@@ -89,7 +89,7 @@ def test_what_a_later_load_brings_is_served_without_a_restart(bundle: Bundle, se
     assert pulled(served, f"docker.io/library/redis@{old}", tmp_path / "older")
 
 
-def test_the_engine_pulls_by_digest(bundle: Bundle, served: Served) -> None:
+def test_the_engine_pulls_by_digest(bundle: Layout, served: Served) -> None:
     """What roles/images does on a host; an engine does not ask who a registry on loopback is."""
     for descriptor in bundle.index["manifests"]:
         name, digest = image_name(descriptor["annotations"][REF]), descriptor["digest"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import recorded_facts as made
-from tests.offline.conftest import Bundle
+from tests.made_images import Layout
 from tests.offline.rendered_registry import rendered
 from tests.offline.roles_here import run_role
 
@@ -19,7 +19,7 @@ from onprem_llm.spec.site import Site, parse_site
 
 
 @pytest.fixture
-def own(bundle: Bundle, tmp_path: Path) -> OwnRegistryFolder:
+def own(bundle: Layout, tmp_path: Path) -> OwnRegistryFolder:
     write_registry(bundle.index, bundle.blobs, tmp_path / "site/registry")
     return read_own_registry(tmp_path / "site/registry", "127.0.0.1:5000")
 
@@ -50,7 +50,7 @@ def skopeo(address: str, trusted: Path, descriptor: dict[str, Any], own: OwnRegi
     return ended.returncode == 0
 
 
-def test_a_host_is_filled_and_serves(own: OwnRegistryFolder, bundle: Bundle, tmp_path: Path) -> None:
+def test_a_host_is_filled_and_serves(own: OwnRegistryFolder, bundle: Layout, tmp_path: Path) -> None:
     host = tmp_path / "host"
     host.mkdir()
     store = order(own, host / "srv")["store"]

@@ -3,34 +3,16 @@
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.made_images import Layout, image
 
 from onprem_llm.bundle.registry_view import REF, blob_path, view_of, write_registry
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.image_names import image_name
-
-
-class Layout:
-    """A folder of blobs and an index, as a bundle has them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.blobs = folder / "blobs" / "sha256"
-        self.blobs.mkdir(parents=True)
-        self.index: dict[str, Any] = {"schemaVersion": 2, "manifests": []}
-
-    def blob(self, data: bytes) -> dict[str, Any]:
-        sha256 = hashlib.sha256(data).hexdigest()
-        (self.blobs / sha256).write_bytes(data)
-        return {"digest": f"sha256:{sha256}", "size": len(data)}
-
-    def image(self, ref: str, *layers: bytes, config: bytes = b"{}", **more: object) -> str:
-        value = {"schemaVersion": 2, "config": self.blob(config), "layers": [self.blob(one) for one in layers], **more}
-        manifest = self.blob(json.dumps(value).encode())
-        self.index["manifests"].append({**manifest, "annotations": {REF: ref}})
-        return str(manifest["digest"]).removeprefix("sha256:")
 
 
 @pytest.fixture
@@ -43,8 +25,8 @@ def files_of(folder: Path) -> list[str]:
 
 
 def test_every_blob_lies_once_and_each_repository_links_what_it_has(layout: Layout, tmp_path: Path) -> None:
-    first = layout.image("vllm/vllm-openai:v1", b"shared", b"one")
-    second = layout.image("ghcr.io/open-webui/open-webui:v2", b"shared", b"two", config=b'{"a":1}')
+    first = layout.add("vllm/vllm-openai:v1", image(b"shared", b"one")).removeprefix("sha256:")
+    second = layout.add("ghcr.io/open-webui/open-webui:v2", image(b"shared", b"two")).removeprefix("sha256:")
     target = tmp_path / "registry"
 
     assert write_registry(layout.index, layout.blobs, target) == 0
@@ -70,8 +52,8 @@ def test_every_blob_lies_once_and_each_repository_links_what_it_has(layout: Layo
 
 
 def test_the_same_index_makes_the_same_files_and_a_second_time_none(layout: Layout, tmp_path: Path) -> None:
-    layout.image("b:1", b"x")
-    layout.image("a:1", b"y")
+    layout.add("b:1", image(b"x"))
+    layout.add("a:1", image(b"y"))
     one, two = tmp_path / "one", tmp_path / "two"
     write_registry(layout.index, layout.blobs, one)
     layout.index["manifests"].reverse()
@@ -86,11 +68,11 @@ def test_the_same_index_makes_the_same_files_and_a_second_time_none(layout: Layo
 
 def test_a_later_load_adds_and_moves_a_tag_and_takes_nothing_away(layout: Layout, tmp_path: Path) -> None:
     target = tmp_path / "registry"
-    old = layout.image("a:1", b"old")
-    other = layout.image("b:1", b"other")
+    old = layout.add("a:1", image(b"old")).removeprefix("sha256:")
+    other = layout.add("b:1", image(b"other")).removeprefix("sha256:")
     write_registry(layout.index, layout.blobs, target)
     later = Layout(tmp_path / "later")
-    new = later.image("a:1", b"new")
+    new = later.add("a:1", image(b"new")).removeprefix("sha256:")
 
     write_registry(later.index, later.blobs, target)
 
@@ -108,7 +90,7 @@ def test_a_later_load_adds_and_moves_a_tag_and_takes_nothing_away(layout: Layout
 def test_blobs_are_copied_whole_where_they_cannot_be_linked(
     layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layout.image("a:1", b"layer" * 1000)
+    layout.add("a:1", image(b"layer" * 1000))
     monkeypatch.setattr(Path, "hardlink_to", lambda *_: (_ for _ in ()).throw(OSError(18, "cross-device")))
     target = tmp_path / "registry"
 
@@ -124,7 +106,7 @@ def test_blobs_are_copied_whole_where_they_cannot_be_linked(
 def test_a_blob_that_is_damaged_on_the_way_gets_no_name(
     layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layout.image("a:1", b"right")
+    layout.add("a:1", image(b"right"))
     wrong = layout.blobs / hashlib.sha256(b"right").hexdigest()
     wrong.write_bytes(b"wrong")
     monkeypatch.setattr(Path, "hardlink_to", lambda *_: (_ for _ in ()).throw(OSError(18, "cross-device")))
@@ -138,7 +120,7 @@ def test_a_blob_that_is_damaged_on_the_way_gets_no_name(
 
 @pytest.mark.parametrize("name", ["truncated", "missing"])
 def test_a_blob_that_is_not_whole_is_refused(layout: Layout, tmp_path: Path, name: str) -> None:
-    layout.image("a:1", b"layer")
+    layout.add("a:1", image(b"layer"))
     blob = layout.blobs / hashlib.sha256(b"layer").hexdigest()
     if name == "missing":
         blob.unlink()
@@ -187,7 +169,7 @@ def test_names_are_what_docker_makes_of_them(ref: str, repository: str, tag: str
     ],
 )
 def test_names_that_docker_would_not_take_are_refused(layout: Layout, ref: str) -> None:
-    layout.image(ref, b"x")
+    layout.add(ref, image(b"x"))
     with pytest.raises(InvalidError, match="image " + re.escape(repr(ref))):
         view_of(layout.index, lambda sha256: (layout.blobs / sha256).read_bytes())
 
@@ -205,15 +187,16 @@ def test_names_that_docker_would_not_take_are_refused(layout: Layout, ref: str) 
     ],
 )
 def test_what_is_no_image_is_refused(layout: Layout, spoil: Any, says: str) -> None:
-    manifest = {"config": layout.blob(b"{}"), "layers": [layout.blob(b"x")]}
+    made = image(b"x")
+    manifest = json.loads(made.manifest)
     spoil(manifest)
-    layout.index["manifests"] = [{**layout.blob(json.dumps(manifest).encode()), "annotations": {REF: "a:1"}}]
+    layout.add("a:1", replace(made, manifest=json.dumps(manifest).encode()))
     with pytest.raises(InvalidError, match=says):
         view_of(layout.index, lambda sha256: (layout.blobs / sha256).read_bytes())
 
 
 def test_a_ref_means_one_image(layout: Layout) -> None:
-    layout.image("a:1", b"x")
-    layout.image("a:1", b"y")
+    layout.add("a:1", image(b"x"))
+    layout.add("a:1", image(b"y"))
     with pytest.raises(InvalidError, match="image a:1: the index names it twice"):
         view_of(layout.index, lambda sha256: (layout.blobs / sha256).read_bytes())

@@ -6,18 +6,13 @@ import struct
 from pathlib import Path
 
 import pytest
+from tests.made_weights import safetensors
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.spec.weights_folder import check_folder
 from onprem_llm.spec.weights_identity import scan_folder
 
-
-def safetensors(data: bytes = b"12345678") -> bytes:
-    header = json.dumps({
-        "__metadata__": {"format": "pt"},
-        "w": {"dtype": "F32", "shape": [2], "data_offsets": [0, len(data)]},
-    }).encode()  # fmt: skip
-    return struct.pack("<Q", len(header)) + header + data
+WHOLE = safetensors(b"12345678")
 
 
 @pytest.fixture
@@ -26,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
     root.mkdir()
     (root / "config.json").write_text("{}")
     (root / "tokenizer.json").write_text("{}")
-    (root / "model.safetensors").write_bytes(safetensors())
+    (root / "model.safetensors").write_bytes(WHOLE)
     return root
 
 
@@ -51,7 +46,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [1, 8, 60])
 def test_a_truncated_file_is_named(folder: Path, cut: int) -> None:
-    (folder / "model.safetensors").write_bytes(safetensors()[:-cut])
+    (folder / "model.safetensors").write_bytes(WHOLE[:-cut])
     assert "model.safetensors: truncated" in problems(folder)
 
 
@@ -79,7 +74,7 @@ def test_a_header_that_would_take_all_memory_is_not_read(folder: Path) -> None:
 
 
 def test_a_file_that_is_too_long(folder: Path) -> None:
-    (folder / "model.safetensors").write_bytes(safetensors() + b"x")
+    (folder / "model.safetensors").write_bytes(WHOLE + b"x")
     assert "too long" in problems(folder)
 
 

@@ -1,10 +1,10 @@
 """A hub in memory, and a store below a temporary folder that pulls from it."""
 
 import hashlib
-import json
-import struct
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.made_weights import safetensors
 
 from onprem_llm.output import PlainProgress
 from onprem_llm.spec.model_source import parse_source
@@ -12,12 +12,6 @@ from onprem_llm.weights.hubs.hub import Body, HubFile, Listing
 from onprem_llm.weights.patience import Patience
 from onprem_llm.weights.pull import Pulled, Puller
 from onprem_llm.weights.store import Store
-
-
-def safetensors(data: bytes) -> bytes:
-    header = json.dumps({"w": {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}}).encode()
-    return struct.pack("<Q", len(header)) + header + data
-
 
 FILES = {"config.json": b"{}", "a.safetensors": safetensors(b"a" * 5000), "b.safetensors": safetensors(b"b" * 3000)}
 SOURCE = parse_source("huggingface:owner/Tiny")
