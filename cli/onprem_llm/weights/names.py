@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 LONGEST_NAME = 255
 LONGEST_PATH = 1024
+PARTIAL = ".partial"  # what a file is called, behind its name, while it is written: here, and on hosts
 
 
 def name_problem(path: str) -> str | None:
@@ -27,7 +28,7 @@ def name_problem(path: str) -> str | None:
 
 
 def name_problems(paths: Sequence[str]) -> list[str]:
-    """Return a line for each path that must not be written, also where one path is the folder of another."""
+    """Return a line for each path that must not be written, also where one is another's folder, or where it grows."""
     problems = [f"{path!r} {why}" for path in paths if (why := name_problem(path))]
     if problems:
         return problems
@@ -38,4 +39,6 @@ def name_problems(paths: Sequence[str]) -> list[str]:
         f"{path!r} is a file and a folder"
         for path in sorted({str(folder) for path in paths for folder in PurePosixPath(path).parents} & known)
     ]
-    return doubled + inside
+    used = known | {str(folder) for path in paths for folder in PurePosixPath(path).parents}
+    growing = [f"{path + PARTIAL!r} is where {path!r} grows" for path in sorted(known) if path + PARTIAL in used]
+    return doubled + inside + growing

@@ -93,6 +93,9 @@ def test_good_names_and_clashes() -> None:
     assert name_problems(["a/b.json", "ü/模型.json", "...", "a/b"]) == []
     assert "stands twice" in name_problems(["a", "a"])[0]
     assert "a file and a folder" in name_problems(["a", "a/b/c"])[0]
+    assert name_problems(["a", "b", "a.partial"]) == ["'a.partial' is where 'a' grows"]
+    assert name_problems(["d/a", "d/a.partial/b"]) == ["'d/a.partial' is where 'd/a' grows"]
+    assert name_problems(["a", "d/a.partial"]) == []
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 
 status.json there says how far it is: "state" (serving: it had all; running, done, failed, stopped), "done" and "total"
 (bytes), "sent" and "received" (bytes on the wire), "again" (pieces that came damaged), "from" (who serves us), and
-"error". It goes on serving until SIGTERM, or until nobody has pulled for `linger` seconds. Exit status: 0 all is here,
-1 it is not.
+"error". It goes on serving until SIGTERM, or until nobody has pulled for `linger` seconds. Exit status: 0 all is here
+(or measured) and status.json says so, 1 it is not; the last line on standard error says why.
 """
 
 import errno
@@ -22,6 +22,7 @@ from .measure import Measure
 from .order import Order, Refused
 from .pull import Puller
 from .serve import Server
+from .status import Status
 
 TOLD_EVERY = 0.5  # seconds
 
@@ -31,7 +32,7 @@ class Run:
 
     def __init__(self, folder):
         """`folder` holds order.json and secret; raises Refused."""
-        self.folder, self.ended, self.error, self.began = folder, threading.Event(), None, time.monotonic()
+        self.ended, self.error, self.began = threading.Event(), None, time.monotonic()
         try:
             self.order = Order(json.loads((folder / "order.json").read_text(encoding="utf-8")))
             self.secret = secret = (folder / "secret").read_bytes().strip()
@@ -39,6 +40,7 @@ class Run:
             raise Refused(f"{folder}: {error}") from None
         if len(secret) < 32:
             raise Refused("{}: shorter than 32 bytes; the run makes it".format(folder / "secret"))
+        self.status = Status(folder, self.order.name, say)
         self.content = Content(self.order, secret, self.fail)
         self.server = Server(self.order, secret, self.content, say)
         self.puller = Puller(self.order, secret, self.content, self.server, say)
@@ -61,18 +63,18 @@ class Run:
         while not self.ended.wait(TOLD_EVERY if self.seconds else TOLD_EVERY / 2) and not self._idle():
             self.tell(self._state("running"))
         state = "failed" if self.error else self._state("stopped")
-        self.tell(state)
+        self.status.said = None  # what hinders it now is said again: the last word counts
+        told = self.tell(state)
         if self.error:
             say(self.error)
-        return 0 if state in ("done", "serving") else 1
+        return 0 if told and state in ("done", "serving") else 1
 
     def measure(self):
         """Measure the line from the host before us; return the exit status."""
         try:
-            return Measure(self.folder, self.order, self.secret, say).run(self.ended)
+            return Measure(self.order, self.secret, self.status, say).run(self.ended)
         except OSError as error:
-            say(explain(error, self.order))
-            return 1
+            return failed(self.status, explain(error, self.order))
 
     def _state(self, otherwise):
         return "serving" if not self.order.rank else "done" if self.content.complete else otherwise
@@ -87,15 +89,13 @@ class Run:
         return time.monotonic() - last > (self.order.give_up if self.content.source else self.order.linger)
 
     def tell(self, state):
-        """Write status.json in one piece."""
+        """Say how far it is; return whether that could be said."""
         status = {
-            "state": state, "done": self.content.bytes, "total": self.order.total, "error": self.error,
+            "done": self.content.bytes, "total": self.order.total, "error": self.error,
             "sent": self.server.sent_so_far(), "received": self.puller.received_so_far(), "again": self.content.again,
             "from": self.puller.upstream, "seconds": self.seconds, "ended": self.content.ended,
         }  # fmt: skip
-        new = self.folder / "status.new"
-        new.write_text(json.dumps(status), encoding="utf-8")
-        new.replace(self.folder / "status.json")
+        return self.status.tell(state, **status)
 
 
 def explain(error, order):
@@ -116,6 +116,13 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
+def failed(status, error):
+    """Tell an error by which it ended before it began; return the exit status."""
+    status.tell("failed", error=error)
+    say(error)
+    return 1
+
+
 def main(arguments):
     """Run; return the exit status."""
     measures = arguments[1:] == ["--measure"]
@@ -127,8 +134,7 @@ def main(arguments):
     try:
         run = Run(Path(arguments[0]))
     except Refused as error:
-        say(str(error))
-        return 1
+        return failed(Status(Path(arguments[0]), None, say), str(error))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: run.ended.set())
     return run.measure() if measures else run.run()

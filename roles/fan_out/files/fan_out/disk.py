@@ -6,9 +6,8 @@ import json
 import os
 import stat
 
-from .order import Refused
+from .order import PARTIAL, Refused
 
-PARTIAL = ".partial"
 COPY = 1024 * 1024  # bytes
 
 
@@ -91,21 +90,17 @@ class Place:
         finally:
             os.close(parent)
 
-    def close(self):
-        """Close what is open."""
-        for handle in (self.whole, self.partial):
-            if handle is not None:
-                os.close(handle)
-        self.whole = self.partial = None
-
     def _open(self, path, flags):
         try:
-            handle = os.open(str(path), flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            # Without O_NONBLOCK a FIFO of that name would be waited on for ever.
+            handle = os.open(str(path), flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             return None
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise Refused(f"{path} is a link: remove it, nothing is written through links") from None
+            if error.errno in (errno.EISDIR, errno.ENXIO):  # a folder; a socket, or a device that is not there
+                raise Refused(f"{path} is no plain file: remove it") from None
             raise
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)

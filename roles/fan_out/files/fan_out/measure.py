@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure the lines before a run: every host pulls from the one before it for half a second, in a ring, all at once."""
 
-import json
 import socket
 import threading
 import time
@@ -19,18 +18,19 @@ SERVE = 60  # seconds after which a measurement that nobody stops is over
 class Measure:
     """One host's part; status.json says {"state": "running|measured|failed", "rate": bytes a second, "error"}."""
 
-    def __init__(self, folder, order, secret, say):
+    def __init__(self, order, secret, status, say):
         """`order` is the run's, in the order in which the hosts stand before they are measured."""
-        self.folder, self.order, self.secret = folder, order, secret
+        self.order, self.secret, self.status = order, secret, status
         self.server = Server(order, secret, None, say)
+        self.measured = False  # and told
 
     def run(self, ended):
         """Measure, and serve until `ended` is set; return the exit status. Raises OSError."""
         self.server.start()
-        self._tell("running")
+        self.status.tell("running")
         threading.Thread(target=self._pull, daemon=True).start()
         ended.wait(SERVE)
-        return 0
+        return 0 if self.measured else 1
 
     def _pull(self):
         name, address = self.order.hosts[self.order.rank - 1]  # the last one is before the first
@@ -40,11 +40,12 @@ class Measure:
                 sock = socket.create_connection((address, self.order.port), 1, (self.order.address, 0))
                 channel = Channel(sock, self.order.dead)
                 if greet(channel, self.secret, self.order, self.order.rank) == WELCOME:
-                    return self._tell("measured", rate=self._rate(channel))
+                    self.measured = self.status.tell("measured", rate=self._rate(channel))
+                    return
             except (OSError, Gone) as error:
                 last = str(error)
             time.sleep(0.1)
-        return self._tell("failed", error=f"{self.order.name}: {name} at {address} port {self.order.port}: {last}")
+        self.status.tell("failed", error=f"{self.order.name}: {name} at {address} port {self.order.port}: {last}")
 
     def _rate(self, channel):
         for _ in range(OPEN):
@@ -59,8 +60,3 @@ class Measure:
         rate = (channel.received - before) / (time.monotonic() - began)
         channel.close()
         return rate
-
-    def _tell(self, state, **more):
-        new = self.folder / "status.new"
-        new.write_text(json.dumps({"state": state, **more}), encoding="utf-8")
-        new.replace(self.folder / "status.json")

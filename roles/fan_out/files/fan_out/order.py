@@ -8,6 +8,7 @@ import unicodedata
 from pathlib import Path
 
 SCHEMA = 1
+PARTIAL = ".partial"  # what a file is called, behind its name, while it grows
 SMALLEST_PIECE, LARGEST_PIECE = 4 * 1024, 16 * 1024 * 1024
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Of these depends what is on the wire; hosts that do not agree on them are of two runs.
@@ -95,7 +96,7 @@ def _check_file(file, chunk_size):
 
 
 def _check_names(names):
-    """Refuse what would be written outside of the folder."""
+    """Refuse what would be written outside of the folder, or over another file."""
     for name in names:
         why = _name_problem(name)
         if why:
@@ -103,9 +104,13 @@ def _check_names(names):
     if len(set(names)) < len(names):
         raise Refused("the order names a file twice; nothing was written")
     folders = {parent.as_posix() for name in names for parent in Path(name).parents}
-    both = sorted(folders & set(names))
+    known = set(names)
+    both = sorted(folders & known)
     if both:
         raise Refused(f"the order names {both[0]!r} as a file and as a folder; nothing was written")
+    for name in names:
+        if name + PARTIAL in folders or name + PARTIAL in known:
+            raise Refused(f"the order names {name + PARTIAL!r}, under which {name!r} grows; nothing was written")
 
 
 def _name_problem(name):
