@@ -203,6 +203,20 @@ def test_wrong_options_are_told(site: Site, more: tuple[str, ...], said: str) ->
     assert said in refused(site, site.model(), more=more, kind=UsageError)
 
 
+def test_a_mirrors_password_is_refused_and_not_repeated(site: Site) -> None:
+    more = ("--package-mirror", "debian=https://me:hunter2@mirror.example/debian")
+    text = refused(site, site.model(), more=more, kind=UsageError)
+    assert "/etc/apt/auth.conf.d/mirror.conf" in text
+    assert "hunter2" not in text
+
+
+def test_how_bytes_were_had_is_for_us_alone(site: Site, cache: Path) -> None:
+    (cache / "locking").mkdir(mode=0o755, parents=True)
+    lock = site.lock(site.model())
+    assert (cache / "locking").stat().st_mode & 0o777 == 0o700
+    assert origins_of(lock).registry == site.registry.address
+
+
 def test_json_says_the_parts(site: Site) -> None:
     done = CliRunner().invoke(cli, [*site.words(site.model()), "--json"], catch_exceptions=False)
     value = json.loads(done.stdout)

@@ -1,7 +1,13 @@
 """Packages of another release than this machine's, through the real apt and this machine's mirror."""
 
+import base64
 import hashlib
+import os
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -168,8 +174,58 @@ def test_a_release_without_a_good_engine_asks_for_dockers_repository(monkeypatch
 
 
 def test_without_apt_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    root = apt_root.AptRoot(tmp_path, "debian 13 (amd64)")
+    monkeypatch.setenv("ONPREM_LLM_CACHE", str(tmp_path))
     monkeypatch.setenv("PATH", "/nowhere")
+    mirrors = dict.fromkeys(("debian", "debian_security"), "http://127.0.0.1:9/debian")
     with pytest.raises(OnpremError, match="apt-get is not on this machine") as raised:
-        root.run(["apt-get", "update"], "the lists")
+        Packages(mirrors, Blobs()).resolve(TRIXIE)
     assert "--skip packages" in (raised.value.hint or "")
+
+
+def test_a_mirrors_password_is_where_apt_has_it_and_nobody_else_reads_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mirror that asks for one: apt has it of auth.conf. Our files are private from their first byte."""
+    auth = tmp_path / "auth.conf"
+    root = apt_root.AptRoot(tmp_path / "apt", "debian 13 (amd64)")
+    made = root.folder / "etc/apt"
+    (made / "sources.list.d").mkdir(parents=True)
+    for name in ("apt.conf", "sources.list.d/onprem-llm.sources"):
+        (made / name).touch(mode=0o644)  # as an earlier onprem-llm left them
+    opened: list[int] = []
+    written = os.open
+    monkeypatch.setattr(os, "open", lambda path, flags, mode=0o777: opened.append(mode) or written(path, flags, mode))
+    with closed_mirror() as (address, asked):
+        auth.write_text(f"machine {address}\nlogin me\npassword hunter2\n")
+        root.prepare("amd64", f"Types: deb\nURIs: {address}/debian\nSuites: trixie\nComponents: main\n")
+        assert opened == [0o600, 0o600]
+        assert {(made / name).stat().st_mode & 0o777 for name in ("apt.conf", "sources.list.d/onprem-llm.sources")} == {
+            0o600
+        }
+        conf = (made / "apt.conf").read_text()
+        assert '"/etc/apt/auth.conf"' in conf
+        (made / "apt.conf").write_text(conf.replace("/etc/apt/auth.conf", str(auth)))
+        with pytest.raises(InvalidError):  # it has nothing
+            root.update()
+    assert f"Basic {base64.b64encode(b'me:hunter2').decode()}" in asked
+
+
+@contextmanager
+def closed_mirror() -> Iterator[tuple[str, list[str]]]:
+    """A mirror that asks for a password and then has nothing; gives its address, and how it was asked."""
+    asked: list[str] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers.get("Authorization", ""))
+            self.send_response(404 if asked[-1] else 401)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """What is asked is kept above."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()

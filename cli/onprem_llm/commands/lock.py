@@ -138,9 +138,15 @@ def _check(pythons: tuple[str, ...], expires: str | None) -> None:
 
 
 def _mirror(text: str) -> tuple[str, str]:
-    from onprem_llm.spec.fields import web_address
+    from onprem_llm.spec.fields import SECRET_VALUE, web_address
 
     name, _, address = text.partition("=")
+    if SECRET_VALUE.search(address):
+        raise UsageError(
+            f"--package-mirror: found a password in the address of {name!r}, expected none: everybody here sees it",
+            hint="write it into /etc/apt/auth.conf.d/mirror.conf as apt_auth.conf(5) says, readable for you alone, and "
+            "name the mirror without it",
+        )
     if name in MIRRORS:
         with contextlib.suppress(ValueError):
             return name, web_address(address)

@@ -12,6 +12,7 @@ from pathlib import Path
 from onprem_llm.caches import cache_folder
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.locking.blobs import hint_for
+from onprem_llm.private_files import write_private
 
 # What of this machine's apt configuration says how it reaches the outside.
 _REACHING = re.compile(r"^Acquire::(https?|ftp|Retries|ForceIPv[46])(::[A-Za-z0-9._:-]*)? .*;$")
@@ -29,15 +30,20 @@ class AptRoot:
     name: str  # for people: debian 13 (amd64)
 
     def prepare(self, architecture: str, sources: str) -> None:
-        """Write its configuration."""
+        """Write its configuration; OnpremError where this machine has no apt."""
+        if shutil.which("apt-get") is None:
+            raise self._no_apt("apt-get")
         for name in _FOLDERS:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         # An empty status: what this machine has installed does not count.
         (self.folder / "var/lib/dpkg/status").write_text("")
-        (self.folder / "etc/apt/apt.conf").write_text(_configuration(self.folder, architecture))
-        (self.folder / "etc/apt/apt.conf").chmod(0o600)
-        (self.folder / "etc/apt/sources.list.d").mkdir(exist_ok=True)
-        (self.folder / "etc/apt/sources.list.d/onprem-llm.sources").write_text(sources)
+        configuration = _configuration(self.folder, architecture)
+        # A proxy's address may have a password in it, and so may this machine's own mirrors.
+        for name, text in (("apt.conf", configuration), ("sources.list.d/onprem-llm.sources", sources)):
+            path = self.folder / "etc/apt" / name
+            path.parent.mkdir(exist_ok=True)
+            path.unlink(missing_ok=True)
+            write_private(path, text)
 
     def update(self) -> None:
         """Fetch the package lists: those that have not changed are not sent again."""
@@ -67,11 +73,14 @@ class AptRoot:
         try:
             return subprocess.run(argv, env=environment, cwd=cwd, capture_output=True, text=True, check=False)
         except FileNotFoundError:
-            raise OnpremError(
-                f"{argv[0]} is not on this machine, and only apt says what the packages of {self.name} need",
-                hint="make the lock on a Debian or Ubuntu machine (a container will do), or leave packages out: "
-                "--skip packages",
-            ) from None
+            raise self._no_apt(argv[0]) from None
+
+    def _no_apt(self, tool: str) -> OnpremError:
+        return OnpremError(
+            f"{tool} is not on this machine, and only apt says what the packages of {self.name} need",
+            hint="make the lock on a Debian or Ubuntu machine (a container will do), or leave packages out: "
+            "--skip packages",
+        )
 
 
 def apt_root(os_id: str, release: str, architecture: str) -> AptRoot:
@@ -113,7 +122,7 @@ def _os_release() -> Mapping[str, str]:
 
 
 def _configuration(folder: Path, architecture: str) -> str:
-    """Return apt.conf. In a file, not on a command line: a proxy's address may have a password in it."""
+    """Return apt.conf. In a file, not on a command line, which everybody sees."""
     own = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False).stdout
     reaching = [line for line in own.splitlines() if _REACHING.match(line)]
     return "\n".join([
@@ -123,6 +132,9 @@ def _configuration(folder: Path, architecture: str) -> str:
         f'APT::Architecture "{architecture}";',
         f'APT::Architectures {{ "{architecture}"; }};',
         'Acquire::Languages "none";',
+        # Passwords of mirrors are where this machine's own apt has them.
+        'Dir::Etc::netrc "/etc/apt/auth.conf";',
+        'Dir::Etc::netrcparts "/etc/apt/auth.conf.d";',
         # Else --print-uris has MD5 sums, or none.
         'Acquire::ForceHash "SHA256";',
         # Our folders are not the user _apt's.

@@ -37,6 +37,8 @@ class Origins:
         """Write it down for a lock."""
         path = _path(lock)
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Where the bytes of a site come from is nobody else's matter.
+        path.parent.chmod(0o700)
         write_whole(path, json.dumps(asdict(self), sort_keys=True).encode())
 
 
