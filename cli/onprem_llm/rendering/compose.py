@@ -1,5 +1,6 @@
 """What every Compose file of ours has in common: quoting, secrets, labels, the digest, and text that never varies."""
 
+import functools
 import hashlib
 import json
 import re
@@ -83,7 +84,13 @@ def _revised(value: object, revision: int) -> object:
 
 def to_yaml(value: Mapping[str, object]) -> str:
     """Write YAML in the order given; strings that some reader could take for something else are quoted."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+    return _written(json.dumps(value))
+
+
+# A plan renders the same gateway for each of its moments, and writing YAML is most of what a plan takes.
+@functools.lru_cache(maxsize=256)
+def _written(value: str) -> str:
+    return yaml.dump(json.loads(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
 
 
 def user_text(value: str) -> str:
