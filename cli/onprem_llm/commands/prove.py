@@ -1,6 +1,7 @@
 """`onprem-llm prove`: the rehearsal before the door."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,6 +9,9 @@ from onprem_llm import output
 from onprem_llm.connection import Connection
 from onprem_llm.errors import OnpremError
 from onprem_llm.options import find_inventory
+
+if TYPE_CHECKING:
+    from onprem_llm.prove.proof import Proof
 
 FOLDER = click.Path(path_type=Path)
 
@@ -68,12 +72,11 @@ def command(
         find_inventory(inventory), vault_password_files=tuple(one.absolute() for one in vault_files)
     )
     wanted = Wanted(folders, allowed.absolute(), facts_files, bases, sign_key, out, work, settle, name, keep)
-    proof, path = prove(wanted, connection, output.note)
-    if as_json:
-        output.show_json(proof.as_json())
-    else:
-        output.say(proof.text)
-    output.note(f"Written to {path}" + (f", signed: {path}.sig" if sign_key else ", unsigned: --sign-key KEY signs it"))
+
+    def show(proof: "Proof") -> None:
+        output.show_json(proof.as_json()) if as_json else output.say(proof.text)
+
+    proof = prove(wanted, connection, output.note, show)
     if proof.verdict != "passed":
         raise OnpremError(
             "the rehearsal did not pass",

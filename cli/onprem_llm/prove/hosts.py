@@ -2,15 +2,17 @@
 
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from onprem_llm.errors import OnpremError
+from onprem_llm.errors import OnpremError, RefusedError
 from onprem_llm.lab import closed, engine, image, inventory, lifecycle, state
 from onprem_llm.lab.attempts import Attempt, group
 from onprem_llm.lab.gpu import stand_in
 from onprem_llm.lab.state import Lab
 from onprem_llm.prove.likeness import Likeness, Machine
+from onprem_llm.prove.places import hold
 
 RECEIVED = "cat /sys/class/net/eth0/statistics/rx_bytes"
 
@@ -66,19 +68,43 @@ class Hosts:
         return {name: host.address for name, host in self._hosts.items()}
 
 
+@contextmanager
+def held(name: str) -> Iterator[None]:
+    """Hold a lab's name for a whole rehearsal; RefusedError: another one has it."""
+    state.folder(name)  # refuses what is no name
+    with hold(state.root() / f"{name}.rehearsal", f"another rehearsal with the lab {name}", "or take another --name"):
+        yield
+
+
+def own(name: str, folder: Path) -> Lab | None:
+    """Return the lab that an earlier rehearsal in `folder` left; RefusedError where the lab of that name is another."""
+    lab = state.load(name)
+    if lab is None or (lab.closed and Path(lab.inventory) == _inventory(name, folder)):
+        return lab
+    raise RefusedError(
+        f"lab {name} exists and is not this rehearsal's: its inventory is {lab.inventory}",
+        hint=f"take another --name; or, if nobody needs it: onprem-llm lab down --name {name}",
+    )
+
+
+def _inventory(name: str, folder: Path) -> Path:
+    return folder / f"{name}-lab.ini"
+
+
 def up(name: str, likeness: Likeness, folder: Path, say: Callable[[str], None]) -> Hosts:
     """Make the hosts anew; what an earlier rehearsal left is removed first."""
-    if state.folder(name).exists():
-        lifecycle.down(name, say)
+    down(name, folder, say)
     gpus = tuple(f"host{number}={host.gpus}" for number, host in enumerate(likeness.hosts, 1) if host.gpus)
     wanted = lifecycle.Wanted(
-        name, len(likeness.hosts), gpus, likeness.os, likeness.ready, folder / f"{name}-lab.ini", None, None,
+        name, len(likeness.hosts), gpus, likeness.os, likeness.ready, _inventory(name, folder), None, None,
         closed=True, hostnames=tuple(host.hostname for host in likeness.hosts),
     )  # fmt: skip
     lab, _ = lifecycle.up(wanted, say)
     return Hosts(lab, likeness)
 
 
-def down(name: str, say: Callable[[str], None]) -> None:
-    """Remove the hosts."""
-    lifecycle.down(name, say)
+def down(name: str, folder: Path, say: Callable[[str], None]) -> None:
+    """Remove the hosts; RefusedError where they are not this rehearsal's."""
+    # lab.json is there before anything else of a lab: without it there is nothing of ours.
+    if own(name, folder) is not None:
+        lifecycle.down(name, say)

@@ -1,6 +1,7 @@
 """The page, as a browser asks for it."""
 
 import urllib.request
+from http.client import HTTPException
 
 from onprem_llm.errors import OnpremError
 
@@ -13,8 +14,8 @@ def fetch(url: str) -> tuple[str, int]:
     try:
         with opener.open(url, timeout=PAGE_S) as answer:
             data = answer.read()
-    except OSError as error:
-        raise OnpremError(f"{url}: {error}") from None
+    except (OSError, HTTPException) as error:
+        raise OnpremError(f"{url}: {error!r}") from None
     title = data.decode("utf-8", "replace").partition("<title>")[2].partition("</title>")[0].strip()
     if not title:
         raise OnpremError(f"{url}: no page with a title came, but {data[:60]!r}")

@@ -2,16 +2,15 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from onprem_llm.errors import OnpremError
 from onprem_llm.prove import hosts as lab_hosts
 from onprem_llm.prove import site_inventory
+from onprem_llm.prove.course import Course
 from onprem_llm.prove.likeness import Likeness
 from onprem_llm.prove.page import fetch
 from onprem_llm.prove.proof import Kind, Phase, Proof
@@ -62,37 +61,33 @@ class Rehearsal:
         """Begin nothing yet."""
         self._asked, self._proof, self._tool, self._say = asked, proof, tool, say
         self._hosts: lab_hosts.Hosts | None = None
+        self._deployments: dict[str, Deployment] = {}
         self._inventory = ["-i", str(asked.site / site_inventory.FILE)]
-        self._failed = False
+        self._course = Course(proof, self._received, say)
+        self._phase = self._course.phase
 
-    def run(self) -> None:
-        """Go through the phases up to the first that fails; look at the attempts; take the hosts down."""
+    def run(self) -> OnpremError | None:
+        """Go through the phases up to the first that fails; look at the attempts; take the hosts down.
+
+        Return why they are still there, where they could not be removed: that is no fault of the bundle's.
+        """
         lock = self._load()
         if lock is None:
-            return
+            return None
         try:
             self._use(lock)
             self._watch()
-        finally:
-            self._down()
+        except BaseException:
+            if trouble := self._down():
+                self._say(trouble.message)
+            raise
+        return self._down()
 
-    @contextmanager
-    def _phase(self, name: str, kind: Kind = "real", note: str | None = None) -> Iterator[Phase]:
-        """Time a phase; an error ends it, and all that would come after."""
-        phase = Phase(name, kind, note, began=_now())
-        self._proof.phases.append(phase)
-        self._say(f"== {name}")
-        began, before = time.monotonic(), self._hosts.received() if self._hosts else None
+    def _received(self) -> int | None:
         try:
-            yield phase
-        except OnpremError as error:
-            self._failed = True
-            phase.error = "\n".join(part for part in (error.message, error.details) if part)
-            self._say(f"   failed: {error.message}")
-        finally:
-            phase.seconds = round(time.monotonic() - began, 1)
-            if self._hosts and before is not None and phase.bytes is None:
-                phase.bytes = max(self._hosts.received() - before, 0)
+            return self._hosts.received() if self._hosts else None
+        except (OnpremError, OSError):
+            return None  # a number in a table is not worth the rehearsal
 
     def _load(self) -> Lock | None:
         """Verify and load; None where that failed."""
@@ -100,18 +95,20 @@ class Rehearsal:
         folders = [str(path) for path in self._asked.folders]
         with self._phase("verify") as phase:
             self._bundle(phase, self._tool("bundle", "verify", *folders, *signed).json)
-        if self._failed:
+        if self._course.failed:
             return None
         place = ["--to", str(self._asked.site)]
         for base in self._asked.bases:
             with self._phase(f"load {base.name}", note="what the site has already") as phase:
                 self._bundle(phase, self._tool("bundle", "load", str(base), *place, *signed).json)
-            if self._failed:
+            if self._course.failed:
                 return None
         facts = [word for path in self._asked.facts for word in ("--facts", str(path))]
         with self._phase("load") as phase:
             self._bundle(phase, self._tool("bundle", "load", *folders, *place, *facts, *signed).json)
-            return read_lock(self._asked.site / LOCK)
+            lock = read_lock(self._asked.site / LOCK)
+            self._deployments = {one.name: parse_deployment(one.text, one.file) for one in lock.deployments}
+            return lock
         return None
 
     @staticmethod
@@ -123,18 +120,18 @@ class Rehearsal:
             raise OnpremError(f"the bundle is {report['result']}", details=f"absent: {report.get('absent_volumes')}")
 
     def _use(self, lock: Lock) -> None:
-        likeness = self._asked.likeness(lock)
-        self._proof.substitutes += likeness.substitutes
         with self._phase("hosts", "substituted", "containers on a network with no way out"):
+            likeness = self._asked.likeness(lock)
+            self._proof.substitutes += likeness.substitutes
             self._hosts = lab_hosts.up(self._asked.lab, likeness, self._asked.site.parent, self._say)
             self._describe(likeness)
             self._proof.watched = self._hosts.probe()
-        if not self._failed:
+        if not self._course.failed:
             self._bootstrap(likeness)
         for one in lock.deployments:
-            if not self._failed:
+            if not self._course.failed:
                 self._deploy(one, lock)
-        if not self._failed:
+        if not self._course.failed:
             self._page()
 
     def _describe(self, likeness: Likeness) -> None:
@@ -154,14 +151,14 @@ class Rehearsal:
     def _bootstrap(self, likeness: Likeness) -> None:
         if likeness.ready:
             note = f"no packages for {likeness.os} in the bundle: hosts that have them already"
-            self._proof.phases.append(Phase("packages", "not tried", note))
+            self._course.untried("packages", note)
         (self._asked.site / ROOT_CERTIFICATE).unlink(missing_ok=True)
         kind: Kind = "substituted" if likeness.ready else "real"
         with self._phase("bootstrap", kind, "on hosts with the packages" if likeness.ready else None) as phase:
             phase.found = {"gateway": self._tool("bootstrap", *self._inventory, "--yes", "--json").json["gateway"]}
 
     def _deploy(self, locked: LockedDeployment, lock: Lock) -> None:
-        deployment = parse_deployment(locked.text, locked.file)
+        deployment = self._deployments[locked.name]
         asked = [
             str(self._asked.site / locked.file),
             "--locked",
@@ -173,19 +170,19 @@ class Rehearsal:
             with self._phase(f"plan {locked.name}"):
                 self._tool("plan", *asked)
             note = "needs GPUs, and those of these hosts compute nothing"
-            names = [f"deploy {locked.name}", f"first token {locked.name}"]
-            self._proof.phases += [Phase(name, "not tried", note) for name in names]
+            self._course.untried(f"deploy {locked.name}", note)
+            self._course.untried(f"first token {locked.name}", note)
             return
         with self._phase(f"deploy {locked.name}") as phase:
             phase.digests = _digests(locked, deployment, lock)
             self._tool("deploy", *asked, "--yes")
-        if not self._failed:
+        if not self._course.failed:
             self._first_token(deployment)
 
     def _first_token(self, deployment: Deployment) -> None:
         name = f"first token {deployment.name}"
         if deployment.task not in ANSWERING:
-            self._proof.phases.append(Phase(name, "not tried", f"its task is {deployment.task}"))
+            self._course.untried(name, f"its task is {deployment.task}")
             return
         with self._phase(name) as phase:
             words = [QUESTION, "--deployment", deployment.name, "--max-tokens", "16", *self._inventory, "--json"]
@@ -195,12 +192,12 @@ class Rehearsal:
                 raise OnpremError("it answered with nothing")
 
     def _page(self) -> None:
-        rows = self._tool("status", *self._inventory, "--json").json["replicas"]
-        address = next((row["address"] for row in rows if row["project"] == PAGE), None)
-        if address is None:
-            self._proof.phases.append(Phase("page", "not tried", "no page is deployed: no chat model, or switched off"))
-            return
         with self._phase("page") as phase:
+            rows = self._tool("status", *self._inventory, "--json").json["replicas"]
+            address = next((row["address"] for row in rows if row["project"] == PAGE), None)
+            if address is None:
+                phase.kind, phase.note = "not tried", "no page is deployed: no chat model, or switched off"
+                return
             title, phase.bytes = fetch(f"http://{address}/")
             phase.found = {"title": title}
 
@@ -209,26 +206,25 @@ class Rehearsal:
         if self._hosts is None:
             return
         with self._phase("watch", note=f"{self._asked.settle:.0f} s after the last answer"):
-            time.sleep(0 if self._failed else self._asked.settle)
+            time.sleep(0 if self._course.failed else self._asked.settle)
             later = self._hosts.probe()
             self._proof.watched = {name: self._proof.watched.get(name) or later[name] for name in later}
             self._proof.attempts = self._hosts.attempts()
 
-    def _down(self) -> None:
-        """Remove the hosts; a second Ctrl-C does not stop that."""
+    def _down(self) -> OnpremError | None:
+        """Remove the hosts; a second Ctrl-C does not stop that. Return why it could not be done."""
         if self._asked.keep and self._hosts is not None:
             self._say(f"The hosts are up until: onprem-llm lab down --name {self._asked.lab}")
-            return
+            return None
         before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            lab_hosts.down(self._asked.lab, self._say)
+            lab_hosts.down(self._asked.lab, self._asked.site.parent, self._say)
+        except OnpremError as error:
+            return error
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+        return None
 
 
 def _digests(locked: LockedDeployment, deployment: Deployment, lock: Lock) -> dict[str, str]:

@@ -50,10 +50,10 @@ class Tool:
             [*PROGRAM, *words], cwd=self._folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace", start_new_session=True,
         ) as child:  # fmt: skip
-            last: deque[str] = deque(maxlen=SHOWN)
-            reader = threading.Thread(target=self._pass_on, args=(child.stderr, last), daemon=True)
-            reader.start()
-            try:
+            try:  # from its first moment on: `with` alone would let go of it after a quarter of a second
+                last: deque[str] = deque(maxlen=SHOWN)
+                reader = threading.Thread(target=self._pass_on, args=(child.stderr, last), daemon=True)
+                reader.start()
                 stdout = child.stdout.read() if child.stdout else ""
                 code = child.wait()
             except BaseException:

@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from onprem_llm.errors import OnpremError, RefusedError
-from onprem_llm.prove import proving, rehearse
+from onprem_llm.errors import OnpremError
+from onprem_llm.prove import rehearse
 from onprem_llm.prove.likeness import LikeHost, Likeness
 from onprem_llm.prove.proof import Proof
-from onprem_llm.prove.proving import Wanted
 from onprem_llm.prove.rehearse import Asked, Rehearsal
 from onprem_llm.prove.tool import Ended, Tool
 from onprem_llm.spec.lock import Lock
@@ -55,6 +54,7 @@ class World:
 
     def __init__(self, site: Path, lock: Lock, address: str | None) -> None:
         self.calls: list[str] = []
+        self.trouble: OnpremError | None = None
         self.lines: list[str] = []
         self.failing: dict[str, BaseException] = {}
         self.answers: dict[str, Any] = {
@@ -83,8 +83,10 @@ class World:
             raise self.failing["lab up"]
         return self
 
-    def down(self, name: str, say: object) -> None:
+    def down(self, name: str, folder: Path, say: object) -> None:
         self.calls.append("lab down")
+        if "lab down" in self.failing:
+            raise self.failing["lab down"]
 
     def probe(self) -> dict[str, None]:
         self.calls.append("probe")
@@ -95,6 +97,8 @@ class World:
         return []
 
     def received(self) -> int:
+        if "received" in self.failing:
+            raise self.failing["received"]
         return 1000 * len(self.calls)
 
 
@@ -125,10 +129,12 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str):
         ready: bool = False,
         keep: bool = False,
         bases: tuple[Path, ...] = (),
+        answers: dict[str, Any] | None = None,
         **failing: BaseException,
     ) -> tuple[Proof, World]:
         world = World(tmp_path / "site", lock_of(*deployments), page)
         world.failing = {name.replace("_", " "): error for name, error in failing.items()}
+        world.answers |= answers or {}
         monkeypatch.setattr(rehearse.lab_hosts, "up", world.up)
         monkeypatch.setattr(rehearse.lab_hosts, "down", world.down)
         like = Likeness((LikeHost("a", "a", None),), "debian-13", ready, ())
@@ -147,7 +153,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str):
         )
         made = Proof("bundle", "inventory.ini", "2026-11-21T10:00:00+00:00")
         worlds.append(world)
-        Rehearsal(asked, made, world.tool, lambda text: None).run()
+        world.trouble = Rehearsal(asked, made, world.tool, lambda text: None).run()
         return made, world
 
     worlds: list[World] = []
@@ -278,11 +284,53 @@ def test_ctrl_c_reaches_the_command_that_runs_and_waits_for_its_end(
     assert marks.read_text() == "began cleaned"
 
 
-def test_two_rehearsals_of_one_bundle_do_not_meet(tmp_path: Path) -> None:
-    wanted = Wanted((tmp_path,), tmp_path, (), (), None, None, tmp_path / "work", 0, "prove", False)
-    with proving._site_folder(wanted, (tmp_path,)) as site:
-        assert site.parent.is_dir()
-        with pytest.raises(RefusedError), proving._site_folder(wanted, (tmp_path,)):
-            pass
-    with proving._site_folder(wanted, (tmp_path,)) as again:
-        assert again == site
+def test_ctrl_c_in_a_commands_first_moment_reaches_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
+    monkeypatch.setattr("onprem_llm.prove.tool.PROGRAM", ["python3", "-c", code])
+    mark = tmp_path / "pid"
+
+    class Interrupted(threading.Thread):
+        def start(self) -> None:
+            while not (mark.exists() and mark.read_text()):
+                time.sleep(0.05)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("onprem_llm.prove.tool.threading.Thread", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Tool(tmp_path, lambda text: None)(str(mark))
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(mark.read_text()), 0)
+
+
+def test_bytes_that_cannot_be_counted_cost_their_number_and_nothing_else(play) -> None:
+    proof, _ = play(model("tiny"), received=OnpremError("docker failed"))
+    assert proof.verdict == "passed"
+    assert next(phase.bytes for phase in proof.phases if phase.name == "bootstrap") is None
+
+
+@pytest.mark.parametrize(
+    ("command", "phase", "lacks"),
+    [("bootstrap", "bootstrap", "gateway"), ("chat", "first token tiny", "answer"), ("status", "page", "replicas")],
+)
+def test_a_report_that_lacks_something_is_an_error_of_its_phase(play, command: str, phase: str, lacks: str) -> None:
+    proof, world = play(model("tiny"), answers={command: {"other": 1}})
+    assert proof.reasons == [f"{phase}: the report of a command lacks '{lacks}'"]
+    assert world.calls[-3:] == ["probe", "attempts", "lab down"]
+
+
+def test_a_status_that_fails_keeps_what_was_shown_before(play) -> None:
+    proof, world = play(model("tiny"), status=OnpremError("onprem-llm status: exit code 4"))
+    assert proof.reasons == ["page: onprem-llm status: exit code 4"]
+    assert world.calls[-1] == "lab down"
+
+
+def test_hosts_that_stay_are_told_of_and_leave_the_verdict(play) -> None:
+    proof, world = play(model("tiny"), lab_down=OnpremError("docker failed"))
+    assert proof.verdict == "passed"
+    assert world.trouble is not None
+    assert world.trouble.message == "docker failed"
+
+
+def test_ctrl_c_is_ctrl_c_also_where_hosts_stay(play) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        play(model("tiny"), chat=KeyboardInterrupt(), lab_down=OnpremError("docker failed"))

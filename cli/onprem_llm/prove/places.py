@@ -1,0 +1,71 @@
+"""Where a rehearsal works and where its proof goes: nobody else is there meanwhile, and nothing of another bundle."""
+
+import contextlib
+import fcntl
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from onprem_llm.bundle.layout import volume_folders
+from onprem_llm.bundle.manifest import MANIFEST
+from onprem_llm.errors import InvalidError, RefusedError
+
+
+@contextlib.contextmanager
+def hold(path: Path, what: str, otherwise: str = "") -> Iterator[None]:
+    """Hold a lock file; RefusedError where somebody else does: `what` is at work, `otherwise` what can be done."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            hint = f"run this again when it is done{', ' if otherwise else ''}{otherwise}"
+            raise RefusedError(f"{what} is at work", hint=hint) from None
+        yield
+
+
+@contextlib.contextmanager
+def site_folder(parent: Path, bases: Sequence[Path], folders: Sequence[Path]) -> Iterator[Path]:
+    """Give the folder for the site; RefusedError: in use.
+
+    It stays for a second rehearsal of the same bundles. Its name is where they lie and what their manifests say: what a
+    former bundle in the same place brought is not taken for this one's.
+    """
+    where = _short("\n".join(map(str, (*bases, "", *folders))).encode())
+    what = _short(b"\n".join(hashlib.sha256(_identity(path)).digest() for path in (*bases, *folders)))
+    place = parent.absolute() / f"{where}-{what}"
+    with hold(place / "lock", f"another rehearsal of {folders[0]} in {place}"):
+        yield place / "site"
+
+
+def remove_stale(place: Path) -> None:
+    """Remove what former bundles from where this one lies brought, unless a rehearsal of one is at work."""
+    for other in place.parent.glob(f"{place.name.partition('-')[0]}-*"):
+        if other != place and other.is_dir():
+            with contextlib.suppress(RefusedError), hold(other / "lock", "a rehearsal"):
+                shutil.rmtree(other)
+
+
+def check_writable(folder: Path) -> None:
+    """InvalidError where no file can be made in a folder: before hours are spent on what should go there."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".proof-"):
+            pass
+    except OSError as error:
+        raise InvalidError(
+            f"{folder}: the proof cannot be written there: {error.strerror}", hint="name another folder: --out DIR"
+        ) from None
+
+
+def _identity(folder: Path) -> bytes:
+    """Return a bundle's manifest; where there is none, which `bundle verify` explains, its path."""
+    for path in (folder, *volume_folders(folder)):
+        with contextlib.suppress(OSError):
+            return (path / MANIFEST).read_bytes()
+    return str(folder).encode()
+
+
+def _short(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]
