@@ -78,7 +78,6 @@ def test_a_delta_in_volumes(newer: Bench, made: Bench) -> None:
     newer.create(newer.root / "delta", "--have", newer.root / "have.json", "--volume-size", "2MB")
     for volume in sorted((newer.root / "delta").iterdir(), reverse=True):
         newer.load(volume, to=site)
-    assert tree(next(site.glob("weights/*/Tiny/../Tiny"))) in (tree(newer.here.model), tree(made.here.model))
     name = json.loads(newer.here.lock.read_bytes())["weights"][0]["name"]
     assert tree(site / "weights" / name / "Tiny") == tree(newer.here.model)
 

@@ -20,7 +20,6 @@ def cut_off(bench: Bench) -> Path:
     bench.server.always[FILE] = "status:403"
     with pytest.raises(OnpremError):
         bench.pull()
-    # Of other files there may be an empty part: they were asked for at the same time.
     # Files that were asked for at the same time may have left parts, too, and an empty one begins like any file.
     came = {one: one.read_bytes() for one in bench.root.rglob("*.part")}
     (part,) = [one for one, data in came.items() if len(data) > 150_000 and bench.files[FILE].startswith(data)]

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Protocol
 
 import pytest
 from tests.offline.apt_host import Host, Mirror, Repository
@@ -13,8 +14,6 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.package_signing import site_key
 
 TOOL = {"onprem-llm-part": "onprem-llm-part 1.0\n", "onprem-llm-tool": "onprem-llm-tool 1.0\n"}
-
-
 Place = Callable[[], None]
 
 
@@ -43,7 +42,10 @@ def placed(repository: Repository, host: Host, role_module: Callable[[str], Modu
     return place
 
 
-Install = Callable[[Host], list[str]]
+class Install(Protocol):
+    """What bootstrap installs on a host; without `source` it was not told of the packages."""
+
+    def __call__(self, host: Host, source: bool = True) -> list[str]: ...
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def test_without_the_source_the_mirror_is_asked_and_nothing_is_had(
 ) -> None:
     """That the test above could fail: the same host, where bootstrap was not told of the packages."""
     host.source.parent.mkdir(exist_ok=True)
-    assert install(host, False) == []  # type: ignore[call-arg]
+    assert install(host, False) == []
     assert host.mirror.asked
     assert host.installed() == {}
 

@@ -30,7 +30,11 @@ Found = dict[str, object]
 
 
 class Askers:
-    """The processes of this host, its containers' among them."""
+    """The processes of this host, its containers' among them.
+
+    What is in /proc is listed and read with os, in recent.py too: a Path for each of thousands of names, at every
+    packet, would be too slow.
+    """
 
     def __init__(self, proc: Path = Path("/proc"), docker: Path = DOCKER) -> None:
         """Read processes below `proc`, containers below `docker`."""
