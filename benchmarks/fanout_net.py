@@ -102,12 +102,18 @@ class Net:
                 raise RuntimeError(f"nothing listens on port {port} of host {number}")
             time.sleep(0.02)
 
+    def ended(self, process: subprocess.Popen[bytes]) -> int | None:
+        """Return the status of a program that has ended, else None; what it took can still be asked for."""
+        found = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return found.si_status if found else None
+
     def stop(self, process: subprocess.Popen[bytes], how: int = signal.SIGTERM) -> float:
         """End a program and return the seconds of CPU that it took."""
         if process not in self._running:
             return 0.0
         self._running.remove(process)
-        process.send_signal(how)
+        # send_signal would take the status of one that has ended, and what it took with it.
+        os.kill(process.pid, how)
         return waited(process)
 
     def wait(self, process: subprocess.Popen[bytes]) -> float:

@@ -142,7 +142,7 @@ def chain(net: Net, data: Data, hosts: Sequence[int], *, piece: int, kill: tuple
         net.cut(kill[0])
         net.stop(running.pop(kill[0]), signal.SIGKILL)
     rest = [number for number in hosts if number in running]
-    ended = _all_done(net, rest)
+    ended = _all_done(net, {number: running[number] for number in rest}, began + _longest(net, data))
     sent = net.sent_by(0) - before
     cpu = [net.stop(process) for process in running.values()]
     if kill:
@@ -151,19 +151,43 @@ def chain(net: Net, data: Data, hosts: Sequence[int], *, piece: int, kill: tuple
     return Taken(ended - began, cpu, sent)
 
 
-def _all_done(net: Net, hosts: Sequence[int]) -> float:
-    """Wait for every host; return when the last one had all, by the monotonic clock that all share."""
+def _longest(net: Net, data: Data) -> float:
+    """Return the seconds after which no figure would be worth the wait: ten times what the line takes, and a minute."""
+    return 60 + 10 * data.size * 8 / (net.rate * 1e6)
+
+
+def _all_done(net: Net, running: dict[int, subprocess.Popen[bytes]], until: float) -> float:
+    """Wait for every host; return when the last one had all, by the monotonic clock that all share.
+
+    Raises RuntimeError for one that failed, that ended before it had all, or that has not at `until`.
+    """
     ended: dict[int, float] = {}
-    while len(ended) < len(hosts):
+    while len(ended) < len(running):
         time.sleep(0.1)
-        for number in hosts:
-            path = net.folder_of(number) / "status.json"
-            status = json.loads(path.read_text()) if number not in ended and path.exists() else {}
-            if status.get("state") == "failed":
-                raise RuntimeError(str(status["error"]))
+        for number in running.keys() - ended.keys():
+            # Looked at before its word is read: one that says that it is done may end at once.
+            gone = net.ended(running[number])
+            status = _status(net, number)
             if status.get("state") == "done":
                 ended[number] = status["ended"]
+            elif status.get("state") == "failed" or gone is not None:
+                raise RuntimeError(str(status.get("error") or f"host {number} ended with {gone}: {_log(net, number)}"))
+        late = sorted(running.keys() - ended.keys())
+        if late and time.monotonic() > until:
+            said = "; ".join(f"host {number}: {_status(net, number)}" for number in late)
+            raise RuntimeError(f"hosts {late} do not have all, and time is up: {said}")
     return max(ended.values())
+
+
+def _status(net: Net, number: int) -> dict[str, Any]:
+    path = net.folder_of(number) / "status.json"
+    status: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return status
+
+
+def _log(net: Net, number: int) -> str:
+    lines = (net.folder_of(number) / "log").read_text(errors="replace").splitlines()
+    return lines[-1] if lines else "it said nothing"
 
 
 def mbuffer(net: Net, data: Data, hosts: Sequence[int]) -> Taken:
