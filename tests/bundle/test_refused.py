@@ -98,7 +98,7 @@ def test_expired(bench: Bench, tmp_path: Path) -> None:
 
 def test_newer_than_the_tool(bench: Bench, bundle: Path) -> None:
     sign_again(bench, bundle, lambda value: value.update(schema_version=2, something="new"))
-    refused(bench, bundle, "made by a newer onprem-llm (schema 2, this one knows 1)", "update onprem-llm")
+    refused(bench, bundle, "made by a newer onprem-llm: found schema_version 2", "update onprem-llm")
 
 
 @pytest.mark.parametrize(
@@ -112,14 +112,14 @@ def test_paths_that_leave_a_view(bench: Bench, bundle: Path, path: str) -> None:
         files.append({"path": prefix + path, "sha256": files[0]["sha256"]})
 
     sign_again(bench, bundle, change)
-    refused(bench, bundle, "not the manifest of a bundle: folders")
+    refused(bench, bundle, "not the manifest of a bundle: one problem", "folders.")
     assert not (bench.root / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["..", "../..", "/tmp", "a/b", ".hidden", ""])
 def test_names_of_views_that_leave_the_site(bench: Bench, bundle: Path, name: str) -> None:
     sign_again(bench, bundle, lambda value: value["folders"][0].update(name=name))  # type: ignore[index]
-    refused(bench, bundle, "not the manifest of a bundle: folders")
+    refused(bench, bundle, "not the manifest of a bundle: one problem", "folders.0.name: found")
 
 
 def test_a_blob_that_is_named_and_not_listed(bench: Bench, bundle: Path) -> None:
@@ -207,8 +207,15 @@ def test_a_damaged_medium_is_copied_again_and_the_load_goes_on(bench: Bench, bun
 def test_strangers_files_are_named_and_never_loaded(bench: Bench, bundle: Path) -> None:
     (bundle / "blobs" / "sha256" / ("f" * 64)).write_bytes(b"nobody's")
     (bundle / "autorun.inf").write_bytes(b"nobody's")
-    said = bench.verify(bundle)
+    (bundle / "\x1b]0;signed").write_bytes(b"nobody's")
+    Path(os.fsdecode(os.fsencode(bundle) + b"/\xff")).write_bytes(b"nobody's")
+    report = bench.root / "report.json"
+    said = bench.verify(bundle, more=("--report", report))
     assert "autorun.inf: not of the bundle, and never read" in said
+    assert "\x1b" not in said
+    assert "bundle/\\x1b]0;signed" in said
+    assert "\\udcff" in said
+    assert "\\udcff" in report.read_text()
     bench.load(bundle, to=bench.root / "site")
     assert b"nobody's" not in {path.read_bytes() for path in (bench.root / "site").rglob("*") if path.is_file()}
 

@@ -54,12 +54,17 @@ def check(opened: Opened, progress: Progress) -> Checked:
         []
         if opened.loaded
         else [
-            str(place / name)
+            _shown(str(place / name))
             for volume, place in opened.folders.items()
             for name in extra_names(place, set(names_in(opened.manifest, volume)))
         ]
     )
     return Checked(len(files), total, tuple(sorted(damages, key=lambda one: one.name)), tuple(extra))
+
+
+def _shown(name: str) -> str:
+    """Return the name of a file as a terminal takes it, and as JSON does: who wrote the medium chose it."""
+    return name if name.isprintable() else repr(name)
 
 
 def _files(opened: Opened) -> Iterator[_File]:

@@ -4,36 +4,50 @@ Its bytes are canonical (sorted keys, no spaces, one newline), since they are wh
 the clock, the machine or the order in which things were found: the same lock makes the same bytes.
 """
 
-import datetime
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from onprem_llm.errors import InvalidError
-from onprem_llm.json_values import is_mapping
+from onprem_llm.spec.canonical import (
+    Digest,
+    Hex256,
+    Listed,
+    Printable,
+    SafeName,
+    SafePath,
+    Size,
+    matching,
+    no_name_twice,
+    parse_json,
+)
 from onprem_llm.spec.fields import Model
-from onprem_llm.weights.names import name_problem, name_problems
+from onprem_llm.spec.lock import Day
+from onprem_llm.spec.problems import checked
 
 SCHEMA = 1
 MANIFEST, SIGNATURE = "manifest.json", "manifest.json.sig"
 LAYOUT, INDEX, VOLUME = "oci-layout", "index.json", "volume.json"
 BLOBS = "blobs/sha256"
 
-Sum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_WHAT = "the manifest of a bundle"
+_AGAIN = "copy it again from where it was made"
+_NEWER = "update onprem-llm: a bundle carries the one that made it, see docs/bundle.md (install.sh)"
 # A blob that plays several parts has the first of these that fits.
 Role = Literal[
-    "install", "lock", "sbom", "licence", "packages-index", "package", "wheel", "image-manifest", "image-config",
-    "image-layer", "weights",
+    "install", "lock", "sbom", "packages-index", "package", "wheel", "image-manifest", "image-config", "image-layer",
+    "weights", "licence",
 ]  # fmt: skip
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 class Part(Model):
     """A piece of a blob that is larger than a volume; pieces stand in their order."""
 
-    sha256: Sum
-    size: int = Field(gt=0)
+    sha256: Hex256
+    size: Annotated[int, Field(gt=0)]
 
 
 class Blob(Model):
@@ -42,19 +56,12 @@ class Blob(Model):
     What is not carried is in the base.
     """
 
-    sha256: Sum
-    size: int = Field(ge=0)
+    sha256: Hex256
+    size: Size
     role: Role
-    names: tuple[str, ...] = Field(min_length=1)
+    names: Annotated[Listed[SafePath], Field(min_length=1)]
     carried: bool = True
-    parts: tuple[Part, ...] = ()
-
-    @field_validator("names")
-    @classmethod
-    def _printable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if problems := [f"{name!r} {why}" for name in value if (why := name_problem(name))]:
-            raise ValueError(problems[0])
-        return value
+    parts: Listed[Part] = ()
 
     @model_validator(mode="after")
     def _parts_make_the_whole(self) -> "Blob":
@@ -71,83 +78,61 @@ class Blob(Model):
 class NamedFile(Model):
     """A file of a view: its path below the view's folder, and its blob."""
 
-    path: str
-    sha256: Sum
+    path: SafePath
+    sha256: Hex256
 
 
 class RootFile(Model):
     """A small file at the root of the bundle."""
 
-    name: str = Field(pattern=r"^(oci-layout|index\.json)$")
-    sha256: Sum
-    size: int = Field(ge=0)
+    name: Annotated[str, matching(r"oci-layout|index\.json", "oci-layout or index.json")]
+    sha256: Hex256
+    size: Size
 
 
 class ImageView(Model):
     """An image: the name that the rendered plan uses, and the digest of its manifest for the lock's platform."""
 
-    ref: str
-    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
-
-
-def _one_folder(value: str) -> str:
-    if "/" in value or value.startswith("."):
-        raise ValueError(f"{value!r} is not the name of one folder")
-    if problems := name_problems([value]):
-        raise ValueError(problems[0])
-    return value
+    ref: Printable
+    digest: Digest
 
 
 def _inside(value: tuple[NamedFile, ...]) -> tuple[NamedFile, ...]:
-    if problems := name_problems([file.path for file in value]):
-        raise ValueError("; ".join(problems[:3]))
+    no_name_twice([file.path for file in value])
     return value
-
-
-FolderName = Annotated[str, Field(min_length=1)]
 
 
 class FolderView(Model):
     """A folder that load makes. `kind` says below which; packages have `Packages` among their files."""
 
     kind: Literal["weights", "packages", "wheels", "licences"]
-    name: FolderName
-    about: dict[str, str | tuple[str, ...] | None] = Field(default_factory=dict)
-    files: tuple[NamedFile, ...]
-
-    _name = field_validator("name")(_one_folder)
-    _files = field_validator("files")(_inside)
+    name: Annotated[SafeName, matching(r"[^.].*", "a name that begins with no dot")]
+    about: dict[Printable, Printable | Listed[Printable] | None] = Field(default_factory=dict)
+    files: Annotated[Listed[NamedFile], AfterValidator(_inside)]
 
 
 class Volume(Model):
     """A folder for one medium, and the blobs and parts in it."""
 
-    name: str = Field(pattern=r"^vol-[0-9]{3,}$")
-    contents: tuple[Sum, ...]
+    name: Annotated[str, matching(r"vol-[0-9]{3,}", "vol- and three digits")]
+    contents: Listed[Hex256]
 
 
 class Manifest(Model):
     """All of a bundle."""
 
     schema_version: int = SCHEMA
-    lock_sha256: Sum
-    made_with: str
-    platform: str
-    expires: str | None = None
-    base: Sum | None = None
+    lock_sha256: Hex256
+    made_with: Printable
+    platform: Printable
+    expires: Day | None = None
+    base: Hex256 | None = None
     volume_size: int | None = None
-    files: tuple[RootFile, ...]
-    blobs: tuple[Blob, ...]
-    images: tuple[ImageView, ...] = ()
-    folders: tuple[FolderView, ...] = ()
-    volumes: tuple[Volume, ...] = ()
-
-    @field_validator("expires")
-    @classmethod
-    def _a_day(cls, value: str | None) -> str | None:
-        if value is not None:
-            datetime.date.fromisoformat(value)
-        return value
+    files: Listed[RootFile]
+    blobs: Listed[Blob]
+    images: Listed[ImageView] = ()
+    folders: Listed[FolderView] = ()
+    volumes: Listed[Volume] = ()
 
     @model_validator(mode="after")
     def _belongs_together(self) -> "Manifest":
@@ -214,25 +199,8 @@ def _volume_problem(manifest: Manifest) -> str | None:
 
 def read_manifest(data: bytes, where: str) -> Manifest:
     """Read manifest.json; InvalidError where it is damaged, not canonical, or made by a newer tool."""
-    try:
-        value = json.loads(data)
-        schema = value.get("schema_version") if is_mapping(value) else None
-        if isinstance(schema, int) and not isinstance(schema, bool) and schema > SCHEMA:
-            raise InvalidError(
-                f"{where}: made by a newer onprem-llm (schema {schema}, this one knows {SCHEMA})",
-                hint="update onprem-llm: a bundle carries the one that made it, see docs/bundle.md (install.sh)",
-            )
-        manifest = Manifest.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise _damaged(where, f"{place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}") from None
-    except (ValueError, RecursionError) as error:
-        raise _damaged(where, f"not JSON ({error})") from None
+    value = parse_json(data, where, what=_WHAT, schema=SCHEMA, again=_AGAIN, newer=_NEWER)
+    manifest = checked(Manifest, value, where=f"{where}: this is not {_WHAT}", hint=_AGAIN)
     if manifest.data() != data:
-        raise _damaged(where, "its bytes are not the canonical ones")
+        raise InvalidError(f"{where}: this is not {_WHAT}: its bytes are not the canonical ones", hint=_AGAIN)
     return manifest
-
-
-def _damaged(where: str, why: str) -> InvalidError:
-    return InvalidError(f"{where}: not the manifest of a bundle: {why}", hint="copy it again from where it was made")

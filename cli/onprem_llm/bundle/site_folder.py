@@ -1,20 +1,18 @@
 """The folder on site that bundles are loaded into: a store of blobs, what was loaded, and views made from the blobs."""
 
 import contextlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from onprem_llm.bundle.have import Have
-from onprem_llm.bundle.manifest import BLOBS, MANIFEST, Manifest, Sum, read_manifest
+from onprem_llm.bundle.manifest import BLOBS, MANIFEST, Manifest, read_manifest
 from onprem_llm.bundle.place import is_there
 from onprem_llm.errors import InvalidError, RefusedError
-from onprem_llm.spec.canonical import canonical, read_json
+from onprem_llm.spec.canonical import Hex256, Listed, canonical, read_json
 from onprem_llm.spec.fields import Model
+from onprem_llm.spec.problems import checked
 from onprem_llm.whole_files import write_whole
 
 SCHEMA = 1
@@ -28,7 +26,7 @@ class SiteState(Model):
     """Bundles that were loaded whole, in this order; the last one is what counts."""
 
     schema_version: int = SCHEMA
-    loaded: tuple[Sum, ...] = ()
+    loaded: Listed[Hex256] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +57,9 @@ class SiteFolder:
         path = self.root / STATE
         if not path.exists():
             return SiteState()
-        value = read_json(path, what="a site's state", schema=SCHEMA, again="load the bundles into a new folder")
-        try:
-            return SiteState.model_validate_json(json.dumps(value))
-        except ValidationError as error:
-            raise InvalidError(f"{path}: {error.errors()[0]['msg']}", hint="load into a new folder") from None
+        again = "load the bundles into a new folder"
+        value = read_json(path, what="a site's state", schema=SCHEMA, again=again)
+        return checked(SiteState, value, where=str(path), hint=again)
 
     def manifest(self, sha256: str) -> Manifest | None:
         """Return the manifest of a bundle that was loaded, or begun."""

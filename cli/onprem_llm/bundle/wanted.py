@@ -11,18 +11,13 @@ from pathlib import Path
 from onprem_llm.bundle.debs import INDEX, POOL, Deb, index_text, read_deb
 from onprem_llm.bundle.images import LAYOUT_BYTES, Image, index_bytes, read_image
 from onprem_llm.bundle.licences import MISSING, WEIGHTS_LICENCE, Licences, add_debs, add_wheel, read_wheel
-from onprem_llm.bundle.manifest import FolderView, ImageView, NamedFile, Role
+from onprem_llm.bundle.manifest import ROLES, FolderView, ImageView, NamedFile, Role
 from onprem_llm.bundle.sbom import bill
 from onprem_llm.bundle.sources import Sources
 from onprem_llm.errors import InvalidError
 from onprem_llm.output import Progress
 from onprem_llm.spec.lock import FILE, Lock, LockedPackage, LockedPackages, LockedWeights
 
-# Which of its roles a blob is given that has several.
-ROLES: tuple[Role, ...] = (
-    "install", "lock", "sbom", "packages-index", "package", "wheel", "image-manifest", "image-config", "image-layer",
-    "weights", "licence",
-)  # fmt: skip
 INSTALL = "install.sh"
 SBOM = "sbom.json"
 LICENCES = "all"

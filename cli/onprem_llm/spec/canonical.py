@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 # No file of ours is nearly as large; what is must not fill the memory.
 LARGEST = 256 * 1024 * 1024
+NEWER = "update onprem-llm on this machine"
 
 
 def canonical(value: object) -> bytes:
@@ -24,24 +25,37 @@ def canonical(value: object) -> bytes:
 
 
 def read_json(path: Path, *, what: str, schema: int, again: str) -> dict[str, object]:
-    """Return the mapping in a file whose `schema_version` this tool knows.
-
-    `what` names the file's kind in errors (a lock), `again` says how a good one is made. InvalidError for everything
-    that is none, and for one that a newer onprem-llm wrote.
-    """
+    """Return the mapping in a file whose `schema_version` this tool knows; errors as for `parse_json`."""
     try:
         if path.stat().st_size > LARGEST:
             raise ValueError(f"larger than {LARGEST} bytes")
-        # What a script collected may hold a byte that is no UTF-8, in the name of a disk; it must not hide the rest.
-        value: object = json.loads(path.read_bytes().decode("utf-8", "replace"), object_pairs_hook=_once)
+        data = path.read_bytes()
     except FileNotFoundError:
         raise InvalidError(f"{path}: no such file, expected {what}", hint=again) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise InvalidError(f"{path}: this is not {what}: {error}", hint=again) from None
-    return checked_schema(value, str(path), what=what, schema=schema, again=again)
+    return parse_json(data, str(path), what=what, schema=schema, again=again)
 
 
-def checked_schema(value: object, where: str, *, what: str, schema: int, again: str) -> dict[str, object]:
+def parse_json(
+    data: bytes, where: str, *, what: str, schema: int, again: str, newer: str = NEWER
+) -> dict[str, object]:  # fmt: skip
+    """Return the mapping in the bytes of a file whose `schema_version` this tool knows.
+
+    `what` names the file's kind in errors (a lock), `again` says how a good one is made, `newer` what to do about one
+    that a newer onprem-llm wrote. InvalidError for that, and for everything that is none.
+    """
+    try:
+        # What a script collected may hold a byte that is no UTF-8, in the name of a disk; it must not hide the rest.
+        value: object = json.loads(data.decode("utf-8", "replace"), object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise InvalidError(f"{where}: this is not {what}: {error}", hint=again) from None
+    return checked_schema(value, where, what=what, schema=schema, again=again, newer=newer)
+
+
+def checked_schema(
+    value: object, where: str, *, what: str, schema: int, again: str, newer: str = NEWER
+) -> dict[str, object]:  # fmt: skip
     """Return a JSON value as a mapping of this schema; InvalidError where it is none."""
     found = value.get("schema_version") if is_mapping(value) else None
     if not is_mapping(value) or type(found) is not int or found < 1:
@@ -49,7 +63,7 @@ def checked_schema(value: object, where: str, *, what: str, schema: int, again: 
     if found > schema:
         raise InvalidError(
             f"{where}: made by a newer onprem-llm: found schema_version {found}, expected {schema} at most",
-            hint="update onprem-llm on this machine",
+            hint=newer,
         )
     return dict(value)
 
@@ -88,6 +102,12 @@ def _file(value: str) -> str:
     return value
 
 
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError(f"found {value[:80]!r}, expected text that can be printed")
+    return value
+
+
 def no_name_twice(names: Sequence[str]) -> None:
     """Raise ValueError, for pydantic, where a name stands twice or is a file and a folder."""
     problems = name_problems(names)
@@ -105,6 +125,8 @@ def no_key_twice(what: str, keys: Sequence[str]) -> None:
 # A path below a folder, and a name in it; neither can lead out.
 SafePath = Annotated[str, AfterValidator(_path)]
 SafeName = Annotated[str, AfterValidator(_file)]
+# For people: nothing that a terminal obeys.
+Printable = Annotated[str, AfterValidator(_printable)]
 Hex256 = Annotated[str, matching(r"[0-9a-f]{64}", "64 hex digits")]
 Digest = Annotated[str, matching(r"sha256:[0-9a-f]{64}", "sha256: and 64 hex digits")]
 Size = Annotated[int, Field(ge=0)]

@@ -5,12 +5,13 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from onprem_llm.spec.canonical import (
     Digest,
     Hex256,
     Listed,
+    Printable,
     SafeName,
     SafePath,
     Size,
@@ -18,6 +19,7 @@ from onprem_llm.spec.canonical import (
     matching,
     no_key_twice,
     no_name_twice,
+    parse_json,
     read_json,
 )
 from onprem_llm.spec.fields import Model
@@ -25,7 +27,7 @@ from onprem_llm.spec.model_source import COMMIT, SourceName
 from onprem_llm.spec.problems import checked
 
 SCHEMA = 1
-FILE = "onprem-llm.lock"
+FILE, WHAT = "onprem-llm.lock", "a lock of onprem-llm"
 AGAIN = "make it with: onprem-llm lock MODEL_YAML --facts FACTS -o onprem-llm.lock"
 
 Platform = Literal["linux/amd64", "linux/arm64"]
@@ -89,8 +91,8 @@ class LockedWeights(Model):
     """Weights at a commit of a hub, or of a folder (`path`, no commit); `name` is their folder's on the hosts."""
 
     source: SourceName
-    id: Annotated[str, StringConstraints(min_length=1)]
-    revision: str
+    id: Annotated[Printable, Field(min_length=1)]
+    revision: Printable
     commit: Annotated[str, matching(COMMIT.pattern, "40 hex digits")] | None
     name: SafeName
     files: Listed[LockedFile]
@@ -200,8 +202,14 @@ class Lock(Model):
 
 def read_lock(path: Path) -> Lock:
     """Read a lock; InvalidError shows every problem with its path in the file."""
-    value = read_json(path, what="a lock of onprem-llm", schema=SCHEMA, again=AGAIN)
+    value = read_json(path, what=WHAT, schema=SCHEMA, again=AGAIN)
     return checked(Lock, value, where=str(path))
+
+
+def parse_lock(data: bytes, where: str, hint: str) -> Lock:
+    """Check the bytes of a lock that a bundle brought; `hint` says where a good one comes from."""
+    value = parse_json(data, where, what=WHAT, schema=SCHEMA, again=hint)
+    return checked(Lock, value, where=where, hint=hint)
 
 
 def lock_sha256(path: Path) -> str:

@@ -33,10 +33,12 @@ def checked(
     where: str,
     prefix: str = "",
     lines: Mapping[Location, int] | None = None,
+    hint: str = "mend what is named above; nothing was changed",
 ) -> M:
     """Validate `value`, or raise one InvalidError that shows every problem.
 
-    `prefix` is put before each path (onprem_llm_site); `lines` gives the line of a path.
+    `prefix` is put before each path (onprem_llm_site); `lines` gives the line of a path. `hint` is for files that
+    nobody writes by hand.
     """
     try:
         return model.model_validate(value)
@@ -46,7 +48,7 @@ def checked(
         raise InvalidError(
             f"{where}: {count}",
             details="\n".join(f"  {problem}" for problem in problems),
-            hint="mend what is named above; nothing was changed",
+            hint=hint,
         ) from None
 
 

@@ -1,6 +1,7 @@
 """manifest.json: canonical bytes, what belongs together, what is refused."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -31,6 +32,14 @@ def data(**change: object) -> bytes:
     return json.dumps(manifest(**change), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
 
 
+def refused(text: bytes) -> str:
+    with pytest.raises(InvalidError) as raised:
+        read_manifest(text, "/media/manifest.json")
+    assert raised.value.message.startswith("/media/manifest.json: ")
+    assert raised.value.hint
+    return f"{raised.value.message}\n{raised.value.details}\n{raised.value.hint}"
+
+
 def test_bytes_are_the_same_whatever_the_order() -> None:
     value = json.loads(data())
     shuffled = Manifest.model_validate_json(json.dumps(dict(reversed(value.items()))))
@@ -57,10 +66,7 @@ def test_bytes_are_the_same_whatever_the_order() -> None:
     ],
 )
 def test_what_does_not_belong_together(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(InvalidError) as error:
-        read_manifest(data(**change), "/media/manifest.json")
-    assert said in error.value.message
-    assert error.value.message.startswith("/media/manifest.json: ")
+    assert said in refused(data(**change))
 
 
 def test_parts_are_as_long_as_the_whole() -> None:
@@ -68,29 +74,53 @@ def test_parts_are_as_long_as_the_whole() -> None:
     blobs[0]["parts"] = [{"sha256": C, "size": 2}, {"sha256": C, "size": 3}]
     volumes = [{"name": "vol-001", "contents": [B, C]}]
     assert read_manifest(data(blobs=blobs, volumes=volumes), "here").blobs[0].parts[1].size == 3
-    with pytest.raises(InvalidError, match="parts: only in volumes"):
-        read_manifest(data(blobs=blobs), "here")
+    assert "parts: only in volumes" in refused(data(blobs=blobs))
     blobs[0]["parts"].pop()
-    with pytest.raises(InvalidError, match="not as long as the whole"):
-        read_manifest(data(blobs=blobs, volumes=volumes), "here")
+    assert "not as long as the whole" in refused(data(blobs=blobs, volumes=volumes))
 
 
 @pytest.mark.parametrize("name", ["x\x1b[2J", "../x", "/x", ""])
 def test_names_for_people_hold_nothing_that_a_terminal_obeys(name: str) -> None:
     blobs = manifest()["blobs"]
     blobs[0]["names"] = [name]
-    with pytest.raises(InvalidError, match=r"blobs\.0\.names"):
-        read_manifest(data(blobs=blobs), "here")
+    assert "blobs.0.names" in refused(data(blobs=blobs))
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"schema_version": true}'])
+@pytest.mark.parametrize("bad", ["x\x1b[2J", "x\nsigned by  alice", "\u202ex"])
+@pytest.mark.parametrize(
+    ("place", "change"),
+    [
+        ("made_with", lambda bad: {"made_with": bad}),
+        ("platform", lambda bad: {"platform": bad}),
+        ("images.0.ref", lambda bad: {"images": [{"ref": bad, "digest": f"sha256:{B}"}]}),
+        ("folders.0.about.", lambda bad: {"folders": [{**manifest()["folders"][0], "about": {"id": bad}}]}),
+        ("folders.0.about.", lambda bad: {"folders": [{**manifest()["folders"][0], "about": {"id": [bad]}}]}),
+        ("folders.0.about.", lambda bad: {"folders": [{**manifest()["folders"][0], "about": {bad: "x"}}]}),
+        ("", lambda bad: {bad: 1}),
+    ],
+)
+def test_what_nobody_signed_is_shown_without_what_a_terminal_obeys(
+    place: str, change: Callable[[str], dict[str, Any]], bad: str
+) -> None:
+    said = refused(data(**change(bad)))
+    assert place in said
+    assert bad not in said
+    assert all(line.isprintable() for line in said.splitlines())
+
+
+def test_text_that_is_none_is_refused() -> None:
+    assert "made_with" in refused(json.dumps(manifest(made_with="\ud800")).encode())
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"schema_version": true}', b'{"\x1b": 1}']
+)
 def test_no_manifest_at_all(text: bytes) -> None:
-    with pytest.raises(InvalidError, match="not the manifest of a bundle"):
-        read_manifest(text, "here")
+    assert "not the manifest of a bundle" in refused(text)
 
 
 def test_a_newer_one_says_so_whatever_else_is_in_it() -> None:
-    with pytest.raises(InvalidError, match="made by a newer onprem-llm"):
-        read_manifest(b'{"schema_version": 2, "blobs": "elsewhere"}', "here")
-    with pytest.raises(InvalidError, match="not the canonical ones"):
-        read_manifest(json.dumps(manifest()).encode(), "here")
+    said = refused(b'{"schema_version": 2, "blobs": "elsewhere"}')
+    assert "made by a newer onprem-llm: found schema_version 2, expected 1 at most" in said
+    assert "a bundle carries the one that made it" in said
+    assert "not the canonical ones" in refused(json.dumps(manifest()).encode())
