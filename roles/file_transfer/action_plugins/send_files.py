@@ -14,12 +14,13 @@ from ansible.plugins.action import ActionBase
 
 CHUNK = 64 * 1024 * 1024  # bytes; one remote command each, so larger means less overhead and coarser resuming
 TRIES = 3  # a chunk that arrives damaged is sent again
+PARTIAL = ".partial"  # what a file is called on the host, behind its name, while it grows
 
 # Runs on the host: take one chunk from standard input, write it at its place, tell its sha256.
 WRITER = """
 import hashlib, os, sys
 data = sys.stdin.buffer.read()
-handle = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT, 0o600)
+handle = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
 os.lseek(handle, int(sys.argv[2]), os.SEEK_SET)
 view = memoryview(data)
 while view:
@@ -39,9 +40,8 @@ for number, one in enumerate(json.loads(stream.read(int(sys.argv[1])).decode()))
     data = stream.read(one["size"])
     if hashlib.sha256(data).hexdigest() != one["sha256"]:
         continue
-    os.makedirs(os.path.dirname(one["path"]), exist_ok=True)
     growing = one["path"] + ".partial"
-    with open(growing, "wb") as handle:
+    with os.fdopen(os.open(growing, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as handle:
         handle.write(data)
         handle.flush()
         os.fsync(handle.fileno())
@@ -58,7 +58,10 @@ class Transfer:
     def __init__(self, folder, name):
         """Take the file's size from the disk where the order does not say it."""
         about = next((one for one in folder["files"] if one["path"] == name), {"path": name})
+        if name.startswith("/") or ".." in Path(name).parts or not Path(name).parts:
+            raise AnsibleActionFail(f"found the path {name!r}, expected one below {folder['path']}; nothing was sent")
         self.source = Path(folder["source"], name)
+        self.folder, self.name = folder["path"], name
         self.path = str(Path(folder["path"], name))
         try:
             stat = self.source.stat()
@@ -86,6 +89,17 @@ class Transfer:
         if hashlib.sha256(data).hexdigest() != self.sha256:
             raise AnsibleActionFail(f"{self.source} changed since it was planned; make the plan again")
         return data
+
+
+def check_growing(folders, transfers):
+    """Refuse a file that would grow under the name of another one, which may be on the host already."""
+    names = [(folder["path"], name) for folder in folders for name in folder["send"]]
+    names += [(folder["path"], one["path"]) for folder in folders for one in folder["files"]]
+    known = {str(Path(path, name)) for path, name in names}
+    for one in transfers:
+        if one.path + PARTIAL in known:
+            why = f"{one.path}{PARTIAL} is the name under which {one.path} grows"
+            raise AnsibleActionFail(f"{why}, and a file of its own; rename that file, nothing was sent")
 
 
 def batches(transfers):
@@ -131,6 +145,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         folders = self._task.args.get("folders") or []
         transfers = [Transfer(folder, name) for folder in folders for name in folder["send"]]
+        check_growing(folders, transfers)
         meter = Meter(task_vars["inventory_hostname"], sum(one.size for one in transfers))
         small = [one for one in transfers if self._task.args.get("together") and one.sha256 and one.size <= SMALL]
         sent = self._send_together(small, meter, task_vars) if small else 0
@@ -138,7 +153,8 @@ class ActionModule(ActionBase):
         return {"changed": sent > 0, "sent": sent, "verified": [one.path for one in transfers]}
 
     def _module(self, step, transfer, task_vars, **more):
-        arguments = {"step": step, "path": transfer.path, "size": transfer.size, "chunk": CHUNK, **more}
+        where = {"folder": transfer.folder, "path": transfer.name}
+        arguments = {"step": step, **where, "size": transfer.size, "chunk": CHUNK, **more}
         return self._receive(arguments, transfer.path, task_vars)
 
     def _receive(self, arguments, what, task_vars):
@@ -149,7 +165,7 @@ class ActionModule(ActionBase):
 
     def _send_together(self, transfers, meter, task_vars):
         """Send small files, many in one remote command, and return the bytes that went over the wire."""
-        files = [{"path": one.path, "size": one.size, "sha256": one.sha256} for one in transfers]
+        files = [{"folder": one.folder, "path": one.name, "size": one.size, "sha256": one.sha256} for one in transfers]
         there = self._receive({"step": "look_many", "files": files}, "small files", task_vars)
         present, sent = set(there["paths"]), 0
         meter.add(sum(one.size for one in transfers if one.path in present))
@@ -198,7 +214,7 @@ class ActionModule(ActionBase):
         return sent or 1  # an empty file, or one whose last step had been cut off, is a change too
 
     def _write(self, transfer, offset, data, digest, python):
-        command = shlex.join([python, "-c", WRITER, f"{transfer.path}.partial", str(offset)])
+        command = shlex.join([python, "-c", WRITER, transfer.path + PARTIAL, str(offset)])
         for _ in range(TRIES):
             answer = self._low_level_execute_command(command, sudoable=True, in_data=data)
             if answer["rc"] != 0:

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import sys
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.onprem_llm_sums import BLOCK, below, between, is_right, make_between
 
 DOCUMENTATION = r"""
 module: receive_file
@@ -21,14 +23,17 @@ options:
     type: str
     choices: [look, look_many, finish]
     required: true
-  path:
-    description: The file on the host.
+  folder:
+    description: Folder on the host that the file stays in; it may be a link, and nothing below it may.
     type: path
+  path:
+    description: The file, below the folder.
+    type: str
   size:
     description: Its size in bytes.
     type: int
   files:
-    description: Path, size and sha256 of many files, for C(look_many).
+    description: Folder, path, size and sha256 of many files, for C(look_many).
     type: list
     elements: dict
     default: []
@@ -48,7 +53,8 @@ EXAMPLES = r"""
 - name: Look at a file
   receive_file:
     step: look
-    path: /srv/onprem-llm/weights/tiny/model.safetensors
+    folder: /srv/onprem-llm/weights/tiny
+    path: model.safetensors
     size: 1024
     sha256: 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae
     chunk: 67108864
@@ -73,59 +79,62 @@ python:
   returned: look
 """
 
-BLOCK = 1024 * 1024  # bytes that are read at a time
+PARTIAL = ".partial"
 
 
-def digests(path, chunk):
-    """Return (sha256 of the file, [sha256 of each chunk])."""
-    whole, parts = hashlib.sha256(), []
+def chunk_sums(path, chunk):
+    """Return the sha256 of each chunk."""
+    parts = []
     with path.open("rb") as handle:
         done = 0
         for block in iter(lambda: handle.read(min(BLOCK, chunk)), b""):
             if done % chunk == 0:
                 parts.append(hashlib.sha256())
-            whole.update(block)
             parts[-1].update(block)
             done += len(block)
-    return whole.hexdigest(), [part.hexdigest() for part in parts]
+    return [part.hexdigest() for part in parts]
 
 
-def partial(path):
-    """Return where the file grows."""
-    return path.with_name(path.name + ".partial")
+def partial(folder, name):
+    """Return where the file grows. Raises ValueError where that is a link, or would be waited on for ever."""
+    between(folder, name)
+    path = below(folder, name)
+    growing = path.with_name(path.name + PARTIAL)
+    if os.path.lexists(str(growing)) and not stat.S_ISREG(growing.lstat().st_mode):
+        raise ValueError(f"{growing} is no plain file: remove it")
+    return growing
 
 
-def look(path, size, sha256, chunk):
-    """Return what of the file is there."""
-    found = {"present": False, "chunks": [], "python": sys.executable}
-    if sha256 and path.is_file() and path.stat().st_size == size:
-        found["present"] = digests(path, chunk)[0] == sha256
-    if not found["present"] and partial(path).is_file():
-        found["chunks"] = digests(partial(path), chunk)[1]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return found
+def look(folder, wanted, chunk):
+    """Return what of the file is there; its folder is made."""
+    growing = partial(folder, wanted["path"])
+    make_between(folder, wanted["path"])
+    present = bool(wanted["sha256"]) and is_right(folder, wanted)
+    chunks = chunk_sums(growing, chunk) if not present and growing.exists() else []
+    return {"present": present, "chunks": chunks, "python": sys.executable}
 
 
 def look_many(files):
-    """Return which of several files are there as they should be; a link is none of them."""
+    """Return which of several files are there as they should be; the folders of all are made."""
     there = []
     for one in files:
-        path = Path(one["path"])
-        whole = path.is_file() and not path.is_symlink() and path.stat().st_size == one["size"]
-        if whole and digests(path, BLOCK)[0] == one["sha256"]:
-            there.append(one["path"])
+        folder = Path(one["folder"])
+        partial(folder, one["path"])
+        make_between(folder, one["path"])
+        if is_right(folder, one):
+            there.append(str(folder / one["path"]))
     return {"paths": there, "python": sys.executable}
 
 
-def finish(path, size, mtime_ns):
+def finish(folder, wanted, mtime_ns):
     """Cut off what an earlier, longer partial file left, flush to the disk, date it, and give it its name."""
-    growing = partial(path)
+    growing = partial(folder, wanted["path"])
     with growing.open("ab") as handle:  # makes an empty file too
-        handle.truncate(size)
+        handle.truncate(wanted["size"])
         os.fsync(handle.fileno())
     growing.chmod(0o644)
     os.utime(str(growing), ns=(mtime_ns, mtime_ns))
-    growing.replace(path)
+    growing.replace(folder / wanted["path"])
     return {"present": True}
 
 
@@ -134,26 +143,31 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "step": {"type": "str", "choices": ["look", "look_many", "finish"], "required": True},
-            "path": {"type": "path"},
+            "folder": {"type": "path"},
+            "path": {"type": "str"},
             "size": {"type": "int"},
             "sha256": {"type": "str"},
             "chunk": {"type": "int"},
             "mtime_ns": {"type": "int"},
             "files": {"type": "list", "elements": "dict", "default": []},
         },
-        required_if=[("step", "look", ("path", "size", "chunk")), ("step", "finish", ("path", "size", "mtime_ns"))],
+        required_if=[
+            ("step", "look", ("folder", "path", "size", "chunk")),
+            ("step", "finish", ("folder", "path", "size", "mtime_ns")),
+        ],
     )
     wanted = module.params
-    path = Path(wanted["path"] or "/")
+    folder = Path(wanted["folder"] or "/")
     try:
         if wanted["step"] == "look_many":
             answer = look_many(wanted["files"])
         elif wanted["step"] == "look":
-            answer = look(path, wanted["size"], wanted["sha256"], wanted["chunk"])
+            answer = look(folder, wanted, wanted["chunk"])
         else:
-            answer = finish(path, wanted["size"], wanted["mtime_ns"])
-    except OSError as error:
-        module.fail_json(msg=f"cannot receive {path}: {error}", invocation={})
+            answer = finish(folder, wanted, wanted["mtime_ns"])
+    except (OSError, ValueError) as error:
+        what = "files" if wanted["step"] == "look_many" else folder / wanted["path"]
+        module.fail_json(msg=f"cannot receive {what}: {error}", invocation={})
     module.exit_json(changed=wanted["step"] == "finish", invocation={}, **answer)
 
 

@@ -9,6 +9,7 @@ description:
   - Sends through the task's own connection, so that passwords for sudo, jump hosts and local connections work as for
     every other task. Each chunk is compared by sha256 before it is written; what an earlier run has sent is compared
     and not sent again; a file that is there with its size and sha256 is left alone.
+  - Paths stay below their folder. It may be a link; what is below it may not.
   - Appends a line of JSON with host, done and total (bytes) to the file that the environment variable
     C(ONPREM_LLM_PROGRESS) names, after every chunk.
 options:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.onprem_llm_sums import below, is_right
+from ansible.module_utils.onprem_llm_sums import below, is_right, make_between
 from ansible.module_utils.onprem_llm_write import put
 
 DOCUMENTATION = r"""
@@ -78,7 +78,7 @@ def link(folder, links, check_mode):
             continue
         changed = True
         if not check_mode:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_between(folder, name)
             put(path, digest, 0o644)
     return changed
 

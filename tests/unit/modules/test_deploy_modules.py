@@ -128,21 +128,6 @@ def test_wrong_weights_are_named(load: Load, item: dict[str, Any]) -> None:
         weights.check(item)
 
 
-def test_a_partial_file_is_looked_at_chunk_by_chunk(load: Load, tmp_path: Path) -> None:
-    receive = load("file_transfer/receive_file")
-    path = tmp_path / "new" / "file"
-    assert receive.look(path, 6, digest("abcdef"), 4)["chunks"] == []
-    (tmp_path / "new" / "file.partial").write_text("abcdef and more")
-    assert receive.look(path, 6, digest("abcdef"), 4)["chunks"][0] == digest("abcd")
-    receive.finish(path, 6, 1_000_000_000)
-    assert path.read_text() == "abcdef"
-    assert path.stat().st_mtime_ns == 1_000_000_000
-    assert receive.look(path, 6, digest("abcdef"), 4)["present"]
-    assert not receive.look(path, 6, digest("abcdeX"), 4)["present"]
-    receive.finish(tmp_path / "empty", 0, 0)
-    assert (tmp_path / "empty").stat().st_size == 0
-
-
 WANTED = {"id": "sha256:1", "ref": "repo:1", "archive": "/a/x.tar", "pull": None}
 
 

@@ -78,7 +78,16 @@ def test_a_file_is_right_by_its_bytes_alone(sums: ModuleType, tmp_path: Path) ->
     assert not sums.is_right(tmp_path, {"path": "a", **wanted})
 
 
-@pytest.mark.parametrize("name", ["../a", "/etc/passwd", "b/../../a", ""])
+@pytest.mark.parametrize("name", ["../a", "/etc/passwd", "b/../../a", "", "."])
 def test_a_path_that_leaves_the_folder_is_refused(sums: ModuleType, tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="expected one below"):
         sums.is_right(tmp_path, {"path": name, "size": 0, "sha256": ""})
+
+
+def test_a_folder_that_is_a_link_is_followed_by_nobody(sums: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/a").touch()
+    (tmp_path / "it").mkdir()
+    (tmp_path / "it/pool").symlink_to("../outside")
+    with pytest.raises(ValueError, match="it/pool is a link, expected a folder: remove it"):
+        sums.is_right(tmp_path / "it", {"path": "pool/a", "size": 0, "sha256": hashlib.sha256().hexdigest()})

@@ -47,6 +47,7 @@ def transfers(plugin: ModuleType, source: Path, target: Path, contents: dict[str
         (source / name).write_bytes(data)
         os.utime(source / name, (1, 1))
         files.append({"path": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+        (target / name).parent.mkdir(parents=True, exist_ok=True)  # as receive_file has done
     return [plugin.Transfer({"source": str(source), "path": str(target), "files": files}, name) for name in contents]
 
 
@@ -76,6 +77,33 @@ def test_a_file_that_changed_on_the_control_host_is_not_sent(plugin: ModuleType,
     with pytest.raises(plugin.AnsibleActionFail, match="changed since it was planned"):
         Wire(plugin).action._unpack(some, sys.executable)
     assert not (tmp_path / "t/one").exists()
+
+
+@pytest.mark.parametrize("name", ["../a", "/etc/passwd", "b/../../a", "", "."])
+def test_a_path_that_leaves_the_folder_is_refused(plugin: ModuleType, tmp_path: Path, name: str) -> None:
+    (tmp_path / "a").write_text("x")
+    with pytest.raises(plugin.AnsibleActionFail, match=f"found the path {name!r}, expected one below /srv/it"):
+        plugin.Transfer({"source": str(tmp_path / "s"), "path": "/srv/it", "files": []}, name)
+
+
+def test_nothing_is_sent_where_a_file_would_grow_under_the_name_of_another(plugin: ModuleType, tmp_path: Path) -> None:
+    """Also where the other one is on the host already."""
+    some = transfers(plugin, tmp_path / "s", tmp_path / "t", {"x": b"1", "x.partial": b"2"})
+    folder = {"path": str(tmp_path / "t"), "files": [{"path": "x.partial"}, {"path": "x"}], "send": ["x"]}
+    with pytest.raises(plugin.AnsibleActionFail, match=r"x\.partial is the name under which .*/t/x grows"):
+        plugin.check_growing([folder], some[:1])
+    plugin.check_growing([{**folder, "send": ["x.partial"]}], some[1:])
+
+
+@pytest.mark.parametrize("small", [True, False], ids=["together", "chunks"])
+def test_a_link_that_came_in_between_is_not_written_through(plugin: ModuleType, tmp_path: Path, small: bool) -> None:
+    some = transfers(plugin, tmp_path / "s", tmp_path / "t", {"one": b"first"})
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "t/one.partial").symlink_to(tmp_path / "precious")
+    action = Wire(plugin).action
+    with pytest.raises(plugin.AnsibleActionFail, match="cannot write"):
+        action._unpack(some, sys.executable) if small else action._write(some[0], 0, b"first", "", sys.executable)
+    assert (tmp_path / "precious").read_text() == "precious"
 
 
 def test_a_batch_is_no_larger_than_a_chunk(plugin: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
