@@ -1,4 +1,4 @@
-"""Runs on a host, with the host's own python3 (3.7 on): one line of JSON every interval, for `onprem-llm top`.
+"""Runs on a host, with the host's own python3 (3.8 on): one line of JSON every interval, for `onprem-llm top`.
 
 The control host sends this file's text; it imports nothing of ours. It reads its order on stdin: `interval` in
 seconds, `names` of the metrics that are wanted. A replica that hangs or a tool that is missing is told, never waited

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from onprem_llm.connection import Connection
 from onprem_llm.ssh import stream
 
-# Runs on the host with its own python3 (3.7 on). Reads the question on stdin, the key from its file, and passes the
+# Runs on the host with its own python3 (3.8 on). Reads the question on stdin, the key from its file, and passes the
 # server-sent events on as they come. An HTTP error is its exit code 1 and its text on stderr.
 ASK = """
 import json, ssl, sys, urllib.request, urllib.error
