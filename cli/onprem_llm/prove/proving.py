@@ -11,11 +11,12 @@ from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError
 from onprem_llm.lab import engine
 from onprem_llm.locking.wheels import MACHINES
-from onprem_llm.prove import hosts, site_inventory
+from onprem_llm.prove import hosts
 from onprem_llm.prove.likeness import Likeness, check_architecture, likeness
 from onprem_llm.prove.places import check_writable, remove_stale, site_folder
 from onprem_llm.prove.proof import Proof, write
 from onprem_llm.prove.rehearse import Asked, Rehearsal
+from onprem_llm.prove.site_variables import variables
 from onprem_llm.prove.tool import Tool
 from onprem_llm.spec.facts import HostFacts, merge_facts
 from onprem_llm.spec.lock import Lock
@@ -53,7 +54,7 @@ def prove(wanted: Wanted, connection: Connection, say: Callable[[str], None], sh
             hint="name the inventory that they were collected with",
         )
     check_architecture({f"host {name}": one.architecture for name, one in facts.items()}, hosts.machine())
-    given = site_inventory.variables(connection)
+    given = variables(connection)
     engine.client()  # before minutes are spent
     bases, parent = tuple(path.absolute() for path in wanted.bases), wanted.work or cache_folder() / "prove"
     with hosts.held(wanted.lab), site_folder(parent, bases, folders) as site:
@@ -66,6 +67,7 @@ def prove(wanted: Wanted, connection: Connection, say: Callable[[str], None], sh
             bases=bases,
             groups=groups,
             given=given,
+            vaults=connection.vault_password_files,
             likeness=lambda lock: _likeness(groups, facts, lock),
             site=site,
             lab=wanted.lab,

@@ -38,6 +38,7 @@ class Asked:
     """What a rehearsal is of: the bundle's folders, who may have signed them, the inventory as it is on site.
 
     `bases` are the bundles that the site has already, in the order in which they came.
+    `vaults` are the files with the passwords of what is encrypted in it.
     `site` is the folder that the bundle is loaded into, `settle` how many seconds are watched after the last answer.
     """
 
@@ -52,6 +53,7 @@ class Asked:
     lab: str
     settle: float
     keep: bool = False
+    vaults: tuple[Path, ...] = ()
 
 
 class Rehearsal:
@@ -62,7 +64,8 @@ class Rehearsal:
         self._asked, self._proof, self._tool, self._say = asked, proof, tool, say
         self._hosts: lab_hosts.Hosts | None = None
         self._deployments: dict[str, Deployment] = {}
-        self._inventory = ["-i", str(asked.site / site_inventory.FILE)]
+        passwords = [word for path in asked.vaults for word in ("--vault-password-file", str(path))]
+        self._inventory = ["-i", str(asked.site / site_inventory.FILE), *passwords]
         self._course = Course(proof, self._received, say)
         self._phase = self._course.phase
 
@@ -215,9 +218,12 @@ class Rehearsal:
         """Remove the hosts; a second Ctrl-C does not stop that. Return why it could not be done."""
         if self._asked.keep and self._hosts is not None:
             self._say(f"The hosts are up until: onprem-llm lab down --name {self._asked.lab}")
+            self._say(f"Their inventory, with the site's settings: {self._asked.site / site_inventory.FILE}")
             return None
         before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
+            # The site's settings stay nowhere: not all of them are for everybody.
+            (self._asked.site / site_inventory.FILE).unlink(missing_ok=True)
             lab_hosts.down(self._asked.lab, self._asked.site.parent, self._say)
         except OnpremError as error:
             return error

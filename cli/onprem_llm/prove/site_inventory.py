@@ -1,19 +1,17 @@
 """The inventory of the rehearsal: the site's hosts, groups and settings, with the lab's addresses and keys."""
 
-import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError
 from onprem_llm.json_values import is_mapping
 from onprem_llm.lab import network
-from onprem_llm.private_files import password_arguments, private_folder
+from onprem_llm.private_files import write_private
 from onprem_llm.prove.likeness import Substitute
+from onprem_llm.prove.site_variables import Dumper, Tagged
 from onprem_llm.spec.site import PREFIX
 
 FILE = "inventory.yml"
@@ -23,28 +21,6 @@ FOLDERS = {"packages_dir": "packages", "registry_dir": "registry", "images_dir":
 INSTEAD = {"registry": "registry", "package_mirrors": "packages"}
 # The number of the shared address in the lab's network; hosts are numbered from network.FIRST_HOST on.
 SHARED = 200
-
-
-def variables(connection: Connection) -> dict[str, dict[str, Any]]:
-    """Return host → its variables, as Ansible reads the inventory; nothing is evaluated, no host is asked."""
-    with private_folder() as private:
-        words = [word for word in password_arguments(connection, private) if word]
-        vault = [
-            pair for at, word in enumerate(words) if word == "--vault-password-file" for pair in words[at : at + 2]
-        ]
-        done = subprocess.run(
-            ["ansible-inventory", "-i", str(connection.inventory), "--list", *vault],
-            capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
-    try:
-        found = json.loads(done.stdout)["_meta"]["hostvars"]
-    except (ValueError, KeyError, TypeError):
-        raise InvalidError(
-            f"{connection.inventory}: ansible-inventory cannot read it",
-            details="\n".join(done.stderr.strip().splitlines()[-6:]),
-            hint=f"see it by itself: ansible-inventory -i {connection.inventory} --list",
-        ) from None
-    return {str(name): dict(values) for name, values in found.items() if is_mapping(values)}
 
 
 def inventory_data(
@@ -63,8 +39,7 @@ def inventory_data(
     changed: dict[tuple[str, str], Substitute] = {}
     for name in groups:
         mine = {key: value for key, value in given.get(name, {}).items() if not key.startswith("ansible_")}
-        settings = dict(mine.get(PREFIX) or {})
-        settings, sources = _from_bundle(settings, site)
+        settings, sources = _from_bundle(_settings(name, mine), site)
         settings, addresses = _addresses(settings, subnet)
         substitutes = [*sources, *addresses]
         changed |= {(one.what, one.on_site): one for one in substitutes}
@@ -74,6 +49,17 @@ def inventory_data(
         for group in members:
             children.setdefault(group, {"hosts": {}})["hosts"][name] = None
     return {"all": {"hosts": hosts, "children": children}}, list(changed.values())
+
+
+def _settings(host: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+    settings = variables.get(PREFIX) or {}
+    if not is_mapping(settings):
+        raise InvalidError(
+            f"{PREFIX} of host {host}: found a text (a template, or a whole mapping in a vault), expected the mapping "
+            "itself: a rehearsal changes what in it is true on site alone",
+            hint="write the keys out; templates and vaults may be their values",
+        )
+    return dict(settings)
 
 
 def _from_bundle(settings: dict[str, Any], site: Path) -> tuple[dict[str, Any], list[Substitute]]:
@@ -92,12 +78,13 @@ def _addresses(settings: dict[str, Any], subnet: str) -> tuple[dict[str, Any], l
         return settings, []
     here = network.address(subnet, SHARED - network.FIRST_HOST + 1)
     left = {key: value for key, value in gateway.items() if key not in {"address", "interface"}}
-    substitute = Substitute("gateway.address", str(gateway["address"]), here)
+    on_site = "the site's" if isinstance(gateway["address"], Tagged) else str(gateway["address"])
+    substitute = Substitute("gateway.address", on_site, here)
     return {**settings, "gateway": {**left, "address": here}}, [substitute]
 
 
 def write(data: Mapping[str, Any], site: Path) -> Path:
-    """Write the inventory into the site's folder, and return where it is."""
+    """Write the inventory into the site's folder, for us alone, and return where it is."""
     path = site / FILE
-    path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), "utf-8")
-    return path
+    path.unlink(missing_ok=True)
+    return write_private(path, yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True))

@@ -122,7 +122,7 @@ def test_a_place_without_room_for_the_proof_is_found_before() -> None:
 def wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wanted:
     """Return what `prove` is asked for, in a world where the inventory is empty and an engine answers."""
     monkeypatch.setattr(proving, "routes", lambda connection: {})
-    monkeypatch.setattr(proving.site_inventory, "variables", lambda connection: {})
+    monkeypatch.setattr(proving, "variables", lambda connection: {})
     monkeypatch.setattr(proving.engine, "client", lambda: None)
     monkeypatch.setattr(proving.hosts, "machine", lambda: Machine((), {}, "x86_64", "6.1"))
     folder = bundle(tmp_path / "bundle", "one")

@@ -150,6 +150,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str):
             lab="prove",
             settle=0,
             keep=keep,
+            vaults=(tmp_path / "password",),
         )
         made = Proof("bundle", "inventory.ini", "2026-11-21T10:00:00+00:00")
         worlds.append(world)
@@ -246,9 +247,26 @@ def test_ctrl_c_takes_the_hosts_down(play, where: str) -> None:
     assert play.worlds[0].calls[-1] == "lab down"
 
 
-def test_keep_leaves_the_hosts(play) -> None:
+def test_keep_leaves_the_hosts_and_their_inventory(play, tmp_path: Path) -> None:
     _, world = play(model("tiny"), keep=True)
     assert "lab down" not in world.calls
+    assert (tmp_path / "site" / "inventory.yml").exists()
+
+
+@pytest.mark.parametrize(
+    "failing", [{}, {"chat": OnpremError("no answer")}, {"lab_down": OnpremError("docker failed")}]
+)
+def test_the_sites_settings_do_not_stay(play, tmp_path: Path, failing: dict[str, OnpremError]) -> None:
+    _, world = play(model("tiny"), **failing)
+    assert "bootstrap" in world.calls
+    assert not (tmp_path / "site" / "inventory.yml").exists()
+
+
+def test_what_asks_the_hosts_gets_the_vaults_password_file(play, tmp_path: Path) -> None:
+    _, world = play(model("big", gpus=8), model("tiny"))
+    asking = [line for line in world.lines if "-i " in line]
+    assert [line.split()[0] for line in asking] == ["bootstrap", "plan", "deploy", "chat", "status"]
+    assert all(f"--vault-password-file {tmp_path}/password" in line for line in asking)
 
 
 def test_a_tool_that_fails_says_its_last_words(tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""The site's variables in a rehearsal: real vaults, read by Ansible; what is secret and not needed is nowhere."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from onprem_llm.connection import Connection
+from onprem_llm.errors import InvalidError
+from onprem_llm.prove import site_inventory, site_variables
+from onprem_llm.prove.site_variables import Tagged, needed, role_variables, variables
+
+BESIDE = str(Path(sys.executable).parent)
+
+
+def ansible(program: str, *words: str) -> str:
+    environment = {**os.environ, "PATH": f"{BESIDE}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1"}
+    done = subprocess.run(
+        [program, *words], capture_output=True, text=True, check=False, timeout=60, env=environment,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Connection:
+    """An inventory with a wholly encrypted file and a single encrypted value."""
+    folder = tmp_path / "group_vars" / "all"
+    folder.mkdir(parents=True)
+    (tmp_path / "inventory.ini").write_text("[gpu]\na ansible_host=10.0.0.1 ansible_password=hidden\nb\n")
+    password = tmp_path / "password"
+    password.write_text("word\n")
+    vault = folder / "vault.yml"
+    vault.write_text("vault_user: bob-of-the-vault\nvault_root_password: n3ver-written\n")
+    ansible("ansible-vault", "encrypt", "--vault-password-file", str(password), str(vault))
+    encrypted = ansible("ansible-vault", "encrypt_string", "--vault-password-file", str(password), "t0ken")
+    (folder / "site.yml").write_text(
+        "onprem_llm_site:\n  registry:\n    username: '{{ user_of_registry }}'\n    pattern: !unsafe '{{ raw }}'\n"
+        f"    password: {encrypted}\n"
+        "user_of_registry: '{{ vault_user | lower }}'\nraw: 1\ncompose_project_absent: []\ncolour: red\n"
+    )
+    return Connection(tmp_path / "inventory.ini", vault_password_files=(password,))
+
+
+def test_what_settings_name_comes_along_and_secrets_that_nothing_names_do_not(site: Connection) -> None:
+    found = variables(site)
+    assert found.keys() == {"a", "b"}
+    assert found["a"]["user_of_registry"] == "{{ vault_user | lower }}"
+    assert found["a"]["vault_user"] == "bob-of-the-vault"
+    assert "n3ver-written" not in str(found)
+    assert not found["a"].keys() & {"ansible_password", "ansible_host", "colour", "vault_root_password"}
+
+
+def test_an_encrypted_value_stays_encrypted_on_the_disk_and_ansible_reads_it(site: Connection, tmp_path: Path) -> None:
+    reach = {name: {"ansible_connection": "local"} for name in "ab"}
+    data, _ = site_inventory.inventory_data({"a": (), "b": ()}, variables(site), reach, tmp_path, "10.213.0.0/24")
+    path = site_inventory.write(data, tmp_path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "t0ken" not in path.read_text()
+    read = ["-m", "ansible.builtin.debug", "-a", "msg={{ onprem_llm_site.registry }}"]
+    said = ansible("ansible", "-i", str(path), "a", *read, "--vault-password-file", str(site.vault_password_files[0]))
+    for text in ('"password": "t0ken"', '"username": "bob-of-the-vault"', '"pattern": "{{ raw }}"'):
+        assert text in said
+    # A second time, too.
+    assert site_inventory.write(data, tmp_path) == path
+
+
+def test_an_encrypted_setting_without_a_password_is_refused_by_name(
+    site: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in site_variables.PASSWORDS:
+        monkeypatch.delenv(name, raising=False)
+    (site.inventory.parent / "group_vars" / "all" / "vault.yml").unlink()
+    with pytest.raises(InvalidError, match="onprem_llm_site of host a is encrypted") as error:
+        variables(Connection(site.inventory))
+    assert "--vault-password-file" in str(error.value.hint)
+
+
+def test_a_file_that_cannot_be_decrypted_is_an_error(site: Connection) -> None:
+    with pytest.raises(InvalidError, match="cannot read it") as error:
+        variables(Connection(site.inventory))
+    assert "vault" in str(error.value.details)
+
+
+def test_an_inventory_that_takes_too_long_is_an_error(site: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = site.inventory.parent / "slow.sh"
+    slow.write_text("#!/bin/sh\nexec sleep 20\n")
+    slow.chmod(0o700)
+    monkeypatch.setattr(site_variables, "TIMEOUT_S", 1)
+    with pytest.raises(InvalidError) as error:
+        variables(Connection(slow))
+    assert error.value.details == "it did not end in 1 s"
+
+
+def test_names_are_followed_as_far_as_they_lead() -> None:
+    given = {
+        "a": {"onprem_llm_site": {"x": ["{% if one %}1{% endif %}"]}, "one": "{{ hostvars['b'].two }}"},
+        "b": {"two": {"{{ three }}": 1}, "three": 3, "four": "{{ two }}"},
+    }  # fmt: skip
+    assert needed(given, frozenset()) == {
+        "a": {"onprem_llm_site": given["a"]["onprem_llm_site"], "one": given["a"]["one"]},
+        "b": {"two": given["b"]["two"], "three": 3},
+    }
+
+
+def test_a_roles_own_variables_come_along() -> None:
+    assert "container_engine_address_pools" in role_variables()
+    given = {"a": {"container_engine_address_pools": [], "container_engine": 1}}
+    assert needed(given, role_variables()) == {"a": {"container_engine_address_pools": []}}
+
+
+@pytest.mark.parametrize("found", ["{{ common | combine(own) }}", Tagged("$ANSIBLE_VAULT;1.1", "!vault")])
+def test_settings_that_are_no_mapping_are_refused_by_host(tmp_path: Path, found: str) -> None:
+    with pytest.raises(InvalidError, match="onprem_llm_site of host a"):
+        site_inventory.inventory_data({"a": ()}, {"a": {"onprem_llm_site": found}}, {"a": {}}, tmp_path, "10.0.0.0/24")
+
+
+def test_an_encrypted_address_is_not_shown_as_what_stands_on_site(tmp_path: Path) -> None:
+    given = {"a": {"onprem_llm_site": {"gateway": {"address": Tagged("$ANSIBLE_VAULT;1.1", "!vault")}}}}
+    _, changed = site_inventory.inventory_data({"a": ()}, given, {"a": {}}, tmp_path, "10.0.0.0/24")
+    assert [one.on_site for one in changed] == ["the site's"]
