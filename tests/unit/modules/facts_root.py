@@ -15,7 +15,7 @@ def made_root(tmp_path: Path) -> Path:
     """Return a root with os-release, kernels, mounts and GPUs on the bus."""
     root = tmp_path / "root"
     texts = {
-        "etc/os-release": 'NAME="Odd \\"Linux\\""\nID=debian\n#ID=no\nVERSION_ID="13"\nVERSION_CODENAME=tri"xie\n',
+        "etc/os-release": 'NAME="Odd \\"Linux\\""\nID=debian\n#ID=no\nVERSION_ID="13"\nVERSION_CODENAME=trixie\n',
         "proc/cpuinfo": 'processor\t: 0\nmodel name\t: AMD \\ "EPYC"\x01 \x7f é  9 \nmodel name\t: other\n',
         "proc/meminfo": "MemFree:  1 kB\nMemTotal:       16384004 kB\n",
         "boot/vmlinuz-6.12.48+deb13-amd64": "",

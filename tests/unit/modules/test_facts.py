@@ -83,7 +83,7 @@ def test_odd_characters_are_the_same_both_ways(
     assert one.cpu.model == 'AMD \\ "EPYC"\x01 \x7f é  9'
     assert one.memory_bytes == 16384004 * 1024
     assert one.kernels.installed == ("6.12.48+deb13-amd64", "6.12.57+deb13-amd64")
-    assert (one.os.id, one.os.version_id, one.os.codename) == ("debian", "13", 'tri"xie')
+    assert (one.os.id, one.os.version_id, one.os.codename) == ("debian", "13", "trixie")
     names = [(disk.mount.removeprefix(str(tmp_path)), disk.filesystem) for disk in one.disks]
     odd = '/data \\ "7"\tx\ny'
     assert names == [("/", "overlay"), (odd, "ext4"), ("/caf�", "xfs"), ("/nfs", "nfs4")]
