@@ -31,16 +31,16 @@ demo-down: setup ## Remove what the demo made
 	@onprem-llm lab down --name demo
 
 check: setup ## Lint, types, unit, contract and golden tests, in under a minute
-	@python tests/stages.py check
+	@python -m tests.stages check
 
 test: setup ## Everything, real parts included
-	@python tests/stages.py test
+	@python -m tests.stages test
 
 test-system: setup ## Updates under load on real vLLM; ONLY=NAME for one scenario, RESUME=1 for those not passed yet
-	@python tests/stages.py system
+	@python -m tests.stages system
 
-test-faults: setup ## Kills, hangs and failed updates under load, on the stub engine; ONLY and RESUME as above
-	@python tests/stages.py faults
+test-faults: setup ## Every fault: bad input, kills, full disks, hosts that die; ONLY and RESUME as above
+	@python -m tests.stages faults
 
 format: setup ## Format the Python code
 	@ruff format . && ruff check --fix .

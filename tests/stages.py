@@ -1,6 +1,6 @@
 """Run the stages of a `make` target one after another, and say how long each took.
 
-    python tests/stages.py check | test | system | faults
+    python -m tests.stages check | test | system | faults
 
 A stage is a command. A failed stage ends the run, except among scenarios and in `check`, where all are shown. Those of
 `check`, with which `test` begins too, run side by side. So do three chains of `test`, each with hosts of its own, since
@@ -8,11 +8,10 @@ each mostly waits: e2e from bare hosts with the real engine, e2e on the stub eng
 labs: they make the rehearsal hosts, and take them down however they end (not with ONPREM_LLM_KEEP_LAB=1).
 
 `system` and `faults` run one stage a scenario: tests/KIND/test_NAME.py is the scenario NAME. ONLY=NAME[,NAME] runs
-some. RESUME=1 leaves out those that passed with the tree as it is now (its commit, and what differs from that).
+some. RESUME=1 leaves out those that passed with the tree as it is now (its commit, and what differs from that). What
+needs no hosts (tests/scenarios.py) runs before they are made, and where nothing else is asked for none are.
 """
 
-import hashlib
-import json
 import os
 import shlex
 import signal
@@ -23,8 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-CACHE = Path(os.environ.get("ONPREM_LLM_CACHE") or Path.home() / ".cache" / "onprem-llm")
+from tests.scenarios import CACHE, ROOT, Passed, on_hosts, scenarios, tree
 
 
 @dataclass(frozen=True)
@@ -135,55 +133,9 @@ def chains() -> list[list[Stage]]:
     ]
 
 
-def scenarios(kind: str) -> dict[str, Stage]:
-    """Name the scenarios of a kind, those that ONLY asks for."""
-    found = {path.stem.removeprefix("test_"): path for path in sorted((ROOT / "tests" / kind).glob("test_*.py"))}
-    only = [name for name in os.environ.get("ONLY", "").split(",") if name] or list(found)
-    unknown = [name for name in only if name not in found]
-    if unknown:
-        sys.exit(f"ONLY: {', '.join(unknown)}: no such scenario; there are {', '.join(found)}")
-    # P: what a scenario that passed has measured, such as how many requests a fault cost.
-    command = "python -m pytest -q --tb=short --durations=10 -raP"
-    return {name: Stage(name, f"{command} {shlex.quote(str(found[name].relative_to(ROOT)))}") for name in only}
-
-
 def prepared(kind: str) -> list[Stage]:
     """Return the stages before the first scenario: images, the hosts, the site's folder, bootstrap."""
     return [*IMAGES, *ENGINES[kind], *LABS[kind][0].prepared]
-
-
-def tree() -> str:
-    """Name the tree as it is: the commit, and a digest of what differs from it, new files included."""
-    commit = git("rev-parse", "HEAD").strip()
-    changed = git("diff", "--binary", "HEAD").encode()
-    for name in git("ls-files", "--others", "--exclude-standard", "-z").split("\0")[:-1]:
-        path = ROOT / name
-        changed += name.encode() + (path.read_bytes() if path.is_file() else b"")
-    return commit + (hashlib.sha256(changed).hexdigest() if changed else "")
-
-
-def git(*arguments: str) -> str:
-    """Return what git says."""
-    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-
-
-class Passed:
-    """Which scenarios passed with which tree; kept beside the lab's inventory, outside the tree."""
-
-    def __init__(self, kind: str) -> None:
-        """Read what earlier runs left."""
-        self.path = CACHE / LABS[kind][0].name / "passed.json"
-        self.trees: dict[str, str] = json.loads(self.path.read_text()) if self.path.exists() else {}
-
-    def __contains__(self, name: str) -> bool:
-        """Tell whether it passed with the tree as it is now."""
-        return self.trees.get(name) == tree()
-
-    def record(self, name: str, before: str) -> None:
-        """Keep that it passed; not where the tree changed while it ran."""
-        if before == tree():
-            self.trees[name] = before
-            self.path.write_text(json.dumps(self.trees, indent=2) + "\n")
 
 
 def run(stage: Stage, environment: dict[str, str]) -> tuple[float, int]:
@@ -238,16 +190,24 @@ def run_stages(stages: list[Stage], environment: dict[str, str], table: Table) -
     return True
 
 
-def run_scenarios(kind: str, wanted: dict[str, Stage], environment: dict[str, str], table: Table) -> None:
-    """Run the scenarios that are wanted; with RESUME, those that have not passed with this tree."""
+def left_of(kind: str) -> dict[str, Stage]:
+    """Return the scenarios to run: those that ONLY names; with RESUME, those that have not passed with this tree."""
     passed = Passed(kind)
-    left = {name: stage for name, stage in wanted.items() if not (os.environ.get("RESUME") and name in passed)}
+    wanted = scenarios(kind)
+    left = [name for name in wanted if not (os.environ.get("RESUME") and name in passed)]
     print(f"{kind}: {', '.join(left) or 'every scenario has passed with this tree'}", flush=True)
-    if not left or not run_stages(prepared(kind), environment, table):
-        return
-    for name, stage in left.items():
+    # P: what a scenario that passed has measured, such as how many requests a fault cost.
+    return {name: Stage(name, f"python -m pytest -q --tb=short --durations=10 -raP {wanted[name]}") for name in left}
+
+
+def run_scenarios(kind: str, left: dict[str, Stage], environment: dict[str, str], table: Table) -> None:
+    """Run scenarios, whichever fail: before the hosts are made those that need none."""
+    passed, hosts_for = Passed(kind), on_hosts(kind, left)
+    for name in sorted(left, key=hosts_for.__contains__):
+        if hosts_for and name == hosts_for[0] and not run_stages(prepared(kind), environment, table):
+            return
         before = tree()
-        seconds, status = run(stage, environment)
+        seconds, status = run(left[name], environment)
         table.append((name, seconds, status))
         if status == 0:
             passed.record(name, before)
@@ -255,8 +215,8 @@ def run_scenarios(kind: str, wanted: dict[str, Stage], environment: dict[str, st
 
 def main(kind: str) -> int:
     """Run all stages of a kind; return 0 where all passed."""
-    labs = LABS.get(kind, [])
-    wanted = scenarios(kind) if kind in ENGINES else {}
+    left = left_of(kind) if kind in ENGINES else {}
+    labs = LABS.get(kind, []) if kind not in ENGINES or on_hosts(kind, left) else []
     environment = dict(os.environ)
     table: Table = []
     began = time.monotonic()
@@ -264,8 +224,8 @@ def main(kind: str) -> int:
         for lab in labs:
             lab.inventory.parent.mkdir(parents=True, exist_ok=True)
         if kind in ENGINES:
-            environment |= labs[0].environment
-            run_scenarios(kind, wanted, environment, table)
+            environment |= LABS[kind][0].environment
+            run_scenarios(kind, left, environment, table)
         else:
             well = run_side_by_side([[stage] for stage in CHECK], environment, table)
             if well and kind == "test" and run_stages(TEST, environment, table):

@@ -1,16 +1,18 @@
-"""What RESUME=1 may leave out: a scenario that passed with this very tree."""
+"""What RESUME=1 may leave out: a scenario that passed with this very tree. What needs no hosts gets none."""
 
+import json
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
-from tests import stages
+from tests import scenarios, stages
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout of one commit with one file."""
-    monkeypatch.setattr(stages, "ROOT", tmp_path)
+    monkeypatch.setattr(scenarios, "ROOT", tmp_path)
     (tmp_path / "kept").write_text("1")
     who = ("-c", "user.name=a", "-c", "user.email=a@b")
     for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "first"]):
@@ -19,17 +21,94 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_whatever_differs_is_another_tree(checkout: Path) -> None:
-    seen = [stages.tree()]
+    seen = [scenarios.tree()]
     for name, data in (("kept", b"2"), ("new", b"1"), ("new", b"2"), ("kept", b"\0\1"), ("kept", b"\0\2")):
         (checkout / name).write_bytes(data)
-        seen.append(stages.tree())
+        seen.append(scenarios.tree())
     assert len(set(seen)) == len(seen)
     (checkout / "new").unlink()
     (checkout / "kept").write_text("1")
-    assert stages.tree() == seen[0]
+    assert scenarios.tree() == seen[0]
 
 
 def test_each_file_of_e2e_runs_in_one_chain() -> None:
     commands = [stage.command for chain in stages.chains() for stage in chain]
     for path in (stages.ROOT / "tests" / "e2e").glob("test_*.py"):
         assert sum(path.name in command for command in commands) == 1, path.name
+
+
+class Ran:
+    """Stages of `main` by name, in the order in which they ran; those in `fails` fail. `down`: labs taken down."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+        self.names: list[str] = []
+        self.down: list[str] = []
+        self.fails: set[str] = set()
+        monkeypatch.setattr(scenarios, "CACHE", cache)
+        monkeypatch.setattr(stages, "CACHE", cache)
+        monkeypatch.setattr(stages, "run", self._run)
+        monkeypatch.setattr(stages, "lab_down", lambda lab, environment: self.down.append(lab.name))
+
+    def _run(self, stage: stages.Stage, environment: dict[str, str]) -> tuple[float, int]:
+        self.names.append(stage.name)
+        return 0.0, int(stage.name in self.fails)
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ran:
+    for name in ("RESUME", "ONLY", "ONPREM_LLM_KEEP_LAB"):
+        monkeypatch.delenv(name, raising=False)
+    return Ran(monkeypatch, tmp_path)
+
+
+def test_what_needs_no_host_makes_no_lab_and_takes_none_down(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONLY", "bundle,fan_out")
+    assert stages.main("faults") == 0
+    assert ran.names == ["bundle", "fan_out"]
+    assert ran.down == []
+
+
+def test_hosts_are_made_once_and_after_what_needs_none(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONLY", "usage,bundle,host_off")
+    ran.fails = {"bundle"}
+    assert stages.main("faults") == 1
+    assert ran.names[0] == "bundle"
+    assert ran.names[-2:] == ["usage", "host_off"]
+    assert ran.names.count("faults: lab up") == 1
+    assert ran.down == ["faults"]
+
+
+def test_without_hosts_nothing_is_run_on_them(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONLY", "usage,bundle")
+    ran.fails = {"faults: lab up"}
+    assert stages.main("faults") == 1
+    assert ran.names[0] == "bundle"
+    assert ran.names[-1] == "faults: lab up"
+
+
+def test_each_resumes_by_its_name(ran: Ran, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RESUME", "1")
+    monkeypatch.setenv("ONLY", "hubs,bundle,usage")
+    ran.fails = {"bundle"}
+    stages.main("faults")
+    assert json.loads((tmp_path / "faults/passed.json").read_text()) == dict.fromkeys(
+        ("hubs", "usage"), scenarios.tree()
+    )
+    ran.names.clear()
+    ran.down.clear()
+    ran.fails.clear()
+    assert stages.main("faults") == 0
+    assert ran.names == ["bundle"]
+    assert ran.down == []
+    monkeypatch.setenv("ONLY", "bundles")
+    with pytest.raises(SystemExit, match=r"bundles: no such scenario; there are .*bundle.*usage"):
+        stages.main("faults")
+
+
+def test_what_scenarios_without_hosts_run_is_there_and_needs_none() -> None:
+    for kind, named in scenarios.HOSTLESS.items():
+        for name, given in named.items():
+            for path in map(stages.ROOT.joinpath, shlex.split(given)):
+                assert path.exists(), f"{kind}: {name}: {path}"
+                for file in [path] if path.is_file() else path.rglob("*.py"):
+                    assert "tests.load.rehearsal" not in file.read_text(), file

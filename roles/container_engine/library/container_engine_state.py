@@ -6,6 +6,7 @@ import os
 import shutil
 from typing import Any
 
+from ansible.module_utils import container_engine_apt as apt
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.container_engine_run import Finding, Version, docker_info, dotted, finding, numbers, run
 
@@ -44,13 +45,16 @@ def main() -> None:
     if module.params["required"]:
         findings += required_findings(engine, compose, min_compose, docker_info())
     errors = [each for each in findings if each["level"] == "error"]
+    family = "Debian" if shutil.which("apt-get") else "RedHat"
+    # Its files may be there, and the user or the unit that its script makes may not.
+    cut_off = apt.unfinished([*apt.CANDIDATES, *module.params["extra"]]) if family == "Debian" else []
     module.exit_json(
         changed=False,
-        family="Debian" if shutil.which("apt-get") else "RedHat",
+        family=family,
         engine=dotted(engine),
         compose=dotted(compose),
-        missing=[name for name in module.params["extra"] if _is_missing(name)],
-        complete=not errors and engine >= min_engine and compose >= min_compose,
+        missing=[name for name in module.params["extra"] if _is_missing(name) or name in cut_off],
+        complete=not errors and engine >= min_engine and compose >= min_compose and not {*cut_off} & {*apt.CANDIDATES},
         failure="\n".join(
             f"{each['check']}: found {each['found']}, expected {each['expected']}. {each['remedy']}" for each in errors
         ),

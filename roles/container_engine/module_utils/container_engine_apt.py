@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
-import time
 from pathlib import Path
 from typing import Iterator, NamedTuple
 
+from ansible.module_utils.container_engine_apt_get import PackageError, apt_get, complaints, scope
 from ansible.module_utils.container_engine_run import Version, dotted, numbers, run
 
 SOURCES = Path("/etc/apt/sources.list.d/onprem-llm.sources")
@@ -17,16 +17,7 @@ DOCKER_CE = ["docker-ce", "docker-ce-cli", "containerd.io", "docker-compose-plug
 # Compose v2 has another name in every distribution: Ubuntu's, a docker-ce repository's, Debian 13's.
 COMPOSE_NAMES = ["docker-compose-v2", "docker-compose-plugin", "docker-compose"]
 CANDIDATES = [*DOCKER_CE, *COMPOSE_NAMES, "docker.io", "docker-cli"]
-LOCK_WAIT_S = 300
-NO_QUESTIONS = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "LC_ALL": "C"}
-
-
-# apt's options for one source alone; empty where all that the host has are asked.
-_scope: list[str] = []
-
-
-class PackageError(Exception):
-    """What was found and expected, and the remedy, in one sentence each."""
+UNFINISHED = ("half-installed", "unpacked", "half-configured")
 
 
 class Policy(NamedTuple):
@@ -56,11 +47,11 @@ def only(source: str | None) -> Iterator[None]:
             "Dir::Cache::srcpkgcache": "",
             "APT::Sandbox::User": "root",
         }
-        _scope[:] = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        scope[:] = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
         try:
             yield
         finally:
-            _scope.clear()
+            scope.clear()
 
 
 def refresh(mirrors: dict[str, str]) -> str:
@@ -76,8 +67,8 @@ def refresh(mirrors: dict[str, str]) -> str:
         "-o",
         "APT::Get::List-Cleanup=0",
     ]
-    text = _apt_get(["update", *(only_ours if mirrors else [])], "the package lists could not be fetched")
-    return _complaints(text)
+    text = apt_get(["update", *(only_ours if mirrors else [])], "the package lists could not be fetched")
+    return complaints(text)
 
 
 def packages(engine_installed: bool, min_engine: Version, min_compose: Version, extra: list[str]) -> list[str]:
@@ -103,9 +94,16 @@ def chosen(
 
 
 def missing(names: list[str]) -> list[str]:
-    """Return those that are not installed."""
-    known = policies(names)
-    return [name for name in names if not known[name].installed]
+    """Return those that are not installed, or not to the end: installing those again configures them."""
+    known, cut_off = policies(names), unfinished(names)
+    return [name for name in names if not known[name].installed or name in cut_off]
+
+
+def unfinished(names: list[str]) -> list[str]:
+    """Return those that dpkg began to install and did not finish: a power cut, a script of theirs that failed."""
+    text = run(["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\\n", *names], 60)[1]
+    states = dict(line.split() for line in text.splitlines() if len(line.split()) == 2)
+    return [name for name in names if states.get(name) in UNFINISHED]
 
 
 def offered(names: list[str]) -> list[str]:
@@ -123,12 +121,12 @@ def installed() -> list[str]:
 def install(names: list[str]) -> None:
     """Install without a question, without recommended packages, without touching a changed configuration file."""
     options = ["--yes", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"]
-    _apt_get(["install", *options, *names], f"{', '.join(names)} could not be installed")
+    apt_get(["install", *options, *names], f"{', '.join(names)} could not be installed")
 
 
 def policies(names: list[str]) -> dict[str, Policy]:
     """Return apt's policy of every name; names that apt does not know have empty versions."""
-    return parse_policies(run(["env", "LC_ALL=C", "apt-cache", *_scope, "policy", *names], 60)[1], names)
+    return parse_policies(run(["env", "LC_ALL=C", "apt-cache", *scope, "policy", *names], 60)[1], names)
 
 
 def parse_policies(text: str, names: list[str]) -> dict[str, Policy]:
@@ -185,9 +183,7 @@ def _docker_key(mirror: str, os_id: str) -> None:
     # apt's own downloader knows apt's proxies.
     code, text = run(["/usr/lib/apt/apt-helper", "download-file", address, str(DOCKER_KEY)], 60)
     if code != 0:
-        raise PackageError(
-            f"found no key at {address}, expected docker's repository key. {remedy}\n{_complaints(text)}"
-        )
+        raise PackageError(f"found no key at {address}, expected docker's repository key. {remedy}\n{complaints(text)}")
 
 
 def _compose_package(known: dict[str, Policy], minimum: Version) -> str | None:
@@ -200,7 +196,7 @@ def _compose_package(known: dict[str, Policy], minimum: Version) -> str | None:
 def _nothing_fits(known: dict[str, Policy], min_engine: Version, min_compose: Version) -> str:
     remedy = (
         "Make a bundle for this release and load it."
-        if _scope
+        if scope
         else "Configure docker-ce's repository on the host, or name a mirror of it: "
         "onprem_llm_site.package_mirrors.docker (container_engine_package_mirrors without the onprem-llm command)."
     )
@@ -217,37 +213,3 @@ def _field(lines: list[str], name: str) -> str:
         if key == name:
             return "" if value == "(none)" else value
     return ""
-
-
-def _complaints(text: str) -> str:
-    return "\n".join([line for line in text.splitlines() if line.startswith(("E:", "W:", "Err:"))][-6:])
-
-
-def _apt_get(arguments: list[str], problem: str) -> str:
-    """Run apt-get and return what it printed; another apt that holds a lock (unattended upgrades) is waited for."""
-    environment = [f"{name}={value}" for name, value in NO_QUESTIONS.items()]
-    lock = ["-o", f"DPkg::Lock::Timeout={LOCK_WAIT_S}"]
-    end = time.monotonic() + LOCK_WAIT_S
-    while True:
-        code, text = run(["env", *environment, "apt-get", "--quiet", *lock, *_scope, *arguments], 1800)
-        # The timeout above covers dpkg's lock; that of the package lists fails at once.
-        if code == 0 or "Could not get lock" not in text or time.monotonic() > end:
-            break
-        time.sleep(5)
-    if code != 0:
-        raise PackageError(f"{problem}: apt-get says\n{_complaints(text) or text[-600:]}\n{_remedy(text)}")
-    return text
-
-
-def _remedy(text: str) -> str:
-    if "dpkg --configure -a" in text:
-        return "expected packages that are whole. Run `dpkg --configure -a` on the host, then bootstrap again."
-    if _scope:
-        return (
-            "expected the packages that the bundle brought, signed by the site's key. Load the bundle again and run "
-            "bootstrap again; if a package is missing there, collect the hosts' facts anew and make another bundle."
-        )
-    return (
-        "expected package sources that answer. Correct the host's apt sources, or name mirrors "
-        "(onprem_llm_site.package_mirrors) or a proxy (onprem_llm_site.proxy) in group_vars."
-    )
