@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.bundle.kit import Bench, Connected, Keys, flip, tree
+from tests.bundle.kit import Bench, Connected, Keys, flip, sha256, tree
 from tests.made_facts import host_facts
 
 
@@ -125,6 +125,29 @@ def test_names_of_views_that_leave_the_site(bench: Bench, bundle: Path, name: st
 def test_a_blob_that_is_named_and_not_listed(bench: Bench, bundle: Path) -> None:
     sign_again(bench, bundle, lambda value: value["folders"][0]["files"][0].update(sha256="0" * 64))  # type: ignore[index]
     refused(bench, bundle, "is named, and is no blob of it")
+
+
+def test_a_lock_of_a_newer_tool_in_a_manifest_that_we_know(bench: Bench, bundle: Path, made: Bench) -> None:
+    """Nothing is written of what cannot be read to its end, in a new site's folder or in one that works."""
+    old = blob_of(bundle, "lock")
+    data = json.dumps({**json.loads(old.read_bytes()), "schema_version": 2, "something": "new"}).encode()
+    old.unlink()
+    (old.parent / sha256(data)).write_bytes(data)
+
+    def change(value: dict[str, object]) -> None:
+        blobs: list[dict[str, object]] = value["blobs"]  # type: ignore[assignment]
+        next(blob for blob in blobs if blob["role"] == "lock").update(sha256=sha256(data), size=len(data))
+        value.update(lock_sha256=sha256(data), blobs=sorted(blobs, key=lambda blob: str(blob["sha256"])))
+
+    sign_again(bench, bundle, change)
+    for site in (bench.root / "new", bench.root / "site"):
+        if site.name == "site":
+            bench.load(made.root / "bundle", to=site)
+        before = tree(site) if site.exists() else {}
+        said = bench.load(bundle, to=site, status=3)
+        assert f"{sha256(data)} (the lock): made by a newer onprem-llm: found schema_version 2" in said
+        assert "a bundle carries the one that made it" in said
+        assert (tree(site) if site.exists() else {}) == before
 
 
 def test_bytes_that_are_not_canonical(bench: Bench, bundle: Path) -> None:

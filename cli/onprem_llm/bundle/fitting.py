@@ -1,30 +1,48 @@
-"""Whether a bundle was made for the hosts that the site has now."""
+"""The lock in a bundle, and whether it was made for the hosts that the site has now."""
 
 import hashlib
+from pathlib import Path
 
 from onprem_llm.bundle.files import read_small
-from onprem_llm.bundle.manifest import BLOBS
+from onprem_llm.bundle.manifest import AGAIN, BLOBS, NEWER
 from onprem_llm.bundle.opening import Opened
 from onprem_llm.bundle.place import is_there
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.planning.drift import drift
 from onprem_llm.spec.facts import Facts
-from onprem_llm.spec.lock import Lock
+from onprem_llm.spec.lock import Lock, parse_lock
 
 
-def made_for(opened: Opened, facts: Facts) -> None:
+def lock_of(opened: Opened) -> Lock | None:
+    """Return the lock that a bundle was made from; None where no volume that is here has it.
+
+    InvalidError where this tool cannot read it, OnpremError where it is damaged.
+    """
+    for place in opened.folders.values():
+        for blob in opened.manifest.of_role("lock"):
+            if is_there(place / BLOBS / blob.sha256, blob.size):
+                return read_lock_blob(place, blob.sha256)
+    return None
+
+
+def read_lock_blob(place: Path, sha256: str) -> Lock:
+    """Read the lock among the blobs of a folder."""
+    name = f"{BLOBS}/{sha256}"
+    data = read_small(place, name)
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise OnpremError(f"{place / name} (the lock): found sha256 {found}, expected {sha256}", hint=AGAIN)
+    return parse_lock(data, f"{place / name} (the lock)", again=AGAIN, newer=NEWER)
+
+
+def made_for(opened: Opened, lock: Lock | None, facts: Facts) -> None:
     """Raise InvalidError with a sentence for each host that is no longer what the lock has."""
-    (blob,) = opened.manifest.of_role("lock")
-    places = [place for place in opened.folders.values() if is_there(place / BLOBS / blob.sha256, blob.size)]
-    if not places:
+    if lock is None:
         raise InvalidError(
             f"the lock is in {', '.join(opened.absent)}, which is not here: hosts cannot be compared with it",
             hint="load vol-001 first, or load without --facts",
         )
-    data = read_small(places[0], f"{BLOBS}/{blob.sha256}")
-    if hashlib.sha256(data).hexdigest() != blob.sha256:
-        raise OnpremError(f"{places[0] / BLOBS / blob.sha256} (the lock): damaged", hint="copy it again")
-    problems = drift(Lock.model_validate_json(data), facts)
+    problems = drift(lock, facts)
     if problems:
         raise InvalidError(
             "the bundle was made for other hosts; nothing was loaded",

@@ -6,11 +6,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 
 from onprem_llm.bundle.assemble import Assembly
 from onprem_llm.bundle.files import disk_trouble, free_bytes, is_ours, read_small, refuse_large
-from onprem_llm.bundle.fitting import made_for
+from onprem_llm.bundle.fitting import lock_of, made_for
 from onprem_llm.bundle.manifest import BLOBS, INDEX, Blob, Manifest
 from onprem_llm.bundle.opening import Opened
 from onprem_llm.bundle.place import can_clone, can_link, is_there, place_file, sweep
@@ -31,11 +31,10 @@ Piece = tuple[Path, Blob | tuple[Assembly, int], int]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What came of a load: bytes that were new, files that were verified, volumes that are still to come."""
+    """What came of a load: bytes and files that were new, and were verified; volumes that are still to come."""
 
     placed: int
     files: int
-    bytes: int
     absent: tuple[str, ...]
 
     @property
@@ -52,8 +51,9 @@ def load(opened: Opened, root: Path, progress: Progress, facts: Facts | None = N
     if opened.loaded:
         raise UsageError(f"{next(iter(opened.folders.values()))}: is a site's folder, no bundle", hint="name a bundle")
     site = SiteFolder(root)
+    lock = lock_of(opened)
     if facts is not None:
-        made_for(opened, facts)
+        made_for(opened, lock, facts)
     root.mkdir(parents=True, exist_ok=True)
     with held(root / LOCK, str(root)), disk_trouble(root, "loading"):
         _base_is_here(site, opened.manifest)
@@ -89,11 +89,11 @@ class _Loading:
         self.links = can_link(site.root)
         self.placed = 0
         self.files = 0
+        self.counting = Lock()
 
     def run(self) -> Loaded:
         """Bring blobs, then make the views if all are there."""
-        if self._is_done():
-            return Loaded(0, 0, 0, ())
+        # A second load comes by here too: each part looks whether it is as it should be, and leaves it then.
         index, todo = self._index(), self._todo()
         self._budget(todo)
         total = sum(size for _, _, size in todo)
@@ -105,15 +105,7 @@ class _Loading:
             write_top(self.site, self.manifest, index, self.progress, links=self.links)
             sweep(self.site.blobs)
             self.site.record(self.manifest, self.opened.sha256, self.opened.signature)
-        return Loaded(self.placed, self.files, total, absent)
-
-    def _is_done(self) -> bool:
-        """Look whether this bundle is what counts here, with everything in its place. Reads no content."""
-        return (
-            self.site.state().loaded[-1:] == (self.opened.sha256,)
-            and not self.site.lacks(list(self.sizes.items()))
-            and all(is_made(self.site.root, view, self.sizes, self.links) for view in self.manifest.folders)
-        )
+        return Loaded(self.placed, self.files, absent)
 
     def _todo(self) -> Sequence[Piece]:
         """Return what the folders that are here bring: whole blobs, and parts."""
@@ -172,7 +164,6 @@ class _Loading:
             else:
                 cut.setdefault(what[0].blob.sha256, []).append((place, *what))
         jobs += [(one[0][1].blob.size, functools.partial(self._parts, one, meter)) for one in cut.values()]
-        self.files = len(todo)
         run_all([job for _, job in sorted(jobs, key=lambda one: -one[0])], os.cpu_count() or 1, Event())
         # A kill may have come between a blob's last part and its name.
         for blob in self.manifest.carried:
@@ -185,12 +176,17 @@ class _Loading:
         name, expected = f"{BLOBS}/{blob.sha256}", (blob.sha256, blob.size)
         # Whoever brought the bundle must have no hand in what was verified.
         if place_file(place, name, target, expected, meter.moved, blob.label, ours_alone=True):
-            self.placed += blob.size
+            self._count(blob.size)
+
+    def _count(self, size: int) -> None:
+        with self.counting:
+            self.placed += size
+            self.files += 1
 
     def _parts(self, parts: list[tuple[Path, Assembly, int]], meter: Meter) -> None:
         for place, assembly, number in parts:
             if assembly.add(number, place, meter.moved):
-                self.placed += assembly.blob.parts[number].size
+                self._count(assembly.blob.parts[number].size)
         parts[0][1].finish(lambda _: None)
 
     def _absent(self) -> tuple[str, ...]:

@@ -33,8 +33,8 @@ LAYOUT, INDEX, VOLUME = "oci-layout", "index.json", "volume.json"
 BLOBS = "blobs/sha256"
 
 _WHAT = "the manifest of a bundle"
-_AGAIN = "copy it again from where it was made"
-_NEWER = "update onprem-llm: a bundle carries the one that made it, see docs/bundle.md (install.sh)"
+AGAIN = "copy it again from where it was made"
+NEWER = "update onprem-llm: a bundle carries the one that made it, see docs/bundle.md (install.sh)"
 # A blob that plays several parts has the first of these that fits.
 Role = Literal[
     "install", "lock", "sbom", "packages-index", "package", "wheel", "image-manifest", "image-config", "image-layer",
@@ -199,8 +199,8 @@ def _volume_problem(manifest: Manifest) -> str | None:
 
 def read_manifest(data: bytes, where: str) -> Manifest:
     """Read manifest.json; InvalidError where it is damaged, not canonical, or made by a newer tool."""
-    value = parse_json(data, where, what=_WHAT, schema=SCHEMA, again=_AGAIN, newer=_NEWER)
-    manifest = checked(Manifest, value, where=f"{where}: this is not {_WHAT}", hint=_AGAIN)
+    value = parse_json(data, where, what=_WHAT, schema=SCHEMA, again=AGAIN, newer=NEWER)
+    manifest = checked(Manifest, value, where=f"{where}: this is not {_WHAT}", hint=AGAIN)
     if manifest.data() != data:
-        raise InvalidError(f"{where}: this is not {_WHAT}: its bytes are not the canonical ones", hint=_AGAIN)
+        raise InvalidError(f"{where}: this is not {_WHAT}: its bytes are not the canonical ones", hint=AGAIN)
     return manifest

@@ -4,12 +4,13 @@ import json
 
 from onprem_llm.bundle.docker_archive import write_archive
 from onprem_llm.bundle.files import read_small
+from onprem_llm.bundle.fitting import read_lock_blob
 from onprem_llm.bundle.images import LAYOUT_BYTES, merged_index
 from onprem_llm.bundle.manifest import INDEX, LAYOUT, Manifest
 from onprem_llm.bundle.registry_view import blob_path, write_registry
 from onprem_llm.bundle.site_folder import SiteFolder
 from onprem_llm.output import Progress
-from onprem_llm.spec.lock import FILE, Lock
+from onprem_llm.spec.lock import FILE
 from onprem_llm.spec.site import Site
 from onprem_llm.whole_files import write_whole
 
@@ -21,15 +22,17 @@ _TOP = {"lock": FILE, "sbom": "sbom.json"}
 def write_top(site: SiteFolder, manifest: Manifest, index: bytes, progress: Progress, *, links: bool) -> None:
     """Write them; `index` is the bundle's index.json. What is so already is left alone."""
     root = site.root
+    # First of all: what cannot be read must not be there in part.
+    (lock_blob,) = manifest.of_role("lock")
+    lock = read_lock_blob(root, lock_blob.sha256)
     for blob in manifest.blobs:
         if blob.role in _TOP:
             write_whole(root / _TOP[blob.role], read_small(site.blobs, blob.sha256))
     write_whole(root / LAYOUT, LAYOUT_BYTES)
     known = (root / INDEX).read_bytes() if (root / INDEX).is_file() else b""
     write_whole(root / INDEX, merged_index(known, index, str(root / INDEX)))
-    lock = Lock.model_validate_json((root / FILE).read_bytes())
-    for name, text in _models(lock).items():
-        write_whole(root / name, text.encode())
+    for one in lock.deployments:
+        write_whole(root / one.file, one.text.encode())
     if manifest.images:
         progress.step("Fill the registry", [])
         if links:
@@ -47,14 +50,3 @@ def _drop_old_bytes(site: SiteFolder, manifest: Manifest) -> None:
         path = site.root / REGISTRY / blob_path(blob.sha256)
         if path.exists() and not path.samefile(site.blobs / blob.sha256):
             path.unlink()
-
-
-def _models(lock: Lock) -> dict[str, str]:
-    """Return the texts of the lock's deployments by the name of a file: its own, unless that is taken or no YAML's."""
-    files = [deployment.file for deployment in lock.deployments]
-    return {
-        one.file
-        if one.file.endswith((".yaml", ".yml")) and files.count(one.file) == 1
-        else f"{one.name}.yaml": one.text
-        for one in lock.deployments
-    }

@@ -23,17 +23,30 @@ def folder_of_view(root: Path, view: FolderView) -> Path:
 
 
 def is_made(root: Path, view: FolderView, sizes: dict[str, int], links: bool) -> bool:
-    """Look whether a view holds its files, and no others; with `links`, whether those are blobs. Reads no content."""
+    """Look whether a view holds its files, and no others; with `links`, whether those are blobs.
+
+    Reads nothing but what a repository says of itself.
+    """
     folder = folder_of_view(root, view)
     if not folder.is_dir() or not all(is_there(folder / f.path, sizes[f.sha256]) for f in view.files):
         return False
     # A blob that was damaged and brought again has left its old bytes here.
     if links and not all((folder / f.path).samefile(root / BLOBS / f.sha256) for f in view.files):
         return False
+    if view.kind == "packages" and not _is_released(folder, view):
+        return False
     known = {folder / file.path for file in view.files}
     own = _own_files(view)
     return all(
         path in known or path.name in own for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
+    )  # fmt: skip
+
+
+def _is_released(folder: Path, view: FolderView) -> bool:
+    """Look whether `Release` is what it was made as: it is what gets the site's signature."""
+    release = folder / RELEASE
+    return not release.is_symlink() and release.is_file() and release.read_bytes() == release_bytes(
+        view, (folder / INDEX).read_bytes()
     )  # fmt: skip
 
 

@@ -14,6 +14,11 @@ ALLOWED = click.option(
 )  # fmt: skip
 REPORT_KEY = click.option("--report-key", type=FOLDER, metavar="KEY", help="Sign the report with this ssh key.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_REPAIR = "copy them again from where the bundle was made, and verify again"
+_REPAIR_SITE = (
+    "remove these blobs and load again what was loaded here, first the base where a bundle adds to one; what was made "
+    "of them is mended with them"
+)
 # Whoever meant to verify a medium must see that it was none.
 _LOADED = "This is a site's folder, no bundle to load; whether what was loaded has expired since was not asked. "
 
@@ -147,7 +152,7 @@ def verify(
         raise OnpremError(
             f"{len(checked.damages)} of {checked.files} files are not what was signed",
             details="\n".join(f"  {damage}" for damage in checked.damages[:20]),
-            hint="copy them again from where the bundle was made, and verify again; nothing was loaded",
+            hint=_REPAIR_SITE if opened.loaded else _REPAIR,
         )
     if not as_json:
         what = f"{checked.files} files, {output.human_bytes(checked.bytes)}, signed by {_signer(found)}"
@@ -191,7 +196,7 @@ def load(
     site = root.absolute()
     with output.progress() as progress:
         loaded = load(opened, site, progress, hosts)
-    report = report_of(opened, Checked(loaded.files, loaded.bytes, (), ()), "load")
+    report = report_of(opened, Checked(loaded.files, loaded.placed, (), ()), "load")
     report |= {"placed": loaded.placed, "absent_volumes": loaded.absent}
     report["result"] = "whole" if loaded.whole else "incomplete"
     write_report(site / REPORTS / f"{opened.sha256}.json", report, report_key)

@@ -206,10 +206,10 @@ def read_lock(path: Path) -> Lock:
     return checked(Lock, value, where=str(path))
 
 
-def parse_lock(data: bytes, where: str, hint: str) -> Lock:
-    """Check the bytes of a lock that a bundle brought; `hint` says where a good one comes from."""
-    value = parse_json(data, where, what=WHAT, schema=SCHEMA, again=hint)
-    return checked(Lock, value, where=where, hint=hint)
+def parse_lock(data: bytes, where: str, *, again: str, newer: str) -> Lock:
+    """Check the bytes of a lock that was brought here; the hints say how a good one, or a newer tool, is had."""
+    value = parse_json(data, where, what=WHAT, schema=SCHEMA, again=again, newer=newer)
+    return checked(Lock, value, where=where, hint=again)
 
 
 def lock_sha256(path: Path) -> str:
