@@ -10,7 +10,7 @@ from onprem_llm.bundle.files import disk_trouble
 from onprem_llm.bundle.have import Have
 from onprem_llm.bundle.layout import BEGUN, folder_of, is_whole, volume_folders, volume_names
 from onprem_llm.bundle.manifest import MANIFEST, SIGNATURE, Manifest, read_manifest
-from onprem_llm.bundle.signing import BUNDLE, sign
+from onprem_llm.bundle.signing import BUNDLE, key_of, sign
 from onprem_llm.bundle.sources import Sources
 from onprem_llm.bundle.wanted import wanted_of
 from onprem_llm.bundle.writing import Writer
@@ -59,6 +59,13 @@ def sign_bundle(folder: Path, manifest: Manifest, key: Path) -> None:
     signature = sign(manifest.data(), key, BUNDLE)
     for name in volume_names(manifest):
         write_whole(folder_of(folder, name) / SIGNATURE, signature)
+
+
+def signed_by(folder: Path, manifest: Manifest) -> str | None:
+    """Return the fingerprint of the key that signed every volume; None where one is unsigned, or by another key."""
+    data = manifest.data()
+    keys = {key_of(data, folder_of(folder, name) / SIGNATURE, BUNDLE) for name in volume_names(manifest)}
+    return keys.pop() if len(keys) == 1 else None
 
 
 @contextmanager

@@ -7,10 +7,17 @@ from onprem_llm.bundle.manifest import BLOBS, MANIFEST, SIGNATURE, Manifest
 from onprem_llm.bundle.signing import BUNDLE, public_line
 
 
-def first_steps(manifest: Manifest, key: Path | None) -> list[str]:
-    """Return the lines: who may sign, how to verify the manifest with nothing but ssh-keygen, how to install."""
-    if key is None:
+def first_steps(manifest: Manifest, key: Path | None, signed_by: str | None) -> list[str]:
+    """Return the lines: who may sign, how to verify the manifest with nothing but ssh-keygen, how to install.
+
+    `key` is the one that was named now, `signed_by` the fingerprint of the one that signed, now or earlier.
+    """
+    if signed_by is None:
         return ["It is unsigned, and `verify` and `load` refuse it: run the same command again with --sign-key KEY."]
+    if key is None:
+        return [
+            f"It is signed, by {signed_by}: with --sign-key KEY the same command prints what to carry apart from it."
+        ]
     who, line = public_line(key)
     install = manifest.of_role("install")[0].sha256
     verify = (

@@ -58,9 +58,11 @@ def write_report(path: Path, report: dict[str, object], key: Path | None) -> Non
     if key is None:
         whole["note"] = "this report is unsigned: --report-key KEY signs it"
     data = json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+    # A report that says it is signed must not be left by a key that cannot sign.
+    signed = sign(data, key, REPORT) if key else None
     signature = path.with_name(path.name + ".sig")
     # A signature of an earlier report must not stand beside this one.
     signature.unlink(missing_ok=True)
     write_whole(path, data)
-    if key is not None:
-        write_whole(signature, sign(data, key, REPORT))
+    if signed is not None:
+        write_whole(signature, signed)

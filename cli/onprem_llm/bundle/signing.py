@@ -43,6 +43,15 @@ def sign(data: bytes, key: Path, namespace: str) -> bytes:
     return ended.stdout
 
 
+def key_of(data: bytes, signature: Path, namespace: str) -> str | None:
+    """Return the fingerprint of the key that signed `data`, whoever it is of; None where nobody did."""
+    if signature.is_symlink() or not signature.is_file():
+        return None
+    ended = _ssh_keygen("check-novalidate", "-n", namespace, "-s", str(signature), data=data)
+    good = re.search(r"SHA256:\S+", ended.stdout.decode("utf-8", "replace"))
+    return good[0] if good and ended.returncode == 0 else None
+
+
 def public_line(key: Path) -> tuple[str, str]:
     """Return who the key says it is of, and the line of allowed signers for it."""
     public = key if key.suffix == ".pub" else key.with_name(key.name + ".pub")

@@ -59,7 +59,7 @@ def create(
       onprem-llm bundle create --lock onprem-llm.lock -o bundle --sign-key ~/.ssh/id_ed25519
       onprem-llm bundle create -o delta --have have.json --volume-size 4GB
     """
-    from onprem_llm.bundle.create import Asked, create, sign_bundle
+    from onprem_llm.bundle.create import Asked, create, sign_bundle, signed_by
     from onprem_llm.bundle.have import read_have
     from onprem_llm.bundle.printed import first_steps
     from onprem_llm.bundle.sources import sources_of
@@ -76,11 +76,12 @@ def create(
         created = create(asked, lambda: sources_of(lock, lock_path, store, fetcher(lock)), progress)
     if sign_key:
         sign_bundle(asked.folder, created.manifest, sign_key)
-    steps = first_steps(created.manifest, sign_key)
+    signer = signed_by(asked.folder, created.manifest)
+    steps = first_steps(created.manifest, sign_key, signer)
     if as_json:
         output.show_json({
             "folder": str(asked.folder), "manifest_sha256": created.manifest.sha256, "bytes": created.manifest.bytes,
-            "placed": created.placed, "signed": sign_key is not None, "first_steps": steps,
+            "placed": created.placed, "signed": signer is not None, "first_steps": steps,
             "volumes": [volume.name for volume in created.manifest.volumes],
         })  # fmt: skip
         return
