@@ -25,10 +25,17 @@ class PackageTree:
     files: tuple[Mapping[str, object], ...]
 
     def order(self, data_root: str) -> dict[str, object]:
-        """Return it as bootstrap.yml's order has it."""
-        path = f"{data_root}/packages/{self.name}"
+        """Return it as bootstrap.yml's order has it.
+
+        On the host its folder has no name of the release: after an upgrade the next one takes the former one's place.
+        """
         files = [dict(one) for one in self.files]
-        return {"path": path, "source": str(self.source), "files": files, "sources_file": SOURCES_FILE}
+        return {
+            "path": f"{data_root}/packages",
+            "source": str(self.source),
+            "files": files,
+            "sources_file": SOURCES_FILE,
+        }
 
 
 class PackageTrees:

@@ -119,6 +119,36 @@ def test_a_later_bundle_with_the_same_dates_is_seen(
     assert host.installed() == {name: text.replace("1.0", "2.0") for name, text in TOOL.items()}
 
 
+def test_what_does_not_belong_there_goes_and_what_a_link_leads_to_stays(host: Host, placed: Place) -> None:
+    """A host that was upgraded has its former release's packages, which nobody asks for any more."""
+    whole = sorted(host.packages.rglob("*"))
+    outside = host.root / "outside"
+    outside.mkdir()
+    (outside / "precious").touch()
+    (host.packages / "pool/link").symlink_to(outside)
+    (host.packages / "link").symlink_to(outside)
+    (host.packages / "pool/empty/er").mkdir(parents=True)
+    (host.packages / "debian-12-amd64/pool").mkdir(parents=True)
+    (host.packages / "debian-12-amd64/pool/old_1_all.deb").touch()
+
+    placed()
+
+    assert sorted(host.packages.rglob("*")) == whole
+    assert (outside / "precious").exists()
+
+
+def test_a_folder_of_it_that_is_a_link_is_named(
+    repository: Repository,
+    host: Host,
+    placed: Place,
+    role_module: Callable[[str], ModuleType],  # noqa: F811
+) -> None:
+    (host.packages / "pool").rename(host.root / "elsewhere")
+    (host.packages / "pool").symlink_to(host.root / "elsewhere")
+    with pytest.raises(ValueError, match="/pool is a link, expected a folder: remove it"):
+        role_module("package_repository").missing(host.packages, repository.files())
+
+
 def altered(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1

@@ -47,7 +47,7 @@ EXAMPLES = r"""
   registry_store:
     state: linked
     path: /srv/onprem-llm/registry/data
-    links: "{{ image_registry_store.links }}"
+    links: "{{ image_registry_links }}"
 """
 
 RETURN = r"""

@@ -17,8 +17,8 @@ DOCUMENTATION = r"""
 module: package_repository
 short_description: A signed package repository in a folder of the host
 description:
-  - C(look) says which files are missing or not as they should be. C(present) removes what does not belong there and
-    writes the apt source. C(absent) takes both away. apt checks the signature each time; nothing here marks the
+  - C(look) says which files are missing or not as they should be. C(present) writes the apt source and removes what does
+    not belong there: files, links and folders. C(absent) takes both away. apt checks the signature each time; nothing here marks the
     repository as trusted.
 options:
   state:
@@ -49,8 +49,8 @@ EXAMPLES = r"""
 - name: Name the repository to apt
   package_repository:
     state: present
-    path: /srv/onprem-llm/packages/debian-13-amd64
-    files: "{{ package_repository_tree.files }}"
+    path: /srv/onprem-llm/packages
+    files: "{{ package_repository_files }}"
 """
 
 RETURN = r"""
@@ -58,14 +58,9 @@ folders:
   description: What is missing, as M(send_files) takes it.
   type: list
   returned: look
-removed:
-  description: Files that did not belong there, at most 20 of them.
-  type: list
-  returned: present
 """
 
 KEY = "key.asc"
-SHOWN = 20
 
 
 def missing(folder, files):
@@ -83,10 +78,23 @@ def make_folders(folder, files):
 
 
 def strays(folder, files):
-    """Return what lies in the folder and does not belong there, files only."""
-    known = {str(folder / one["path"]) for one in files}
-    found = [Path(base, name) for base, _, names in os.walk(str(folder)) for name in names]
-    return sorted(path for path in found if str(path) not in known)
+    """Return what lies in the folder and does not belong there; of a folder with nothing that does, itself alone."""
+    known = {folder / one["path"] for one in files}
+    needed = {above for path in known for above in path.parents}
+    found = []
+    for base, folders, names in os.walk(str(folder)):
+        wrong = [name for name in folders if Path(base, name) not in needed or Path(base, name).is_symlink()]
+        folders[:] = [name for name in folders if name not in wrong]
+        found += [Path(base, name) for name in (*wrong, *names) if name in wrong or Path(base, name) not in known]
+    return sorted(found)
+
+
+def remove(path):
+    """Remove a file, a link or a folder with all that is in it; what a link leads to stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(str(path))
+    else:
+        path.unlink()
 
 
 def sources_text(folder, key):
@@ -106,26 +114,23 @@ def sources_text(folder, key):
 
 
 def present(folder, files, sources_file, check_mode):
-    """Remove strays and write the source; return (changed, strays)."""
+    """Write the source and remove strays; return whether anything changed."""
     wrong = strays(folder, files)
     text = sources_text(folder, (folder / KEY).read_text(encoding="ascii"))
     same = sources_file.is_file() and sources_file.read_text(encoding="utf-8") == text
     if not check_mode:
-        for path in wrong:
-            path.unlink()
         if not same:
             put(sources_file, text, 0o644)
-    return bool(wrong) or not same, [str(path) for path in wrong]
+        for path in wrong:
+            remove(path)
+    return bool(wrong) or not same
 
 
 def absent(folder, sources_file, check_mode):
     """Take the source and the folder away; return whether there was one."""
     there = [path for path in (sources_file, folder) if os.path.lexists(str(path))]
     for path in there if not check_mode else []:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(str(path))
-        else:
-            path.unlink()
+        remove(path)
     return bool(there)
 
 
@@ -140,8 +145,7 @@ def act(options, check_mode):
         return {"changed": False, "folders": [order] if send else []}
     if options["state"] == "absent":
         return {"changed": absent(folder, sources_file, check_mode)}
-    changed, removed = present(folder, files, sources_file, check_mode)
-    return {"changed": changed, "removed": removed[:SHOWN]}
+    return {"changed": present(folder, files, sources_file, check_mode)}
 
 
 def main():

@@ -215,7 +215,7 @@ def test_packages_come_from_the_tree_of_each_hosts_release(tmp_path: Path) -> No
     orders = packages_of(site, tmp_path / "inventory.ini", RunResult(tuple(systems), returned, {}, ()), report)
 
     order: Any = orders["a"]["packages"]
-    assert (order["source"], order["path"]) == (str(folder), "/data/llm/packages/debian-13-amd64")
+    assert (order["source"], order["path"]) == (str(folder), "/data/llm/packages")
     assert order["sources_file"] == "/etc/apt/sources.list.d/onprem-llm-packages.sources"
     assert {one["path"]: one["size"] for one in order["files"]} == {
         "InRelease": 9,
