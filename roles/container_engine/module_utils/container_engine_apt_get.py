@@ -55,6 +55,11 @@ def _remedy(text: str) -> str:
             f"expected it to be free within {LOCK_WAIT_S} s. Wait until that process has ended (an update of the "
             "system's own may take a while; `ps` on the host shows it), then run bootstrap again."
         )
+    if "enough free space" in text or "No space left on device" in text:
+        return (
+            "expected room for the packages. Make room on the host, in the folder that apt names or with `apt-get "
+            "clean`, then run bootstrap again."
+        )
     if "dpkg returned an error code" in text:
         return (
             "expected packages that can be configured. Mend or remove the package that dpkg names (on the host: "

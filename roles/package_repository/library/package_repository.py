@@ -17,9 +17,9 @@ DOCUMENTATION = r"""
 module: package_repository
 short_description: A signed package repository in a folder of the host
 description:
-  - C(look) says which files are missing or not as they should be. C(present) writes the apt source and removes what does
-    not belong there: files, links and folders. C(absent) takes both away. apt checks the signature each time; nothing here marks the
-    repository as trusted.
+  - C(look) says which files are missing or not as they should be. C(present) writes the apt source and removes what
+    does not belong there: files, links and folders. C(absent) takes both away. apt checks the signature each time;
+    nothing here marks the repository as trusted.
 options:
   state:
     description: What to do.

@@ -136,3 +136,33 @@ def test_repository_of_the_rhel_family(role_module):
 )
 def test_versions(role_module, text, numbers):
     assert role_module("container_engine_run").numbers(text) == numbers
+
+
+HELD = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 12 (apt)"
+FULL = "E: You don't have enough free space in /var/cache/apt/archives/."
+DEVICE_FULL = "E: Write error - write (28: No space left on device)"
+
+
+@pytest.mark.parametrize("source", [None, "/etc/apt/sources.list.d/onprem-llm-packages.sources"], ids=["own", "bundle"])
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        (HELD, "Wait until that process has ended"),
+        (FULL, "Make room on the host, in the folder that apt names or with `apt-get clean`"),
+        (DEVICE_FULL, "Make room on the host"),
+        ("E: dpkg was interrupted, you must manually run 'dpkg --configure -a'", "Run `dpkg --configure -a`"),
+    ],
+)
+def test_what_is_no_fault_of_the_packages_sends_nobody_to_the_bundle(
+    apt, role_module, monkeypatch, source, said, remedy
+):
+    apt_get = role_module("container_engine_apt_get")
+    monkeypatch.setattr(apt_get, "LOCK_WAIT_S", -1)
+    monkeypatch.setattr(apt_get, "run", lambda *_: (100, f"Reading package lists...\n{said}\n"))
+    with apt.only(source), pytest.raises(apt.PackageError) as refused:
+        apt.install(["docker.io"])
+    assert said in str(refused.value)
+    assert remedy in str(refused.value)
+    assert "bootstrap again" in str(refused.value)
+    assert "bundle" not in str(refused.value)
+    assert "mirrors" not in str(refused.value)
