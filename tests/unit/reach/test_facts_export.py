@@ -46,15 +46,24 @@ def test_export_writes_what_the_script_says(inventory: Path, tmp_path: Path, mon
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_silent_host_writes_nothing_unless_it_is_left_out(inventory: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def with_silent(inventory: Path) -> Path:
     with inventory.open("a") as stream:
         stream.write("[more]\nsilent ansible_host=127.0.0.1 ansible_port=1\n")
+    return inventory
+
+
+def test_a_silent_host_writes_nothing(with_silent: Path, tmp_path: Path) -> None:
     out = tmp_path / "facts.json"
     with pytest.raises(UnreachableError, match="silent") as raised:
-        run("facts", "export", "-i", inventory, "-o", out)
+        run("facts", "export", "-i", with_silent, "-o", out)
     assert "collect-script" in (raised.value.hint or "")
     assert not out.exists()
-    run("facts", "export", "-i", inventory, "-o", out, "--skip-unreachable")
+
+
+def test_a_silent_host_is_left_out(with_silent: Path, tmp_path: Path) -> None:
+    out = tmp_path / "facts.json"
+    run("facts", "export", "-i", with_silent, "-o", out, "--skip-unreachable")
     assert list(json.loads(out.read_text())["hosts"]) == ["web-7"]
 
 
