@@ -83,9 +83,7 @@ CHECK = [
     Stage("ruff", "ruff check . && ruff format --check ."),
     Stage("mypy", "mypy"),
     Stage("ansible-lint", "ansible-lint --offline -q playbooks roles molecule"),
-    Stage(
-        "unit, contract, golden", "python -m pytest -q -n auto --dist worksteal tests/unit tests/contract tests/golden"
-    ),
+    Stage("unit, contract, golden", FAST),
 ]
 TEST = [
     Stage("engine", "sh images/ensure-engine.sh"),
