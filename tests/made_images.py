@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onprem_llm.bundle.registry_view import REF
+from onprem_llm.bundle.images import REF
 
 # What manifest, configuration and layer are called; docker's registry keeps both kinds.
 KINDS = {

@@ -4,10 +4,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from onprem_llm.bundle.registry_view import INDEX, LARGEST_MANIFEST, blob_path, view_of
+from onprem_llm.bundle.images import INDEX
+from onprem_llm.bundle.registry_view import blob_path, view_of
 from onprem_llm.errors import InvalidError
 from onprem_llm.image_names import image_name
 from onprem_llm.json_values import is_mapping
+from onprem_llm.locking.manifests import LARGEST
 from onprem_llm.planning.types import ImageSource, RegistryStore
 
 _AGAIN = "load the bundle again (onprem-llm bundle load), or leave the setting out"
@@ -65,6 +67,6 @@ def _manifest(folder: Path, sha256: str) -> bytes:
     path = folder / blob_path(sha256)
     try:
         with path.open("rb") as stream:
-            return stream.read(LARGEST_MANIFEST + 1)
+            return stream.read(LARGEST + 1)
     except OSError as error:
         raise InvalidError(f"{path}: an image's manifest cannot be read: {error.strerror}", hint=_AGAIN) from None

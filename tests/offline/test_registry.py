@@ -11,7 +11,8 @@ import pytest
 from tests.made_images import Layout, image, tar_of
 from tests.offline.rendered_registry import Served, rendered
 
-from onprem_llm.bundle.registry_view import REF, write_registry
+from onprem_llm.bundle.images import REF
+from onprem_llm.bundle.registry_view import write_registry
 from onprem_llm.image_names import image_name
 
 

@@ -11,7 +11,8 @@ from tests.made_images import Layout
 from tests.offline.rendered_registry import rendered
 from tests.offline.roles_here import run_role
 
-from onprem_llm.bundle.registry_view import REF, write_registry
+from onprem_llm.bundle.images import REF
+from onprem_llm.bundle.registry_view import write_registry
 from onprem_llm.own_registry import OwnRegistryFolder, read_own_registry
 from onprem_llm.planning.registry import plan_registry, registry_step
 from onprem_llm.planning.types import Wanted

@@ -13,11 +13,11 @@ from onprem_llm.whole_files import PARTIAL
 
 def write_archive(ref: str, digest: str, blobs: Path, target: Path) -> bool:
     """Write the archive; False where it holds this image already. The same image gives the same bytes."""
-    image = read_image(ref, digest, blobs / digest.removeprefix("sha256:"))
-    config = next(blob.sha256 for blob in image.blobs if not blob.layer)
+    manifest = read_image(ref, digest, blobs / digest.removeprefix("sha256:")).manifest
+    config = manifest.config.sha256
     if _holds(target, ref, f"sha256:{config}"):
         return False
-    layers = [blob.sha256 for blob in image.blobs if blob.layer]
+    layers = [blob.sha256 for blob in manifest.layers]
     listing = [{"Config": f"{config}.json", "RepoTags": [ref], "Layers": [f"{layer}.tar" for layer in layers]}]
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + PARTIAL)

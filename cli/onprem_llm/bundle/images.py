@@ -1,110 +1,91 @@
 """Images of a lock as blobs, and the index of an OCI image layout."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.json_values import is_list, is_mapping
+from onprem_llm.locking.manifests import LARGEST, Manifest, parse
+from onprem_llm.whole_files import write_whole
 
 REF = "org.opencontainers.image.ref.name"
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "index.json"
 LAYOUT_BYTES = b'{"imageLayoutVersion":"1.0.0"}\n'
-_LARGEST_MANIFEST = 16 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class ImageBlob:
-    """A configuration or a layer."""
-
-    sha256: str
-    size: int
-    layer: bool
+AGAIN = "load the bundle again; if that does not help, make it anew from its lock"
+Descriptors = Mapping[str, Mapping[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image's manifest: what it is called, its kind, size and blobs."""
+    """An image: what it is called, and its manifest."""
 
     ref: str
-    sha256: str
-    size: int
-    media_type: str
-    blobs: tuple[ImageBlob, ...]
+    manifest: Manifest
+
+    @property
+    def sha256(self) -> str:
+        """Return what its manifest is called among blobs."""
+        return self.manifest.digest.removeprefix("sha256:")
 
 
 def read_image(ref: str, digest: str, path: Path) -> Image:
-    """Read the manifest of one platform; InvalidError where it is none."""
-    where = f"{ref} ({digest})"
-    if path.stat().st_size > _LARGEST_MANIFEST:
-        raise _refused(where, "it is too large")
-    data = path.read_bytes()
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        raise _refused(where, "it is not JSON") from None
-    layers, config = (value.get("layers"), value.get("config")) if is_mapping(value) else (None, None)
-    if not is_mapping(value) or not is_list(layers) or not is_mapping(config):
-        raise _refused(where, "it has no config and layers (an index of several platforms?)")
-    blobs = (_blob(where, config, layer=False), *(_blob(where, layer, layer=True) for layer in layers))
-    kind = value.get("mediaType")
-    return Image(
-        ref, digest.removeprefix("sha256:"), len(data), kind if isinstance(kind, str) else OCI_MANIFEST, blobs
-    )  # fmt: skip
+    """Read the manifest of one platform; InvalidError where it is none, or is another than `digest`."""
+    hint = f"remove {path} if it is damaged, and run the command again, or make the lock again"
+    with path.open("rb") as stream:
+        manifest = parse(stream.read(LARGEST + 1), f"{ref} ({digest})", hint)
+    if manifest.digest != digest:
+        raise InvalidError(f"{path}: found {manifest.digest}, expected the manifest of {ref}, {digest}", hint=hint)
+    return Image(ref, manifest)
 
 
 def index_bytes(images: Iterable[Image]) -> bytes:
     """Return index.json: a descriptor an image, named as the rendered plan names it."""
-    descriptors = [
-        {
+    return _bytes({
+        image.ref: {
             "annotations": {REF: image.ref},
-            "digest": f"sha256:{image.sha256}",
-            "mediaType": image.media_type,
-            "size": image.size,
+            "digest": image.manifest.digest,
+            "mediaType": image.manifest.media_type,
+            "size": len(image.manifest.data),
         }
-        for image in sorted(images, key=lambda one: one.ref)
-    ]
-    index = {"manifests": descriptors, "mediaType": "application/vnd.oci.image.index.v1+json", "schemaVersion": 2}
-    return json.dumps(index, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+        for image in images
+    })  # fmt: skip
 
 
-def merged_index(known: bytes, new: bytes, where: str) -> bytes:
-    """Return the index of all images of a site: those of an earlier bundle stay, unless the new one has their name."""
-    by_ref: dict[str, object] = {}
-    for data in (known, new):
-        value = _json(data) if data else {}
-        manifests = value.get("manifests", []) if is_mapping(value) else None
-        if not is_list(manifests):
-            raise InvalidError(f"{where}: no index of an image layout", hint="remove it, and load again")
-        for one in manifests:
-            notes = one.get("annotations") if is_mapping(one) else None
-            if is_mapping(notes):
-                by_ref[str(notes.get(REF))] = one
-    index = {
-        "manifests": [by_ref[ref] for ref in sorted(by_ref)],
-        "mediaType": "application/vnd.oci.image.index.v1+json", "schemaVersion": 2,
-    }  # fmt: skip
-    return json.dumps(index, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+def descriptors(index: Mapping[str, object], where: str = INDEX) -> Descriptors:
+    """Return the images of an index by their names; InvalidError for one without a name, or with two meanings."""
+    entries = index.get("manifests")
+    if not is_list(entries):
+        raise InvalidError(f"{where}: this is no index of images", hint=f"remove it, and {AGAIN}")
+    found: dict[str, Mapping[str, object]] = {}
+    for entry in entries:
+        notes = entry.get("annotations") if is_mapping(entry) else None
+        ref = notes.get(REF) if is_mapping(notes) else None
+        if not is_mapping(entry) or not isinstance(ref, str):
+            raise InvalidError(f"{where}: an image without the annotation {REF}", hint=AGAIN)
+        if found.setdefault(ref, entry).get("digest") != entry.get("digest"):
+            raise InvalidError(f"image {ref}: the index names it twice, with two digests", hint=AGAIN)
+    return found
 
 
-def _json(data: bytes) -> object:
+def add_to_index(path: Path, index: Mapping[str, object]) -> None:
+    """Write the images of an index into one that may be there: earlier ones stay, unless their names come again."""
+    write_whole(path, _bytes({**_known(path), **descriptors(index)}))
+
+
+def _known(path: Path) -> Descriptors:
     try:
-        value: object = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return value
+        data = path.read_bytes()
+        value: object = json.loads(data) if data else {"manifests": []}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidError(f"{path}: this is no index of images: {error}", hint=f"remove it, and {AGAIN}") from None
+    return descriptors(value if is_mapping(value) else {}, str(path))
 
 
-def _blob(where: str, descriptor: object, *, layer: bool) -> ImageBlob:
-    digest, size = (
-        (descriptor.get("digest"), descriptor.get("size")) if is_mapping(descriptor) else (None, None)
-    )  # fmt: skip
-    good = isinstance(digest, str) and digest.startswith("sha256:") and len(digest) == len("sha256:") + 64
-    if not good or not isinstance(digest, str) or not isinstance(size, int):
-        raise _refused(where, f"found {descriptor!r:.120}, expected a digest and a size")
-    return ImageBlob(digest.removeprefix("sha256:"), size, layer)
-
-
-def _refused(where: str, why: str) -> InvalidError:
-    return InvalidError(f"image {where}: no manifest of one platform: {why}", hint="make the lock again")
+def _bytes(images: Descriptors) -> bytes:
+    manifests = [dict(images[ref]) for ref in sorted(images)]
+    index = {"manifests": manifests, "mediaType": "application/vnd.oci.image.index.v1+json", "schemaVersion": 2}
+    return json.dumps(index, sort_keys=True, separators=(",", ":")).encode() + b"\n"

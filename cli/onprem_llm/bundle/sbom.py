@@ -10,8 +10,6 @@ from urllib.parse import quote
 
 from onprem_llm.spec.lock import Lock, LockedImage, LockedPackage, LockedPackages, LockedWeights, LockedWheel
 
-# Of uuid5, for what is named by the hash of a lock.
-_NAMESPACE = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
 Component = dict[str, object]
 
 
@@ -31,7 +29,7 @@ def bill(lock: Lock, lock_sum: str, wheel_licences: Mapping[str, str]) -> bytes:
     document = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
-        "serialNumber": f"urn:uuid:{uuid.uuid5(_NAMESPACE, lock_sum)}",
+        "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, lock_sum)}",
         "version": 1,
         "metadata": {
             "component": {

@@ -5,7 +5,7 @@ import json
 from onprem_llm.bundle.docker_archive import write_archive
 from onprem_llm.bundle.files import read_small
 from onprem_llm.bundle.fitting import read_lock_blob
-from onprem_llm.bundle.images import LAYOUT_BYTES, merged_index
+from onprem_llm.bundle.images import LAYOUT_BYTES, add_to_index
 from onprem_llm.bundle.manifest import INDEX, LAYOUT, Manifest
 from onprem_llm.bundle.registry_view import blob_path, write_registry
 from onprem_llm.bundle.site_folder import SiteFolder
@@ -29,15 +29,15 @@ def write_top(site: SiteFolder, manifest: Manifest, index: bytes, progress: Prog
         if blob.role in _TOP:
             write_whole(root / _TOP[blob.role], read_small(site.blobs, blob.sha256))
     write_whole(root / LAYOUT, LAYOUT_BYTES)
-    known = (root / INDEX).read_bytes() if (root / INDEX).is_file() else b""
-    write_whole(root / INDEX, merged_index(known, index, str(root / INDEX)))
+    images: dict[str, object] = json.loads(index)
+    add_to_index(root / INDEX, images)
     for one in lock.deployments:
         write_whole(root / one.file, one.text.encode())
     if manifest.images:
         progress.step("Fill the registry", [])
         if links:
             _drop_old_bytes(site, manifest)
-        write_registry(json.loads(index), site.blobs, root / REGISTRY)
+        write_registry(images, site.blobs, root / REGISTRY)
     # The registry's own image comes before there is a registry.
     own = lock.image(str(lock.site.get("registry_image", Site.model_fields["registry_image"].default)))
     if own is not None:

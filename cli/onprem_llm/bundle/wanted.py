@@ -120,12 +120,11 @@ def _add_images(wanted: Wanted, sources: Sources, progress: Progress) -> None:
             sources.need({sha256: (-1, f"the manifest of {image.ref}")}, progress)
         found = read_image(image.ref, image.digest, path)
         wanted.images.append(found)
-        wanted.add(sha256, found.size, "image-manifest", f"images/{image.ref}/manifest", path)
-        for number, blob in enumerate(found.blobs):
-            role: Role = "image-layer" if blob.layer else "image-config"
-            wanted.add(
-                blob.sha256, blob.size, role, f"images/{image.ref}/{f'layer-{number}' if blob.layer else 'config'}"
-            )
+        manifest, name = found.manifest, f"images/{image.ref}"
+        wanted.add(sha256, len(manifest.data), "image-manifest", f"{name}/manifest", path)
+        wanted.add(manifest.config.sha256, manifest.config.size, "image-config", f"{name}/config")
+        for number, layer in enumerate(manifest.layers, 1):
+            wanted.add(layer.sha256, layer.size, "image-layer", f"{name}/layer-{number}")
 
 
 def _add_weights(wanted: Wanted, weights: LockedWeights) -> None:

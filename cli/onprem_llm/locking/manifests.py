@@ -2,25 +2,36 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from onprem_llm.errors import InvalidError
-from onprem_llm.json_values import is_mapping
-from onprem_llm.probe_values import mapping, mappings, number, text
+from onprem_llm.json_values import is_list, is_mapping
+from onprem_llm.probe_values import mapping, mappings, text
 
 LISTS = {"application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"}
-SINGLE = {"application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"}
+OCI = "application/vnd.oci.image.manifest.v1+json"
+SINGLE = {OCI, "application/vnd.docker.distribution.manifest.v2+json"}
+# A registry takes no larger one.
+LARGEST = 4 * 1024 * 1024
+_PUSH = "push the image again with a current docker or skopeo"
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 # What an arm64 manifest may say beside its architecture; x86-64 ones say nothing.
 _VARIANTS = {"linux/amd64": {None, "v1"}, "linux/arm64": {None, "v8"}}
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """One blob of an image."""
+    """One blob of an image: its digest (sha256:…) and its bytes."""
 
     digest: str
     size: int
+
+    @property
+    def sha256(self) -> str:
+        """Return what it is called among blobs."""
+        return self.digest.removeprefix("sha256:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +41,12 @@ class Manifest:
     data: bytes
     config: Blob
     layers: tuple[Blob, ...]
+    media_type: str = OCI
+
+    @property
+    def blobs(self) -> tuple[Blob, ...]:
+        """Return the configuration, and the layers in their order."""
+        return self.config, *self.layers
 
     @property
     def digest(self) -> str:
@@ -39,7 +56,7 @@ class Manifest:
     @property
     def size(self) -> int:
         """Return the bytes of all blobs, each once, its own too."""
-        blobs = {blob.digest: blob.size for blob in (self.config, *self.layers)}
+        blobs = {blob.digest: blob.size for blob in self.blobs}
         return len(self.data) + sum(blobs.values())
 
 
@@ -62,17 +79,21 @@ def chosen(data: bytes, platform: str, ref: str) -> str | None:
     return text(entries[0], "digest") or ""
 
 
-def parse(data: bytes, ref: str) -> Manifest:
-    """Read the manifest of one platform; InvalidError where it is something else."""
-    value = _json(data, ref)
-    kind = text(value, "mediaType") or "application/vnd.oci.image.manifest.v1+json"
-    config, layers = mapping(value.get("config")), mappings(value.get("layers"))
-    if kind not in SINGLE or number(value, "schemaVersion") != 2 or not config:
+def parse(data: bytes, ref: str, hint: str = _PUSH) -> Manifest:
+    """Read the manifest of one platform; InvalidError with `hint` where it is something else."""
+    if len(data) > LARGEST:
+        raise InvalidError(f"image {ref}: its manifest is larger than {LARGEST} bytes: no registry takes it", hint=hint)
+    value = _json(data, ref, hint)
+    kind, version, layers = value.get("mediaType", OCI), value.get("schemaVersion"), value.get("layers")
+    known = isinstance(kind, str) and kind in SINGLE and version == 2
+    if not known or not is_list(layers) or "config" not in value:
         raise InvalidError(
-            f"image {ref}: found a manifest of the kind {kind}, expected an image of one platform",
-            hint="push the image again with a current docker or skopeo",
+            f"image {ref}: found a manifest of the kind {str(kind)[:90]}, version {str(version)[:9]}, expected an "
+            "image of one platform",
+            hint=hint,
         )
-    return Manifest(data, _blob(config, ref), tuple(_blob(layer, ref) for layer in layers))
+    config, *rest = (described(one, ref, hint) for one in (value["config"], *layers))
+    return Manifest(data, config, tuple(rest), str(kind))
 
 
 def check_platform(config: bytes, platform: str, ref: str) -> None:
@@ -86,11 +107,16 @@ def check_platform(config: bytes, platform: str, ref: str) -> None:
         )
 
 
-def _blob(value: Mapping[str, object], ref: str) -> Blob:
-    digest, size = text(value, "digest") or "", number(value, "size")
-    known = digest.startswith("sha256:") and len(digest) == 71 and not set(digest[7:]) - set("0123456789abcdef")
-    if not known or size is None or size < 0:
-        raise InvalidError(f"image {ref}: a blob of its manifest has no sha256 and size: {dict(value)}")
+def described(value: object, ref: str, hint: str = _PUSH) -> Blob:
+    """Return the blob that a descriptor in a manifest or an index names; InvalidError with `hint` where it is none."""
+    digest, size = (value.get("digest"), value.get("size")) if is_mapping(value) else (None, None)
+    # What it says becomes a name of a file.
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest) or type(size) is not int or size < 0:
+        raise InvalidError(
+            f"image {ref}: found the digest {digest!r:.90} and the size {size!r:.40}, expected sha256: and 64 hex "
+            "digits, and bytes",
+            hint=hint,
+        )
     return Blob(digest, size)
 
 
@@ -109,11 +135,11 @@ def _platforms(value: Mapping[str, object]) -> Sequence[str]:
     return sorted({f"{text(one, 'os')}/{text(one, 'architecture')}" for one in found} - {"unknown/unknown"})
 
 
-def _json(data: bytes, ref: str) -> Mapping[str, object]:
+def _json(data: bytes, ref: str, hint: str = _PUSH) -> Mapping[str, object]:
     try:
         value: object = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise InvalidError(f"image {ref}: the registry sent what is no JSON: {error}") from None
+        raise InvalidError(f"image {ref}: its manifest is no JSON: {error}", hint=hint) from None
     if not is_mapping(value):
-        raise InvalidError(f"image {ref}: the registry sent what is no manifest")
+        raise InvalidError(f"image {ref}: found JSON that is no manifest of an image", hint=hint)
     return value

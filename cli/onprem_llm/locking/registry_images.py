@@ -76,7 +76,7 @@ class RegistryImages:
         if not self.blobs.has(image.digest):
             return set()
         manifest = parse(self.blobs.path(image.digest).read_bytes(), image.ref)
-        return {blob.digest.removeprefix("sha256:") for blob in (manifest.config, *manifest.layers)}
+        return {blob.sha256 for blob in manifest.blobs}
 
     def _manifest(self, image: LockedImage, at: str) -> None:
         """Bring the manifest of a locked image."""
@@ -92,15 +92,15 @@ class RegistryImages:
         return config
 
     def _missing(self, manifest: Manifest) -> bool:
-        return any(not self.blobs.has(blob.digest, blob.size) for blob in (manifest.config, *manifest.layers))
+        return any(not self.blobs.has(blob.digest, blob.size) for blob in manifest.blobs)
 
     def _copy_as_it_is(self, manifest: Manifest, at: str, ref: str) -> None:
         """Bring what a layout would have changed, all of it: layers that are packed in a way that it does not know."""
         with tempfile.TemporaryDirectory(dir=self.blobs.folder, prefix=".image-") as folder:
             options = ["--quiet", "--preserve-digests", *self._options(at, "src-")]
             self._skopeo("copy", options, at, ref, f"dir:{folder}")
-            for blob in (manifest.config, *manifest.layers):
-                file = Path(folder, blob.digest.removeprefix("sha256:"))
+            for blob in manifest.blobs:
+                file = Path(folder, blob.sha256)
                 if file.is_file():
                     self.blobs.take(file)
 

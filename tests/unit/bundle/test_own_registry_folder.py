@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import recorded_facts as made
 
-from onprem_llm.bundle.registry_view import REF, blob_path, write_registry
+from onprem_llm.bundle.images import REF
+from onprem_llm.bundle.registry_view import blob_path, write_registry
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import BookEntry
 from onprem_llm.own_registry import read_own_registry
@@ -29,7 +30,7 @@ def inventory(tmp_path: Path) -> Path:
         (blobs / sha256).write_bytes(data)
         return {"digest": f"sha256:{sha256}", "size": len(data)}
 
-    manifest = blob(json.dumps({"config": blob(b"{}"), "layers": [blob(b"layer")]}).encode())
+    manifest = blob(json.dumps({"schemaVersion": 2, "config": blob(b"{}"), "layers": [blob(b"layer")]}).encode())
     index = {"manifests": [{**manifest, "annotations": {REF: made.VLLM_IMAGE}}]}
     write_registry(index, blobs, tmp_path / "registry")
     (tmp_path / "images").mkdir()

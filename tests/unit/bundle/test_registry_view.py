@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from tests.made_images import Layout, image
 
-from onprem_llm.bundle.registry_view import REF, blob_path, view_of, write_registry
+from onprem_llm.bundle.images import REF, read_image
+from onprem_llm.bundle.registry_view import blob_path, view_of, write_registry
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.image_names import image_name
 
@@ -177,13 +178,20 @@ def test_names_that_docker_would_not_take_are_refused(layout: Layout, ref: str) 
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda manifest: manifest.pop("layers"), "no manifest of one platform"),
-        (lambda manifest: manifest.pop("config"), "found the digest None"),
+        (lambda manifest: manifest.pop("layers"), "image of one platform"),
+        (lambda manifest: manifest.pop("config"), "image of one platform"),
         (lambda manifest: manifest["layers"][0].update(digest="sha256:../../etc/passwd"), "found the digest"),
         (lambda manifest: manifest["layers"][0].update(digest="sha256:" + "A" * 64), "found the digest"),
-        (lambda manifest: manifest["layers"][0].update(size=-1), "found the size -1"),
-        (lambda manifest: manifest["layers"][0].update(size=True), "found the size True"),
+        (lambda manifest: manifest["layers"][0].update(digest="sha256:" + "a" * 64 + "\n"), "found the digest"),
+        (lambda manifest: manifest["layers"][0].update(size=-1), "the size -1"),
+        (lambda manifest: manifest["layers"][0].update(size=True), "the size True"),
+        (lambda manifest: manifest["layers"][0].update(size="3"), "the size '3'"),
+        (lambda manifest: manifest["layers"][0].update(size=float("inf")), "the size inf"),
+        (lambda manifest: manifest["layers"].append("x"), "found the digest None"),
         (lambda manifest: manifest.update(mediaType="application/x-other"), "application/x-other"),
+        (lambda manifest: manifest.update(mediaType={}), "found a manifest of the kind {}, version 2"),
+        (lambda manifest: manifest.update(schemaVersion=1), "image of one platform"),
+        (lambda manifest: manifest.update(large="x" * 4 * 1024 * 1024), "no registry takes"),
     ],
 )
 def test_what_is_no_image_is_refused(layout: Layout, spoil: Any, says: str) -> None:
@@ -191,8 +199,22 @@ def test_what_is_no_image_is_refused(layout: Layout, spoil: Any, says: str) -> N
     manifest = json.loads(made.manifest)
     spoil(manifest)
     layout.add("a:1", replace(made, manifest=json.dumps(manifest).encode()))
-    with pytest.raises(InvalidError, match=says):
+    with pytest.raises(InvalidError, match=says) as raised:
         view_of(layout.index, lambda sha256: (layout.blobs / sha256).read_bytes())
+    assert "load the bundle again" in (raised.value.hint or "")
+    # Where the bundle is made, and where its own image is taken out of it, it is refused alike.
+    data = json.dumps(manifest).encode()
+    digest = hashlib.sha256(data).hexdigest()
+    with pytest.raises(InvalidError, match=says) as raised:
+        read_image("a:1", f"sha256:{digest}", layout.blobs / digest)
+    assert "make the lock again" in (raised.value.hint or "")
+
+
+def test_a_manifest_of_another_digest_is_refused(layout: Layout) -> None:
+    digest = layout.add("a:1", image(b"x")).removeprefix("sha256:")
+    (layout.blobs / digest).rename(layout.blobs / ("f" * 64))
+    with pytest.raises(InvalidError, match=f"found sha256:{digest}, expected the manifest of a:1"):
+        read_image("a:1", f"sha256:{'f' * 64}", layout.blobs / ("f" * 64))
 
 
 def test_a_ref_means_one_image(layout: Layout) -> None:
