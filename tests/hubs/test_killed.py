@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from tests.hubs.conftest import WANTED, Bench
 
+from onprem_llm.output import human_bytes
+
 FILE = "model-1.safetensors"
 # Chosen so that a kill comes before, in and after the large files.
 MOMENTS = (0.02, 0.3, 0.55, 0.8)
@@ -123,7 +125,8 @@ def test_a_disk_that_is_too_small_is_said_before_anything_comes(huggingface: Ben
     process = huggingface.command("pull", str(huggingface.source()))
     _, said = process.communicate(timeout=20)
     assert process.returncode == 3, said
-    assert "502.0 kB are to come" in said
+    size = human_bytes(sum(len(huggingface.files[path]) for path in WANTED))
+    assert f"{size} are to come" in said
     assert "are free in" in said
     assert not huggingface.server.files_asked
 
