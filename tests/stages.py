@@ -220,6 +220,8 @@ def main(kind: str) -> int:
     left = left_of(kind) if kind in ENGINES else {}
     labs = LABS.get(kind, []) if kind not in ENGINES or on_hosts(kind, left) else []
     environment = dict(os.environ)
+    # Containers set it. Hundreds of Pythons start here, and each would compile all that it imports.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     table: Table = []
     began = time.monotonic()
     try:

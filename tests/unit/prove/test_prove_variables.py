@@ -12,6 +12,7 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.prove import site_inventory, site_variables
 from onprem_llm.prove.site_variables import Tagged, needed, role_variables, variables
 
+PASSWORD = "word\n"
 BESIDE = str(Path(sys.executable).parent)
 
 
@@ -25,21 +26,31 @@ def ansible(program: str, *words: str) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A wholly encrypted file's text and a single encrypted value; each takes ansible-vault a second."""
+    folder = tmp_path_factory.mktemp("vault")
+    password, vault = folder / "password", folder / "vault.yml"
+    password.write_text(PASSWORD)
+    vault.write_text("vault_user: bob-of-the-vault\nvault_root_password: n3ver-written\n")
+    ansible("ansible-vault", "encrypt", "--vault-password-file", str(password), str(vault))
+    value = ansible("ansible-vault", "encrypt_string", "--vault-password-file", str(password), "t0ken")
+    return vault.read_text(), value
+
+
 @pytest.fixture
-def site(tmp_path: Path) -> Connection:
+def site(tmp_path: Path, encrypted: tuple[str, str]) -> Connection:
     """An inventory with a wholly encrypted file and a single encrypted value."""
     folder = tmp_path / "group_vars" / "all"
     folder.mkdir(parents=True)
     (tmp_path / "inventory.ini").write_text("[gpu]\na ansible_host=10.0.0.1 ansible_password=hidden\nb\n")
     password = tmp_path / "password"
-    password.write_text("word\n")
-    vault = folder / "vault.yml"
-    vault.write_text("vault_user: bob-of-the-vault\nvault_root_password: n3ver-written\n")
-    ansible("ansible-vault", "encrypt", "--vault-password-file", str(password), str(vault))
-    encrypted = ansible("ansible-vault", "encrypt_string", "--vault-password-file", str(password), "t0ken")
+    password.write_text(PASSWORD)
+    vault, value = encrypted
+    (folder / "vault.yml").write_text(vault)
     (folder / "site.yml").write_text(
         "onprem_llm_site:\n  registry:\n    username: '{{ user_of_registry }}'\n    pattern: !unsafe '{{ raw }}'\n"
-        f"    password: {encrypted}\n"
+        f"    password: {value}\n"
         "user_of_registry: '{{ vault_user | lower }}'\nraw: 1\ncompose_project_absent: []\ncolour: red\n"
     )
     return Connection(tmp_path / "inventory.ini", vault_password_files=(password,))
