@@ -25,16 +25,30 @@ die() {
     exit 1
 }
 
+images='vllm-cpu open-webui gateway registry'
+services='gateway registry' # of Debian's packages, on a base of their own; the others share one with Python
+
 . "$here/site.sh"
 . "$here/debian.sh"
 
 # digest FILE…: one sha256 over the names and the contents of recipe files.
 digest() { (cd "$here" && sha256sum "$@") | sha256sum | cut -d' ' -f1; }
 
+# packages_of SERVICE: with commas. It counts for the base alone; the image is made again when its own folder changes.
+packages_of() {
+    case $1 in
+        gateway) echo haproxy,keepalived,ca-certificates ;;
+        registry) echo docker-registry ;;
+    esac
+}
+
 recipe() (
     cd "$here"
     case $1 in
-        debian | gateway-base | registry-base) digest versions.env debian.sh ;;
+        debian) digest versions.env debian.sh ;;
+        gateway-base | registry-base)
+            printf '%s %s' "$(digest versions.env debian.sh)" "$(packages_of "${1%-base}")" | sha256sum | cut -d' ' -f1
+            ;;
         base) digest versions.env debian.sh install-packages.sh base/* ;;
         gateway | registry) digest versions.env debian.sh "$1"/* ;;
         *) digest versions.env debian.sh install-packages.sh base/* "$1"/* ;;
@@ -47,7 +61,7 @@ version_of() {
         open-webui) echo "$OPEN_WEBUI_VERSION" ;;
         gateway) echo "$GATEWAY_VERSION" ;;
         registry) echo 1 ;; # of the recipe; in versions.env it would have all others built again
-        *) die "no image is called $1" "images: vllm-cpu, open-webui, gateway, registry" ;;
+        *) die "no image is called $1" "images: $images" ;;
     esac
 }
 
@@ -103,22 +117,24 @@ prepare() {
     [ -n "$(image_id "$base")" ] || build "$base" base/Dockerfile --build-arg "DEBIAN=$(tag_of debian)"
 }
 
-prepare_gateway() {
+# prepare_service NAME: all are of one suite, called the gateway's since a new name would have every image built again.
+prepare_service() {
     prepare_context
-    base=$(tag_of gateway-base)
-    root_image "$base" "$GATEWAY_SUITE" haproxy,keepalived,ca-certificates
+    base=$(tag_of "$1-base")
+    root_image "$base" "$GATEWAY_SUITE" "$(packages_of "$1")"
 }
 
-prepare_registry() {
-    prepare_context
-    base=$(tag_of registry-base)
-    root_image "$base" "$GATEWAY_SUITE" docker-registry,ca-certificates
+bases() {
+    echo base debian
+    for each in $services; do echo "$each-base"; done
 }
 
 # The stages that only fetch are 2 GB and of no use once the image stands, nor are the images of older recipes.
 tidy() {
-    for tag in $(docker image ls --format '{{.Repository}}:{{.Tag}}' | grep -E '^onprem-llm/(base|debian|gateway-base|registry-base):'); do
-        case $tag in "$(tag_of base)" | "$(tag_of debian)" | "$(tag_of gateway-base)" | "$(tag_of registry-base)") ;; *) docker image rm "$tag" >/dev/null 2>&1 || true ;; esac
+    for each in $(bases); do
+        for tag in $(docker image ls --format '{{.Repository}}:{{.Tag}}' "onprem-llm/$each"); do
+            [ "$tag" = "$(tag_of "$each")" ] || docker image rm "$tag" >/dev/null 2>&1 || true
+        done
     done
     for label in onprem-llm.stage onprem-llm.recipe; do
         docker image prune --force --filter "label=$label" >/dev/null
@@ -150,7 +166,7 @@ ensure_image() {
         run "$cache/images/$name.log" docker load --input "$archive"
     fi
     if [ "$(built_from "$image")" != "$wanted" ]; then
-        case $name in gateway | registry) "prepare_$name" ;; *) prepare ;; esac
+        case " $services " in *" $name "*) prepare_service "$name" ;; *) prepare ;; esac
         say "building $image"
         build "$image" "$name/Dockerfile" --build-arg "BUILDER=$(tag_of base)-builder" \
             --build-arg "BASE=$base" --build-arg "VERSION=$version" --build-arg "RECIPE=$wanted"
@@ -167,8 +183,9 @@ ensure_all() {
     ensure_image open-webui &
     other=$!
     ensure_image vllm-cpu
-    ensure_image gateway
-    ensure_image registry
+    for each in $services; do
+        ensure_image "$each"
+    done
     wait "$other"
 }
 
@@ -204,12 +221,13 @@ tiny_model() {
 }
 
 clean() {
-    for name in vllm-cpu open-webui gateway registry; do
+    for name in $images; do
         docker image rm --force "onprem-llm/$name:$(version_of "$name")" >/dev/null 2>&1 || true
         rm -f "$cache/images/$name-$(version_of "$name").tar" "$cache/images/$name-$(version_of "$name").tar.built-from"
     done
-    docker image rm --force "$(tag_of base)" "$(tag_of debian)" "$(tag_of gateway-base)" "$(tag_of registry-base)" \
-        >/dev/null 2>&1 || true
+    for each in $(bases); do
+        docker image rm --force "$(tag_of "$each")" >/dev/null 2>&1 || true
+    done
     tidy
     say "forgot the images and the archives"
 }
