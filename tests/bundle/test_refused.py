@@ -9,8 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.bundle.kit import Bench, Connected, Keys, flip, sha256, tree
-from tests.made_facts import host_facts
+from tests.bundle.kit import Bench, Connected, Keys, flip, tree
 
 
 def manifest_of(folder: Path) -> dict[str, object]:
@@ -127,29 +126,6 @@ def test_a_blob_that_is_named_and_not_listed(bench: Bench, bundle: Path) -> None
     refused(bench, bundle, "is named, and is no blob of it")
 
 
-def test_a_lock_of_a_newer_tool_in_a_manifest_that_we_know(bench: Bench, bundle: Path, made: Bench) -> None:
-    """Nothing is written of what cannot be read to its end, in a new site's folder or in one that works."""
-    old = blob_of(bundle, "lock")
-    data = json.dumps({**json.loads(old.read_bytes()), "schema_version": 2, "something": "new"}).encode()
-    old.unlink()
-    (old.parent / sha256(data)).write_bytes(data)
-
-    def change(value: dict[str, object]) -> None:
-        blobs: list[dict[str, object]] = value["blobs"]  # type: ignore[assignment]
-        next(blob for blob in blobs if blob["role"] == "lock").update(sha256=sha256(data), size=len(data))
-        value.update(lock_sha256=sha256(data), blobs=sorted(blobs, key=lambda blob: str(blob["sha256"])))
-
-    sign_again(bench, bundle, change)
-    for site in (bench.root / "new", bench.root / "site"):
-        if site.name == "site":
-            bench.load(made.root / "bundle", to=site)
-        before = tree(site) if site.exists() else {}
-        said = bench.load(bundle, to=site, status=3)
-        assert f"{sha256(data)} (the lock): made by a newer onprem-llm: found schema_version 2" in said
-        assert "a bundle carries the one that made it" in said
-        assert (tree(site) if site.exists() else {}) == before
-
-
 def test_bytes_that_are_not_canonical(bench: Bench, bundle: Path) -> None:
     value = manifest_of(bundle)
     (bundle / "manifest.json").write_text(json.dumps(value, indent=1))
@@ -243,25 +219,6 @@ def test_strangers_files_are_named_and_never_loaded(bench: Bench, bundle: Path) 
     assert b"nobody's" not in {path.read_bytes() for path in (bench.root / "site").rglob("*") if path.is_file()}
 
 
-def test_reports_are_signed_where_a_key_is_given(bench: Bench, bundle: Path) -> None:
-    report = bench.root / "report.json"
-    bench.verify(bundle, more=("--report", report, "--report-key", bench.keys.key))
-    found = json.loads(report.read_bytes())
-    assert (found["result"], found["signed"], found["signer"]["principal"]) == ("whole", True, "me@laptop")
-    command = [
-        "ssh-keygen", "-Y", "verify", "-f", bench.keys.allowed, "-I", "me@laptop", "-n", "onprem-llm-report", "-s",
-        f"{report}.sig",
-    ]  # fmt: skip
-    subprocess.run(command, input=report.read_bytes(), check=True, capture_output=True)
-    bench.verify(bundle, more=("--report", report))
-    assert "unsigned" in json.loads(report.read_bytes())["note"]
-    assert not Path(f"{report}.sig").exists()
-    # One that is refused leaves a report, too.
-    (bundle / "manifest.json.sig").unlink()
-    bench.verify(bundle, status=3, more=("--report", report))
-    assert json.loads(report.read_bytes())["result"] == "refused"
-
-
 def test_no_bundle_at_all(bench: Bench) -> None:
     (bench.root / "empty").mkdir()
     assert "no bundle: it has no manifest.json" in bench.verify(bench.root / "empty", status=3)
@@ -275,21 +232,3 @@ def test_load_into_somebody_elses_folder(bench: Bench, bundle: Path) -> None:
     assert "is not empty (letter.txt)" in bench.load(bundle, to=site, status=6)
     assert (site / "letter.txt").exists()
     assert not (site / "blobs").exists()
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"os": {"id": "debian", "version_id": "12", "codename": "bookworm"}}, "found debian 12, and the lock has"),
-        ({"architecture": "aarch64"}, "found linux/arm64, and the lock is for linux/amd64"),
-        ({"kernels": {"running": "6.12.2-amd64", "installed": []}}, "found the kernel 6.12.2-amd64, which runs"),
-        ({}, ""),
-    ],
-)
-def test_made_for_other_hosts(bench: Bench, bundle: Path, change: dict[str, object], said: str) -> None:
-    hosts = {"gpu-1": host_facts(**change)}
-    (bench.root / "facts.json").write_text(json.dumps({"schema_version": 1, "hosts": hosts}))
-    arguments = ("load", bundle, "--to", bench.root / "site", "--allowed-signers", bench.keys.allowed, "--facts")
-    found = bench.run(*arguments, bench.root / "facts.json", status=3 if said else 0)
-    assert said in found
-    assert (bench.root / "site").exists() == (not said)

@@ -57,3 +57,22 @@ def test_a_key_that_cannot_sign_leaves_no_report_that_says_so(bench: Bench, bund
     bench.verify(bundle, status=status, more=("--report", report, "--report-key", key))
     assert [path.read_bytes() for path in (report, Path(f"{report}.sig"))] == before
     assert json.loads(before[0])["signed"] is True
+
+
+def test_reports_are_signed_where_a_key_is_given(bench: Bench, bundle: Path) -> None:
+    report = bench.root / "report.json"
+    bench.verify(bundle, more=("--report", report, "--report-key", bench.keys.key))
+    found = json.loads(report.read_bytes())
+    assert (found["result"], found["signed"], found["signer"]["principal"]) == ("whole", True, "me@laptop")
+    command = [
+        "ssh-keygen", "-Y", "verify", "-f", bench.keys.allowed, "-I", "me@laptop", "-n", "onprem-llm-report", "-s",
+        f"{report}.sig",
+    ]  # fmt: skip
+    subprocess.run(command, input=report.read_bytes(), check=True, capture_output=True)
+    bench.verify(bundle, more=("--report", report))
+    assert "unsigned" in json.loads(report.read_bytes())["note"]
+    assert not Path(f"{report}.sig").exists()
+    # One that is refused leaves a report, too.
+    (bundle / "manifest.json.sig").unlink()
+    bench.verify(bundle, status=3, more=("--report", report))
+    assert json.loads(report.read_bytes())["result"] == "refused"
