@@ -126,7 +126,7 @@ model: ./models/tiny
 engine: {{image: "{image}", engine_args: {{max_model_len: 512}}}}
 resources: {{gpus: 0}}
 """
-    proof = Desk(tmp_path).make(model, NO_PAGE, images).prove(1)
+    proof = Desk(tmp_path).make(model, NO_PAGE, images).prove(5)
     assert proof["verdict"] == "failed"
     out = [one for one in proof["attempts"] if one["destination"] == OUTSIDE[0]]
     assert out, proof["reasons"]
