@@ -113,7 +113,10 @@ IMAGES = [
 # What the scenarios of a kind need besides the gateway.
 ENGINES = {
     "system": [Stage("vLLM", "sh images/build.sh vllm-cpu"), Stage("stub engine", "sh tests/e2e/stub_engine/build.sh")],
-    "faults": [Stage("stub engine", "sh tests/e2e/stub_engine/build.sh")],
+    "faults": [
+        Stage("registry", "sh images/build.sh registry"),
+        Stage("stub engine", "sh tests/e2e/stub_engine/build.sh"),
+    ],
 }
 
 

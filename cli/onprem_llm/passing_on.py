@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class PassingOn:
         left = [host for host in ordered[1:] if states.get(host) != "done"]
         if left:
             reasons = {**{failure.host: failure.message for failure in done.failures}, **_texts(reasons)}
-            self._send(left, reasons)
+            self._send(left, reasons, ordered)
 
     def _play(self, what: str, members: Sequence[str]) -> RunResult:
         orders = {host: self._order(host, what, members) for host in members}
@@ -88,8 +88,11 @@ class PassingOn:
         for failure in stopped.failures:
             note(f"{failure.host}: what passes weights on could not be stopped; it ends by itself within minutes")
 
-    def _send(self, hosts: Sequence[str], reasons: Mapping[str, object]) -> None:
-        """Send from here what the chain did not bring; what is there already is not sent again."""
+    def _send(self, hosts: Sequence[str], reasons: Mapping[str, object], everyone: Sequence[str]) -> None:
+        """Send from here what the chain did not bring; what is there already is not sent again.
+
+        Of `everyone`, those that have the weights are named as well where a host gets none.
+        """
         for host in hosts:
             note(f"{host}: the weights come from this machine instead: {reasons.get(host) or 'nobody passed them on'}")
         orders = {host: {"images": [], "weights": [_weights(self.step.orders[host])]} for host in hosts}
@@ -101,7 +104,7 @@ class PassingOn:
                 "onprem_llm_order_file": str(order_file(self.folder, self.number)),
             },
         )  # fmt: skip
-        raise_for_failures(result, doing="bringing weights")
+        raise_for_failures(replace(result, hosts=tuple(everyone)), doing="bringing weights")
 
 
 def _chunk_sums(source: str) -> dict[str, tuple[str, ...]]:

@@ -162,9 +162,10 @@ def test_where_nothing_can_be_sent_either_the_host_and_the_reason_are_told(
     monkeypatch.setattr("onprem_llm.passing_on.GIVE_UP", 3)
     site.addresses["h3"] = "127.255.255.255"
     shutil.rmtree(site.source)
-    with pytest.raises(OnpremError, match="1 of 1 hosts failed while bringing weights: h3") as raised:
+    with pytest.raises(OnpremError, match="1 of 3 hosts failed while bringing weights: h3") as raised:
         site.pass_on()
     assert str(site.source) in str(raised.value.details)
+    assert "ok: h1, h2" in str(raised.value.details), "who has them all the same"
 
 
 def test_ctrl_c_ends_it_on_every_host(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

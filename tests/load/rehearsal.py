@@ -199,6 +199,11 @@ class Rehearsal:
         entries = self.site.json("status")["deployments"]
         return next(int(one["revision"]) for one in entries if one["name"] == deployment)
 
+    def is_back(self, host: str) -> None:
+        """Wait until a host that was killed and started again can be logged in to, and its docker answers."""
+        asked = ("sh", "-c", "systemctl is-active --quiet ssh && docker info --format up 2>/dev/null")
+        until(lambda: "up" in self.lab.exec_root(host, *asked, check=False), 120, f"{host} is back")
+
     def down(self, deployment: str) -> None:
         """Take a deployment down, whether it came up or not."""
         self.site.run("down", deployment, "--yes", code=None)

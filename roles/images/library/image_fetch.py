@@ -40,6 +40,10 @@ EXAMPLES = r"""
 RETURN = r"""#"""
 
 
+# What the client says when the daemon goes while it waits.
+CUT_OFF = ("unexpected EOF", "Cannot connect to the Docker daemon", "error during connect")
+
+
 def load(archive):
     """Load an archive and return the ids of what was in it."""
     code, text = docker("load", "--input", str(archive), limit=TIME_LIMIT)
@@ -53,8 +57,12 @@ def pull(reference):
     """Pull by digest."""
     code, text = docker("pull", "--quiet", reference, limit=TIME_LIMIT)
     if code != 0:
-        hint = "; see onprem_llm_site.registry for its address and credentials, and run bootstrap after a change"
-        raise ImageError(f"docker pull {reference} failed: {text[-500:]}{hint}")
+        hint = "see onprem_llm_site.registry for its address and credentials, and run bootstrap after a change"
+        if any(words in text for words in CUT_OFF):
+            hint = (
+                "docker ended meanwhile, or was cut off from the registry: `journalctl --unit docker` there says which"
+            )
+        raise ImageError(f"docker pull {reference} failed: {text[-500:]}; {hint}")
 
 
 def fetch(images, incoming):

@@ -1,6 +1,7 @@
 import hashlib
 import http.server
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,6 +188,23 @@ def test_an_archive_with_another_image_is_refused(
     with pytest.raises(fetch.ImageError, match="holds inside:1 = sha256:1; expected sha256:9"):
         fetch.fetch([{**WANTED, "id": "sha256:9"}], str(tmp_path))
     assert not (tmp_path / "x.tar").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("unexpected EOF", "journalctl --unit docker"),
+        ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock.", "journalctl --unit docker"),
+        ("unauthorized: authentication required", "its address and credentials"),
+    ],
+)
+def test_a_pull_that_fails_says_where_to_look(
+    load: Load, monkeypatch: pytest.MonkeyPatch, said: str, advice: str
+) -> None:
+    fetch = load("images/image_fetch")
+    monkeypatch.setattr(fetch, "docker", lambda *words, limit: (1, said))
+    with pytest.raises(fetch.ImageError, match=f"docker pull r/x@sha256:1 failed: {re.escape(said)}; .*{advice}"):
+        fetch.pull("r/x@sha256:1")
 
 
 @pytest.mark.parametrize(
