@@ -185,8 +185,11 @@ def exec_root(name: str, host: str, argv: Sequence[str]) -> subprocess.Completed
 
 @engine.explained
 def attempts(name: str) -> dict[str, closed.Recorded]:
-    """Return host → what its recorder wrote; UsageError for a lab that has a way out."""
+    """Return host, as it calls itself → what its recorder wrote; UsageError for a lab that has a way out."""
     lab = state.require(name)
     if not lab.closed:
         raise UsageError(f"lab {name} has a way out, so nothing is recorded", hint="make one with: lab up --closed")
-    return {host.name: closed.recorded(host) for host in lab.hosts}
+    called = [host.hostname or host.name for host in lab.hosts]
+    if len(set(called)) < len(called):  # earlier versions made such labs
+        called = [host.name for host in lab.hosts]
+    return {name: closed.recorded(host) for name, host in zip(called, lab.hosts, strict=True)}

@@ -5,12 +5,14 @@ import struct
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from onprem_llm.lab import closed, lifecycle, state
 from onprem_llm.lab.attempts import group
 from onprem_llm.lab.recorder.packets import ETH_P_IP, ETH_P_IPV6, dns_name, parse
 from onprem_llm.lab.recorder.routes import Routes
 from onprem_llm.lab.state import Host, Lab
+from onprem_llm.main import cli
 
 V4 = """\
 Iface	Destination	Gateway 	Flags	RefCnt	Use	Metric	Mask		MTU	Window	IRTT
@@ -141,3 +143,20 @@ def test_hosts_that_call_themselves_the_same_keep_their_own_attempts(
     state.save(Lab("lab", "debian-13", False, "575.57.08", None, "10.219.7.0/24", "inventory.ini", hosts, closed=True))
     monkeypatch.setattr(closed, "recorded", lambda host: host.address)
     assert lifecycle.attempts("lab") == {"lab-1": "10.219.7.11", "lab-2": "10.219.7.12"}
+
+
+def test_attempts_name_the_hosts_of_a_rehearsal_as_its_proof_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    hosts = state.plan_hosts("prove", "10.219.7.0/24", [None, None], ["gpu1", "gpu2"])
+    state.save(Lab("prove", "debian-13", False, "575.57.08", None, "10.219.7.0/24", "i", hosts, closed=True))
+    recorded = closed.Recorded((attempt(),), None)
+    monkeypatch.setattr(closed, "recorded", lambda host: recorded)
+    assert lifecycle.attempts("prove") == {"gpu1": recorded, "gpu2": recorded}
+    for words in (["--json"], []):
+        done = CliRunner().invoke(cli, ["lab", "attempts", "--name", "prove", *words])
+        assert done.exit_code == 0, done.output
+        assert "gpu1" in done.output
+        assert "gpu2" in done.output
+        assert "prove-1" not in done.output
