@@ -12,7 +12,7 @@ from onprem_llm.lab.attempts import Attempt, group
 from onprem_llm.lab.gpu import stand_in
 from onprem_llm.lab.state import Lab
 from onprem_llm.prove.likeness import Likeness, Machine
-from onprem_llm.prove.places import hold
+from onprem_llm.prove.places import hold, where
 
 RECEIVED = "cat /sys/class/net/eth0/statistics/rx_bytes"
 
@@ -77,14 +77,19 @@ def held(name: str) -> Iterator[None]:
 
 
 def own(name: str, folder: Path) -> Lab | None:
-    """Return the lab that an earlier rehearsal in `folder` left; RefusedError where the lab of that name is another."""
+    """Return the lab that an earlier rehearsal of the same place left; RefusedError: that name is another lab's."""
     lab = state.load(name)
-    if lab is None or (lab.closed and Path(lab.inventory) == _inventory(name, folder)):
+    if lab is None or (lab.closed and _same_place(Path(lab.inventory), _inventory(name, folder))):
         return lab
     raise RefusedError(
         f"lab {name} exists and is not this rehearsal's: its inventory is {lab.inventory}",
         hint=f"take another --name; or, if nobody needs it: onprem-llm lab down --name {name}",
     )
+
+
+def _same_place(one: Path, other: Path) -> bool:
+    """Say whether two inventories are of one place's rehearsals: the bundle there may have been made anew since."""
+    return (one.name, one.parent.parent, where(one.parent)) == (other.name, other.parent.parent, where(other.parent))
 
 
 def _inventory(name: str, folder: Path) -> Path:

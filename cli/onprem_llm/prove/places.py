@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import hashlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,9 @@ from pathlib import Path
 from onprem_llm.bundle.layout import volume_folders
 from onprem_llm.bundle.manifest import MANIFEST
 from onprem_llm.errors import InvalidError, RefusedError
+
+# How a site's folder was once called; --work may name a folder with others' so called, so that a lock is wanted in it.
+FORMER = re.compile(r"[0-9a-f]{12}")
 
 
 @contextlib.contextmanager
@@ -33,16 +37,25 @@ def site_folder(parent: Path, bases: Sequence[Path], folders: Sequence[Path]) ->
     It stays for a second rehearsal of the same bundles. Its name is where they lie and what their manifests say: what a
     former bundle in the same place brought is not taken for this one's.
     """
-    where = _short("\n".join(map(str, (*bases, "", *folders))).encode())
+    lie = _short("\n".join(map(str, (*bases, "", *folders))).encode())
     what = _short(b"\n".join(hashlib.sha256(_identity(path)).digest() for path in (*bases, *folders)))
-    place = parent.absolute() / f"{where}-{what}"
+    place = parent.absolute() / f"{lie}-{what}"
     with hold(place / "lock", f"another rehearsal of {folders[0]} in {place}"):
         yield place / "site"
 
 
+def where(place: Path) -> str:
+    """Return the part of a site folder's name that says where its bundles lie."""
+    return place.name.partition("-")[0]
+
+
 def remove_stale(place: Path) -> None:
-    """Remove what former bundles from where this one lies brought, unless a rehearsal of one is at work."""
-    for other in place.parent.glob(f"{place.name.partition('-')[0]}-*"):
+    """Remove what former bundles from where this one lies brought, unless a rehearsal of one is at work.
+
+    What was left by versions that named their folders otherwise goes too: nothing takes it any more.
+    """
+    former = [one for one in place.parent.iterdir() if FORMER.fullmatch(one.name) and (one / "lock").is_file()]
+    for other in (*place.parent.glob(f"{where(place)}-*"), *former):
         if other != place and other.is_dir():
             with contextlib.suppress(RefusedError), hold(other / "lock", "a rehearsal"):
                 shutil.rmtree(other)

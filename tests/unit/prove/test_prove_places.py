@@ -11,7 +11,7 @@ from onprem_llm.lab import lifecycle, state
 from onprem_llm.lab.state import Lab
 from onprem_llm.prove import hosts, proving
 from onprem_llm.prove.likeness import Machine
-from onprem_llm.prove.places import check_writable, remove_stale, site_folder
+from onprem_llm.prove.places import check_writable, hold, remove_stale, site_folder
 from onprem_llm.prove.proof import Proof
 from onprem_llm.prove.proving import Wanted, prove
 
@@ -51,6 +51,27 @@ def test_what_this_rehearsal_left_is_removed_and_what_it_never_made_is_not(tmp_p
     assert removed == []
     lab(tmp_path / "prove-lab.ini")
     hosts.down("prove", tmp_path, print)
+    assert removed == ["prove"]
+
+
+def test_the_lab_that_a_former_bundle_in_the_same_place_left_is_this_rehearsals(
+    tmp_path: Path, removed: list[str]
+) -> None:
+    work, made, other = tmp_path / "work", bundle(tmp_path / "bundle", "one"), bundle(tmp_path / "other", "one")
+    with site_folder(work, (), (made,)) as site:
+        lab(site.parent / "prove-lab.ini")
+    bundle(made, "two")
+    with site_folder(work, (), (made,)) as anew:
+        assert hosts.own("prove", anew.parent) is not None
+        hosts.down("prove", anew.parent, print)
+        assert removed == ["prove"]
+    # Another bundle's, or one in another --work, is another rehearsal's.
+    for parent, folder in ((work, other), (tmp_path / "work2", made)):
+        with site_folder(parent, (), (folder,)) as strange, pytest.raises(RefusedError, match="lab prove exists"):
+            hosts.down("prove", strange.parent, print)
+    lab(site.parent / "prove2-lab.ini")
+    with pytest.raises(RefusedError, match="lab prove exists"):
+        hosts.own("prove", site.parent)
     assert removed == ["prove"]
 
 
@@ -99,6 +120,23 @@ def test_a_former_bundle_that_is_at_work_stays(tmp_path: Path) -> None:
         with site_folder(tmp_path, (), (made,)) as second:
             remove_stale(second.parent)
         assert first.parent.exists()
+
+
+def test_what_rehearsals_left_that_named_their_folders_otherwise_goes_too(tmp_path: Path) -> None:
+    former, at_work, short, no_lock = (tmp_path / name for name in ("0123456789ab", "f" * 12, "f" * 11, "e" * 12))
+    for folder in (former, at_work, short, no_lock):
+        (folder / "site").mkdir(parents=True)
+        if folder != no_lock:
+            (folder / "lock").touch()
+    with (
+        site_folder(tmp_path, (), (bundle(tmp_path / "bundle", "one"),)) as site,
+        hold(at_work / "lock", "a rehearsal"),
+    ):
+        remove_stale(site.parent)
+        assert site.parent.exists()
+    assert not former.exists()
+    # The last two are nobody's rehearsals: --work may name any folder.
+    assert [folder.exists() for folder in (at_work, short, no_lock)] == [True] * 3
 
 
 def test_the_manifest_of_a_volume_is_the_bundles(tmp_path: Path) -> None:
