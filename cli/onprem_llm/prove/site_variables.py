@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -19,6 +20,7 @@ from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError
 from onprem_llm.json_values import is_mapping
 from onprem_llm.private_files import password_arguments, private_folder
+from onprem_llm.prove import vault_passwords
 from onprem_llm.resources import folder
 from onprem_llm.spec.site import PREFIX
 
@@ -27,8 +29,6 @@ Variables = dict[str, dict[str, Any]]
 TIMEOUT_S = 120
 # How ansible-inventory writes what YAML has a tag for.
 TAGS = {"__ansible_vault": "!vault", "__ansible_unsafe": "!unsafe"}
-# By these Ansible finds a vault's password from any folder; ansible.cfg counts in the folder that it lies in alone.
-PASSWORDS = ("ANSIBLE_VAULT_PASSWORD_FILE", "ANSIBLE_VAULT_IDENTITY_LIST")
 WORD = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -57,7 +57,7 @@ def variables(connection: Connection) -> Variables:
     InvalidError: they cannot be read, or one is encrypted and nobody said with what.
     """
     found = needed(_all(connection), role_variables())
-    if connection.vault_password_files or any(os.environ.get(name) for name in PASSWORDS):
+    if connection.vault_password_files or vault_passwords.taken(os.environ, Path.cwd()):
         return found
     for host, values in found.items():
         for name, value in values.items():
@@ -65,7 +65,8 @@ def variables(connection: Connection) -> Variables:
                 raise InvalidError(
                     f"{connection.inventory}: {name} of host {host} is encrypted with ansible-vault, and the "
                     "rehearsal has no password for it",
-                    hint="add --vault-password-file FILE; one that ansible.cfg names is not taken",
+                    hint="add --vault-password-file FILE; one that ansible.cfg names is not taken, nor is "
+                    f"{vault_passwords.IDENTITIES} with a prompt or a path that is not absolute",
                 )
     return found
 

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from onprem_llm.errors import OnpremError
+from onprem_llm.prove import vault_passwords
 
 PROGRAM = [sys.executable, "-c", "from onprem_llm.main import main; main()"]
 SHOWN = 15
 # What a command that is stopped may take to put things in order.
 STOP_S = 120
-# The person's own habits, which are not the site's.
-OURS = ("ONPREM_LLM_INVENTORY", "ANSIBLE_CONFIG")
+# The person's own habits, which are not the site's; of what names vaults' passwords, more is said there.
+OURS = ("ONPREM_LLM_INVENTORY", "ANSIBLE_CONFIG", *vault_passwords.NAMES)
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Tool:
     def __call__(self, *words: str) -> Ended:
         """Run a command; OnpremError where it fails, with its own last words."""
         environment = {key: value for key, value in os.environ.items() if key not in OURS}
+        environment |= vault_passwords.taken(os.environ, Path.cwd())
         # A group of its own: a Ctrl-C comes to it from us, once.
         with subprocess.Popen(
             [*PROGRAM, *words], cwd=self._folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

@@ -9,8 +9,9 @@ import pytest
 
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError
-from onprem_llm.prove import site_inventory, site_variables
+from onprem_llm.prove import site_inventory, site_variables, vault_passwords
 from onprem_llm.prove.site_variables import Tagged, needed, role_variables, variables
+from onprem_llm.prove.tool import Tool
 
 PASSWORD = "word\n"
 BESIDE = str(Path(sys.executable).parent)
@@ -82,12 +83,69 @@ def test_an_encrypted_value_stays_encrypted_on_the_disk_and_ansible_reads_it(sit
 def test_an_encrypted_setting_without_a_password_is_refused_by_name(
     site: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in site_variables.PASSWORDS:
+    for name in vault_passwords.NAMES:
         monkeypatch.delenv(name, raising=False)
     (site.inventory.parent / "group_vars" / "all" / "vault.yml").unlink()
     with pytest.raises(InvalidError, match="onprem_llm_site of host a is encrypted") as error:
         variables(Connection(site.inventory))
     assert "--vault-password-file" in str(error.value.hint)
+
+
+def open_passwords(folder: Path) -> str:
+    """Return what a command of the rehearsal, run in `folder`, reads from the files that hold vaults' passwords."""
+    code = (
+        "import os, sys; names = sys.argv[1].split(); values = [os.environ.get(name) for name in names]\n"
+        "print(*[open(value.rpartition('@')[2]).read() for value in values if value])"
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("onprem_llm.prove.tool.PROGRAM", [sys.executable, "-c", code])
+        return Tool(folder, lambda text: None)("ANSIBLE_VAULT_PASSWORD_FILE ANSIBLE_VAULT_IDENTITY_LIST").stdout.strip()
+
+
+@pytest.fixture
+def elsewhere(site: Connection, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Begin beside the inventory, with nothing of the vault in the environment; return a folder to run commands in."""
+    for name in vault_passwords.NAMES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(site.inventory.parent)
+    monkeypatch.setenv("HERE", str(site.inventory.parent))
+    (made := site.inventory.parent / "work").mkdir()
+    return made
+
+
+@pytest.mark.parametrize("value", ["password", "./password", "$HERE/password", "{{CWD}}/password"])
+def test_a_password_file_named_in_the_environment_is_found_from_every_folder(
+    site: Connection, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", value)
+    assert variables(Connection(site.inventory)).keys() == {"a", "b"}
+    assert open_passwords(elsewhere) == PASSWORD.strip()
+
+
+@pytest.mark.parametrize("value", ["{}/password", "one@{}/password"])
+def test_identities_with_absolute_paths_are_taken(
+    site: Connection, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("ANSIBLE_VAULT_IDENTITY_LIST", value.format(site.inventory.parent))
+    assert variables(Connection(site.inventory)).keys() == {"a", "b"}
+    assert open_passwords(elsewhere) == PASSWORD.strip()
+
+
+@pytest.mark.parametrize("value", ["password", "one@password", "one@{0}/password, two@password"])
+def test_identities_that_a_command_elsewhere_could_not_use_are_refused_before(
+    site: Connection, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("ANSIBLE_VAULT_IDENTITY_LIST", value.format(site.inventory.parent))
+    (site.inventory.parent / "group_vars" / "all" / "vault.yml").unlink()
+    with pytest.raises(InvalidError, match="is encrypted") as error:
+        variables(Connection(site.inventory))
+    assert "ANSIBLE_VAULT_IDENTITY_LIST" in str(error.value.hint)
+    assert open_passwords(elsewhere) == ""
+
+
+@pytest.mark.parametrize("value", ["prompt", "one@prompt", "/password, one@prompt_ask_vault_pass", "a@b@/password", ""])
+def test_what_would_ask_a_person_is_not_taken(value: str) -> None:
+    assert vault_passwords.taken({"ANSIBLE_VAULT_IDENTITY_LIST": value}, Path("/folder")) == {}
 
 
 def test_a_file_that_cannot_be_decrypted_is_an_error(site: Connection) -> None:
