@@ -15,7 +15,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ.get("ONPREM_LLM_CACHE") or Path.home() / ".cache" / "onprem-llm")
-# Which fault each of them injects: CONTRIBUTING.md.
 HOSTLESS = {
     "faults": {
         "hubs": "tests/hubs",

@@ -85,8 +85,9 @@ CHECK = [
     Stage("ansible-lint", "ansible-lint --offline -q playbooks roles molecule"),
     Stage("unit, contract, golden", FAST),
 ]
+ENGINE = Stage("engine", "sh images/ensure-engine.sh")
 TEST = [
-    Stage("engine", "sh images/ensure-engine.sh"),
+    ENGINE,
     Stage("images", "sh images/build.sh"),
     Stage("tiny model", "sh images/build.sh tiny-model"),
     Stage("stub engine", "sh tests/e2e/stub_engine/build.sh"),
@@ -106,7 +107,6 @@ REST = [
 
 
 IMAGES = [
-    Stage("engine", "sh images/ensure-engine.sh"),
     Stage("images", "sh images/build.sh gateway"),
     Stage("tiny model", "sh images/build.sh tiny-model"),
 ]
@@ -208,6 +208,8 @@ def left_of(kind: str) -> dict[str, Stage]:
 def run_scenarios(kind: str, left: dict[str, Stage], environment: dict[str, str], table: Table) -> None:
     """Run scenarios, whichever fail: before the hosts are made those that need none."""
     passed, hosts_for = Passed(kind), on_hosts(kind, left)
+    if left and not run_stages([ENGINE], environment, table):
+        return
     for name in sorted(left, key=hosts_for.__contains__):
         if hosts_for and name == hosts_for[0] and not run_stages(prepared(kind), environment, table):
             return

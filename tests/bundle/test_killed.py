@@ -1,5 +1,6 @@
 """kill -9 in each phase: what is left is never called whole, and the next run goes on. Two at once; Ctrl-C."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -36,7 +37,13 @@ def blobs(folder: Path, count: int) -> Reached:
 
 
 def has(folder: Path, pattern: str) -> Reached:
-    return lambda: next(folder.glob(pattern), None) is not None
+    def reached() -> bool:
+        # A folder may get its own name while glob looks into it.
+        with contextlib.suppress(FileNotFoundError):
+            return next(folder.glob(pattern), None) is not None
+        return False
+
+    return reached
 
 
 def creating(bench: Bench, out: Path, *more: object) -> subprocess.Popen[str]:

@@ -92,7 +92,7 @@ def ended(run, rank):
     return run.running.pop(rank).wait(10)
 
 
-def test_a_line_that_could_not_be_measured_fails(chain, monkeypatch):
+def test_a_line_that_could_not_be_measured_fails(chain, monkeypatch, capsys):
     from fan_out import measure
     from fan_out.__main__ import Run
 
@@ -104,6 +104,7 @@ def test_a_line_that_could_not_be_measured_fails(chain, monkeypatch):
     assert Run(run.host(1)).measure() == 1
     assert run.status(1)["state"] == "failed"
     assert "host1: host0 at" in run.status(1)["error"]
+    assert "host1: host0 at" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("more", [[], ["--measure"]], ids=["bring", "measure"])

@@ -121,7 +121,7 @@ def test_who_keeps_the_package_lists_is_named(packages: ModuleType, host: Host, 
 
 
 def unpacked(host: Host, path: Path) -> None:
-    """A package whose files are there, and which was never configured: the power went in between."""
+    """A package whose files are there, and which was never configured."""
     command = ["dpkg", f"--root={host.root}", "--force-unsafe-io", "--force-not-root", "--unpack", str(path)]
     subprocess.run(command, check=True, capture_output=True)
 

@@ -64,7 +64,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ran:
 def test_what_needs_no_host_makes_no_lab_and_takes_none_down(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONLY", "bundle,fan_out")
     assert stages.main("faults") == 0
-    assert ran.names == ["bundle", "fan_out"]
+    assert ran.names == ["engine", "bundle", "fan_out"]
     assert ran.down == []
 
 
@@ -72,7 +72,7 @@ def test_hosts_are_made_once_and_after_what_needs_none(ran: Ran, monkeypatch: py
     monkeypatch.setenv("ONLY", "usage,bundle,host_off")
     ran.fails = {"bundle"}
     assert stages.main("faults") == 1
-    assert ran.names[0] == "bundle"
+    assert ran.names[:2] == ["engine", "bundle"]
     assert ran.names[-2:] == ["usage", "host_off"]
     assert ran.names.count("faults: lab up") == 1
     assert ran.down == ["faults"]
@@ -82,7 +82,7 @@ def test_without_hosts_nothing_is_run_on_them(ran: Ran, monkeypatch: pytest.Monk
     monkeypatch.setenv("ONLY", "usage,bundle")
     ran.fails = {"faults: lab up"}
     assert stages.main("faults") == 1
-    assert ran.names[0] == "bundle"
+    assert ran.names[:2] == ["engine", "bundle"]
     assert ran.names[-1] == "faults: lab up"
 
 
@@ -98,7 +98,7 @@ def test_each_resumes_by_its_name(ran: Ran, monkeypatch: pytest.MonkeyPatch, tmp
     ran.down.clear()
     ran.fails.clear()
     assert stages.main("faults") == 0
-    assert ran.names == ["bundle"]
+    assert ran.names == ["engine", "bundle"]
     assert ran.down == []
     monkeypatch.setenv("ONLY", "bundles")
     with pytest.raises(SystemExit, match=r"bundles: no such scenario; there are .*bundle.*usage"):

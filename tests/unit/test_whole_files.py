@@ -2,6 +2,7 @@
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,16 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_else(tmp_path: Path, monk
         write_whole(path, b"another")
     assert refused.value.filename == str(path)
     assert (path.read_bytes(), list(tmp_path.iterdir())) == (b"one", [path])
+
+
+def test_two_that_write_the_same_file_leave_one_of_both_whole(tmp_path: Path) -> None:
+    path, contents = tmp_path / "file", [letter * 100_000 for letter in (b"a", b"b", b"c", b"d")]
+
+    def write(data: bytes) -> None:
+        for _ in range(25):
+            write_whole(path, data)
+            assert path.read_bytes() in contents
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, contents))
+    assert list(tmp_path.iterdir()) == [path]

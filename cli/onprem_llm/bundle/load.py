@@ -14,8 +14,9 @@ from onprem_llm.bundle.fitting import lock_of, made_for
 from onprem_llm.bundle.manifest import BLOBS, INDEX, Blob, Manifest
 from onprem_llm.bundle.opening import Opened
 from onprem_llm.bundle.place import can_clone, can_link, is_there, place_file, sweep
+from onprem_llm.bundle.registry_view import blob_path
 from onprem_llm.bundle.site_folder import LOCK, SiteFolder
-from onprem_llm.bundle.top_files import write_top
+from onprem_llm.bundle.top_files import REGISTRY, write_top
 from onprem_llm.bundle.views import copied_bytes, folder_of_view, is_made, make_view
 from onprem_llm.errors import InvalidError, OnpremError, UsageError
 from onprem_llm.output import Progress, human_bytes
@@ -152,8 +153,13 @@ class _Loading:
         return state.st_dev == self.site.root.stat().st_dev and (clones or (self.links and is_ours(state)))
 
     def _image_bytes(self) -> int:
-        """Return what the registry's copies of images take, where it can have no links."""
-        return sum(blob.size for blob in self.manifest.blobs if blob.role.startswith("image-"))
+        """Return what the registry's copies of images that are not there take, where it can have no links."""
+        registry = self.site.root / REGISTRY
+        return sum(
+            blob.size
+            for blob in self.manifest.blobs
+            if blob.role.startswith("image-") and not is_there(registry / blob_path(blob.sha256), blob.size)
+        )
 
     def _bring(self, todo: Sequence[Piece], meter: Meter) -> None:
         jobs: list[tuple[int, Job]] = []

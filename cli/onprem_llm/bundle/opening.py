@@ -36,6 +36,12 @@ class Opened:
         return "site" if self.loaded else "bundle"
 
     @property
+    def expired(self) -> bool:
+        """Tell whether its last day (UTC) is over."""
+        expires = self.manifest.expires
+        return bool(expires and datetime.date.fromisoformat(expires) < _today())
+
+    @property
     def absent(self) -> list[str]:
         """Name the volumes that are not here."""
         return [volume.name for volume in self.manifest.volumes if volume.name not in self.folders]
@@ -120,11 +126,14 @@ def _folders(manifest: Manifest, places: Sequence[Path]) -> dict[str | None, Pat
     return found
 
 
+def _today() -> datetime.date:
+    return datetime.datetime.now(datetime.UTC).date()
+
+
 def _not_expired(opened: Opened) -> None:
-    expires = opened.manifest.expires
-    today = datetime.datetime.now(datetime.UTC).date()
-    if expires and datetime.date.fromisoformat(expires) < today:
+    if opened.expired:
         raise InvalidError(
-            f"{next(iter(opened.folders.values()))}: expired: it was good until {expires}, and today is {today} (UTC)",
+            f"{next(iter(opened.folders.values()))}: expired: it was good until {opened.manifest.expires}, "
+            f"and today is {_today()} (UTC)",
             hint="get a newer bundle; where this machine's clock is wrong, mend it",
         )

@@ -19,6 +19,7 @@ _REPAIR_SITE = (
     "remove these blobs and load again what was loaded here, first the base where a bundle adds to one; what was made "
     "of them is mended with them"
 )
+_REPAIR_EXPIRED = "leave them, and load a newer bundle: what was loaded here has expired, and is not loaded again"
 # Whoever meant to verify a medium must see that it was none.
 _LOADED = "This is a site's folder, no bundle to load; whether what was loaded has expired since was not asked. "
 
@@ -153,7 +154,7 @@ def verify(
         raise OnpremError(
             f"{len(checked.damages)} of {checked.files} files are not what was signed",
             details="\n".join(f"  {damage}" for damage in checked.damages[:20]),
-            hint=_REPAIR_SITE if opened.loaded else _REPAIR,
+            hint=_REPAIR if not opened.loaded else _REPAIR_EXPIRED if opened.expired else _REPAIR_SITE,
         )
     if not as_json:
         what = f"{checked.files} files, {output.human_bytes(checked.bytes)}, signed by {_signer(found)}"

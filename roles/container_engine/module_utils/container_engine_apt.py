@@ -100,7 +100,7 @@ def missing(names: list[str]) -> list[str]:
 
 
 def unfinished(names: list[str]) -> list[str]:
-    """Return those that dpkg began to install and did not finish: a power cut, a script of theirs that failed."""
+    """Return those that dpkg began to install and did not finish: a script of theirs failed, say."""
     text = run(["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\\n", *names], 60)[1]
     states = dict(line.split() for line in text.splitlines() if len(line.split()) == 2)
     return [name for name in names if states.get(name) in UNFINISHED]

@@ -83,7 +83,7 @@ def strays(folder, files):
     needed = {above for path in known for above in path.parents}
     found = []
     for base, folders, names in os.walk(str(folder)):
-        wrong = [name for name in folders if Path(base, name) not in needed or Path(base, name).is_symlink()]
+        wrong = [name for name in folders if Path(base, name) not in needed]
         folders[:] = [name for name in folders if name not in wrong]
         found += [Path(base, name) for name in (*wrong, *names) if name in wrong or Path(base, name) not in known]
     return sorted(found)

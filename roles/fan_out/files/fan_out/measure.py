@@ -45,7 +45,9 @@ class Measure:
             except (OSError, Gone) as error:
                 last = str(error)
             time.sleep(0.1)
-        self.status.tell("failed", error=f"{self.order.name}: {name} at {address} port {self.order.port}: {last}")
+        error = f"{self.order.name}: {name} at {address} port {self.order.port}: {last}"
+        self.status.tell("failed", error=error)
+        self.status.say(error)
 
     def _rate(self, channel):
         for _ in range(OPEN):
