@@ -145,7 +145,7 @@ def test_every_host_gets_the_weights_and_their_stamp_and_nothing_is_left(
 def test_a_host_that_is_not_reached_gets_them_from_here_and_is_named(
     site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onprem_llm.passing_on.GIVE_UP", 3)
+    monkeypatch.setattr("onprem_llm.passing_on.GIVE_UP", 12)  # a busy machine starts them one after another
     site.addresses["h3"] = "127.255.255.255"  # no address of a host
     site.pass_on()
     assert site.right("h2")
@@ -159,7 +159,7 @@ def test_a_host_that_is_not_reached_gets_them_from_here_and_is_named(
 def test_where_nothing_can_be_sent_either_the_host_and_the_reason_are_told(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onprem_llm.passing_on.GIVE_UP", 3)
+    monkeypatch.setattr("onprem_llm.passing_on.GIVE_UP", 12)  # a busy machine starts them one after another
     site.addresses["h3"] = "127.255.255.255"
     shutil.rmtree(site.source)
     with pytest.raises(OnpremError, match="1 of 3 hosts failed while bringing weights: h3") as raised:
