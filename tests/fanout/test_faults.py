@@ -294,12 +294,3 @@ def test_nothing_is_written_through_a_link(chain, what, tmp_path):
     run.start(1)
     assert f"{run.data(1) / what} is a link" in run.fails(1)
     assert outside.is_dir() or outside.read_bytes() == b"precious"
-
-
-def test_an_order_that_is_not_whole_is_told_without_a_traceback(chain):
-    run = chain(2)
-    del run.common["piece"]
-    run.start(1)
-    said = run.fails(1)
-    assert "the order is not whole: KeyError('piece')" in said
-    assert "Traceback" not in said

@@ -38,6 +38,7 @@ def test_status_json_has_what_ended_it_before_it_began(chain):
     run.start(1)
     said = run.fails(1)
     assert "the order is not whole: KeyError('piece')" in said
+    assert "Traceback" not in said
     assert run.status(1) == {"state": "failed", "error": said.strip()}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from tests.offline.apt_host import Host, Mirror, Repository
+from tests.offline.apt_host import Host, Repository
 from tests.unit.bootstrap.conftest import role_module  # noqa: F401 - a fixture
 
 TOOL = "onprem-llm-tool"
@@ -21,19 +21,6 @@ fcntl.lockf(file, fcntl.LOCK_EX)
 print("held", flush=True)
 time.sleep(float(sys.argv[2]))
 """
-
-
-@pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    made = Host(tmp_path / "host", Mirror()).make()
-    for name, value in made.environment.items():
-        monkeypatch.setenv(name, value)
-    return made
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return Repository(tmp_path / "site").fill().sign()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Protocol
 
 import pytest
-from tests.offline.apt_host import Host, Mirror, Repository
+from tests.offline.apt_host import Host, Repository
 from tests.unit.bootstrap.conftest import role_module  # noqa: F401 - a fixture
 
 from onprem_llm.errors import InvalidError
@@ -15,19 +15,6 @@ from onprem_llm.package_signing import site_key
 
 TOOL = {"onprem-llm-part": "onprem-llm-part 1.0\n", "onprem-llm-tool": "onprem-llm-tool 1.0\n"}
 Place = Callable[[], None]
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return Repository(tmp_path / "site").fill().sign()
-
-
-@pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    made = Host(tmp_path / "host", Mirror()).make()
-    for name, value in made.environment.items():
-        monkeypatch.setenv(name, value)
-    return made
 
 
 @pytest.fixture
