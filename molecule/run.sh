@@ -20,6 +20,8 @@ trap down EXIT
 trap 'exit 130' INT TERM
 
 mkdir -p "$folder"
+# A run that was killed leaves its hosts, and they are bare no more.
+down
 onprem-llm lab up --name "$lab" --hosts "$hosts" --gpus host1=2xH100-80GB --inventory "$ONPREM_LLM_TEST_INVENTORY"
 if [ $# -eq 0 ]; then
     # `default` first: it installs the engine that the others run on.

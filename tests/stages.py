@@ -5,19 +5,24 @@
 A stage is a command. A failed stage ends the run, except among scenarios and in `check`, where all are shown. Those of
 `check`, with which `test` begins too, run side by side. So do three chains of `test`, each with hosts of its own, since
 each mostly waits: e2e from bare hosts with the real engine, e2e on the stub engine, and the rest. All but `check` own
-labs: they make the rehearsal hosts, and take them down however they end (not with ONPREM_LLM_KEEP_LAB=1).
+labs: they make the rehearsal hosts, and take them down however they end. A run that was killed leaves hosts with half a
+test on them: so the next one takes those down first. (With ONPREM_LLM_KEEP_LAB=1 hosts stay, before and after.) One run
+of a kind at a time.
 
 `system` and `faults` run one stage a scenario: tests/KIND/test_NAME.py is the scenario NAME. ONLY=NAME[,NAME] runs
 some. RESUME=1 leaves out those that passed with the tree as it is now (its commit, and what differs from that). What
 needs no hosts (tests/scenarios.py) runs before they are made, and where nothing else is asked for none are.
 """
 
+import contextlib
+import fcntl
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,11 +58,12 @@ class Lab:
 
     @property
     def up(self) -> Stage:
-        """Make the hosts."""
+        """Make the hosts anew."""
         ready = "--ready " if self.ready else ""
         return Stage(
             f"{self.name}: lab up",
-            f"onprem-llm lab up --name {self.name} --hosts {self.hosts} --gpus 2xH100-80GB {ready}"
+            f'[ -n "$ONPREM_LLM_KEEP_LAB" ] || onprem-llm lab down --name {self.name}'
+            f" && onprem-llm lab up --name {self.name} --hosts {self.hosts} --gpus 2xH100-80GB {ready}"
             f"--inventory {self.inventory}",
         )
 
@@ -185,6 +191,25 @@ def lab_down(lab: Lab, environment: dict[str, str]) -> None:
     subprocess.run(command, cwd=ROOT, env=environment, check=False)
 
 
+@contextlib.contextmanager
+def owned(kind: str, labs: list[Lab], environment: dict[str, str]) -> Iterator[None]:
+    """Own the labs: nobody else's run has them, and they go at the end."""
+    for lab in labs:
+        lab.inventory.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        if labs:
+            lock = held.enter_context((CACHE / f"{kind}.lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                sys.exit(f"another run of `python -m tests.stages {kind}` is at work: wait for it, or end it")
+        try:
+            yield
+        finally:
+            for lab in [] if os.environ.get("ONPREM_LLM_KEEP_LAB") else labs:
+                lab_down(lab, environment)
+
+
 def run_stages(stages: list[Stage], environment: dict[str, str], table: Table) -> bool:
     """Run stages into the table, to the first that fails; tell whether all passed."""
     for stage in stages:
@@ -230,18 +255,15 @@ def main(kind: str) -> int:
     table: Table = []
     began = time.monotonic()
     try:
-        for lab in labs:
-            lab.inventory.parent.mkdir(parents=True, exist_ok=True)
-        if kind in ENGINES:
-            environment |= LABS[kind][0].environment
-            run_scenarios(kind, left, environment, table)
-        else:
-            well = run_side_by_side([[stage] for stage in CHECK], environment, table)
-            if well and kind == "test" and run_stages(TEST, environment, table):
-                run_side_by_side(chains(), environment, table)
+        with owned(kind, labs, environment):
+            if kind in ENGINES:
+                environment |= LABS[kind][0].environment
+                run_scenarios(kind, left, environment, table)
+            else:
+                well = run_side_by_side([[stage] for stage in CHECK], environment, table)
+                if well and kind == "test" and run_stages(TEST, environment, table):
+                    run_side_by_side(chains(), environment, table)
     finally:
-        for lab in [] if os.environ.get("ONPREM_LLM_KEEP_LAB") else labs:
-            lab_down(lab, environment)
         print("\nWhere the time went:")
         for name, seconds, status in table:
             print(f"  {seconds:7.1f} s  {'ok    ' if status == 0 else 'FAILED'}  {name}")

@@ -112,3 +112,18 @@ def test_what_scenarios_without_hosts_run_is_there_and_needs_none() -> None:
                 assert path.exists(), f"{kind}: {name}: {path}"
                 for file in [path] if path.is_file() else path.rglob("*.py"):
                     assert "tests.load.rehearsal" not in file.read_text(), file
+
+
+def test_hosts_that_a_killed_run_left_are_not_used(ran: Ran) -> None:
+    for lab in [lab for labs in stages.LABS.values() for lab in labs]:
+        down, up = lab.up.command.split(" && ")
+        assert down.endswith(f"onprem-llm lab down --name {lab.name}")
+        assert up.startswith(f"onprem-llm lab up --name {lab.name} ")
+
+
+def test_one_run_of_a_kind_at_a_time(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONLY", "usage")
+    with stages.owned("faults", stages.LABS["faults"], {}), pytest.raises(SystemExit, match="another run of"):
+        stages.main("faults")
+    assert ran.names == []
+    assert stages.main("faults") == 0
