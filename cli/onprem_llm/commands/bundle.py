@@ -64,14 +64,14 @@ def create(
     from onprem_llm.bundle.have import read_have
     from onprem_llm.bundle.printed import first_steps
     from onprem_llm.bundle.sources import sources_of
-    from onprem_llm.bundle.volumes import parse_size
     from onprem_llm.locking.fetching import fetcher
+    from onprem_llm.sizes import parse_size
     from onprem_llm.spec.lock import lock_sha256, read_lock
 
     lock = read_lock(lock_path)
     asked = Asked(
         lock, lock_path.read_bytes(), lock_sha256(lock_path), out.absolute(),
-        read_have(have_path) if have_path else None, parse_size(volume_size) if volume_size else None,
+        read_have(have_path) if have_path else None, parse_size(volume_size, "--volume-size") if volume_size else None,
     )  # fmt: skip
     with output.progress() as progress:
         created = create(asked, lambda: sources_of(lock, lock_path, store, fetcher(lock)), progress)

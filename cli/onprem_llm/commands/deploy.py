@@ -6,7 +6,6 @@ import click
 
 from onprem_llm import output
 from onprem_llm.apply import refuse_if_moved
-from onprem_llm.bundle.volumes import parse_size
 from onprem_llm.changing import carry_out, change_options
 from onprem_llm.connection import Connection
 from onprem_llm.errors import UsageError
@@ -14,6 +13,7 @@ from onprem_llm.locked import read_locked
 from onprem_llm.options import connection_options, locked_option, no_model_yaml
 from onprem_llm.plan_folder import read_folder
 from onprem_llm.planned import plan_deploy
+from onprem_llm.sizes import parse_size
 
 
 @click.command("deploy", short_help="Bring a model to the hosts and start it.")

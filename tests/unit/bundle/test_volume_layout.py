@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from onprem_llm.bundle.volumes import lay_out, parse_size
+from onprem_llm.bundle.volumes import lay_out
 from onprem_llm.errors import UsageError
 
 
@@ -45,16 +45,3 @@ def test_what_is_needed_to_begin_is_in_the_first_volume() -> None:
 def test_a_volume_must_hold_more_than_its_manifest() -> None:
     with pytest.raises(UsageError, match="of which the manifest takes"):
         lay_out(sums(1), 1000, 600)
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("4GB", 4 * 10**9), ("700 MB", 7 * 10**8), ("4GiB", 2**32), ("1.5kb", 1500), ("12", 12)]
-)
-def test_sizes(text: str, size: int) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "GB", "4 parsecs", "-4GB", "0", "nan", "infGB", "4GBGB"])
-def test_no_sizes(text: str) -> None:
-    with pytest.raises(UsageError, match="--volume-size"):
-        parse_size(text)
