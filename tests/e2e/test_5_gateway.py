@@ -151,7 +151,7 @@ def test_a_served_name_is_nobody_elses(gate: Served) -> None:
 
 def test_new_weights_leave_this_machine_once_and_are_passed_on(gate: Served) -> None:
     settings = (gate.site.folder / "group_vars/all.yml").read_text()
-    gate.site.write("group_vars/all.yml", f"{settings}  weights_dir: {{fan_out: always}}\n")
+    gate.site.write("group_vars/all.yml", f"{settings}  fan_out: always\n")
     shutil.copytree(gate.site.folder / "model", gate.site.folder / "model-new")
     weights = gate.site.folder / "model-new" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")

@@ -22,7 +22,7 @@ def fanned(rehearsal: Rehearsal) -> Iterator[Served]:
     """Three replicas of a model that takes a while to send; not deployed yet."""
     site = rehearsal.site
     settings = (site.folder / "group_vars/all.yml").read_text()
-    site.write("group_vars/all.yml", f"{settings}  weights_dir: {{fan_out: always}}\n")
+    site.write("group_vars/all.yml", f"{settings}  fan_out: always\n")
     large = site.folder / "model-large"
     shutil.copytree(site.folder / "model", large, dirs_exist_ok=True)
     (large / NAME).write_bytes(random_safetensors(SIZE, 7))

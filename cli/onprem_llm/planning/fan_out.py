@@ -36,7 +36,7 @@ def along_a_chain(site: Site, hosts: Sequence[HostState], needs: Mapping[str, We
     lacking = [host for host in hosts if host.name in needs and needs[host.name].order["send"]]
     whole = [host for host in hosts if host.name not in needs]
     source, receivers = (whole[0], lacking) if whole else (lacking[0], lacking[1:]) if lacking else (None, [])
-    setting = site.weights_dir.fan_out
+    setting = site.fan_out
     size = max((needs[host.name].bytes for host in receivers), default=0)
     if source is None or len(receivers) < 2 - (not whole) or setting == "never" or site.weights_dir.shared:
         return dict(needs)

@@ -61,14 +61,10 @@ ControlPath = Annotated[str, AfterValidator(_absolute)]
 
 
 class WeightsDir(Model):
-    """Where weights lie on the hosts; `shared` says that all hosts see one folder (NFS).
-
-    `fan_out`: whether hosts pass weights on to each other: auto (from 1 GiB on), always, never.
-    """
+    """Where weights lie on the hosts; `shared` says that all hosts see one folder (NFS)."""
 
     path: HostPath | None = None
     shared: bool = False
-    fan_out: Literal["auto", "always", "never"] = "auto"
 
 
 class Registry(Model):
@@ -148,10 +144,14 @@ class OpenWebui(Model):
 
 
 class Site(Model):
-    """What is true for every deployment of an inventory."""
+    """What is true for every deployment of an inventory.
+
+    `fan_out`: whether hosts pass weights and images on to each other: auto (from 1 GiB on), always, never.
+    """
 
     data_root: HostPath = "/srv/onprem-llm"
     weights_dir: WeightsDir = WeightsDir()
+    fan_out: Literal["auto", "always", "never"] = "auto"
     images_dir: str | None = None
     registry: Registry | None = None
     registry_dir: str | None = None

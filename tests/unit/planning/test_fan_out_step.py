@@ -17,7 +17,7 @@ BIG = 3 * made.GIB
 
 def planned(facts: dict[str, Facts], replicas: int, size: int = BIG, **settings: object) -> Plan:
     item = made.deployment(model(f"replicas: {replicas}\n"), made.weights(size=size))
-    return made.planned(facts, item, made.site(weights_dir=settings))
+    return made.planned(facts, item, made.site(**settings))
 
 
 def one(plan: Plan, kind: str) -> Step | None:
@@ -86,7 +86,7 @@ def test_little_is_sent_from_here_unless_the_site_says_otherwise(size: int, sett
 
 
 def test_a_shared_folder_is_written_once_and_passed_on_by_nobody() -> None:
-    plan = planned(lab(1, 1, 1), 3, path="/nfs/weights", shared=True)
+    plan = planned(lab(1, 1, 1), 3, weights_dir={"path": "/nfs/weights", "shared": True})
     assert one(plan, "fan_out") is None
 
 
