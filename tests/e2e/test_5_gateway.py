@@ -155,9 +155,15 @@ def test_new_weights_leave_this_machine_once_and_are_passed_on(gate: Served) -> 
     shutil.copytree(gate.site.folder / "model", gate.site.folder / "model-new")
     weights = gate.site.folder / "model-new" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
+    first, second = gate.rehearsal.hosts[:2]
+    # The port of the one who gives is shut until then, and again afterwards: a stranger's SYN is dropped.
+    for rule in ("-p tcp --dport 7470:7570 -s 127.0.0.0/8 -j ACCEPT", "-p tcp --dport 7470:7570 -j DROP"):
+        gate.site.lab.exec_root(first, "sh", "-c", f"iptables -A INPUT {rule}")
+    shut = gate.site.lab.exec_root(first, "iptables", "-S", "INPUT")
     shown = gate.deploy(("model: model\n", "model: model-new\n"))
     said = shown.stdout + shown.stderr
-    first, second = gate.rehearsal.hosts[:2]
+    assert gate.site.lab.exec_root(first, "iptables", "-S", "INPUT") == shut
+    gate.site.lab.exec_root(first, "iptables", "-F", "INPUT")
     assert f"passed on from {first}" in said
     assert "from this machine instead" not in said
     ask = "sha256sum /srv/onprem-llm/weights/model-new-*/model.safetensors"

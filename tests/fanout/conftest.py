@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.fanout.kit import PROGRAM, Chain
+from tests.unit.bootstrap.conftest import role_module as role_module
 
 sys.path.insert(0, str(PROGRAM))
 

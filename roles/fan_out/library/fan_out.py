@@ -14,12 +14,15 @@ import sys
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.fan_out_firewall import script
 
 DOCUMENTATION = r"""
 module: fan_out
 short_description: Start, look at or end this host's part in a fan-out
 description:
   - The part is the transient unit C(onprem-llm-fan-out-RUN.service). It ends by itself when nobody pulls any more.
+  - While it runs its port is open to the hosts of the run, in firewalld or in iptables where one of them lets not all
+    come in. However it ends, systemd has it shut.
 options:
   state:
     description: Start it, look how far it is, or end it and remove what it has left.
@@ -84,6 +87,11 @@ def run(*command):
     return done.returncode, done.stdout.decode("utf-8", "replace").strip()
 
 
+def others(order):
+    """Return the addresses of the run's other hosts."""
+    return [host["address"] for rank, host in enumerate(order["hosts"]) if rank != order["rank"]]
+
+
 class Part:
     """This host's part in one run."""
 
@@ -98,7 +106,7 @@ class Part:
         self.folder.mkdir(mode=0o700)
         try:
             self._start(order, secret, program, measure)
-        except (OSError, subprocess.SubprocessError):
+        except (OSError, ValueError, subprocess.SubprocessError):
             self.stop()
             raise
 
@@ -107,6 +115,7 @@ class Part:
             ("order.json", json.dumps(order).encode()),
             ("secret", secret.encode()),
             ("fan_out.zip", base64.b64decode(program)),
+            ("firewall", script(order["port"], others(order)).encode()),
         ):
             handle = os.open(str(self.folder / name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "wb") as stream:
@@ -114,10 +123,12 @@ class Part:
         words = [sys.executable, "-m", "fan_out", str(self.folder), *(["--measure"] if measure else [])]
         # StandardError=append: is newer than the systemd of EL 8; and systemd takes a $ in a command for its own.
         command = f"exec {' '.join(map(shlex.quote, words))} 2>> {shlex.quote(str(self.folder / 'log'))}"
+        firewall = f"/bin/sh {self.folder / 'firewall'}"
         code, text = run(
             *("systemd-run", "--quiet", "--collect", "--unit", self.unit),
             *("--description", "onprem-llm passes weights on"),
             *("--property", "NoNewPrivileges=yes", "--property", "UMask=0022"),
+            *("--property", f"ExecStartPre={firewall} open", "--property", f"ExecStopPost={firewall} close"),
             *("--setenv", f"PYTHONPATH={self.folder / 'fan_out.zip'}", "/bin/sh", "-c", command),
         )
         if code:
@@ -175,7 +186,7 @@ def main():
     )
     try:
         answer = act(Part(module.params["run"], module.params["folder"]), module.params)
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
         module.fail_json(msg=f"cannot take part in passing the weights on: {error}", invocation={})
     module.exit_json(invocation={}, **answer)
 

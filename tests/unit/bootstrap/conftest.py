@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
-ROLE_NAMES = ("host_preflight", "container_engine", "gpu_check", "package_repository", "module_parts")
+ROLE_NAMES = ("host_preflight", "container_engine", "gpu_check", "package_repository", "module_parts", "fan_out")
 
 
 def _load(name: str, path: Path) -> ModuleType:

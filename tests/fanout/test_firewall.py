@@ -1,0 +1,51 @@
+"""Opening a run's port where a host's firewall shuts it: with the kernel's own rules, in a network namespace."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+PEERS = ["10.1.0.3", "10.1.0.2", "fd00::2"]
+CLOSED = "iptables -P INPUT DROP; iptables -A INPUT -p tcp --dport 22 -j ACCEPT; ip6tables -P INPUT DROP"
+SHOW = "iptables -S INPUT; ip6tables -S INPUT"
+
+
+@pytest.fixture
+def script(role_module: Callable[[str], ModuleType], tmp_path: Path) -> Path:
+    path = tmp_path / "firewall"
+    path.write_text(role_module("fan_out_firewall").script(7470, PEERS))
+    return path
+
+
+def rules(words: str) -> list[str]:
+    """Run words in a network of their own, by a shell, and return what they printed."""
+    path = "/usr/sbin:/usr/bin:/sbin:/bin"
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-ec", words], env={**os.environ, "PATH": path}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    return done.stdout.splitlines()
+
+
+def test_a_closed_port_is_opened_to_the_hosts_of_the_run_and_shut_again(script: Path) -> None:
+    before = rules(f"{CLOSED}; {SHOW}")
+    opened = rules(f"{CLOSED}; sh {script} open; {SHOW}")
+    new = [line for line in opened if line not in before]
+    assert sorted(new) == [
+        "-A INPUT -s 10.1.0.2/32 -p tcp -m tcp --dport 7470 -j ACCEPT",
+        "-A INPUT -s 10.1.0.3/32 -p tcp -m tcp --dport 7470 -j ACCEPT",
+        "-A INPUT -s fd00::2/128 -p tcp -m tcp --dport 7470 -j ACCEPT",
+    ]
+    assert rules(f"{CLOSED}; sh {script} open; sh {script} close; sh {script} close; {SHOW}") == before
+
+
+def test_a_host_that_lets_all_in_is_left_as_it_is(script: Path) -> None:
+    assert rules(f"sh {script} open; {SHOW}") == ["-P INPUT ACCEPT", "-P INPUT ACCEPT"]
+
+
+def test_a_name_is_no_address(role_module: Callable[[str], ModuleType]) -> None:
+    with pytest.raises(ValueError, match="does not appear"):
+        role_module("fan_out_firewall").script(7470, ["host; reboot"])
