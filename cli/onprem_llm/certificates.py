@@ -9,6 +9,8 @@ from onprem_llm.errors import OnpremError
 from onprem_llm.gateway_state import RENEW_S, day
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.output import Progress
+from onprem_llm.planning.certificates import older
+from onprem_llm.rendering.registry import PROJECT as REGISTRY
 from onprem_llm.runner import raise_for_failures, run
 from onprem_llm.seam import run_folder, write_orders
 from onprem_llm.spec.site import Site
@@ -62,32 +64,47 @@ def plan_renewal(current: Current, ca_host: str, site: Site, now: float, *, forc
     orders: dict[str, dict[str, object]] = {}
     rows: list[tuple[str, str, str, str]] = []
     notes: list[str] = []
-    restarts: list[str] = []
-    given = site.gateway.tls.mode == "files"
     for host in current.hosts:
         for kind, certificate in sorted(host.certificates.items()):
-            due = force or certificate.not_after < now + RENEW_S
-            what = "renewed" if due else "kept"
-            if kind == "ca":
-                what = "kept: clients would need a new root"
-                if certificate.not_after < now + RENEW_S:
-                    notes.append(f"{host.name}: the root itself ends soon; docs/security.md says how it is replaced")
-            elif kind == "registry":
-                what = "the next deploy renews it, and starts the registry anew" if due else "kept"
-            elif kind == "gateway" and given:
-                what = "the site's own: replace its files, then deploy"
-            elif due:
+            ends = certificate.not_after < now + RENEW_S
+            wanted, what = _decided(host, kind, site, due=force or ends)
+            if wanted:
                 order = orders.setdefault(host.name, {"ca_host": ca_host, "force": force})
                 order[kind] = _order(kind, site.data_root, certificate.names)
-                restarts += [host.name] if kind == "engine" else []
+            if kind == "ca" and ends:
+                notes.append(f"{host.name}: the root itself ends soon; docs/security.md says how it is replaced")
             rows.append((host.name, kind, day(certificate.not_after), what))
-    return Renewal(orders, tuple(notes), tuple(rows), tuple(restarts))
+    restarts = tuple(name for name, order in orders.items() if "engine" in order)
+    return Renewal(orders, tuple(notes), tuple(rows), restarts)
+
+
+def _decided(host: HostState, kind: str, site: Site, *, due: bool) -> tuple[bool, str]:
+    """Return whether a host gets an order for a certificate, and what a person is told of it."""
+    if kind == "ca":
+        return False, "kept: clients would need a new root"
+    if kind == "gateway" and site.gateway.tls.mode == "files":
+        return False, "the site's own: replace its files, then deploy"
+    if kind == REGISTRY:
+        return _registry(host, due=due)
+    return due, "renewed" if due else "kept"
+
+
+def _registry(host: HostState, *, due: bool) -> tuple[bool, str]:
+    """The registry reads its certificate when it starts; nothing but a renewal or a deploy starts it anew."""
+    project = host.projects.get(REGISTRY)
+    if project is None or not any(one.state == "running" for one in project.containers):
+        return False, "kept: no registry runs there, the next deploy renews it" if due else "kept"
+    if due:
+        return True, "renewed; the registry starts anew"
+    if older(host, REGISTRY, REGISTRY):  # a run was killed between the two
+        return True, "kept; the registry, which has the one before, starts anew"
+    return False, "kept"
 
 
 def _order(kind: str, data_root: str, names: tuple[str, ...]) -> dict[str, object]:
-    if kind == "gateway":
-        return {"path": f"{data_root}/gateway", "names": list(names)}
-    return {"secrets": f"{data_root}/secrets", "names": list(names)}
+    if kind == "engine":
+        return {"secrets": f"{data_root}/secrets", "names": list(names)}
+    return {"path": f"{data_root}/{kind}", "names": list(names)}
 
 
 def renew(renewal: Renewal, connection: Connection, progress: Progress) -> None:

@@ -54,10 +54,11 @@ def root(out: Path | None, connection: Connection) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON at the end.")
 @connection_options()
 def renew_command(force: bool, yes: bool, as_json: bool, connection: Connection) -> None:
-    """Renew the gateways' and the engines' certificates that end within 30 days.
+    """Renew certificates that end within 30 days: the gateways', the engines', that of the site's own registry.
 
-    Gateways take theirs at once and lose no stream; engines take theirs when they start anew: `restart`, or `deploy`,
-    which also renews on its way, on the gateways and the hosts of its deployment.
+    Gateways take theirs at once and lose no stream; the registry starts anew, in a second or two; engines take theirs
+    when they start anew: `restart`, or `deploy`, which also renews on its way, on the gateways and the hosts of its
+    deployment.
 
     \b
     Example:
@@ -88,7 +89,7 @@ def _say_renewed(renewal: Renewal) -> None:
     if not renewal.orders:
         output.say("\nNothing is renewed. --force renews all.")
         return
-    output.say("\nRenewed; the gateways use theirs already.")
+    output.say("\nRenewed; gateways and registry use theirs already.")
     if renewal.restarts:
         output.say(
             f"The engines on {', '.join(renewal.restarts)} go on with the old one until they start anew: "

@@ -34,8 +34,14 @@ def is_other(given: Certificate | None, there: Certificate | None) -> bool:
 
 def outdated(host: HostState, project: str) -> bool:
     """Tell whether an engine runs with a certificate from before its host's was renewed: it reads it at its start."""
-    found, certificate = host.projects.get(project), host.certificates.get("engine")
-    if found is None or certificate is None or certificate.written is None or found.label("tls") != "on":
+    found = host.projects.get(project)
+    return found is not None and found.label("tls") == "on" and older(host, project, "engine")
+
+
+def older(host: HostState, project: str, kind: str) -> bool:
+    """Tell whether a project runs since before its host's certificate of this kind was written."""
+    found, certificate = host.projects.get(project), host.certificates.get(kind)
+    if found is None or certificate is None or certificate.written is None:
         return False
     began = [moment(container.started_at) for container in found.containers if container.state == "running"]
     return any(at is not None and at.timestamp() < certificate.written for at in began)

@@ -1,6 +1,7 @@
 """The root beside the inventory, and which certificates are renewed, on which hosts."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,42 @@ def test_a_given_certificate_is_the_sites_to_renew() -> None:
     renewal = plan_renewal(current(), "lab-1", site, NOW, force=True)
     assert "gateway" not in renewal.orders.get("lab-1", {})
     assert any("replace its files" in row[3] for row in renewal.rows)
+
+
+def with_registry(days: int, *, state: str = "running", written: int | None = None) -> Current:
+    """The gateway host with a registry that has run for a day."""
+    started = datetime.fromtimestamp(NOW - DAY, UTC).isoformat()
+    container = {"id": "r1", "name": "registry-registry-1", "state": state, "labels": {}, "started_at": started}
+    project = {"path": "/data/llm/registry", "files": {}, "containers": [container]}
+    found = {"not_after": int(NOW) + days * DAY, "names": ["lab-1", "10.0.0.2"], "written": written}
+    made = host("lab-1", 1, gateway=True, certificates={"registry": found}, projects={"registry": project})
+    return parse_current({"lab-1": made})
+
+
+def test_the_registrys_is_renewed_and_it_starts_anew() -> None:
+    site = parse_site({"data_root": "/data/llm"}, "test")
+    renewal = plan_renewal(with_registry(29), "lab-1", site, NOW, force=False)
+    order = {"path": "/data/llm/registry", "names": ["lab-1", "10.0.0.2"]}
+    assert renewal.orders == {"lab-1": {"ca_host": "lab-1", "force": False, "registry": order}}
+    assert renewal.restarts == ()
+    assert [row[3] for row in renewal.rows] == ["renewed; the registry starts anew"]
+    kept = plan_renewal(with_registry(31), "lab-1", site, NOW, force=False)
+    assert (kept.orders, [row[3] for row in kept.rows]) == ({}, ["kept"])
+
+
+def test_a_registry_that_was_not_started_anew_is_by_the_next_run() -> None:
+    """A run was killed between the new certificate and the start: nothing else would notice until the old one ends."""
+    behind = with_registry(800, written=int(NOW))
+    renewal = plan_renewal(behind, "lab-1", SITE, NOW, force=False)
+    assert "registry" in renewal.orders["lab-1"]
+    assert [row[3] for row in renewal.rows] == ["kept; the registry, which has the one before, starts anew"]
+    assert not plan_renewal(with_registry(800, written=int(NOW) - 2 * DAY), "lab-1", SITE, NOW, force=False).orders
+
+
+def test_a_registry_that_does_not_run_is_not_started_by_a_renewal() -> None:
+    renewal = plan_renewal(with_registry(29, state="exited"), "lab-1", SITE, NOW, force=True)
+    assert renewal.orders == {}
+    assert [row[3] for row in renewal.rows] == ["kept: no registry runs there, the next deploy renews it"]
 
 
 def test_a_root_that_ends_is_said() -> None:

@@ -247,11 +247,13 @@ def test_certificates_are_told_thirty_days_before(facts: dict[str, Facts]) -> No
         "ca": {"not_after": int(NOW + 31 * day)},
         "gateway": {"not_after": int(NOW + 29.1 * day), "names": ["lab-1"]},
         "engine": {"not_after": int(NOW - day)},
+        "registry": {"not_after": int(NOW + 8 * day)},
     }
     notes = seen(facts).notes
     assert [note.split(" 20")[0] for note in notes] == [
         "lab-1: the gateway's certificate ends in 29 days, on",
         "lab-1: the engine's certificate ended on",
+        "lab-1: the registry's certificate ends in 8 days, on",
     ]
     assert all(note.endswith("onprem-llm tls renew") for note in notes)
 
