@@ -3,11 +3,11 @@
     python -m tests.stages check | test | system | faults
 
 A stage is a command. A failed stage ends the run, except among scenarios and in `check`, where all are shown. Those of
-`check`, with which `test` begins too, run side by side. So do three chains of `test`, each with hosts of its own, since
-each mostly waits: e2e from bare hosts with the real engine, e2e on the stub engine, and the rest. All but `check` own
-labs: they make the rehearsal hosts, and take them down however they end. A run that was killed leaves hosts with half a
-test on them: so the next one takes those down first. (With ONPREM_LLM_KEEP_LAB=1 hosts stay, before and after.) One run
-of a kind at a time.
+`check`, with which `test` begins too, run side by side. So do four chains of `test`, each with hosts of its own, since
+each mostly waits: e2e from bare hosts with the real engine, e2e on the stub engine twice, and the rest. All but `check`
+own labs: they make the rehearsal hosts, and take them down however they end. A run that was killed leaves hosts with
+half a test on them: so the next one takes those down first. (With ONPREM_LLM_KEEP_LAB=1 hosts stay, before and after.)
+One run of a kind at a time.
 
 `system` and `faults` run one stage a scenario: tests/KIND/test_NAME.py is the scenario NAME. ONLY=NAME[,NAME] runs
 some. RESUME=1 leaves out those that passed with the tree as it is now (its commit, and what differs from that). What
@@ -79,7 +79,7 @@ class Lab:
 
 
 LABS = {
-    "test": [Lab("test", 2, ready=False), Lab("stub", 2)],
+    "test": [Lab("test", 2, ready=False), Lab("stub", 2), Lab("served", 2)],
     "system": [Lab("system", 2)],
     "faults": [Lab("faults", 3)],
 }
@@ -101,6 +101,8 @@ TEST = [
 ]
 # From bare hosts, with the real engine and the real page; the rest of tests/e2e has hosts with bootstrap behind them.
 BARE = ["tests/e2e/test_1_bootstrap.py", "tests/e2e/test_2_real.py", "tests/e2e/test_ssh.py"]
+# On hosts beside those of the other files on the stub engine: what both do takes the longest of all, mostly waiting.
+SERVED = ["tests/e2e/test_5_gateway.py"]
 # What has hosts of its own, or none.
 REST = [
     Stage("hubs, locking", "pytest -q --durations=5 tests/hubs tests/locking"),
@@ -134,12 +136,13 @@ def e2e(name: str, lab: Lab, files: list[str]) -> Stage:
 
 def chains() -> list[list[Stage]]:
     """Return what `test` runs side by side."""
-    bare, stub = LABS["test"]
+    bare, stub, served = LABS["test"]
     others = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "e2e").glob("test_*.py"))
-    on_stub = [path for path in others if path not in BARE]
+    on_stub = [path for path in others if path not in {*BARE, *SERVED}]
     return [
         [bare.up, e2e("e2e, bare hosts, real engine", bare, BARE)],
         [*stub.prepared, e2e("e2e, stub engine", stub, on_stub)],
+        [*served.prepared, e2e("e2e, requests all the while", served, SERVED)],
         REST,
     ]
 

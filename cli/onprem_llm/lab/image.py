@@ -12,7 +12,7 @@ from pathlib import Path
 from docker.errors import ImageNotFound
 
 from onprem_llm.errors import OnpremError, UsageError
-from onprem_llm.lab import engine, machine
+from onprem_llm.lab import engine, machine, state
 
 OS_NAMES = ("debian-13",)
 REPOSITORY = "onprem-llm/lab-host"
@@ -60,8 +60,14 @@ def ensure(os_name: str, ready: bool, say: Callable[[str], None]) -> str:
         raise UsageError(f"--os {os_name}: not known", hint="known: " + ", ".join(OS_NAMES))
     files = recipe()
     wanted = tag(os_name, ready, files)
+    with state.alone("building"):  # labs that come up side by side want the same one
+        _ensure(os_name, wanted, ready, files, say)
+    return wanted
+
+
+def _ensure(os_name: str, wanted: str, ready: bool, files: Mapping[str, bytes], say: Callable[[str], None]) -> None:
     if _exists(wanted):
-        return wanted
+        return
     base_tag = f"{os_name}-{digest({name: files[name] for name in ('sources', 'packages')})}"
     base = f"{BASE_REPOSITORY}:{base_tag}"
     if not _exists(base):
@@ -69,7 +75,6 @@ def ensure(os_name: str, ready: bool, say: Callable[[str], None]) -> str:
         _make_base(base_tag, files["sources"].decode())
     say(f"building the host image: {wanted}")
     _build(wanted, base, "ready" if ready else "bare", files)
-    return wanted
 
 
 def _exists(name: str) -> bool:

@@ -41,7 +41,7 @@ def _up(wanted: Wanted, say: Callable[[str], None]) -> tuple[Lab, bool]:
     stand_in.cuda_version(driver)
     known = state.load(wanted.name)
     inventory.check_writable(wanted.inventory, wanted.name)
-    with state.choosing():
+    with state.alone("choosing"):
         lab = _described(wanted, driver, gpus, known)
         if known is None:
             _refuse_strangers(lab)

@@ -133,10 +133,10 @@ def subnets() -> list[str]:
 
 
 @contextlib.contextmanager
-def choosing() -> Iterator[None]:
-    """Keep other labs from choosing a network until ours is in lab.json; docker knows of it much later."""
+def alone(doing: str) -> Iterator[None]:
+    """Wait until nobody else here does this: choosing a network, which docker knows of much later, or building."""
     root().mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (root() / "choosing").open("w", encoding="utf-8") as stream:
+    with (root() / doing).open("w", encoding="utf-8") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
