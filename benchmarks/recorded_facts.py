@@ -19,6 +19,7 @@ import yaml
 
 from onprem_llm.hosts import Current, fingerprint
 from onprem_llm.planning.plan import plan
+from onprem_llm.planning.plan_paths import check_paths
 from onprem_llm.planning.revisions import weights_of
 from onprem_llm.planning.types import ImageSource, Plan, Step, Wanted, WantedDeployment
 from onprem_llm.probe import parse_current
@@ -163,7 +164,9 @@ def planned(
     unseen = (*unreachable, *left_out)
     seen = {name: state for name, state in facts.items() if name not in unseen}
     hosts = parse_current(seen, unseen, left_out)
-    return plan(site or Site(), replace(wanted(seen, focus), **changes), hosts)
+    done = plan(site or Site(), replace(wanted(seen, focus), **changes), hosts)
+    check_paths(done, site or Site())
+    return done
 
 
 def applied(done: Plan, facts: dict[str, Facts]) -> dict[str, Facts]:

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from onprem_llm.errors import InvalidError
+from onprem_llm.planning.plan_paths import check_paths
 from onprem_llm.planning.serial import from_json
 from onprem_llm.planning.types import Plan
 from onprem_llm.seam import write_plan
+from onprem_llm.spec.site import Site
 
 
 def write_folder(plan: Plan, folder: Path) -> None:
@@ -25,3 +27,15 @@ def read_folder(folder: Path) -> Plan:
             f"{path}: no plan is there: {error.strerror}", hint="make one: onprem-llm plan MODEL_YAML --out DIR"
         ) from None
     return from_json(text, str(path))
+
+
+def check_folder(plan: Plan, folder: Path, site: Site) -> None:
+    """Refuse a plan that was read from `folder` and leads out of what this site has on its hosts."""
+    try:
+        check_paths(plan, site)
+    except ValueError as error:
+        raise InvalidError(
+            f"{folder / 'plan.json'}: {error}",
+            hint="it was edited, or made for another onprem_llm_site.data_root: make it again: "
+            "onprem-llm plan MODEL_YAML --out DIR",
+        ) from None

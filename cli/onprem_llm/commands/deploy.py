@@ -11,9 +11,10 @@ from onprem_llm.connection import Connection
 from onprem_llm.errors import UsageError
 from onprem_llm.locked import read_locked
 from onprem_llm.options import connection_options, locked_option, no_model_yaml
-from onprem_llm.plan_folder import read_folder
+from onprem_llm.plan_folder import check_folder, read_folder
 from onprem_llm.planned import plan_deploy
 from onprem_llm.sizes import parse_size
+from onprem_llm.wanted import load_site
 
 
 @click.command("deploy", short_help="Bring a model to the hosts and start it.")
@@ -53,10 +54,12 @@ def command(
     limit = parse_size(bandwidth, "--bandwidth") if bandwidth else None
     lock = read_locked(locked, model_yaml)
     with output.glimpse() as progress:
-        plan = read_folder(folder) if folder else plan_deploy(_given(model_yaml), connection, progress, lock).plan
-    if plan.is_noop and folder:
-        with output.glimpse() as progress:
-            refuse_if_moved(plan, connection, progress)
+        if folder:
+            plan = read_folder(folder)
+            current = refuse_if_moved(plan, connection, progress)
+            check_folder(plan, folder, load_site(current, connection.inventory))
+        else:
+            plan = plan_deploy(_given(model_yaml), connection, progress, lock).plan
     name = plan.deployment
     question, done = f"Deploy {name}?", f"{name} answers."
     carry_out(plan, question, connection, yes=yes, break_lock=break_lock, as_json=as_json, done=done, bandwidth=limit)
