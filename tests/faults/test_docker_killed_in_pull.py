@@ -13,7 +13,8 @@ from tests.load.served import Served, stub_text
 from tests.made_images import Layout, described, sha256, tar_of
 from tests.made_weights import noise
 
-from onprem_llm.bundle.registry_view import REF, write_registry
+from onprem_llm.bundle.images import REF
+from onprem_llm.bundle.registry_view import write_registry
 from onprem_llm.locking.archive_images import ArchiveImages
 from onprem_llm.locking.blobs import Blobs
 

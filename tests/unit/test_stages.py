@@ -3,6 +3,7 @@
 import json
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,11 @@ def test_one_run_of_a_kind_at_a_time(ran: Ran, monkeypatch: pytest.MonkeyPatch) 
         stages.main("faults")
     assert ran.names == []
     assert stages.main("faults") == 0
+
+
+@pytest.mark.parametrize("kind", ["faults", "system"])
+def test_scenarios_can_be_read(kind: str) -> None:
+    # They run seldom: what they import may have moved since.
+    words = [sys.executable, "-m", "pytest", "--collect-only", "-q", f"tests/{kind}"]
+    seen = subprocess.run(words, cwd=stages.ROOT, capture_output=True, text=True, check=False)
+    assert seen.returncode == 0, seen.stdout
