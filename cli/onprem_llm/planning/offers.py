@@ -1,6 +1,6 @@
 """What one host offers a replica: GPUs that are free and alike, or why it is passed over."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from onprem_llm.hosts import Gpu, HostState, Project
@@ -20,10 +20,19 @@ class Verdict:
     why: str | None = None
 
 
-def consider(deployment: Deployment, host: HostState, project: str, taken: set[str]) -> Verdict:
-    """Say which GPUs a host has for a replica, or why none; `taken` were given to other replicas by this plan."""
+def consider(
+    deployment: Deployment,
+    host: HostState,
+    project: str,
+    taken: set[str],
+    too_small: Callable[[Gpu], str | None] = lambda gpu: None,
+) -> Verdict:
+    """Say which GPUs a host has for a replica, or why none; `taken` were given to other replicas by this plan.
+
+    `too_small` says why a GPU cannot hold the model.
+    """
     wanted = deployment.resources
-    if wanted.hosts and host.name not in wanted.hosts and not set(wanted.hosts) & set(host.groups):
+    if not may_run_on(deployment, host):
         return Verdict(host, why="not in resources.hosts")
     if not host.engine.running:
         return Verdict(host, why=f"the container engine does not run: {host.engine.error or 'run bootstrap'}")
@@ -31,9 +40,13 @@ def consider(deployment: Deployment, host: HostState, project: str, taken: set[s
         return Verdict(host)
     if not host.gpus:
         return Verdict(host, why=f"no GPU{': ' + host.gpu_error if host.gpu_error else ''}")
-    suitable = [gpu for gpu in host.gpus if _model_accepted(gpu, wanted.gpu_models)]
+    suitable = [gpu for gpu in host.gpus if model_accepted(gpu, wanted.gpu_models)]
     if not suitable:
         return Verdict(host, why=f"no {' or '.join(wanted.gpu_models)}")
+    small = next((why for gpu in suitable if (why := too_small(gpu))), None)
+    suitable = [gpu for gpu in suitable if not small or not too_small(gpu)]
+    if small and (not suitable or wanted.gpus == "all"):
+        return Verdict(host, why=small)
     own = _claimed(host, only=project)
     busy = {gpu.uuid: reason for gpu in suitable if (reason := _busy(gpu, host, project, own, taken))}
     free = [gpu for gpu in suitable if gpu.uuid not in busy]
@@ -43,7 +56,9 @@ def consider(deployment: Deployment, host: HostState, project: str, taken: set[s
         return Verdict(host, free=tuple(free), why=_why_busy(busy) or "not all of its GPUs are of the models named")
     chosen = _choose(free, wanted.gpus, own)
     if chosen is None:
-        return Verdict(host, free=tuple(free), why=_why_busy(busy) or f"has {len(suitable)}, not {wanted.gpus}")
+        return Verdict(
+            host, free=tuple(free), why=_why_busy(busy) or small or f"has {len(suitable)}, not {wanted.gpus}"
+        )
     return Verdict(host, chosen, tuple(free))
 
 
@@ -85,5 +100,12 @@ def _gpus_of(project: Project) -> set[str]:
     return {uuid for c in project.containers for uuid in (c.label("gpus") or "").split(",") if uuid}
 
 
-def _model_accepted(gpu: Gpu, models: Sequence[str]) -> bool:
+def may_run_on(deployment: Deployment, host: HostState) -> bool:
+    """Tell whether resources.hosts lets a replica onto a host."""
+    wanted = deployment.resources.hosts
+    return not wanted or host.name in wanted or bool(set(wanted) & set(host.groups))
+
+
+def model_accepted(gpu: Gpu, models: Sequence[str]) -> bool:
+    """Tell whether a GPU is of one of the models that resources.gpu_models names; of any where it names none."""
     return not models or any(model.lower() in gpu.name.lower() for model in models)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PlainValidator, StringConstraints, field_validator, model_validator
 
 from onprem_llm.spec.documents import Document, read_document
-from onprem_llm.spec.engine_args import EngineArg, args_problems, parallel_size
+from onprem_llm.spec.engine_args import EngineArg, args_problems, is_auto, parallel_size
 from onprem_llm.spec.fields import Env, ImageRef, Listen, Model, Names, Port, SecretRef, literal_env, secret_env
 from onprem_llm.spec.model_source import ModelField
 from onprem_llm.spec.problems import checked
@@ -122,8 +122,13 @@ class Deployment(Model):
         if not self.served_name:
             # The one default that depends on another field; frozen models are filled this way.
             object.__setattr__(self, "served_name", self.name)
+        auto = is_auto(self.engine.engine_args)
+        if auto and "gpus" in self.resources.model_fields_set:
+            raise ValueError(
+                "engine.engine_args.tensor_parallel_size is auto: the planner counts the GPUs: leave resources.gpus out"
+            )
         size = parallel_size(self.engine.engine_args)
-        if isinstance(self.resources.gpus, int) and 0 < self.resources.gpus < size:
+        if not auto and isinstance(self.resources.gpus, int) and 0 < self.resources.gpus < size:
             raise ValueError(
                 f"engine.engine_args asks for {size} GPUs (the product of its parallel sizes), "
                 f"resources.gpus is {self.resources.gpus}: set resources.gpus to {size}"

@@ -28,6 +28,8 @@ ABBREVIATIONS = {
     "q": "quantization",
 }
 PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+# The planner finds the fewest GPUs on which the model fits.
+TENSOR, AUTO = "tensor_parallel_size", "auto"
 TLS_HINT = "remove it: TLS in front of the engine is the gateway's"
 
 
@@ -81,6 +83,11 @@ def parallel_size(args: Mapping[str, object]) -> int:
         if normal(flag) in PARALLEL and isinstance(value, int) and not isinstance(value, bool) and value > 0:
             size *= value
     return size
+
+
+def is_auto(args: Mapping[str, object]) -> bool:
+    """Tell whether the planner is to find the tensor parallel size."""
+    return any(normal(flag) == TENSOR and value == AUTO for flag, value in args.items())
 
 
 def _unusable(value: object) -> str | None:

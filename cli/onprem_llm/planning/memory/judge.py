@@ -1,0 +1,146 @@
+"""The sum for one replica on GPUs of one kind, and whether it fits."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from onprem_llm.planning.memory.architecture import Architecture, read_architecture
+from onprem_llm.planning.memory.kv_cache import Cache, cache_of
+from onprem_llm.planning.memory.model_files import ModelFiles
+from onprem_llm.planning.memory.overhead import CPU, batch_of, driver_reserve, overhead_of
+from onprem_llm.planning.memory.settings import Settings, settings_of
+from onprem_llm.planning.memory.weights import Weights, stage_layers, weights_of
+from onprem_llm.spec.deployment import Deployment
+
+# `tight`: what is counted fits, and with what is only estimated it does not.
+Answer = Literal["fits", "tight", "no"]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model and how it is to run; `requests` of the full context at once are to fit."""
+
+    files: ModelFiles
+    model: Architecture
+    settings: Settings
+    weights: Weights
+    requests: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class GpuKind:
+    """A kind of GPU: bytes as nvidia-smi counts them; `free` where something else holds a part."""
+
+    name: str
+    memory: int
+    free: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """The sum of the GPU that carries most, in bytes. `libraries`, `activations`, `graphs`, `driver` are estimates."""
+
+    kind: GpuKind
+    share: float
+    driver: int
+    weights: int
+    kv_cache: int
+    libraries: int
+    activations: int
+    graphs: int
+    cache: Cache
+    length: int
+    requests: int
+    kv_memory: int | None = None  # set aside by name: then the share does not count
+
+    @property
+    def budget(self) -> int:
+        """What the engine may take: its share of what CUDA has, and no more than is free."""
+        whole = self.kind.memory - self.driver
+        if self.kv_memory is not None:
+            return min(whole, self.free)
+        return min(round(whole * self.share), self.free)
+
+    @property
+    def free(self) -> int:
+        """What is free."""
+        return self.kind.memory if self.kind.free is None else self.kind.free
+
+    @property
+    def held_by_others(self) -> bool:
+        """Tell whether others hold so much that the engine cannot have its share: it refuses to start then."""
+        return self.kv_memory is None and self.free < self.kind.memory * self.share - self.driver
+
+    @property
+    def kv_taken(self) -> int:
+        """What the cache takes at least."""
+        return self.kv_cache if self.kv_memory is None else self.kv_memory
+
+    @property
+    def needed(self) -> int:
+        """What the engine needs."""
+        return self.weights + self.kv_taken + self.libraries + self.activations + self.graphs
+
+    @property
+    def left(self) -> int:
+        """What is left; below zero, what is missing."""
+        return self.budget - self.needed
+
+    @property
+    def kv_room(self) -> int:
+        """What is there for the KV cache."""
+        if self.kv_memory is not None:
+            return self.kv_memory
+        return self.budget - self.weights - self.libraries - self.activations - self.graphs
+
+    @property
+    def at_once(self) -> float:
+        """How many requests of the full context fit at once."""
+        one = self.cache.blocks_of(self.length)
+        return self.cache.blocks_in(self.kv_room) / one if one else float("inf")
+
+    @property
+    def answer(self) -> Answer:
+        """Whether it fits. `no` only by what is counted: no estimate of ours refuses what would run."""
+        if self.kv_memory is not None and self.kv_memory < self.kv_cache:
+            return "no"
+        limit = self.kind.memory if self.kv_memory is not None else self.kind.memory * self.share
+        if self.weights + self.kv_taken > limit or self.held_by_others:
+            return "no"
+        return "fits" if self.left >= 0 else "tight"
+
+
+def subject_of(files: ModelFiles, deployment: Deployment, requests: int = 1) -> Subject:
+    """Read what a deployment asks of memory."""
+    model = read_architecture(files.config)
+    settings = settings_of(deployment, model)
+    return Subject(files, model, settings, weights_of(files, model, settings), requests)
+
+
+def sum_of(subject: Subject, kind: GpuKind) -> Sum:
+    """Return the sum of the fullest GPU of a replica on GPUs of this kind."""
+    settings = subject.settings
+    sums = [_stage(subject, kind, stage) for stage in range(settings.pipeline)]
+    return min(sums, key=lambda one: one.left)
+
+
+def _stage(subject: Subject, kind: GpuKind, stage: int) -> Sum:
+    model, settings = subject.model, subject.settings
+    tokens, _ = batch_of(settings, kind.memory, kind.name)
+    layers = stage_layers(model.layers, stage, settings.pipeline)
+    cache = cache_of(model, settings, layers if model.attends and settings.kv_bytes else (), tokens)
+    more = overhead_of(model, settings, kind.memory, kind.name)
+    on_cpu = kind.name == CPU
+    return Sum(
+        kind=kind,
+        share=settings.share,
+        driver=0 if on_cpu else driver_reserve(kind.memory),
+        weights=subject.weights.on_gpu(model, settings, stage),
+        kv_cache=subject.requests * cache.request_bytes(settings.length),
+        libraries=more.libraries,
+        activations=more.activations,
+        graphs=0 if on_cpu else more.graphs,
+        cache=cache,
+        length=settings.length,
+        requests=subject.requests,
+        kv_memory=settings.kv_memory,
+    )

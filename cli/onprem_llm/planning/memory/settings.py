@@ -1,0 +1,136 @@
+"""What engine_args say about memory, with vLLM's defaults where they say nothing."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from onprem_llm.planning.memory.architecture import DTYPES, Architecture
+from onprem_llm.spec.deployment import Deployment
+from onprem_llm.spec.engine_args import normal
+
+GIB = 1024**3
+# Bytes of one number in the KV cache.
+KV_DTYPES = {
+    "float16": 2.0, "half": 2.0, "bfloat16": 2.0, "float32": 4.0, "float": 4.0,
+    "fp8": 1.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0, "fp8_inc": 1.0,
+}  # fmt: skip
+# vllm/config/cache.py: 0.92 in v0.25 and v0.32, 0.9 for most of its history before.
+SHARE, OLD_SHARE, FIRST_WITH_LARGER_SHARE = 0.92, 0.9, (0, 20)
+# v0.21 on: what CUDA graphs take is counted within the share (vllm#30515).
+FIRST_WITH_GRAPHS = (0, 21)
+# Before, layers with a window kept all tokens: the hybrid KV cache manager came with v0.10.
+FIRST_HYBRID = (0, 10)
+# From then on a batch is scheduled while the one before is computed; not on CPUs (seen with v0.32).
+FIRST_ASYNCHRONOUS = (0, 14)
+BLOCK, MLA_BLOCK, CPU_BLOCK = 16, 64, 128
+_SUFFIX = {"k": 1000, "m": 10**6, "g": 10**9, "K": 1024, "M": 1024**2, "G": GIB}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What one replica's engine is told; `length` in tokens, `kv_bytes` None where the KV dtype is not known here."""
+
+    tensor: int
+    pipeline: int
+    data: int
+    experts_split: bool
+    share: float
+    length: int
+    batched_tokens: int | None  # None: vLLM chooses by the GPU
+    sequences: int | None
+    block: int
+    dtype: str  # float32, float16, bfloat16
+    kv_dtype: str
+    kv_bytes: float | None
+    quantization: str | None  # made while loading, of weights that are not quantised
+    eager: bool
+    hybrid: bool
+    batches: int  # that are in flight at once
+    graphs_counted: bool
+    kv_memory: int | None  # bytes that a person has set aside for the cache on a GPU
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs a replica takes."""
+        return self.tensor * self.pipeline * self.data
+
+
+def version_of(image: str) -> tuple[int, int] | None:
+    """Return the release of a vLLM image as its tag says it; None where it does not."""
+    found = re.search(r"vllm[^:@]*:v?(\d+)\.(\d+)", image)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def settings_of(deployment: Deployment, model: Architecture) -> Settings:
+    """Read the engine's flags; a value that is not understood counts as not set."""
+    args = {normal(flag): value for flag, value in deployment.engine.engine_args.items()}
+    version = version_of(deployment.engine.image) or (1, 0)
+    dtype = _dtype(args.get("dtype"), model)
+    kv_dtype, kv_bytes = _kv_dtype(str(args.get("kv_cache_dtype") or "auto"), model, dtype)
+    quantization = args.get("quantization")
+    pipeline = _count(args, "pipeline_parallel_size") or 1
+    return Settings(
+        tensor=_count(args, "tensor_parallel_size") or 1,
+        pipeline=pipeline,
+        data=_count(args, "data_parallel_size") or 1,
+        experts_split=args.get("enable_expert_parallel") is True,
+        share=_share(args.get("gpu_memory_utilization"), version),
+        length=_count(args, "max_model_len") or model.default_length,
+        batched_tokens=_count(args, "max_num_batched_tokens"),
+        sequences=_count(args, "max_num_seqs"),
+        block=_count(args, "block_size") or _block(deployment, model),
+        dtype=dtype,
+        kv_dtype=kv_dtype,
+        kv_bytes=kv_bytes,
+        quantization=quantization if isinstance(quantization, str) and not model.quantization else None,
+        eager=args.get("enforce_eager") is True,
+        hybrid=version >= FIRST_HYBRID and args.get("disable_hybrid_kv_cache_manager") is not True,
+        batches=pipeline + (version >= FIRST_ASYNCHRONOUS and deployment.resources.gpus != 0),
+        graphs_counted=version >= FIRST_WITH_GRAPHS,
+        kv_memory=_kv_memory(deployment, args),
+    )
+
+
+def size_of(value: object) -> int | None:
+    """Read a number as vLLM's command line does: 8192, 32k (thousands), 32K (1024s), 1.5g; None for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if value > 0 else None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgKMG]?)", str(value).strip()) if isinstance(value, str) else None
+    return int(float(found[1]) * _SUFFIX.get(found[2], 1)) or None if found else None
+
+
+def _count(args: Mapping[str, object], name: str) -> int | None:
+    return size_of(args.get(name))
+
+
+def _share(value: object, version: tuple[int, int]) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1:
+        return float(value)
+    return SHARE if version >= FIRST_WITH_LARGER_SHARE else OLD_SHARE
+
+
+def _dtype(value: object, model: Architecture) -> str:
+    named = {"half": "float16", "float": "float32"}.get(str(value), str(value))
+    if named in DTYPES:
+        return named
+    # `auto` never serves in 32 bits.
+    return "bfloat16" if model.dtype == "float32" else model.dtype
+
+
+def _kv_dtype(named: str, model: Architecture, dtype: str) -> tuple[str, float | None]:
+    if named != "auto":
+        return named, KV_DTYPES.get(named)
+    return ("fp8", 1.0) if model.kv_fp8 else (dtype, KV_DTYPES[dtype])
+
+
+def _block(deployment: Deployment, model: Architecture) -> int:
+    if deployment.resources.gpus == 0:
+        return BLOCK if model.latent else CPU_BLOCK
+    return MLA_BLOCK if model.latent else BLOCK
+
+
+def _kv_memory(deployment: Deployment, args: Mapping[str, object]) -> int | None:
+    if deployment.resources.gpus == 0:
+        space = deployment.literal_env.get("VLLM_CPU_KVCACHE_SPACE", "")
+        return int(float(space) * GIB) if re.fullmatch(r"\d+(\.\d+)?", space) and float(space) else None
+    return _count(args, "kv_cache_memory_bytes") or _count(args, "kv_cache_memory")

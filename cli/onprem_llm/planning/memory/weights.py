@@ -1,0 +1,138 @@
+"""Weights on each GPU: which tensors vLLM splits, which it repeats, and which it does not load."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from onprem_llm.planning.memory.architecture import DTYPES, Architecture
+from onprem_llm.planning.memory.model_files import ELEMENT_BYTES, ModelFiles, Tensor
+from onprem_llm.planning.memory.settings import Settings
+
+# How a tensor is laid over the GPUs of a stage. `keys`: keys and values, by heads; `fused`: those with the queries.
+Part = Literal["whole", "split", "keys", "fused", "experts"]
+# A layer's number, or where in the pipeline the rest is; `words`: the embeddings, at both ends where they are tied.
+Place = int | Literal["words", "first", "last"]
+
+_FLOATS = {"F32", "F16", "BF16"}
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|layer|block)\.(\d+)\.")
+_TOWER = re.compile(r"(?:^|\.)(?:vision|visual|vit|image|audio|speech|mm_|multi_modal|multimodal|aligner|projector)")
+_EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|tok_embeddings|embedding)\.weight$")
+_HEAD = re.compile(r"(?:^|\.)(?:lm_head|output)\.(?:weight|qweight|weight_packed)$")
+_REPEATED = re.compile(r"\.(?:gate|router|shared_expert_gate|q_a_proj|kv_a_proj_with_mqa|kv_a_proj)\.[^.]+$")
+_KEYS = re.compile(r"\.(?:k_proj|v_proj|key|value)\.[^.]+$")
+_FUSED = re.compile(r"\.(?:qkv_proj|query_key_value|c_attn|Wqkv|qkv)\.[^.]+$")
+_EXPERTS = re.compile(r"\.experts\.")
+_UNUSED = re.compile(r"rotary_emb\.inv_freq$|(?:^|\.)mtp\.|\.masked_bias$")
+# What `quantization` makes of weights while they load: bytes of one weight of a linear layer. NF4 has a 32-bit scale
+# for 64 weights. FOUR_BITS is no method: a checkpoint of AWQ or GPTQ, with a 16-bit scale and a 4-bit zero for 128.
+FOUR_BITS = "4 bits"
+MADE_ON_LOADING = {"fp8": 1.0, "bitsandbytes": 0.5 + 4 / 64, "experts_int8": 1.0, FOUR_BITS: 0.5 + 2.5 / 128}
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What an engine loads, by place and part; `left_out` is in the files and is not loaded."""
+
+    parts: Mapping[tuple[Place, Part], float]
+    left_out: int
+    evenly: int  # bytes of files that do not say what they hold
+
+    @property
+    def bytes(self) -> int:
+        """All that is loaded, once."""
+        return round(sum(self.parts.values())) + self.evenly
+
+    def on_gpu(self, model: Architecture, settings: Settings, stage: int) -> int:
+        """Return the bytes on each GPU of a pipeline stage."""
+        here = set(stage_layers(model.layers, stage, settings.pipeline))
+        last = stage == settings.pipeline - 1
+        total = self.evenly / (settings.tensor * settings.pipeline)
+        for (place, part), size in self.parts.items():
+            first = place in {"words", "first"} and stage == 0
+            if place in here or first or (last and (place == "last" or (place == "words" and model.tied))):
+                total += size * _share(part, model, settings)
+        return round(total)
+
+
+def weights_of(files: ModelFiles, model: Architecture, settings: Settings) -> Weights:
+    """Sum the tensors up as an engine with these settings holds them."""
+    parts: dict[tuple[Place, Part], float] = defaultdict(float)
+    left_out = 0
+    embedded = any(_EMBEDDING.search(tensor.name) for tensor in files.tensors)
+    for tensor in files.tensors:
+        if _not_loaded(tensor, model, embedded=embedded):
+            left_out += tensor.bytes
+            continue
+        place, part = _place(tensor, model), _part(tensor)
+        parts[place, part] += _loaded_bytes(tensor, part, model, settings)
+    return Weights(dict(parts), left_out, files.other_bytes)
+
+
+def stage_layers(layers: int, stage: int, stages: int) -> range:
+    """Return the layers of a pipeline stage; what is left over goes to the last but one and those before it."""
+    sizes = [layers // stages] * stages
+    for number in range(layers % stages):
+        sizes[-(number + 2)] += 1
+    begin = sum(sizes[:stage])
+    return range(begin, begin + sizes[stage])
+
+
+def _not_loaded(tensor: Tensor, model: Architecture, *, embedded: bool) -> bool:
+    if _UNUSED.search(tensor.name):
+        return True
+    if model.tied and embedded and _HEAD.search(tensor.name):
+        return True
+    # DeepSeek's files end with layers for speculation, which nobody loads unasked.
+    layer = _LAYER.search(tensor.name)
+    return layer is not None and not _TOWER.search(tensor.name) and 0 < model.layers <= int(layer[1])
+
+
+def _place(tensor: Tensor, model: Architecture) -> Place:
+    layer = _LAYER.search(tensor.name)
+    if layer is not None and not _TOWER.search(tensor.name) and model.layers:
+        return int(layer[1])
+    if _EMBEDDING.search(tensor.name):
+        return "words"
+    if _HEAD.search(tensor.name) or re.search(r"(?:^|\.)(?:norm|ln_f|final_layernorm)\.", tensor.name):
+        return "last"
+    return "first"
+
+
+def _part(tensor: Tensor) -> Part:
+    if len(tensor.shape) < 2 or _REPEATED.search(tensor.name):
+        return "whole"
+    if _EXPERTS.search(tensor.name):
+        return "experts"
+    if len(tensor.shape) > 3:  # what cuts an image into patches
+        return "whole"
+    if _TOWER.search(tensor.name):
+        return "split"
+    if _KEYS.search(tensor.name):
+        return "keys"
+    return "fused" if _FUSED.search(tensor.name) else "split"
+
+
+def _loaded_bytes(tensor: Tensor, part: Part, model: Architecture, settings: Settings) -> float:
+    if model.quantization or tensor.dtype not in _FLOATS:
+        return tensor.bytes
+    made = MADE_ON_LOADING.get(settings.quantization or "")
+    linear = part != "whole" and not any(p.search(tensor.name) for p in (_EMBEDDING, _HEAD, _TOWER))
+    if made is not None and linear and (part == "experts" or settings.quantization != "experts_int8"):
+        return tensor.elements * made
+    return tensor.bytes * DTYPES[settings.dtype] / ELEMENT_BYTES[tensor.dtype]
+
+
+def _share(part: Part, model: Architecture, settings: Settings) -> float:
+    size = settings.tensor
+    if part == "whole":
+        return 1.0
+    if part == "experts":
+        return 1 / (size * settings.data if settings.experts_split else size)
+    if part == "split" or not model.kv_heads:
+        return 1 / size
+    keys = max(1, model.kv_heads // size)
+    if part == "keys":
+        return keys / model.kv_heads
+    return (model.heads / size + 2 * keys) / (model.heads + 2 * model.kv_heads)
