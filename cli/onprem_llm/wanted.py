@@ -11,6 +11,7 @@ from onprem_llm.hosts import BookEntry, Current, fingerprint
 from onprem_llm.image_archives import find_archives
 from onprem_llm.locked import Locked
 from onprem_llm.own_registry import OwnRegistryFolder, read_own_registry
+from onprem_llm.planning.memory.auto import resolved
 from onprem_llm.planning.revisions import weights_of
 from onprem_llm.planning.types import ImageSource, RegistryStore, Wanted, WantedDeployment
 from onprem_llm.registry import at_registry, repository
@@ -19,6 +20,7 @@ from onprem_llm.spec.deployment import Deployment, parse_deployment, secret_refe
 from onprem_llm.spec.site import Site, parse_site
 from onprem_llm.spec.weights_folder import check_folder
 from onprem_llm.spec.weights_identity import WeightsManifest, scan_folder
+from onprem_llm.weights.headers import read_model_files
 from onprem_llm.weights.local import check_pulled, weights_folder
 
 
@@ -42,9 +44,12 @@ def wanted_with(
         check_pulled(deployment, weights)
     references = secret_references(deployment.env, model_yaml.resolve().parent)
     images = Images(site, inventory, current)
+    files = read_model_files(folder)
+    deployment = resolved(deployment, files, current.hosts, _before(deployment.name, current))
     focus = WantedDeployment(
         deployment=deployment,
         weights=weights,
+        files=files,
         source=str(folder),
         image=images.source(deployment.engine.image, deployment.name),
         env_fingerprints=_fingerprints(references, salt, str(model_yaml)),
@@ -53,6 +58,11 @@ def wanted_with(
     )
     others = [item for item in book_deployments(current) if item.deployment.name != deployment.name]
     return _with_ui([*others, focus], site, images, salt, inventory, focus=deployment.name)
+
+
+def _before(name: str, current: Current) -> Deployment | None:
+    entry = current.book.get(name)
+    return parse_deployment(entry.model_yaml, f"the book's {name}") if entry else None
 
 
 def wanted_without(name: str, site: Site, inventory: Path, current: Current, salt: str, *, purge: bool) -> Wanted:

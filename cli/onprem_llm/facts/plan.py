@@ -9,6 +9,7 @@ from onprem_llm.facts.as_hosts import hosts_of
 from onprem_llm.hosts import Current
 from onprem_llm.locking.site_settings import site_of_inventory
 from onprem_llm.output import Progress
+from onprem_llm.planning.memory.auto import resolved
 from onprem_llm.planning.plan import plan
 from onprem_llm.planning.types import ImageSource, Plan, Wanted, WantedDeployment
 from onprem_llm.spec.deployment import load_deployment
@@ -18,6 +19,7 @@ from onprem_llm.spec.site import Site
 from onprem_llm.spec.weights_folder import check_folder
 from onprem_llm.spec.weights_identity import scan_folder
 from onprem_llm.wanted import Images
+from onprem_llm.weights.headers import read_model_files
 from onprem_llm.weights.local import check_pulled, weights_folder
 
 WARNING = (
@@ -38,12 +40,15 @@ def plan_of_facts(model_yaml: Path, facts: Facts, connection: Connection, progre
     weights = scan_folder(folder, cache_folder())
     check_pulled(deployment, weights)
     images = Images(site, connection.inventory, current)
+    files = read_model_files(folder)
+    deployment = resolved(deployment, files, current.hosts)
     item = WantedDeployment(
         deployment,
         weights,
         str(folder),
         _somewhere(images.source(deployment.engine.image, None)),
         notes=(WARNING, *notes),
+        files=files,
     )
     made = plan(site, _wanted(item, site, images), current)
     # Its addresses are made up.

@@ -57,6 +57,7 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
         warnings=(
             *item.notes,
             *deployment_warnings(site, item.deployment, release.fleet.replicas),
+            *release.fleet.tight,
             *silent_warning(revision, release.fleet),
             *key_warnings(wanted, current),
             *certificate_warnings(wanted, current, parts.crew.guards),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.planning.addresses import Claim, bind_address
+from onprem_llm.planning.memory.placing import Memory, tight_warning
 from onprem_llm.planning.placement import NoRoomError, Placement, Placer, check_names, is_lost
 from onprem_llm.planning.ports import choose_claim
 from onprem_llm.planning.replicas import PlannedReplica, Revision, plan_replica
@@ -30,6 +31,7 @@ class Fleet:
     away: Mapping[str, str] = field(default_factory=dict)  # project -> host
     untouched: tuple[str, ...] = ()
     down: frozenset[str] = frozenset()
+    tight: tuple[str, ...] = ()  # warnings of replicas that may not fit
     forgotten: tuple[str, ...] = ()  # on silent hosts, and not wanted any more: they leave the book
 
     @property
@@ -59,7 +61,10 @@ class _Builder:
         recorded = {project: at.host for project, at in self.recorded.items()}
         near = None if change.wanted.source else change.manifest.id
         item = change.wanted
-        self.placer = Placer(self.deployment, self.current, entry is not None, recorded, near, item.only, item.image)
+        self.memory = _memory(change, known=entry is not None)
+        self.placer = Placer(
+            self.deployment, self.current, entry is not None, recorded, near, item.only, self.memory, item.image
+        )
         self.unseen = tuple(
             p for p, host in recorded.items() if host in self.current.unreachable and not is_lost(self.current, host)
         )
@@ -89,8 +94,14 @@ class _Builder:
             | {project: self.recorded[project].host for project in silent if project not in self.untouched},
             untouched=tuple(project for project in silent if project in self.untouched),
             down=frozenset(r.project for r in replicas if r.replaced and self._missed_by_nobody(r)),
+            tight=tuple(text for replica in replicas if (text := self._tight(replica))),
             forgotten=tuple(project for project in self.unseen if project not in silent),
         )
+
+    def _tight(self, replica: PlannedReplica) -> str | None:
+        if replica.outcome.change.action not in {"create", "update"}:
+            return None
+        return tight_warning(self.memory, replica.host.name, replica.project, replica.placement.gpus)
 
     def _away(self, replica: PlannedReplica) -> bool:
         left_down = replica.serving and not replica.replaced and is_down(self._server(replica), self.current)
@@ -212,6 +223,13 @@ class _Builder:
                 hint="free a GPU on a host that has the weights, or set max_unavailable to 1",
             )
         return left
+
+
+def _memory(change: Revision, *, known: bool) -> Memory | None:
+    files, deployment = change.wanted.files, change.deployment
+    if files is None or deployment.resources.gpus == 0:
+        return None
+    return Memory(files, deployment, change.why, known=known)
 
 
 def only_counts(why: Iterable[str]) -> bool:

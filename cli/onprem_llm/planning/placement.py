@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import Current, Gpu, HostState, Project
 from onprem_llm.output import table_text
-from onprem_llm.planning.offers import Verdict, consider
+from onprem_llm.planning.memory.placing import Memory
+from onprem_llm.planning.offers import Verdict, consider, may_run_on, model_accepted
 from onprem_llm.planning.staging import can_have
 from onprem_llm.planning.types import ImageSource
 from onprem_llm.spec.deployment import Deployment, GpuAccess
@@ -43,6 +44,7 @@ class Placer:
     recorded: Mapping[str, str] = field(default_factory=dict)
     weights: str | None = None  # only hosts that have them will do: nothing can bring them
     only: tuple[str, ...] = ()  # hosts that new replicas may go to; none named: all
+    memory: Memory | None = None  # what the model needs, where its files are here
     image: ImageSource | None = None  # where only one will do: hosts that have it, or can be sent it
     passed_over: dict[str, str] = field(default_factory=dict)  # host -> why, of the last replica that had to choose
     _taken: dict[str, set[str]] = field(default_factory=dict)
@@ -67,7 +69,7 @@ class Placer:
         if stay is None:
             _refuse_blind_move(self.deployment, project, having)
         if stay is None and not fitting:
-            raise _no_room(self.deployment, project, verdicts)
+            raise _no_room(self.deployment, project, verdicts, self.memory)
         if stay is None:
             self.passed_over = {verdict.host.name: verdict.why for verdict in verdicts if verdict.why}
         chosen = fitting[stay] if stay else min(fitting.values(), key=self._preference)
@@ -119,7 +121,10 @@ class Placer:
             return Verdict(host, why=f"{LACKS} image {self.image.ref}, and no archive of it is here")
         if self.only and host.name not in self.only and project not in host.projects:
             return Verdict(host, why=f"new replicas are to go to {', '.join(self.only)}")
-        return consider(self.deployment, host, project, self._taken.get(host.name, set()))
+        taken = self._taken.get(host.name, set())
+        if self.memory is None or (project in host.projects and self.memory.spares_running):
+            return consider(self.deployment, host, project, taken)
+        return consider(self.deployment, host, project, taken, self.memory.too_small)
 
     def _preference(self, verdict: Verdict) -> tuple[int, int, int]:
         """Return what is smallest for the best host; min() keeps the inventory's order among equals.
@@ -209,7 +214,7 @@ def check_names(deployment: Deployment, current: Current) -> None:
         )
 
 
-def _no_room(deployment: Deployment, project: str, verdicts: Sequence[Verdict]) -> InvalidError:
+def _no_room(deployment: Deployment, project: str, verdicts: Sequence[Verdict], memory: Memory | None) -> InvalidError:
     wanted = deployment.resources
     models = f" of {' or '.join(wanted.gpu_models)}" if wanted.gpu_models else ""
     need = f"{wanted.gpus} GPUs{models}" if wanted.gpus else "a host"
@@ -217,10 +222,16 @@ def _no_room(deployment: Deployment, project: str, verdicts: Sequence[Verdict]) 
         (v.host.name, len(v.host.gpus), ", ".join(sorted({g.name for g in v.host.gpus})) or "-", len(v.free), v.why)
         for v in verdicts
     ]
+    table = table_text(("host", "gpus", "model", "free", "passed over because"), rows)
+    suited = (tuple(g for g in v.host.gpus if model_accepted(g, wanted.gpu_models)) for v in verdicts
+              if may_run_on(deployment, v.host))  # fmt: skip
+    refusal = memory.refusal(suited) if memory else None
+    if refusal:
+        sums, hint = refusal
+        message = f"no host can carry {project}: the model does not fit into the memory of its GPUs"
+        return NoRoomError(message, details=f"{table}\n\n{sums}", hint=hint)
     return NoRoomError(
-        f"no host can carry {project}: it needs {need} on one host",
-        details=table_text(("host", "gpus", "model", "free", "passed over because"), rows),
-        hint=_remedy(verdicts),
+        f"no host can carry {project}: it needs {need} on one host", details=table, hint=_remedy(verdicts)
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from onprem_llm.gateway_state import Certificate
+from onprem_llm.planning.memory.model_files import ModelFiles
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.weights_identity import WeightsManifest
 
@@ -69,6 +70,7 @@ class WantedDeployment:
     env_references: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # {"HF_TOKEN": {"from_env": "X"}}
     notes: tuple[str, ...] = ()  # what is unusual about the weights
     only: tuple[str, ...] = ()  # hosts that new replicas may go to; none named: all
+    files: ModelFiles | None = None  # what its own files say, where they are on the control host
 
 
 @dataclass(frozen=True, slots=True)
