@@ -16,6 +16,7 @@ COMMANDS = {
     "bootstrap": "Prepare every host: checks, container engine, GPU checks.",
     "facts": "Facts of hosts: export, collect-script, show.",
     "weights": "Weights of models: pull, verify, list, prune.",
+    "fit": "Say whether a model fits into the memory of hosts' GPUs.",
     "lock": "Write down everything that deployments need, for hosts of known facts.",
     "bundle": "Bundles to carry behind the door: create, inspect, verify, load.",
     "deploy": "Bring a model to the hosts and start it.",

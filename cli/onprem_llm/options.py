@@ -18,10 +18,13 @@ DEFAULT_INVENTORY = "inventory.ini"
 VARIABLE = "ONPREM_LLM_INVENTORY"
 
 
-def connection_options(*, limit: bool = True, argument: bool = False) -> Callable[[Callable[..., R]], Callable[..., R]]:
+def connection_options(
+    *, limit: bool = True, argument: bool = False, optional: bool = False
+) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Add the options and hand the command one `connection` made from them.
 
-    `limit=False` leaves --limit out; `argument=True` takes the inventory as an argument too.
+    `limit=False` leaves --limit out; `argument=True` takes the inventory as an argument too; `optional=True` hands over
+    None where no inventory is named and the default is not there.
     """
 
     def decorate(command: Callable[..., R]) -> Callable[..., R]:
@@ -42,6 +45,8 @@ def connection_options(*, limit: bool = True, argument: bool = False) -> Callabl
         ) -> R:
             if inventory and inventory_argument:
                 raise UsageError("the inventory is named twice: as an argument and with -i", hint="name it once")
+            if optional and not (inventory or inventory_argument or has_default_inventory()):
+                return command(*args, connection=None, **kwargs)
             connection = Connection(
                 inventory=find_inventory(inventory or inventory_argument),
                 limit=limit,
@@ -77,6 +82,11 @@ def find_inventory(named: Path | None) -> Path:
         f"{path}: no such inventory{where}",
         hint="name one with -i FILE; a file with one line a host is enough: server-1 ansible_host=192.0.2.11",
     )
+
+
+def has_default_inventory() -> bool:
+    """Tell whether an inventory is found where none is named; a variable that names a missing one is an error later."""
+    return bool(os.environ.get(VARIABLE)) or Path(DEFAULT_INVENTORY).exists()
 
 
 # The variables by which Ansible itself takes a password without a terminal.

@@ -1,0 +1,141 @@
+"""`onprem-llm fit`: whether a model fits into the memory of hosts' GPUs, and what would make it fit."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from onprem_llm import output
+from onprem_llm.connection import Connection
+from onprem_llm.errors import InvalidError
+from onprem_llm.options import connection_options
+
+if TYPE_CHECKING:
+    from onprem_llm.hosts import HostState
+    from onprem_llm.planning.memory.hosts import HostFit
+    from onprem_llm.planning.memory.judge import Subject
+    from onprem_llm.planning.memory.model_files import ModelFiles
+    from onprem_llm.spec.deployment import Deployment
+
+
+@click.command("fit", short_help="Say whether a model fits into the memory of hosts' GPUs.")
+@click.argument("model_yaml", metavar="MODEL_YAML", type=click.Path(path_type=Path))
+@click.option(
+    "--facts", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
+    help="Judge hosts of these facts, which are not reached; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--requests", type=click.IntRange(1), default=1, show_default=True, metavar="N",
+    help="So many requests of the full context are to fit at once.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@connection_options(optional=True)
+def command(
+    model_yaml: Path, facts: tuple[Path, ...], requests: int, as_json: bool, connection: Connection | None
+) -> None:
+    """Say whether a model fits into the memory of hosts' GPUs: the sum, and the smallest change that makes it fit.
+
+    Read are the headers of the weights, config.json and engine_args. Nothing is changed. Without hosts, what GPUs it
+    would need.
+
+    \b
+    Example:
+      onprem-llm fit model.yaml -i inventory.ini
+      onprem-llm fit model.yaml --facts facts.json --requests 8
+    """
+    from onprem_llm.fit_view import fit_json, fit_text, needs_text
+    from onprem_llm.planning.memory.judge import subject_of
+    from onprem_llm.spec.deployment import load_deployment
+
+    deployment = load_deployment(model_yaml)
+    files = _files(deployment, model_yaml)
+    hosts, silent = _hosts(facts, connection)
+    deployment = _sized(deployment, files, hosts)
+    subject = subject_of(files, deployment, requests)
+    if hosts is None:
+        if as_json:
+            output.show_json(fit_json(subject, None))
+        else:
+            output.say(needs_text(subject))
+        return
+    fits = list(_judged(subject, deployment, hosts, silent))
+    if as_json:
+        output.show_json(fit_json(subject, fits))
+    else:
+        output.say(fit_text(subject, fits))
+    _end(deployment, fits, silent)
+
+
+def _files(deployment: "Deployment", model_yaml: Path) -> "ModelFiles":
+    from onprem_llm.spec.weights_folder import check_folder
+    from onprem_llm.weights.headers import read_model_files
+    from onprem_llm.weights.local import weights_folder
+
+    folder = weights_folder(deployment, model_yaml)
+    check_folder(folder, deployment.model.allow)
+    return read_model_files(folder)
+
+
+def _hosts(
+    facts: tuple[Path, ...], connection: Connection | None
+) -> "tuple[tuple[HostState, ...] | None, dict[str, str]]":
+    """Return the hosts, and why those that did not answer did not; None where none are named."""
+    if facts:
+        from onprem_llm.facts.as_hosts import hosts_of
+        from onprem_llm.spec.facts import merge_facts
+        from onprem_llm.spec.site import Site
+
+        return tuple(hosts_of(merge_facts(facts), Site())), {}
+    if connection is None:
+        return None, {}
+    from onprem_llm.look import look
+
+    with output.glimpse() as progress:
+        view = look(connection, progress)
+    reasons = {one.host: one.message.strip().partition("\n")[0] for one in view.failures}
+    left_out = () if connection.skip_unreachable else view.current.unreachable
+    return view.current.hosts, {name: reasons.get(name, "") for name in left_out}
+
+
+def _sized(deployment: "Deployment", files: "ModelFiles", hosts: "tuple[HostState, ...] | None") -> "Deployment":
+    """Take what `auto` finds; where it finds nothing, and without hosts, one GPU is what the sum is shown for."""
+    from onprem_llm.planning.memory.auto import resolved, sized
+    from onprem_llm.spec.engine_args import is_auto
+
+    if not is_auto(deployment.engine.engine_args):
+        return deployment
+    try:
+        return resolved(deployment, files, hosts or ())
+    except InvalidError:
+        return sized(deployment, 1)
+
+
+def _judged(
+    subject: "Subject", deployment: "Deployment", hosts: "tuple[HostState, ...]", silent: dict[str, str]
+) -> "Iterator[HostFit]":
+    from onprem_llm.planning.memory.hosts import HostFit, fit_on
+
+    yield from (fit_on(subject, deployment, host) for host in hosts)
+    yield from (HostFit(name, "unknown", f"it did not answer: {why}") for name, why in silent.items())
+
+
+def _end(deployment: "Deployment", fits: "list[HostFit]", silent: dict[str, str]) -> None:
+    """Raise where it fits nowhere, or where that is not known since hosts did not answer."""
+    from onprem_llm.errors import UnreachableError
+
+    if any(fit.verdict == "fits" for fit in fits):
+        return
+    if silent:
+        raise UnreachableError(
+            f"{', '.join(silent)} did not answer, and {deployment.name} fits on no other host",
+            hint="bring them back, or leave them out: --skip-unreachable",
+        )
+    if any(fit.verdict == "unknown" for fit in fits):
+        return
+    estimated = any(fit.verdict == "tight" for fit in fits)
+    changes = [fit.remedies[0] for fit in fits if fit.remedies]
+    hint = "larger GPUs, or a smaller model"
+    if changes:
+        hint = f"the smallest change: {changes[0].what}{f': {changes[0].edit}' if changes[0].edit else ''}"
+    raise InvalidError(f"{deployment.name} fits on no host{', by estimate' if estimated else ''}", hint=hint)

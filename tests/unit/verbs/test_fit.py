@@ -1,0 +1,167 @@
+"""`onprem-llm fit`: from a model's files and what is known of hosts to a verdict and an exit code."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import recorded_facts as made
+from click.testing import CliRunner, Result
+from tests.made_facts import facts_of, host_facts
+from tests.made_models import write_model
+from tests.published_models import LLAMA_3_8B
+
+from onprem_llm.errors import InvalidError, UnreachableError
+from onprem_llm.look import View
+from onprem_llm.main import cli
+from onprem_llm.run_events import HostFailure
+
+H100, L4, T4 = ("NVIDIA H100 80GB HBM3", 85_520_809_984), ("NVIDIA L4", 24_152_899_584), ("Tesla T4", 16_106_127_360)
+MODEL = """api_version: 1
+name: llama
+model: ./Llama
+engine: {image: "vllm/vllm-openai:v0.32.0", engine_args: {ARGS}}
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ONPREM_LLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("ONPREM_LLM_INVENTORY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    write_model(tmp_path / "Llama", {**LLAMA_3_8B, "max_position_embeddings": 131072}, shards=4)
+    return tmp_path
+
+
+def fit(site: Path, *words: str, args: str = "", more: str = "", **hosts: dict[str, Any]) -> Result:
+    (site / "model.yaml").write_text(MODEL.replace("ARGS", args) + more)
+    given = [] if not hosts else ["--facts", "facts.json"]
+    (site / "facts.json").write_bytes(facts_of(**hosts).data)
+    return CliRunner().invoke(cli, ["fit", "model.yaml", *given, *words])
+
+
+def gpus(count: int, kind: tuple[str, int]) -> dict[str, Any]:
+    return host_facts(gpus=[{"name": kind[0], "memory_bytes": kind[1], "pci_id": None}] * count)
+
+
+def test_it_fits_and_the_sum_is_shown(site: Path) -> None:
+    done = fit(site, big=gpus(8, H100))
+    assert done.exit_code == 0, done.output
+    assert "big   8 x NVIDIA H100 80GB HBM3  fits" in done.stdout
+    assert "-16 060 522 496" in done.stdout
+    assert "131072 tokens, 131072 bytes each, bfloat16" in done.stdout
+
+
+def test_json_has_every_term(site: Path) -> None:
+    done = fit(site, "--json", big=gpus(8, H100))
+    value = json.loads(done.stdout)
+    (host,) = value["hosts"]
+    assert (value["fits"], host["verdict"], value["model"]["loaded_bytes"]) == (True, "fits", 16_060_522_496)
+    terms = host["sum"]
+    estimated = terms["estimated"]
+    assert terms["needed_bytes"] == terms["weights_bytes"] + terms["kv_cache_bytes"] + sum(
+        estimated[name] for name in ("activations_bytes", "libraries_bytes", "cuda_graphs_bytes")
+    )
+    assert terms["left_bytes"] == terms["budget_bytes"] - terms["needed_bytes"]
+    assert terms["kv_blocks"] * 16 == pytest.approx(terms["kv_tokens"], abs=131072)
+
+
+def test_where_it_fits_nowhere_the_smallest_change_is_said(site: Path) -> None:
+    done = fit(site, a=gpus(2, L4), b=host_facts())
+    assert isinstance(done.exception, InvalidError)
+    assert done.exception.message == "llama fits on no host"
+    assert "engine_args.max_model_len: " in str(done.exception.hint)
+    assert "what makes it fit, the smallest change first:" in done.stdout
+    assert "- tensor parallel over 2 GPUs (engine_args.tensor_parallel_size: 2, resources.gpus: 2)" in done.stdout
+    assert "b     -              no" in done.stdout
+    changes = json.loads(fit(site, "--json", a=gpus(2, L4)).stdout)["hosts"][0]["changes"]
+    for change in changes:
+        args = ", ".join(f"{name}: {value}" for name, value in change["engine_args"].items())
+        more = f"resources: {{gpus: {change['gpus']}}}\n" if change["gpus"] else ""
+        assert not args or fit(site, args=args, more=more, a=gpus(2, L4)).exit_code == 0
+
+
+def test_one_host_that_carries_it_is_enough(site: Path) -> None:
+    assert fit(site, a=gpus(2, T4), b=gpus(1, H100)).exit_code == 0
+
+
+def test_hosts_and_models_that_the_file_asks_for(site: Path) -> None:
+    done = fit(site, more="resources: {hosts: [a]}\n", a=gpus(2, T4), b=gpus(1, H100))
+    assert isinstance(done.exception, InvalidError)
+    assert "not in resources.hosts" in done.stdout
+    done = fit(site, more="resources: {gpu_models: [A100]}\n", b=gpus(1, H100))
+    assert "no A100" in done.stdout
+
+
+def test_more_requests_at_once(site: Path) -> None:
+    assert fit(site, args="max_model_len: 8192", a=gpus(1, L4)).exit_code == 0
+    assert isinstance(fit(site, "--requests", "8", args="max_model_len: 8192", a=gpus(1, L4)).exception, InvalidError)
+
+
+def test_facts_from_before_there_was_a_driver(site: Path) -> None:
+    done = fit(site, a=host_facts(gpus=[{"name": "H100", "memory_bytes": None, "pci_id": "10de:2330"}]))
+    assert done.exit_code == 0
+    assert "H100 does not say how much memory it has" in done.stdout
+
+
+def test_without_hosts_it_says_what_gpus_it_would_need(site: Path) -> None:
+    done = fit(site)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[1].split() == ["1", "16.1", "GB", "17.2", "GB", "34.5", "GB", "40", "GB"]
+    value = json.loads(fit(site, "--json").stdout)
+    assert [need["gpus"] for need in value["needs"]] == [1, 2, 4, 8]
+
+
+def test_auto_shows_what_it_takes(site: Path) -> None:
+    value = json.loads(fit(site, "--json", args="tensor_parallel_size: auto", a=gpus(4, L4)).stdout)
+    assert value["gpus_of_a_replica"] == 2
+    done = fit(site, args="tensor_parallel_size: auto, max_num_seqs: 100000", a=gpus(1, T4))
+    assert isinstance(done.exception, InvalidError)
+
+
+def test_hosts_of_an_inventory(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other deployments hold is taken, what this one holds is its own."""
+    facts = made.lab()
+    view = View(
+        made.current(facts, ("gone",)), (HostFailure("gone", "look", "no route\nat all", unreachable=True),), "salt"
+    )
+    monkeypatch.setattr("onprem_llm.look.look", lambda connection, progress: view)
+    (site / "inventory.ini").write_text("lab-1\n")
+    done = fit(site)
+    assert done.exit_code == 0, done.output
+    assert "it did not answer: no route" in done.stdout
+    small = {name: {**state} for name, state in facts.items()}
+    for state in small.values():
+        state["gpus"] = {**state["gpus"], "devices": [{**d, "memory_total": 8000} for d in state["gpus"]["devices"]]}
+    view = View(made.current(small, ("gone",)), view.failures, "salt")
+    monkeypatch.setattr("onprem_llm.look.look", lambda connection, progress: view)
+    assert isinstance(fit(site).exception, UnreachableError)
+    assert isinstance(fit(site, "--skip-unreachable").exception, InvalidError)
+
+
+def test_an_inventory_that_was_named_must_be_there(site: Path) -> None:
+    assert isinstance(fit(site, "-i", "absent.ini").exception, InvalidError)
+
+
+def test_weights_that_were_not_pulled(site: Path) -> None:
+    (site / "model.yaml").write_text(MODEL.replace("./Llama", "{source: huggingface, id: a/b}").replace("ARGS", ""))
+    done = CliRunner().invoke(cli, ["fit", "model.yaml"])
+    assert isinstance(done.exception, InvalidError)
+    assert done.exception.hint == "onprem-llm weights pull model.yaml"
+
+
+def test_a_plan_from_facts_is_refused_with_the_sum(site: Path) -> None:
+    """Of a model that is small on the disk, since a plan hashes the weights, and has a cache of 131 GB."""
+    config = {**LLAMA_3_8B, "hidden_size": 8, "intermediate_size": 8, "head_dim": 128, "vocab_size": 64}
+    write_model(site / "Wide", {**config, "max_position_embeddings": 1_000_000})
+    assert fit(site, a=gpus(1, H100)).exit_code == 0
+    text = MODEL.replace("./Llama", "./Wide").replace("ARGS", "")
+    (site / "model.yaml").write_text(text)
+    (site / "inventory.ini").write_text("a\n")
+    done = CliRunner().invoke(cli, ["plan", "model.yaml", "--facts", "facts.json"])
+    assert isinstance(done.exception, InvalidError)
+    assert "the model does not fit into the memory of its GPUs" in done.exception.message
+    assert "-131 072 000 000" in str(done.exception.details)
+    length = str(done.exception.hint).partition("engine_args.max_model_len: ")[2].partition(")")[0]
+    (site / "model.yaml").write_text(MODEL.replace("./Llama", "./Wide").replace("ARGS", f"max_model_len: {length}"))
+    assert CliRunner().invoke(cli, ["plan", "model.yaml", "--facts", "facts.json"]).exit_code == 0
