@@ -1,7 +1,7 @@
 """The scenarios of `make test-system` and `make test-faults`: which there are, which need hosts, which have passed.
 
-tests/KIND/test_NAME.py is the scenario NAME. Faults that need no host have more tests than a file, and `make test` runs
-most of them too; HOSTLESS names them, so that ONLY and RESUME know them.
+tests/KIND/test_NAME.py is the scenario NAME. HOSTLESS names those that need no host, so that ONLY and RESUME know them:
+such faults have more tests than a file, and `make test` runs most of them too.
 """
 
 import hashlib
@@ -24,7 +24,8 @@ HOSTLESS = {
         "packages": "tests/offline/test_packages.py tests/offline/test_apt_faults.py",
         "registry": "tests/offline/test_registry.py tests/offline/test_registry_filled.py",
         "fan_out": "tests/fanout/test_faults.py",
-    }
+    },
+    "system": {"fit": "tests/fit"},
 }
 
 
