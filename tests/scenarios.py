@@ -24,6 +24,7 @@ HOSTLESS = {
         "packages": "tests/offline/test_packages.py tests/offline/test_apt_faults.py",
         "registry": "tests/offline/test_registry.py tests/offline/test_registry_filled.py",
         "fan_out": "tests/fanout/test_faults.py",
+        "prove": "tests/prove/test_killed.py",
     },
     "system": {"fit": "tests/fit"},
 }

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from onprem_llm.errors import OnpremError
 from onprem_llm.lab.state import USER, Lab
+from onprem_llm.whole_files import write_whole
 
 MARK = "# Written by `onprem-llm lab up` for lab "
 
@@ -57,12 +58,12 @@ def check_writable(path: Path, lab: str) -> None:
 
 
 def write(lab: Lab) -> bool:
-    """Write the inventory; return whether that changed anything."""
+    """Write the inventory, whole: half of one would be nobody's; return whether that changed anything."""
     path = Path(lab.inventory)
     wanted = text(lab)
     if path.is_file() and path.read_text("utf-8") == wanted:
         return False
-    path.write_text(wanted, "utf-8")
+    write_whole(path, wanted.encode())
     return True
 
 

@@ -12,7 +12,7 @@ from onprem_llm.lab.attempts import Attempt, group
 from onprem_llm.lab.gpu import stand_in
 from onprem_llm.lab.state import Lab
 from onprem_llm.prove.likeness import Likeness, Machine
-from onprem_llm.prove.places import hold, where
+from onprem_llm.prove.places import FORMER, hold, where
 
 RECEIVED = "cat /sys/class/net/eth0/statistics/rx_bytes"
 
@@ -88,8 +88,12 @@ def own(name: str, folder: Path) -> Lab | None:
 
 
 def _same_place(one: Path, other: Path) -> bool:
-    """Say whether two inventories are of one place's rehearsals: the bundle there may have been made anew since."""
-    return (one.name, one.parent.parent, where(one.parent)) == (other.name, other.parent.parent, where(other.parent))
+    """Say whether two inventories are of one place's rehearsals: the bundle there may have been made anew since.
+
+    What is of a folder as they were once called is nobody's any more: remove_stale removes that, too.
+    """
+    lies = {where(other.parent), one.parent.name if FORMER.fullmatch(one.parent.name) else None}
+    return (one.name, one.parent.parent) == (other.name, other.parent.parent) and where(one.parent) in lies
 
 
 def _inventory(name: str, folder: Path) -> Path:

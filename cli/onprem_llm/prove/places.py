@@ -6,15 +6,19 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from onprem_llm.bundle.layout import volume_folders
 from onprem_llm.bundle.manifest import MANIFEST
 from onprem_llm.errors import InvalidError, RefusedError
+from onprem_llm.prove import within
 
 # How a site's folder was once called; --work may name a folder with others' so called, so that a lock is wanted in it.
 FORMER = re.compile(r"[0-9a-f]{12}")
+# What a command may take to put things in order once its rehearsal is gone.
+LONGEST_S = 120
 
 
 @contextlib.contextmanager
@@ -44,6 +48,24 @@ def site_folder(parent: Path, bases: Sequence[Path], folders: Sequence[Path]) ->
         yield place / "site"
 
 
+def wait_for_commands(place: Path, say: Callable[[str], None], seconds: float = LONGEST_S) -> None:
+    """Wait for the end of commands that a killed rehearsal of what lies there had begun; RefusedError: not in time."""
+    deadline = time.monotonic() + seconds
+    for one in sorted(place.parent.glob(f"{where(place)}-*")):
+        told = False
+        while True:
+            try:
+                with hold(one / within.LOCK, f"a command of a rehearsal that was killed, in {one},"):
+                    break
+            except RefusedError:
+                if time.monotonic() > deadline:
+                    raise
+            if not told:
+                say("A rehearsal was killed, and a command of it is still at work: waiting for its end")
+                told = True
+            time.sleep(0.2)
+
+
 def where(place: Path) -> str:
     """Return the part of a site folder's name that says where its bundles lie."""
     return place.name.partition("-")[0]
@@ -57,7 +79,8 @@ def remove_stale(place: Path) -> None:
     former = [one for one in place.parent.iterdir() if FORMER.fullmatch(one.name) and (one / "lock").is_file()]
     for other in (*place.parent.glob(f"{where(place)}-*"), *former):
         if other != place and other.is_dir():
-            with contextlib.suppress(RefusedError), hold(other / "lock", "a rehearsal"):
+            command = hold(other / within.LOCK, "a command")
+            with contextlib.suppress(RefusedError), hold(other / "lock", "a rehearsal"), command:
                 shutil.rmtree(other)
 
 

@@ -13,7 +13,7 @@ from onprem_llm.lab.attempts import Attempt
 from onprem_llm.output import human_bytes, human_seconds, table_text
 from onprem_llm.prove.explained import why
 from onprem_llm.prove.likeness import Substitute
-from onprem_llm.whole_files import write_whole
+from onprem_llm.whole_files import PARTIAL, write_whole
 
 SCHEMA = 1
 FILE, SIGNATURE, TEXT = layout.PROOF
@@ -155,14 +155,19 @@ class Proof:
         return "\n".join(lines)
 
 
+def forget(folder: Path) -> None:
+    """Remove the proof of an earlier rehearsal: what stands there is always of the last one that was begun."""
+    for name in layout.PROOF:
+        (folder / name).unlink(missing_ok=True)
+        (folder / f"{name}{PARTIAL}").unlink(missing_ok=True)
+
+
 def write(proof: Proof, folder: Path, key: Path | None) -> Path:
-    """Write proof.json, its signature where there is a key, and the text; whole or not at all."""
-    signature = folder / SIGNATURE
-    # One of an earlier rehearsal must not stand beside this one.
-    signature.unlink(missing_ok=True)
+    """Write proof.json, its signature where there is a key, and the text; whole or not at all, proof.json last."""
+    forget(folder)
     data = proof.data
     write_whole(folder / TEXT, (proof.text + "\n").encode())
-    write_whole(folder / FILE, data)
     if key is not None:
-        write_whole(signature, sign(data, key, PROOF))
+        write_whole(folder / SIGNATURE, sign(data, key, PROOF))
+    write_whole(folder / FILE, data)
     return folder / FILE

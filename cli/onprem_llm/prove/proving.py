@@ -11,10 +11,10 @@ from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError
 from onprem_llm.lab import engine
 from onprem_llm.locking.wheels import MACHINES
-from onprem_llm.prove import hosts
+from onprem_llm.prove import hosts, site_inventory
 from onprem_llm.prove.likeness import Likeness, check_architecture, likeness
-from onprem_llm.prove.places import check_writable, remove_stale, site_folder
-from onprem_llm.prove.proof import Proof, write
+from onprem_llm.prove.places import check_writable, remove_stale, site_folder, wait_for_commands
+from onprem_llm.prove.proof import Proof, forget, write
 from onprem_llm.prove.rehearse import Asked, Rehearsal
 from onprem_llm.prove.site_variables import variables
 from onprem_llm.prove.tool import Tool
@@ -45,6 +45,7 @@ def prove(wanted: Wanted, connection: Connection, say: Callable[[str], None], sh
     OnpremError after all that: the hosts could not be removed.
     """
     folders = tuple(path.absolute() for path in wanted.folders)
+    place = (wanted.out or folders[0]).absolute()
     _check(wanted, folders)
     facts = dict(merge_facts(wanted.facts).hosts) if wanted.facts else {}
     groups = {name: route.groups for name, route in routes(connection).items()}
@@ -59,7 +60,11 @@ def prove(wanted: Wanted, connection: Connection, say: Callable[[str], None], sh
     bases, parent = tuple(path.absolute() for path in wanted.bases), wanted.work or cache_folder() / "prove"
     with hosts.held(wanted.lab), site_folder(parent, bases, folders) as site:
         hosts.own(wanted.lab, site.parent)  # before anything of it is touched
+        wait_for_commands(site.parent, say)
         remove_stale(site.parent)
+        # What one that was killed left: the settings of the site, and a proof that would speak for this one.
+        (site / site_inventory.FILE).unlink(missing_ok=True)
+        forget(place)
         asked = Asked(
             folders=folders,
             allowed=wanted.allowed,
@@ -78,7 +83,7 @@ def prove(wanted: Wanted, connection: Connection, say: Callable[[str], None], sh
         trouble = Rehearsal(asked, proof, Tool(site.parent, say), say).run()
     proof.ended = _now()
     show(proof)  # first: what was hours in the making is seen wherever the file may fail
-    path = write(proof, (wanted.out or folders[0]).absolute(), wanted.sign_key)
+    path = write(proof, place, wanted.sign_key)
     say(f"Written to {path}" + (f", signed: {path}.sig" if wanted.sign_key else ", unsigned: --sign-key KEY signs it"))
     if trouble:
         raise trouble

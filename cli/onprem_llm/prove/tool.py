@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from onprem_llm.errors import OnpremError
-from onprem_llm.prove import vault_passwords
+from onprem_llm.prove import vault_passwords, within
 
-PROGRAM = [sys.executable, "-c", "from onprem_llm.main import main; main()"]
+PROGRAM = [
+    sys.executable,
+    "-c",
+    "from onprem_llm.prove.within import begin; begin(); from onprem_llm.main import main; main()",
+]
 SHOWN = 15
 # What a command that is stopped may take to put things in order.
 STOP_S = 120
@@ -46,7 +50,7 @@ class Tool:
     def __call__(self, *words: str) -> Ended:
         """Run a command; OnpremError where it fails, with its own last words."""
         environment = {key: value for key, value in os.environ.items() if key not in OURS}
-        environment |= vault_passwords.taken(os.environ, Path.cwd())
+        environment |= {**vault_passwords.taken(os.environ, Path.cwd()), within.PARENT: str(os.getpid())}
         # A group of its own: a Ctrl-C comes to it from us, once.
         with subprocess.Popen(
             [*PROGRAM, *words], cwd=self._folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

@@ -74,6 +74,21 @@ def test_inventory_is_written_once_and_removed(lab: Lab) -> None:
     assert not path.exists()
 
 
+def test_a_write_that_is_cut_off_leaves_no_half_inventory(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of one would be nobody's: no lab could be made there again."""
+
+    def cut(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onprem_llm.whole_files.os.fsync", cut)
+    with pytest.raises(KeyboardInterrupt):
+        inventory.write(lab)
+    assert not Path(lab.inventory).exists()
+    monkeypatch.undo()
+    inventory.check_writable(Path(lab.inventory), lab.name)
+    assert inventory.write(lab)
+
+
 @pytest.mark.parametrize("text", ["[gpu]\nserver1\n", "# Written by `onprem-llm lab up` for lab other; ...\n"])
 def test_somebody_elses_inventory_stays(lab: Lab, text: str) -> None:
     path = Path(lab.inventory)

@@ -1,6 +1,8 @@
 """Names and folders of a rehearsal: nobody else's are touched, and what cannot be written is known before it begins."""
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,9 @@ from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, OnpremError, RefusedError
 from onprem_llm.lab import lifecycle, state
 from onprem_llm.lab.state import Lab
-from onprem_llm.prove import hosts, proving
+from onprem_llm.prove import hosts, proving, within
 from onprem_llm.prove.likeness import Machine
-from onprem_llm.prove.places import check_writable, hold, remove_stale, site_folder
+from onprem_llm.prove.places import check_writable, hold, remove_stale, site_folder, wait_for_commands
 from onprem_llm.prove.proof import Proof
 from onprem_llm.prove.proving import Wanted, prove
 
@@ -120,6 +122,47 @@ def test_a_former_bundle_that_is_at_work_stays(tmp_path: Path) -> None:
         with site_folder(tmp_path, (), (made,)) as second:
             remove_stale(second.parent)
         assert first.parent.exists()
+
+
+def test_the_lab_of_a_folder_as_they_were_once_called_is_nobodys_any_more(tmp_path: Path, removed: list[str]) -> None:
+    with site_folder(tmp_path / "work", (), (bundle(tmp_path / "bundle", "one"),)) as site:
+        lab(tmp_path / "work" / "0123456789ab" / "prove-lab.ini")
+        hosts.down("prove", site.parent, print)
+        assert removed == ["prove"]
+        for strange in ("elsewhere/0123456789ab", "work/0123456789ab-0123456789ab"):
+            lab(tmp_path / strange / "prove-lab.ini")
+            with pytest.raises(RefusedError, match="lab prove exists"):
+                hosts.down("prove", site.parent, print)
+
+
+def test_a_command_that_a_killed_rehearsal_had_begun_is_waited_for(tmp_path: Path) -> None:
+    made, said = bundle(tmp_path / "bundle", "one"), []
+    with site_folder(tmp_path, (), (made,)) as first:
+        pass
+    bundle(made, "two")
+    with site_folder(tmp_path, (), (made,)) as site:
+        at_work = threading.Event()
+
+        def command() -> None:
+            with hold(first.parent / within.LOCK, "a command"):
+                at_work.set()
+                time.sleep(0.5)
+
+        thread = threading.Thread(target=command)
+        thread.start()
+        at_work.wait()
+        remove_stale(site.parent)
+        assert first.parent.exists(), "it works there"
+        wait_for_commands(site.parent, said.append)
+        assert len(said) == 1
+        thread.join()
+        wait_for_commands(site.parent, said.append)
+        assert len(said) == 1
+        with (
+            hold(site.parent / within.LOCK, "a command"),
+            pytest.raises(RefusedError, match=r"a rehearsal that was killed, in .* is at work"),
+        ):
+            wait_for_commands(site.parent, said.append, 0)
 
 
 def test_what_rehearsals_left_that_named_their_folders_otherwise_goes_too(tmp_path: Path) -> None:
