@@ -125,7 +125,7 @@ def _by_kind(fits: Sequence[HostFit]) -> list[list[HostFit]]:
 
 
 def _changes(fit: HostFit) -> Iterator[str]:
-    if fit.verdict not in {"no", "tight"} or fit.total is None:
+    if fit.verdict not in {"no", "tight"} or fit.total is None or fit.total.answer == "fits":
         return
     if not fit.remedies:
         yield "no change of context, KV cache, GPUs or quantisation makes it fit here: larger GPUs, or a smaller model"

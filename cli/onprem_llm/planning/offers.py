@@ -1,6 +1,6 @@
 """What one host offers a replica: GPUs that are free and alike, or why it is passed over."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from onprem_llm.hosts import Gpu, HostState, Project
@@ -47,8 +47,8 @@ def consider(
     suitable = [gpu for gpu in suitable if not small or not too_small(gpu)]
     if small and (not suitable or wanted.gpus == "all"):
         return Verdict(host, why=small)
-    own = _claimed(host, only=project)
-    busy = {gpu.uuid: reason for gpu in suitable if (reason := _busy(gpu, host, project, own, taken))}
+    own = claimed(host, only=project)
+    busy = {gpu.uuid: reason for gpu in suitable if (reason := _busy(gpu, host, project, taken))}
     free = [gpu for gpu in suitable if gpu.uuid not in busy]
     if wanted.gpus == "all":
         if len(free) == len(host.gpus):
@@ -71,13 +71,17 @@ def _choose(free: Sequence[Gpu], count: int, own: set[str]) -> tuple[Gpu, ...] |
     return tuple(sorted(enough, key=lambda gpu: gpu.index)) if enough else None
 
 
-def _busy(gpu: Gpu, host: HostState, project: str, own: set[str], taken: set[str]) -> str | None:
-    other = next((p.name for p in host.projects.values() if p.name != project and gpu.uuid in _gpus_of(p)), None)
-    if other:
-        return f"GPU {gpu.index} is {other}'s"
-    if gpu.uuid in taken:
-        return f"GPU {gpu.index} goes to another replica"
-    if gpu.uuid in own:
+def _busy(gpu: Gpu, host: HostState, project: str, taken: set[str]) -> str | None:
+    why = in_use(gpu, host, {project})
+    return why or (f"GPU {gpu.index} goes to another replica" if gpu.uuid in taken else None)
+
+
+def in_use(gpu: Gpu, host: HostState, mine: Collection[str]) -> str | None:
+    """Say who uses a GPU; None where nobody does, or projects of `mine` alone."""
+    owner = next((p.name for p in host.projects.values() if p.name not in mine and gpu.uuid in _gpus_of(p)), None)
+    if owner:
+        return f"GPU {gpu.index} is {owner}'s"
+    if any(gpu.uuid in claimed(host, only=project) for project in mine):
         return None
     if gpu.processes:
         first = gpu.processes[0]
@@ -91,7 +95,8 @@ def _why_busy(busy: dict[str, str]) -> str | None:
     return "; ".join(busy.values()) or None
 
 
-def _claimed(host: HostState, *, only: str) -> set[str]:
+def claimed(host: HostState, *, only: str) -> set[str]:
+    """Return the GPUs, by UUID, that the containers of one project were given."""
     project = host.projects.get(only)
     return _gpus_of(project) if project else set()
 

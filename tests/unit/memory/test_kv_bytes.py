@@ -163,7 +163,7 @@ def test_the_context_that_nobody_named(more: dict[str, Any], length: int) -> Non
     assert settings({**LLAMA_3_8B, **more}).length == length
 
 
-@pytest.mark.parametrize(("written", "length"), [(4096, 4096), ("'32k'", 32000), ("'32K'", 32768), ("auto", 8192)])
+@pytest.mark.parametrize(("written", "length"), [(4096, 4096), ("'32k'", 32000), ("'32K'", 32768), ("null", 8192)])
 def test_a_context_as_people_write_it(written: object, length: int) -> None:
     text = f"api_version: 1\nname: m\nmodel: ./m\nengine: {{image: 'a:1', engine_args: {{max_model_len: {written}}}}}\n"
     assert settings_of(parse_deployment(text, "x"), read_architecture(LLAMA_3_8B)).length == length
@@ -178,6 +178,21 @@ def test_the_cache_has_the_models_type_unless_it_is_named() -> None:
     assert settings({**LLAMA_3_8B, **scheme}).kv_dtype == "fp8"
     # Of a type with scales that are not counted here nothing is said.
     assert settings(LLAMA_3_8B, kv_cache_dtype="nvfp4").kv_bytes is None
+
+
+@pytest.mark.parametrize("written", ["auto", -1])
+def test_a_context_that_the_engine_finds_itself_needs_no_more_than_is_of_use(written: object) -> None:
+    assert settings(LLAMA_3_8B, max_model_len=written).length == 2048
+
+
+def test_gpus_that_share_a_requests_tokens() -> None:
+    one = cache(LLAMA_3_8B, tensor_parallel_size=8)
+    two = cache(LLAMA_3_8B, tensor_parallel_size=8, decode_context_parallel_size=2)
+    assert two.request_bytes(8192) * 2 == one.request_bytes(8192)
+
+
+def test_an_encoder_keeps_nothing() -> None:
+    assert cache({**LLAMA_3_8B, "model_type": "xlm-roberta"}).request_bytes(512) == 0
 
 
 def test_config_json_with_nothing_in_it() -> None:

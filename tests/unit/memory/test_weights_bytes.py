@@ -176,6 +176,28 @@ def test_weights_that_are_quantised_while_they_load(method: str, bytes_each: flo
     assert subject(files, quantization=method).weights.bytes == ends + linear * bytes_each
 
 
+def test_a_method_that_is_not_known_refuses_nothing() -> None:
+    assert (
+        subject(files_of(TINY), quantization="new").weights.bytes
+        < subject(files_of(TINY), quantization="bitsandbytes").weights.bytes
+    )
+
+
+def test_weights_that_stay_in_the_hosts_memory() -> None:
+    found = subject(files_of(LLAMA_3_8B), cpu_offload_gb=10)
+    assert on_gpu(found) == 16_060_522_496 - 10 * 1024**3
+    assert on_gpu(subject(files_of(LLAMA_3_8B), cpu_offload_gb=20)) == 0
+
+
+@pytest.mark.parametrize("written", [{"num_hidden_layers": 2}, '{"num_hidden_layers": 2}'])
+def test_what_overrides_config_json(written: Any) -> None:
+    found = subject(files_of(TINY), hf_overrides=written)
+    assert found.model.layers == 2
+    assert found.weights.left_out > 0
+    nested = subject(ModelFiles(GEMMA_3_4B, ()), hf_overrides={"text_config": {"sliding_window": 512}})
+    assert (nested.model.layers, max(filter(None, nested.model.windows))) == (34, 512)
+
+
 def test_files_without_headers_are_shared_evenly() -> None:
     found = subject(ModelFiles(TINY, (), 1000, 1000), tensor_parallel_size=2)
     assert (found.weights.bytes, on_gpu(found)) == (1000, 500)

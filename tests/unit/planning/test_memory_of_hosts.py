@@ -88,6 +88,13 @@ def test_an_estimate_warns_and_refuses_nothing() -> None:
     assert not any("may not start" in text for text in planned(lab(1), model(), LLAMA_8B).warnings)
 
 
+def test_heads_that_are_not_divided_are_a_warning() -> None:
+    text = model(gpus=3)
+    assert any(
+        "will not start on lab-1: tensor_parallel_size 3" in one for one in planned(lab(3), text, LLAMA_8B).warnings
+    )
+
+
 def test_what_runs_goes_on_whatever_we_think_of_it() -> None:
     """A deploy that changes nothing of memory must not fail where the engine proves that it fits."""
     facts = deploy(lab(1), model())

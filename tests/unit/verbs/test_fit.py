@@ -139,6 +139,48 @@ def test_hosts_of_an_inventory(site: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert isinstance(fit(site, "--skip-unreachable").exception, InvalidError)
 
 
+def seen(monkeypatch: pytest.MonkeyPatch, site: Path, facts: dict[str, Any]) -> None:
+    monkeypatch.setattr("onprem_llm.look.look", lambda connection, progress: View(made.current(facts), (), "salt"))
+    (site / "inventory.ini").write_text("lab-1\n")
+
+
+def test_gpus_that_others_use_are_not_counted(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"lab-1": made.host("lab-1", 1, gpus=4, gateway=True)}
+    first, second, third, fourth = facts["lab-1"]["gpus"]["devices"]
+    first["processes"] = [{"pid": 42, "name": "python", "memory": 100}]
+    second["memory_used"] = 20_000
+    seen(monkeypatch, site, facts)
+    third["memory_used"], fourth["memory_used"] = 3, 700  # a driver's own
+    (host,) = json.loads(fit(site, "--json").stdout)["hosts"]
+    assert (host["gpus"], host["verdict"]) == (2, "fits")
+    third["processes"] = fourth["processes"] = first["processes"]
+    done = fit(site)
+    assert isinstance(done.exception, InvalidError)
+    assert "GPU 0 is used by python (pid 42); GPU 1 has 20000 of 81559 MiB in use" in done.stdout
+
+
+def test_what_a_driver_keeps_and_more_is_not_free(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """4 % are in use, which a deploy takes for idle; an engine that wants 97 % refuses to start there."""
+    facts = {"lab-1": made.host("lab-1", 1, gpus=1, gateway=True)}
+    facts["lab-1"]["gpus"]["devices"][0]["memory_used"] = 4000
+    seen(monkeypatch, site, facts)
+    assert fit(site).exit_code == 0
+    done = fit(site, args="gpu_memory_utilization: 0.98")
+    assert isinstance(done.exception, InvalidError)
+    assert "others hold 4.2 GB" in done.stdout
+    share = str(done.exception.hint).rpartition("gpu_memory_utilization: ")[2]
+    assert fit(site, args=f"gpu_memory_utilization: {share}").exit_code == 0
+
+
+def test_heads_that_are_not_divided(site: Path) -> None:
+    done = fit(site, args="tensor_parallel_size: 3", more="resources: {gpus: 3}\n", a=gpus(3, H100))
+    assert isinstance(done.exception, InvalidError)
+    assert "tensor_parallel_size 3 does not divide the model's 32 attention heads" in done.stdout
+    done = fit(site, args="tensor_parallel_size: 4", more="resources: {gpus: 4}\n", a=gpus(3, H100))
+    assert "3 of NVIDIA H100 80GB HBM3 free, and a replica takes 4" in done.stdout
+    assert "what makes it fit" not in done.stdout
+
+
 def test_an_inventory_that_was_named_must_be_there(site: Path) -> None:
     assert isinstance(fit(site, "-i", "absent.ini").exception, InvalidError)
 

@@ -87,6 +87,11 @@ def test_images_need_no_gpus_in_the_facts() -> None:
     assert images_of(deployment, WEIGHTS, Site(), facts_of(a=host(0, free=0))) == IMAGES
 
 
+def test_images_do_not_depend_on_how_many_gpus_are_found() -> None:
+    text = MODEL.replace("tensor_parallel_size: 4", "tensor_parallel_size: auto").replace("gpus: 4, ", "")
+    assert images_of(parse_deployment(text, "model.yaml"), WEIGHTS, Site(), facts_of(a=host(0))) == IMAGES
+
+
 @pytest.mark.parametrize(
     ("settings", "without"),
     [

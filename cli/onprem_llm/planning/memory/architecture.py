@@ -38,6 +38,11 @@ OTHER_CACHES = {
     "is_encoder_decoder": "an encoder",
     "cross_attention_layers": "cross attention",
 }
+# These read a text at once and keep nothing.
+ENCODERS = {
+    "bert", "roberta", "xlm-roberta", "distilbert", "modernbert", "nomic_bert", "albert", "electra", "mpnet", "new",
+    "deberta", "deberta-v2", "gte", "jina_bert", "eurobert",
+}  # fmt: skip
 LENGTHS = (
     "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length", "max_sequence_length",
     "max_seq_length", "seq_len",
@@ -187,6 +192,8 @@ def _kv_heads(part: Mapping[str, object]) -> int | None:
 
 
 def _other_caches(part: Mapping[str, object]) -> tuple[str, ...]:
+    if text(part, "model_type") in ENCODERS:
+        return ("an encoder keeps none",)
     return tuple(dict.fromkeys(what for key, what in OTHER_CACHES.items() if part.get(key)))
 
 

@@ -1,7 +1,6 @@
 """`tensor_parallel_size: auto`: the fewest GPUs on which a model fits."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import HostState
@@ -72,7 +71,7 @@ def _kinds(deployment: Deployment, hosts: Iterable[HostState], count: int) -> li
         kinds = [kind_of(gpu) for gpu in host.gpus if model_accepted(gpu, deployment.resources.gpu_models)]
         for kind in kinds:
             if kind is not None and kinds.count(kind) >= count:
-                found[replace(kind, free=None)] = None
+                found[kind] = None
     return list(found)
 
 

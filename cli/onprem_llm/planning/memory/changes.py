@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from onprem_llm.planning.memory.judge import GpuKind, Subject, sum_of
+from onprem_llm.planning.memory.settings import SHORTEST
 from onprem_llm.planning.memory.weights import FOUR_BITS, weights_of
 
-# A context is cut to a multiple of the first, and never below the second.
-STEP, SHORTEST = 1024, 2048
+# A context is cut to a multiple of this.
+STEP = 1024
 SIZES = (2, 4, 8)
 # fp8 keys and values want compute capability 8.9; the engine says where it cannot.
 FP8 = "fp8"

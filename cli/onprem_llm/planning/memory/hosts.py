@@ -1,15 +1,15 @@
 """A replica's memory against the GPUs of hosts."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from onprem_llm.hosts import Gpu, HostState
 from onprem_llm.output import human_bytes
 from onprem_llm.planning.memory.changes import Remedy, remedies
 from onprem_llm.planning.memory.judge import GpuKind, Subject, Sum, sum_of
-from onprem_llm.planning.memory.overhead import CPU
-from onprem_llm.planning.offers import may_run_on, model_accepted
+from onprem_llm.planning.memory.overhead import CPU, driver_reserve
+from onprem_llm.planning.offers import claimed, in_use, may_run_on, model_accepted
 from onprem_llm.spec.deployment import Deployment
 
 MIB = 1024**2
@@ -30,17 +30,15 @@ class HostFit:
     remedies: tuple[Remedy, ...] = ()
 
 
-def kind_of(gpu: Gpu, *, ours: bool = True) -> GpuKind | None:
-    """Return a GPU's kind; None where its memory is not known. `ours`: what is in use there goes first."""
+def kind_of(gpu: Gpu) -> GpuKind | None:
+    """Return a GPU's kind, as if nothing were on it; None where its memory is not known."""
     if gpu.memory_total is None or gpu.memory_total <= 0:
         return None
-    memory = gpu.memory_total * MIB
-    used = (gpu.memory_used or 0) * MIB
-    return GpuKind(gpu.name, memory, None if ours or not used else memory - used)
+    return GpuKind(gpu.name, gpu.memory_total * MIB)
 
 
 def fit_on(subject: Subject, deployment: Deployment, host: HostState) -> HostFit:
-    """Judge a host for a replica of this deployment: GPUs of other deployments are taken, its own count as free."""
+    """Judge a host for a replica of this deployment, by the GPUs that a deploy would take: idle ones and its own."""
     wanted = deployment.resources
     if not may_run_on(deployment, host):
         return HostFit(host.name, "no", "not in resources.hosts")
@@ -51,11 +49,12 @@ def fit_on(subject: Subject, deployment: Deployment, host: HostState) -> HostFit
     suited = [gpu for gpu in host.gpus if model_accepted(gpu, wanted.gpu_models)]
     if not suited:
         return HostFit(host.name, "no", f"no {' or '.join(wanted.gpu_models)}")
-    owners = _owners(host, deployment.name)
-    free = [gpu for gpu in suited if owners.get(gpu.uuid, True)]
+    mine = {project.name for project in host.projects.values() if project.label("deployment") == deployment.name}
+    used = {gpu.uuid: why for gpu in suited if (why := in_use(gpu, host, mine))}
+    free = [gpu for gpu in suited if gpu.uuid not in used]
     if not free:
-        return HostFit(host.name, "no", "all of its GPUs are other deployments'")
-    groups = [_judge(subject, host, alike, owners) for alike in _alike(free, owners)]
+        return HostFit(host.name, "no", "; ".join(used.values()))
+    groups = [_judge(subject, host, alike, mine) for alike in _alike(free)]
     return min(groups, key=lambda one: _RANK.get(one.verdict, 3))
 
 
@@ -70,20 +69,31 @@ def _on_cpu(subject: Subject, host: HostState) -> HostFit:
     return HostFit(host.name, total.answer, _short(total), 0, total, remedies(subject, kind, 0))
 
 
-def _judge(subject: Subject, host: HostState, alike: list[Gpu], owners: dict[str, bool]) -> HostFit:
-    kind = kind_of(alike[0], ours=owners.get(alike[0].uuid, False))
+def _judge(subject: Subject, host: HostState, alike: list[Gpu], mine: Collection[str]) -> HostFit:
+    kind = kind_of(alike[0])
     if kind is None:
-        why = f"{alike[0].name} does not say how much memory it has"
-        return HostFit(host.name, "unknown", why, len(alike))
+        return HostFit(host.name, "unknown", f"{alike[0].name} does not say how much memory it has", len(alike))
+    kind = replace(kind, free=_least_free(kind, host, alike, mine))
     total = sum_of(subject, kind)
-    enough = len(alike) >= subject.settings.gpus
-    if total.answer == "fits" and enough:
+    why = _impossible(subject, len(alike), kind)
+    if why:
+        return HostFit(host.name, "no", why, len(alike), total)
+    if total.answer == "fits":
         return HostFit(host.name, "fits", None, len(alike), total)
-    found = remedies(subject, kind, len(alike))
-    if not enough:
-        why = f"{len(alike)} of {kind.name}, and a replica takes {subject.settings.gpus}"
-        return HostFit(host.name, "no", why, len(alike), total, found)
-    return HostFit(host.name, total.answer, _short(total), len(alike), total, found)
+    return HostFit(host.name, total.answer, _short(total), len(alike), total, remedies(subject, kind, len(alike)))
+
+
+def _impossible(subject: Subject, count: int, kind: GpuKind) -> str | None:
+    if count < subject.settings.gpus:
+        return f"{count} of {kind.name} free, and a replica takes {subject.settings.gpus}"
+    return subject.undivided
+
+
+def _least_free(kind: GpuKind, host: HostState, alike: list[Gpu], mine: Collection[str]) -> int | None:
+    """Return what is free on the fullest, None where it is all: what a driver keeps is nobody's, nor what is ours."""
+    own = {uuid for name in mine for uuid in claimed(host, only=name)}
+    used = max(((gpu.memory_used or 0) * MIB for gpu in alike if gpu.uuid not in own), default=0)
+    return kind.memory - used if used > driver_reserve(kind.memory) else None
 
 
 def _short(total: Sum) -> str:
@@ -94,20 +104,9 @@ def _short(total: Sum) -> str:
     return f"{human_bytes(-total.left)} are missing on {where if total.kind.name == CPU else f'each {where}'}"
 
 
-def _alike(gpus: Iterable[Gpu], owners: dict[str, bool]) -> list[list[Gpu]]:
-    """Group GPUs of one model of which as much is free: one that others use a little does not speak for all."""
-    groups: dict[tuple[str, GpuKind | None], list[Gpu]] = {}
+def _alike(gpus: Iterable[Gpu]) -> list[list[Gpu]]:
+    """Group GPUs of one kind, the largest group first."""
+    groups: dict[tuple[str, int | None], list[Gpu]] = {}
     for gpu in gpus:
-        groups.setdefault((gpu.name, kind_of(gpu, ours=owners.get(gpu.uuid, False))), []).append(gpu)
+        groups.setdefault((gpu.name, gpu.memory_total), []).append(gpu)
     return sorted(groups.values(), key=len, reverse=True)
-
-
-def _owners(host: HostState, deployment: str) -> dict[str, bool]:
-    """Return the GPUs that projects of ours hold: uuid -> whether it is this deployment."""
-    return {
-        uuid: project.label("deployment") == deployment
-        for project in host.projects.values()
-        for container in project.containers
-        for uuid in (container.label("gpus") or "").split(",")
-        if uuid
-    }

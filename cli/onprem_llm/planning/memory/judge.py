@@ -1,15 +1,21 @@
 """The sum for one replica on GPUs of one kind, and whether it fits."""
 
+import contextlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from onprem_llm.json_values import is_mapping
 from onprem_llm.planning.memory.architecture import Architecture, read_architecture
+from onprem_llm.planning.memory.config_values import inner
 from onprem_llm.planning.memory.kv_cache import Cache, cache_of
 from onprem_llm.planning.memory.model_files import ModelFiles
 from onprem_llm.planning.memory.overhead import CPU, batch_of, driver_reserve, overhead_of
 from onprem_llm.planning.memory.settings import Settings, settings_of
 from onprem_llm.planning.memory.weights import Weights, stage_layers, weights_of
 from onprem_llm.spec.deployment import Deployment
+from onprem_llm.spec.engine_args import normal
 
 # `tight`: what is counted fits, and with what is only estimated it does not.
 Answer = Literal["fits", "tight", "no"]
@@ -24,6 +30,14 @@ class Subject:
     settings: Settings
     weights: Weights
     requests: int = 1
+
+    @property
+    def undivided(self) -> str | None:
+        """Say why vLLM refuses the tensor parallel size; None where it takes it."""
+        size, heads = self.settings.tensor, self.model.heads
+        if self.model.divides(size):
+            return None
+        return f"tensor_parallel_size {size} does not divide the model's {heads} attention heads"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +125,22 @@ class Sum:
 
 def subject_of(files: ModelFiles, deployment: Deployment, requests: int = 1) -> Subject:
     """Read what a deployment asks of memory."""
-    model = read_architecture(files.config)
+    model = read_architecture(_overridden(files.config, deployment))
     settings = settings_of(deployment, model)
     return Subject(files, model, settings, weights_of(files, model, settings), requests)
+
+
+def _overridden(config: Mapping[str, object], deployment: Deployment) -> Mapping[str, object]:
+    """Return config.json as `hf_overrides` changes it: keys that are mappings on both sides are merged."""
+    args = deployment.engine.engine_args
+    changed = next((value for flag, value in args.items() if normal(flag) == "hf_overrides"), None)
+    if isinstance(changed, str):
+        with contextlib.suppress(ValueError):
+            changed = json.loads(changed)
+    if not is_mapping(changed):
+        return config
+    merged = {key: {**inner(config, key), **value} if is_mapping(value) else value for key, value in changed.items()}
+    return {**config, **merged}
 
 
 def sum_of(subject: Subject, kind: GpuKind) -> Sum:

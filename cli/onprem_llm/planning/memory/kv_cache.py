@@ -25,6 +25,7 @@ class Cache:
     kept: int  # layers that keep every token
     windowed: int
     block: int  # tokens
+    context: int  # GPUs that share the tokens of layers that keep all
     in_flight: int  # tokens that may be computed before blocks out of a window are given back
 
     @property
@@ -62,7 +63,7 @@ class Cache:
 
     def _group_blocks(self, window: int, length: int) -> int:
         if window == FULL:
-            return _ceil(length, self.block)
+            return _ceil(_ceil(length, self.context), self.block)
         # One more: a window seldom begins where a block does.
         return _ceil(min(window - 1 + self.in_flight, length), self.block) + 1
 
@@ -79,6 +80,7 @@ def cache_of(model: Architecture, settings: Settings, layers: Sequence[int], bat
         kept=sum(window == FULL for window in windows),
         windowed=sum(window != FULL for window in windows),
         block=settings.block,
+        context=settings.context,
         in_flight=settings.batches * batched_tokens,
     )
 

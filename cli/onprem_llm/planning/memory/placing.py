@@ -61,7 +61,9 @@ class Memory:
 
 
 def tight_warning(memory: Memory | None, host: str, project: str, gpus: tuple[Gpu, ...]) -> str | None:
-    """Warn of a replica that fits by what is counted, and with what is estimated does not."""
+    """Warn of a replica that fits by what is counted, and with what is estimated does not, or whose heads are odd."""
+    if memory and memory.subject.undivided:
+        return f"{project} will not start on {host}: {memory.subject.undivided}"
     total = memory.sum(gpus[0]) if memory and gpus else None
     if total is None or total.answer != "tight":
         return None

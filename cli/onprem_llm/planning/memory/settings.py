@@ -22,6 +22,8 @@ FIRST_WITH_GRAPHS = (0, 21)
 FIRST_HYBRID = (0, 10)
 # From then on a batch is scheduled while the one before is computed; not on CPUs (seen with v0.32).
 FIRST_ASYNCHRONOUS = (0, 14)
+# `max_model_len: auto` takes the longest context that fits, and this is the least that is of use.
+SHORTEST = 2048
 BLOCK, MLA_BLOCK, CPU_BLOCK = 16, 64, 128
 _SUFFIX = {"k": 1000, "m": 10**6, "g": 10**9, "K": 1024, "M": 1024**2, "G": GIB}
 
@@ -33,6 +35,7 @@ class Settings:
     tensor: int
     pipeline: int
     data: int
+    context: int  # GPUs of a tensor parallel group that share a request's tokens among them
     experts_split: bool
     share: float
     length: int
@@ -47,6 +50,7 @@ class Settings:
     hybrid: bool
     batches: int  # that are in flight at once
     graphs_counted: bool
+    offloaded: int  # bytes of weights on each GPU that stay in the host's memory
     kv_memory: int | None  # bytes that a person has set aside for the cache on a GPU
 
     @property
@@ -73,9 +77,10 @@ def settings_of(deployment: Deployment, model: Architecture) -> Settings:
         tensor=_count(args, "tensor_parallel_size") or 1,
         pipeline=pipeline,
         data=_count(args, "data_parallel_size") or 1,
+        context=_count(args, "decode_context_parallel_size") or 1,
         experts_split=args.get("enable_expert_parallel") is True,
         share=_share(args.get("gpu_memory_utilization"), version),
-        length=_count(args, "max_model_len") or model.default_length,
+        length=_length(args.get("max_model_len"), model),
         batched_tokens=_count(args, "max_num_batched_tokens"),
         sequences=_count(args, "max_num_seqs"),
         block=_count(args, "block_size") or _block(deployment, model),
@@ -87,6 +92,7 @@ def settings_of(deployment: Deployment, model: Architecture) -> Settings:
         hybrid=version >= FIRST_HYBRID and args.get("disable_hybrid_kv_cache_manager") is not True,
         batches=pipeline + (version >= FIRST_ASYNCHRONOUS and deployment.resources.gpus != 0),
         graphs_counted=version >= FIRST_WITH_GRAPHS,
+        offloaded=_offloaded(args.get("cpu_offload_gb")),
         kv_memory=_kv_memory(deployment, args),
     )
 
@@ -101,6 +107,16 @@ def size_of(value: object) -> int | None:
 
 def _count(args: Mapping[str, object], name: str) -> int | None:
     return size_of(args.get(name))
+
+
+def _length(value: object, model: Architecture) -> int:
+    if value in (-1, "-1", "auto"):
+        return min(SHORTEST, model.default_length)
+    return size_of(value) or model.default_length
+
+
+def _offloaded(value: object) -> int:
+    return int(value * GIB) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else 0
 
 
 def _share(value: object, version: tuple[int, int]) -> float:

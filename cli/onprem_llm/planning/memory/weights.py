@@ -53,7 +53,7 @@ class Weights:
             first = place in {"words", "first"} and stage == 0
             if place in here or first or (last and (place == "last" or (place == "words" and model.tied))):
                 total += size * _share(part, model, settings)
-        return round(total)
+        return max(0, round(total) - settings.offloaded)
 
 
 def weights_of(files: ModelFiles, model: Architecture, settings: Settings) -> Weights:
@@ -117,7 +117,8 @@ def _part(tensor: Tensor) -> Part:
 def _loaded_bytes(tensor: Tensor, part: Part, model: Architecture, settings: Settings) -> float:
     if model.quantization or tensor.dtype not in _FLOATS:
         return tensor.bytes
-    made = MADE_ON_LOADING.get(settings.quantization or "")
+    # A method that is not known here counts as the smallest: too much would refuse what runs.
+    made = MADE_ON_LOADING.get(settings.quantization, min(MADE_ON_LOADING.values())) if settings.quantization else None
     linear = part != "whole" and not any(p.search(tensor.name) for p in (_EMBEDDING, _HEAD, _TOWER))
     if made is not None and linear and (part == "experts" or settings.quantization != "experts_int8"):
         return tensor.elements * made

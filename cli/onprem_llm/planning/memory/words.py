@@ -51,6 +51,8 @@ def _weights(subject: Subject) -> str:
 def _cache(total: Sum, subject: Subject) -> str:
     cache, settings = total.cache, subject.settings
     if not cache.groups:
+        if settings.kv_bytes is None:
+            return f"not counted: kv_cache_dtype {settings.kv_dtype}"
         return f"not counted: {', '.join(subject.model.strange) or 'config.json does not say enough'}"
     windowed = f" ({cache.windowed} of {cache.kept + cache.windowed} layers keep a window)" if cache.windowed else ""
     many = f"{total.requests} x " if total.requests > 1 else ""
