@@ -17,9 +17,9 @@ def _cells(host: HostFacts) -> tuple[object, ...]:
     others = len(host.kernels.all) - 1
     kernels = host.kernels.running + (f" (+{others})" if others else "")
     largest = max(host.disks, key=lambda disk: disk.size_bytes, default=None)
-    disk = (
-        f"{largest.mount}: {human_bytes(largest.free_bytes)} of {human_bytes(largest.size_bytes)}" if largest else None
-    )
+    disk = None
+    if largest:
+        disk = f"{largest.mount}: {human_bytes(largest.free_bytes)} free of {human_bytes(largest.size_bytes)}"
     return (
         f"{host.os.id} {host.os.version_id}".strip(), f"{host.cpu.cores} {host.architecture}",
         human_bytes(host.memory_bytes), _gpus(host), kernels, disk,
