@@ -157,6 +157,13 @@ def test_a_variant_says_how_much_its_weights_take() -> None:
     assert not remedies(subject(LLAMA_70B), L4, 1)
 
 
+def test_a_variant_with_a_shorter_context_where_that_alone_does() -> None:
+    long = {**LLAMA_70B, "max_position_embeddings": 32768}
+    (variant,) = remedies(subject(long), GpuKind("a GPU", 48 * GIB), 1)
+    assert set(variant.args) == {"max_model_len"}
+    assert "4-bit weights (awq, gptq) and a context of " in remedy_line(variant)
+
+
 def test_two_changes_where_one_is_not_enough() -> None:
     long = {**LLAMA_70B, "max_position_embeddings": 131072}
     found = remedies(subject(long), GpuKind("NVIDIA A100-SXM4-80GB", 81920 * MIB), 2)

@@ -60,6 +60,15 @@ def test_what_fits_nowhere_is_refused_with_the_sum_and_the_smallest_change() -> 
     assert where(planned(lab(2, 4), model(gpus=2), LLAMA_70B))
 
 
+def test_where_large_ones_are_in_use_that_is_what_is_said() -> None:
+    facts = gpus_of(lab(1, 1), "lab-1", "NVIDIA T4", 15360)
+    facts["lab-2"]["gpus"]["devices"][0]["processes"] = [{"pid": 42, "name": "python", "memory": 100}]
+    with pytest.raises(InvalidError, match="it needs 1 GPUs on one host") as raised:
+        planned(facts, any_gpu(model()), LLAMA_8B)
+    assert "GPU 0 is used by python" in str(raised.value.details)
+    assert "too small for the model: NVIDIA T4" in str(raised.value.details)
+
+
 def test_of_unlike_gpus_in_a_host_those_that_are_large_enough_are_taken() -> None:
     facts = lab(2)
     facts["lab-1"]["gpus"]["devices"][0].update(name="NVIDIA T4", memory_total=15360)
@@ -70,8 +79,9 @@ def test_of_unlike_gpus_in_a_host_those_that_are_large_enough_are_taken() -> Non
 def test_all_gpus_of_a_host_must_be_large_enough() -> None:
     facts = lab(2)
     facts["lab-1"]["gpus"]["devices"][0].update(name="NVIDIA T4", memory_total=15360)
-    with pytest.raises(InvalidError, match="does not fit"):
+    with pytest.raises(InvalidError) as raised:
         planned(facts, any_gpu(model()).replace("gpus: 1", "gpus: all"), LLAMA_8B)
+    assert "too small for the model: NVIDIA T4" in str(raised.value.details)
 
 
 def test_memory_that_a_gpu_does_not_say_refuses_nothing() -> None:

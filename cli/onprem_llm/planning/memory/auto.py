@@ -1,6 +1,6 @@
 """`tensor_parallel_size: auto`: the fewest GPUs on which a model fits."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import HostState
@@ -16,7 +16,7 @@ SIZES = (1, 2, 4, 8, 16)
 
 
 def resolved(
-    deployment: Deployment, files: ModelFiles, hosts: Iterable[HostState], before: Deployment | None = None
+    deployment: Deployment, files: ModelFiles, hosts: Sequence[HostState], before: Deployment | None = None
 ) -> Deployment:
     """Return the deployment with the tensor parallel size, and resources.gpus, that `auto` stands for.
 
@@ -50,7 +50,7 @@ def _size(deployment: Deployment) -> int | None:
     return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
-def _best(deployment: Deployment, files: ModelFiles, hosts: Iterable[HostState]) -> tuple[Verdict, Sum, Subject] | None:
+def _best(deployment: Deployment, files: ModelFiles, hosts: Sequence[HostState]) -> tuple[Verdict, Sum, Subject] | None:
     """Return the best verdict on any host that has so many GPUs of one kind; None where no host has."""
     subject = subject_of(files, deployment)
     if not subject.model.divides(subject.settings.tensor):
@@ -62,7 +62,7 @@ def _best(deployment: Deployment, files: ModelFiles, hosts: Iterable[HostState])
     return best.answer, best, subject
 
 
-def _kinds(deployment: Deployment, hosts: Iterable[HostState], count: int) -> list[GpuKind]:
+def _kinds(deployment: Deployment, hosts: Sequence[HostState], count: int) -> list[GpuKind]:
     """Return the kinds of GPU of which a host that may run it has so many; what is in use now does not count."""
     found: dict[GpuKind, None] = {}
     for host in hosts:

@@ -50,7 +50,7 @@ def remedies(subject: Subject, kind: GpuKind, most_gpus: int) -> tuple[Remedy, .
     if not found:
         pairs = (second for first in single for second in _shorter(first, kind))
         found = [remedy for one in pairs if (remedy := _remedy(one, kind))][:1]
-    return (*found, *_variants(subject, kind))
+    return (*found, *_variants(subject, kind, last=not found))
 
 
 def _tries(subject: Subject, kind: GpuKind, most_gpus: int) -> Iterator[_Try]:
@@ -95,14 +95,25 @@ def _remedy(one: _Try, kind: GpuKind) -> Remedy | None:
     return Remedy(one.what, one.args, one.gpus, total.left) if total.answer == "fits" else None
 
 
-def _variants(subject: Subject, kind: GpuKind) -> Iterator[Remedy]:
-    """Say what 8-bit or 4-bit weights would make of a model that is not quantised: the first that fits."""
+def _variants(subject: Subject, kind: GpuKind, *, last: bool) -> Iterator[Remedy]:
+    """Say what 8-bit or 4-bit weights would make of a model that is not quantised: the first that fits.
+
+    Where neither does, and nothing else either (`last`), with a shorter context.
+    """
     if subject.model.quantization or subject.settings.quantization or not subject.files.tensors:
         return
-    for what, made in (("8-bit weights (fp8)", "fp8"), ("4-bit weights (awq, gptq)", FOUR_BITS)):
-        settings = replace(subject.settings, quantization=made)
-        weights = weights_of(subject.files, subject.model, settings)
-        total = sum_of(replace(subject, settings=settings, weights=weights), kind)
+    tries = [
+        _quantised(subject, *one) for one in (("8-bit weights (fp8)", "fp8"), ("4-bit weights (awq, gptq)", FOUR_BITS))
+    ]
+    shorter = [second for first in tries for second in _shorter(first, kind)] if last else []
+    for one in (*tries, *shorter):
+        total = sum_of(one.subject, kind)
         if total.answer == "fits":
-            yield Remedy(f"a variant of the model with {what}", {}, None, total.left, total.weights)
+            yield Remedy(one.what, one.args, None, total.left, total.weights)
             return
+
+
+def _quantised(subject: Subject, what: str, made: str) -> _Try:
+    settings = replace(subject.settings, quantization=made)
+    weights = weights_of(subject.files, subject.model, settings)
+    return _Try(f"a variant of the model with {what}", replace(subject, settings=settings, weights=weights))

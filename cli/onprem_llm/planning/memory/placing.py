@@ -29,7 +29,9 @@ class Memory:
         kind = kind_of(gpu)
         if kind is None:
             return None
-        return self._sums.setdefault(kind, sum_of(self.subject, kind))
+        if kind not in self._sums:
+            self._sums[kind] = sum_of(self.subject, kind)
+        return self._sums[kind]
 
     def too_small(self, gpu: Gpu) -> str | None:
         """Say why a GPU is too small, by what is counted and not estimated; None where it may do."""
@@ -42,17 +44,15 @@ class Memory:
     def refusal(self, hosts: Iterable[tuple[Gpu, ...]]) -> tuple[str, str] | None:
         """Return the sum on the GPUs that miss least, and the smallest change that makes it fit there.
 
-        `hosts`: the GPUs of each host that may run it. None where none of them is too small.
+        `hosts`: the GPUs of each host that may run it. None where one of them is not too small: then it is for another
+        reason that they do not do.
         """
-        found = [
-            (total, sum(kind_of(other) == total.kind for other in gpus))
-            for gpus in hosts
-            for gpu in gpus
-            if self.too_small(gpu) and (total := self.sum(gpu)) is not None
-        ]
-        if not found:
+        sums = [(self.sum(gpu), gpus) for gpus in hosts for gpu in gpus]
+        found = [(total, gpus) for total, gpus in sums if total is not None and total.answer == "no"]
+        if not found or len(found) < len(sums):
             return None
-        total, count = max(found, key=lambda one: (one[0].left, one[1]))
+        counted = [(total, sum(kind_of(gpu) == total.kind for gpu in gpus)) for total, gpus in found]
+        total, count = max(counted, key=lambda one: (one[0].left, one[1]))
         changes = remedies(self.subject, total.kind, count)
         hint = "onprem-llm fit MODEL_YAML shows what each host could carry"
         if changes:

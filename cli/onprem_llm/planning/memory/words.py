@@ -40,12 +40,11 @@ def _rows(total: Sum, subject: Subject) -> Iterator[tuple[str, int, str]]:
 
 
 def _weights(subject: Subject) -> str:
-    settings, loaded = subject.settings, human_bytes(subject.weights.bytes)
-    over = [
-        f"{what} {size}" for what, size in (("tensor", settings.tensor), ("pipeline", settings.pipeline)) if size > 1
-    ]
-    kind = subject.model.quantization or settings.quantization
-    return f"of {loaded}{f' over {chr(44).join(over)}' if over else ''}{f', {kind}' if kind else f', {settings.dtype}'}"
+    settings = subject.settings
+    ways = {"tensor": settings.tensor, "pipeline": settings.pipeline}
+    over = " and ".join(f"{what} parallel {size}" for what, size in ways.items() if size > 1)
+    kind = subject.model.quantization or settings.quantization or settings.dtype
+    return f"of {human_bytes(subject.weights.bytes)}{f' over {over}' if over else ''}, {kind}"
 
 
 def _cache(total: Sum, subject: Subject) -> str:
@@ -62,8 +61,7 @@ def _cache(total: Sum, subject: Subject) -> str:
 
 def remedy_line(remedy: Remedy) -> str:
     """Say one change as a person can make it."""
-    if remedy.other_weights is not None:
-        return (
-            f"{remedy.what}: {human_bytes(remedy.other_weights)} of weights on a GPU, {human_bytes(remedy.left)} left"
-        )
-    return f"{remedy.what} ({remedy.edit}): {human_bytes(remedy.left)} left"
+    other = remedy.other_weights
+    weights = "" if other is None else f"{human_bytes(other)} of weights on a GPU, "
+    edit = f" ({remedy.edit})" if remedy.edit else ""
+    return f"{remedy.what}{edit}: {weights}{human_bytes(remedy.left)} left"
