@@ -256,7 +256,7 @@ def _stage(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None
 
 
 def _fan_out(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
-    _stage(facts, name, {**order, "images": []}, done)
+    _stage(facts, name, {"weights": [], **order, "images": []}, done)
 
 
 def _apply(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
@@ -431,7 +431,8 @@ def _marks(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None
 def _registry(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
     state = facts[name]
     _stage(facts, name, {"images": order["images"], "weights": []}, done)
-    state.setdefault("certificates", {})["registry"] = {"not_after": 2_000_000_000, "names": order["tls"]["names"]}
+    if "tls" in order:
+        state.setdefault("certificates", {})["registry"] = {"not_after": 2_000_000_000, "names": order["tls"]["names"]}
     for project in order["projects"]:
         text = done.files[name][project["name"]]["compose.yaml"]
         state["projects"][project["name"]] = {

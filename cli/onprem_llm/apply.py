@@ -23,9 +23,9 @@ from onprem_llm.secret_values import read_values
 from onprem_llm.weights.local import sending, sources_of
 
 DOING = {
-    "registry": "filling and starting the registry",
+    "registry": "filling and starting a registry",
     "stage": "bringing images and weights",
-    "fan_out": "passing weights on",
+    "fan_out": "passing weights and images on",
     "apply": "starting containers",
     "gateway": "telling the gateway",
     "route": "changing the gateway's rotation",

@@ -9,6 +9,7 @@ from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.look import failures_text
 from onprem_llm.output import Progress
+from onprem_llm.planning.places import digest_of, place
 from onprem_llm.planning.revisions import differences
 from onprem_llm.recorded import counting
 from onprem_llm.run_events import RunResult
@@ -83,11 +84,15 @@ class History:
 def changes(old: Revision, new: Revision) -> tuple[str, ...]:
     """Say field by field what differs between two revisions: model.yaml, weights, and images behind the same name."""
     images = [
-        f"image {ref}: {old.images[ref][:19]} -> {new.images[ref][:19]}"
+        f"image {ref}: {_short(old.images[ref])} -> {_short(new.images[ref])}"
         for ref in sorted(set(old.images) & set(new.images))
-        if old.images[ref] != new.images[ref]
+        if place(old.images[ref]) != place(new.images[ref])
     ]
     return (*differences(old.model_yaml, new.model_yaml), *images)
+
+
+def _short(image: str) -> str:
+    return (digest_of(image) or image)[:19]
 
 
 def read_history(connection: Connection, name: str, progress: Progress | None = None) -> History:

@@ -10,6 +10,7 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.image_names import image_name
 from onprem_llm.json_values import is_mapping
 from onprem_llm.locking.manifests import LARGEST
+from onprem_llm.planning.places import place
 from onprem_llm.planning.types import ImageSource, RegistryStore
 
 _AGAIN = "load the bundle again (onprem-llm bundle load), or leave the setting out"
@@ -31,7 +32,7 @@ class OwnRegistryFolder:
 
     def again(self, pull: str) -> str:
         """Return a recorded place of an image with the registry's address of today, where it is one of ours."""
-        rest = pull.partition("/")[2]
+        rest = place(pull)
         return f"{self.address}/{rest}" if self.address and rest in self._places else pull
 
     @property
@@ -59,6 +60,7 @@ def read_own_registry(folder: Path, address: str | None) -> OwnRegistryFolder:
         images=dict(sorted(view.images.items())),
         blobs=dict(sorted(view.blobs.items())),
         links=dict(sorted(view.links.items())),
+        parts=dict(sorted(view.parts.items())),
     )
     return OwnRegistryFolder(store, address)
 

@@ -1,4 +1,7 @@
-"""Carry out a fan_out step: measure the lines, have the hosts pass the weights on, and send what did not get there."""
+"""Carry out a fan_out step: measure the lines, and have the hosts pass weights or an image's blobs on.
+
+Weights that did not get to a host are sent from here. Blobs are left to the next step, which looks for them anyway.
+"""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -37,7 +40,7 @@ class PassingOn:
     secret: str = field(default_factory=lambda: secrets.token_hex(32))
 
     def run(self) -> None:
-        """Bring the weights to every host of the step; OnpremError where that failed on one."""
+        """Bring them to every host of the step; OnpremError where weights could not be brought to one at all."""
         hosts = list(self.step.orders)
         try:
             rates = _told(self._play("measure", hosts), "rate")
@@ -51,7 +54,9 @@ class PassingOn:
         left = [host for host in ordered[1:] if states.get(host) != "done"]
         if left:
             reasons = {**{failure.host: failure.message for failure in done.failures}, **_texts(reasons)}
-            self._send(left, reasons, ordered)
+            self._tell(left, reasons, ordered[0])
+            if not self._of_images:
+                self._send(left, ordered)
 
     def _play(self, what: str, members: Sequence[str]) -> RunResult:
         orders = {host: self._order(host, what, members) for host in members}
@@ -64,37 +69,53 @@ class PassingOn:
 
     def _order(self, host: str, what: str, members: Sequence[str]) -> dict[str, object]:
         order = self.step.orders[host]
-        weights, chain = _weights(order), _mapping(order["chain"])
+        chain = _mapping(order["chain"])
         addresses = dict(_pairs(chain["members"]))
-        sums = _chunk_sums(str(weights["source"]))
-        wanted = {path for other in self.step.orders.values() for path in _list(_weights(other)["send"])}
-        files = [
-            {**file, "chunks": list(sums.get(str(file["sha256"]), ()))}
-            for file in map(_mapping, _list(weights["files"]))
-            if file["path"] in wanted
-        ]
+        folder, files = self._files(order)
         program = {
             "schema": 1, "run": self.run_name, "rank": list(members).index(host), "port": chain["port"],
             "hosts": [{"name": member, "address": addresses[member]} for member in members],
-            "folder": weights["path"], "files": files, "piece": PIECE, "chunk_size": CHUNK,
+            "folder": folder, "files": files, "piece": PIECE, "chunk_size": CHUNK,
             "bandwidth": self.bandwidth if what == "pass" else None, "give_up": GIVE_UP,
         }  # fmt: skip
-        verified = [f"{weights['path']}/{file['path']}" for file in files]
-        return {"do": what, "run": self.run_name, "program": program, "weights": [weights], "verified": verified}
+        stamped = {} if self._of_images else {
+            "weights": [_weights(order)], "verified": [f"{folder}/{file['path']}" for file in files],
+        }  # fmt: skip
+        return {"do": what, "run": self.run_name, "program": program, **stamped}
+
+    @property
+    def _of_images(self) -> bool:
+        return any("blobs" in order for order in self.step.orders.values())
+
+    def _files(self, order: Mapping[str, object]) -> tuple[object, list[Mapping[str, object]]]:
+        """Return the folder that a host's files lie in, and the files of the run: the same ones on every host."""
+        if self._of_images:
+            blobs = _mapping(order["blobs"])
+            return blobs["path"], [_mapping(file) for file in _list(blobs["files"])]
+        weights = _weights(order)
+        sums = _chunk_sums(str(weights["source"]))
+        wanted = {path for other in self.step.orders.values() for path in _list(_weights(other)["send"])}
+        files = [file for file in map(_mapping, _list(weights["files"])) if file["path"] in wanted]
+        return weights["path"], [{**file, "chunks": list(sums.get(str(file["sha256"]), ()))} for file in files]
 
     def _stop(self, hosts: Sequence[str]) -> None:
         path = write_orders(self.folder, self.number, {host: {"do": "stop", "run": self.run_name} for host in hosts})
         stopped = run(PLAYBOOK, self.connection, hosts=list(hosts), variables={"onprem_llm_order_file": str(path)})
         for failure in stopped.failures:
-            note(f"{failure.host}: what passes weights on could not be stopped; it ends by itself within minutes")
+            note(f"{failure.host}: what passes files on could not be stopped; it ends by itself within minutes")
 
-    def _send(self, hosts: Sequence[str], reasons: Mapping[str, object], everyone: Sequence[str]) -> None:
+    def _tell(self, hosts: Sequence[str], reasons: Mapping[str, object], source: str) -> None:
+        what = "what it lacks of the image comes" if self._of_images else "the weights come"
+        # What keeps the first one from giving it is why nobody has it.
+        first = f"{source}: {reasons[source]}" if source in reasons else None
+        for host in hosts:
+            note(f"{host}: {what} from this machine instead: {first or reasons.get(host) or 'nobody passed it on'}")
+
+    def _send(self, hosts: Sequence[str], everyone: Sequence[str]) -> None:
         """Send from here what the chain did not bring; what is there already is not sent again.
 
         Of `everyone`, those that have the weights are named as well where a host gets none.
         """
-        for host in hosts:
-            note(f"{host}: the weights come from this machine instead: {reasons.get(host) or 'nobody passed them on'}")
         orders = {host: {"images": [], "weights": [_weights(self.step.orders[host])]} for host in hosts}
         write_orders(self.folder, self.number, orders)
         result = run(

@@ -105,15 +105,31 @@ class Site:
         }  # fmt: skip
         return Step("fan_out", "Pass the weights on", orders)
 
-    def pass_on(self, **more: Any) -> None:
+    def image_step(self) -> Step:
+        """The same files as if they were an image's blobs: each host has a folder for them, and there are no stamps."""
+        orders: dict[str, Any] = {
+            name: {
+                "blobs": {"path": str(self.weights(name)), "files": weights["files"]},
+                "chain": order["chain"],
+            }
+            for name, order in self.step().orders.items()
+            for weights in order["weights"]  # type: ignore[attr-defined]
+        }  # fmt: skip
+        return Step("fan_out", "Pass the image on", orders)
+
+    def pass_on(self, step: Step | None = None, **more: Any) -> None:
         folder = self.root / "run"
         folder.mkdir(exist_ok=True)
-        PassingOn(self.step(), folder, 1, Connection(self.inventory), PlainProgress(), **more).run()
+        PassingOn(step or self.step(), folder, 1, Connection(self.inventory), PlainProgress(), **more).run()
 
     def right(self, name: str) -> bool:
         stamp = self.weights(name).with_name(f"{self.id}.json")
         there = all((self.weights(name) / path).read_bytes() == data for path, data in self.files.items())
         return there and set(json.loads(stamp.read_text())["files"]) == set(self.files)
+
+    def blobs(self, name: str) -> dict[str, bytes]:
+        folder = self.weights(name)
+        return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.is_dir() else {}
 
     def left(self) -> list[Path]:
         return [path for name in self.names for path in (self.root / name).glob("onprem-llm-fan-out-*")]
@@ -190,3 +206,37 @@ def test_ctrl_c_ends_it_on_every_host(site: Site, monkeypatch: pytest.MonkeyPatc
         running.run()
     assert not site.left()
     assert not (site.weights("h2") / "model.safetensors").exists()
+
+
+def test_an_images_blobs_are_passed_on_without_a_stamp(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    site.pass_on(site.image_step())
+    assert site.blobs("h2") == site.files
+    assert site.blobs("h3") == site.files
+    assert not list(site.root.glob("h*/weights/*.json")), "a stamp is for weights"
+    assert "from this machine" not in "".join(capsys.readouterr())
+    assert not site.left()
+
+
+def test_a_host_without_an_images_blobs_is_named_and_left_to_the_next_step(
+    site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onprem_llm.passing_on.GIVE_UP", 12)  # a busy machine starts them one after another
+    site.addresses["h3"] = "127.255.255.255"  # no address of a host
+    site.pass_on(site.image_step())
+    assert site.blobs("h2") == site.files
+    assert site.blobs("h3").keys() <= {f"{name}.partial" for name in site.files}, "half a file has its name"
+    said = "".join(capsys.readouterr())
+    assert "h3: what it lacks of the image comes from this machine instead: " in said
+    assert "h2: what it lacks" not in said
+
+
+def test_a_source_that_is_damaged_is_named(
+    site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onprem_llm.passing_on.GIVE_UP", 12)
+    name = "model.safetensors"
+    (site.weights("h1") / name).write_bytes(b"\0" * len(site.files[name]))
+    site.pass_on(site.image_step())
+    said = "".join(capsys.readouterr())
+    assert "differs from its manifest" in said
+    assert name not in site.blobs("h2")

@@ -1,27 +1,18 @@
 """A docker daemon is killed while it pulls from the site's registry: said, nothing started, the next run goes on."""
 
-import json
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import cache
+from tests.load.large_images import write_registry_with
 from tests.load.rehearsal import Rehearsal
 from tests.load.served import Served, stub_text
-from tests.made_images import Layout, described, sha256, tar_of
-from tests.made_weights import noise
-
-from onprem_llm.bundle.images import REF
-from onprem_llm.bundle.registry_view import write_registry
-from onprem_llm.locking.archive_images import ArchiveImages
-from onprem_llm.locking.blobs import Blobs
 
 FAILED = 5
 IMAGE = "example/stub-large:1"
 LAYER = 400_000_000
-OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 # On the host: waits for a pull, and kills the daemon under it.
 KILLER = """\
 import os, pathlib, signal, time
@@ -44,36 +35,13 @@ while time.monotonic() < end:
 """
 
 
-def large_image(layout: Layout) -> None:
-    """Add the stub engine with one more layer, which takes a while to pull."""
-    blobs = Blobs(layout.blobs)
-    archive = cache() / "test/images/stub-engine-1.tar"
-    stub = ArchiveImages("linux/amd64", blobs).resolve("onprem-llm/stub-engine:1", archive)
-    manifest = json.loads(blobs.path(stub.digest).read_bytes())
-    config = json.loads(blobs.path(stub.id).read_bytes())
-    tar = tar_of("large", noise(LAYER, 3))
-    layout.keep(tar)
-    config["rootfs"]["diff_ids"].append(f"sha256:{sha256(tar)}")
-    config.pop("history", None)
-    manifest["layers"].append(described(tar, OCI_LAYER))
-    data = json.dumps(config).encode()
-    layout.keep(data)
-    manifest["config"] |= {"digest": f"sha256:{sha256(data)}", "size": len(data)}
-    whole = json.dumps(manifest).encode()
-    layout.keep(whole)
-    layout.index["manifests"].append({**described(whole, manifest["mediaType"]), "annotations": {REF: IMAGE}})
-    layout.write()
-
-
 @pytest.fixture
 def pulled(rehearsal: Rehearsal, tmp_path: Path) -> Iterator[Served]:
     """A replica on the second host, of an image that the site's registry alone has; not deployed yet."""
     site = rehearsal.site
     settings = (site.folder / "group_vars/all.yml").read_text()
     site.write("group_vars/all.yml", f"{settings}  registry_dir: registry\n")
-    layout = Layout(tmp_path / "layout")
-    large_image(layout)
-    write_registry(layout.index, layout.blobs, site.folder / "registry")
+    write_registry_with(tmp_path / "layout", site.folder / "registry", IMAGE, LAYER)
     text = stub_text(rehearsal, "pulled", port=8030, replicas=1).replace("onprem-llm/stub-engine:1", IMAGE)
     yield Served(rehearsal, "pulled", text.replace(rehearsal.hosts[0], rehearsal.hosts[1]))
     site.run("down", "pulled", "--purge", "--yes", code=None)

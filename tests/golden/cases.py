@@ -6,6 +6,8 @@ from pathlib import Path
 import recorded_facts as facts_of
 from recorded_facts import Facts
 
+from onprem_llm.bundle.registry_view import ImageParts
+from onprem_llm.planning.types import ImageSource, RegistryStore
 from onprem_llm.rendering import haproxy, keepalived, registry
 from onprem_llm.rendering.haproxy import Backend, Gateway, Server
 from onprem_llm.rendering.registry import OwnRegistry
@@ -134,6 +136,22 @@ def _shared_address() -> dict:
     return {host: {keepalived.PROJECT: projects[keepalived.PROJECT]} for host, projects in files.items()}
 
 
+def _image_passed_on() -> dict:
+    """The gateway host serves all over TLS; the others pull from what was passed on to them, on loopback."""
+    hosts = {f"lab-{n}": facts_of.host(f"lab-{n}", n, gpus=1, gateway=n == 1) for n in (1, 2, 3)}
+    ref, layer, manifest = facts_of.VLLM_IMAGE, "1" * 64, "b" * 64
+    images, parts = {ref: f"sha256:{manifest}"}, {ref: ImageParts((layer,), {"a/link": f"sha256:{manifest}"})}
+    text = facts_of.MODEL.format(name="wide", image=ref, gpus=1, model="H100", port=8000) + "replicas: 3\n"
+    source = ImageSource(ref, pull=f"10.0.0.2:5000/docker.io/vllm/vllm-openai@sha256:{manifest}")
+    site = facts_of.site(open_webui={"enabled": False}, registry_dir="registry")
+    plan = facts_of.planned(
+        hosts, facts_of.deployment(text, image=source), site, ui_image=None,
+        registry=RegistryStore("/site/registry", images, {layer: 3 * facts_of.GIB}, {}, parts),
+        registry_image=facts_of.archive("onprem-llm/registry:1"),
+    )  # fmt: skip
+    return _without_gateway(plan.files)
+
+
 def _registry() -> dict:
     images = {"ghcr.io/open-webui/open-webui:v0.6.5": "sha256:" + "a" * 64, facts_of.VLLM_IMAGE: "sha256:" + "b" * 64}
     own = OwnRegistry("sha256:" + "0" * 64, "10.0.0.1", 5000, images)
@@ -151,4 +169,5 @@ CASES = {
     "gateway": _gateway,
     "shared-address": _shared_address,
     "registry": _registry,
+    "image-passed-on": _image_passed_on,
 }

@@ -1,6 +1,6 @@
-"""A registry on loopback with the configuration that a deploy writes, over TLS."""
+"""A registry on loopback with the configurations that a deploy writes: over TLS for all hosts, plain for one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.certificates import certificate
 from tests.loopback import free_port, serving
 
-from onprem_llm.rendering.registry import CONFIGURATION, HEALTH_PORT, INNER_PORT
+from onprem_llm.rendering.registry import CONFIGURATION, HEALTH_PORT, INNER_PORT, LOCAL_CONFIGURATION
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,33 @@ def rendered(storage: Path, folder: Path) -> Iterator[Served]:
     crt, key = certificate(tls, "ca", "IP:127.0.0.1")
     (tls / "registry.pem").write_bytes(Path(crt).read_bytes() + Path(key).read_bytes())
     Path(key).unlink()
+    text = _placed(CONFIGURATION, {"/run/registry.pem": str(tls / "registry.pem")})
+    with _serving(text, storage, folder) as address:
+        yield Served(address, tls)
+
+
+@contextmanager
+def local(storage: Path, folder: Path) -> Iterator[str]:
+    """Serve `storage` as a host's own registry does; yield its address."""
+    with _serving(LOCAL_CONFIGURATION, storage, folder) as address:
+        yield address
+
+
+@contextmanager
+def _serving(text: str, storage: Path, folder: Path) -> Iterator[str]:
     port = free_port()
-    text = CONFIGURATION
-    for inside, here in (
-        ("rootdirectory: /registry}", f"rootdirectory: {storage}}}"),
-        ("/run/registry.pem", str(tls / "registry.pem")),
-        (f"addr: :{INNER_PORT}\n", f"addr: 127.0.0.1:{port}\n"),
-        (f"127.0.0.1:{HEALTH_PORT}", f"127.0.0.1:{free_port()}"),
-    ):
+    places = {
+        "rootdirectory: /registry}": f"rootdirectory: {storage}}}",
+        f"addr: :{INNER_PORT}\n": f"addr: 127.0.0.1:{port}\n",
+        f"127.0.0.1:{HEALTH_PORT}": f"127.0.0.1:{free_port()}",
+    }
+    (folder / "config.yml").write_text(_placed(text, places))
+    with serving(folder / "config.yml", port) as address:
+        yield address
+
+
+def _placed(text: str, places: Mapping[str, str]) -> str:
+    for inside, here in places.items():
         assert inside in text, f"the rendered configuration has no {inside!r}"
         text = text.replace(inside, here)
-    (folder / "config.yml").write_text(text)
-    with serving(folder / "config.yml", port) as address:
-        yield Served(address, tls)
+    return text

@@ -21,12 +21,25 @@ ReadManifest = Callable[[str], bytes]
 
 
 @dataclass(frozen=True, slots=True)
+class ImageParts:
+    """What one image takes of it."""
+
+    blobs: tuple[str, ...]  # hex sha256: its manifest, configuration, layers
+    links: Mapping[str, str]  # path -> the digest in it
+
+
+@dataclass(frozen=True, slots=True)
 class RegistryView:
     """The files of a registry's storage, paths below its folder."""
 
     blobs: Mapping[str, int]  # hex sha256 -> bytes
-    links: Mapping[str, str]  # path -> the digest in it
     images: Mapping[str, str]  # ref -> digest
+    parts: Mapping[str, ImageParts]  # by ref
+
+    @property
+    def links(self) -> dict[str, str]:
+        """All small files: path -> the digest in it."""
+        return {path: digest for part in self.parts.values() for path, digest in part.links.items()}
 
 
 def blob_path(sha256: str) -> str:
@@ -42,18 +55,21 @@ def view_of(index: Mapping[str, object], read: ReadManifest) -> RegistryView:
     """
     found = descriptors(index)
     blobs: dict[str, int] = {}
-    links: dict[str, str] = {}
+    parts: dict[str, ImageParts] = {}
     for ref, descriptor in sorted(found.items()):
         name, blob = image_name(ref), described(descriptor, ref, AGAIN)
         manifest, size = blob.sha256, blob.size
         base = f"{ROOT}/repositories/{name.repository}"
-        links |= _manifest_links(base, name, manifest)
         content = _content(read(manifest), ref, manifest, size)
-        links |= {f"{base}/_layers/sha256/{sha256}/link": f"sha256:{sha256}" for sha256, _ in content}
-        for sha256, length in ((manifest, size), *content):
+        links = {f"{base}/_layers/sha256/{sha256}/link": f"sha256:{sha256}" for sha256, _ in content}
+        own = ((manifest, size), *content)
+        parts[ref] = ImageParts(
+            tuple(dict.fromkeys(sha256 for sha256, _ in own)), _manifest_links(base, name, manifest) | links
+        )
+        for sha256, length in own:
             if blobs.setdefault(sha256, length) != length:
                 raise _refused(ref, f"sha256:{sha256} has {length} bytes here and {blobs[sha256]} in another image")
-    return RegistryView(blobs, links, {ref: str(one["digest"]) for ref, one in found.items()})
+    return RegistryView(blobs, {ref: str(one["digest"]) for ref, one in found.items()}, parts)
 
 
 def _manifest_links(base: str, name: ImageName, manifest: str) -> dict[str, str]:

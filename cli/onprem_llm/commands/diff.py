@@ -8,6 +8,7 @@ from onprem_llm import output
 from onprem_llm.book_history import Revision, changes, read_history
 from onprem_llm.connection import Connection
 from onprem_llm.options import connection_options
+from onprem_llm.planning.places import place
 
 COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
@@ -51,5 +52,5 @@ def diff_lines(name: str, old: Revision, new: Revision) -> list[str]:
 
 
 def _lines(revision: Revision) -> list[str]:
-    images = [f"# image: {ref} {image}" for ref, image in sorted(revision.images.items())]
+    images = [f"# image: {ref} {place(image)}" for ref, image in sorted(revision.images.items())]
     return [*images, *revision.model_yaml.splitlines()]

@@ -99,7 +99,11 @@ def _who(listener: Listener) -> str:
 
 
 def _taken(host: HostState, claim: Claim, who: str) -> InvalidError:
-    settings = {"open-webui": "onprem_llm_site.open_webui.port", "gateway": "onprem_llm_site.public_port"}
+    settings = {
+        "open-webui": "onprem_llm_site.open_webui.port",
+        "gateway": "onprem_llm_site.public_port",
+        "registry": "onprem_llm_site.registry_port",
+    }
     setting = settings.get(claim.project, "port in model.yaml")
     return InvalidError(
         f"port {claim.port} is in use on {host.name}: {who}",

@@ -1,27 +1,29 @@
 """deploy, scale, rollback, restart: one deployment as it is wanted, the others as they are."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
-from onprem_llm.hosts import Current, HostState
-from onprem_llm.planning.addresses import Claim, check_ports
+from onprem_llm.hosts import BookEntry, Current, HostState
 from onprem_llm.planning.certificates import certificate_warnings
+from onprem_llm.planning.deploy_checks import check_claims, check_room
 from onprem_llm.planning.deploy_content import changes_of, endpoints_of, files_of, references_of
 from onprem_llm.planning.deploy_parts import Parts
 from onprem_llm.planning.fan_out import along_a_chain, fan_out_step
 from onprem_llm.planning.fleet import Fleet, only_counts, plan_fleet
 from onprem_llm.planning.gaps import gap_warning, idle_warning
 from onprem_llm.planning.gateway import PlannedGateway, check_reach, gateway_step, needed
+from onprem_llm.planning.image_chain import Passing, pass_on, pass_on_step
+from onprem_llm.planning.local_registries import local_step, plan_local
 from onprem_llm.planning.out_of_sight import refuse_unreached
-from onprem_llm.planning.registry import PlannedRegistry, leaving, leaving_step, plan_registry, registry_step
+from onprem_llm.planning.places import place
+from onprem_llm.planning.registry import leaving_step, plan_registry, registry_step
 from onprem_llm.planning.replicas import Revision
 from onprem_llm.planning.revisions import canonical_text, differences
 from onprem_llm.planning.rollout import largest_gap, plan_rollout
 from onprem_llm.planning.routes import plan_routes
 from onprem_llm.planning.shared_address import address_steps, plan_shared_address
-from onprem_llm.planning.staging import HostWork, check_space, weights_needs
+from onprem_llm.planning.staging import HostWork, weights_needs
 from onprem_llm.planning.steps import Release, pending_step, record_step, remove_ui_step, stage_step, ui_step
-from onprem_llm.planning.types import UI_PROJECT, Plan, Step, Wanted, WantedDeployment
+from onprem_llm.planning.types import Plan, Step, Wanted, WantedDeployment
 from onprem_llm.planning.warnings import deployment_warnings, key_warnings, old_certificates, silent_warning
 from onprem_llm.planning.web_ui import PlannedUi, plan_ui
 from onprem_llm.spec.site import Site
@@ -33,15 +35,13 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
     if item is None or item.weights is None:
         raise ValueError("plan: the deployment in focus needs its weights' manifest")
     revision, release = _release(site, item, wanted, current)
-    check_reach(item.deployment, release.fleet, current)
-    routes = plan_routes(site, wanted, current, revision, release.fleet)
-    address = plan_shared_address(site, wanted, current)
-    ui = plan_ui(site, wanted, gateway)
-    registry = plan_registry(site, wanted, gateway)
-    _check_ports(release.fleet, routes.after, ui, registry, gateway)
-    work = _staging(site, item, release.fleet, routes.after, ui, gateway)
-    _check_space(work, registry, gateway)
-    parts = Parts(site, wanted, item, current, gateway, revision, release, routes, address, ui, work, registry)
+    hosts = list({replica.host.name: replica.host for replica in release.fleet.replicas}.values())
+    passing = pass_on(site, wanted, item, current, gateway, hosts)
+    if passing is not None:
+        # What is rendered names an image by the registry that its host pulls from. Nobody changes place for that.
+        item = passing.item
+        revision, release = _release(site, item, wanted, current)
+    parts = _parts(site, wanted, item, current, gateway, revision, release, passing)
     return Plan(
         based_on=current.digest(),
         gateway=gateway.name,
@@ -70,6 +70,31 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
     )
 
 
+def _parts(
+    site: Site,
+    wanted: Wanted,
+    item: WantedDeployment,
+    current: Current,
+    gateway: HostState,
+    revision: Revision,
+    release: Release,
+    passing: Passing | None,
+) -> Parts:
+    check_reach(item.deployment, release.fleet, current)
+    routes = plan_routes(site, wanted, current, revision, release.fleet)
+    address = plan_shared_address(site, wanted, current)
+    ui = plan_ui(site, wanted, gateway)
+    registry = plan_registry(site, wanted, gateway)
+    local = plan_local(site, wanted, passing, current, gateway, release.fleet)
+    claims = [(gateway, registry.claim)] if registry else []
+    check_claims(release.fleet, routes.after, ui, [*claims, *((one.host, one.claim) for one in local)], gateway)
+    work = _staging(site, item, release.fleet, routes.after, ui, gateway)
+    check_room(work, registry, local, gateway)
+    return Parts(
+        site, wanted, item, current, gateway, revision, release, routes, address, ui, work, registry, passing, local
+    )
+
+
 def _release(site: Site, item: WantedDeployment, wanted: Wanted, current: Current) -> tuple[Revision, Release]:
     """Say which revision this is: the book's latest where text and image are the same, else the next."""
     if item.weights is None:
@@ -83,11 +108,7 @@ def _release(site: Site, item: WantedDeployment, wanted: Wanted, current: Curren
     rolls = wanted.verb in {"deploy", "restart"}
     change = Revision(site, item, item.weights, current, number, why, wanted.restart, rolls)
     fleet = plan_fleet(change)
-    images = (
-        {item.deployment.engine.image: fleet.replicas[0].image.reference}
-        if fleet.replicas
-        else dict(entry.images if entry else {})
-    )
+    images = _images(item, entry, fleet)
     if entry and entry.model_yaml == text and dict(entry.images) == images:
         change = replace(change, revision=entry.revision)
         fleet = plan_fleet(change)
@@ -95,6 +116,21 @@ def _release(site: Site, item: WantedDeployment, wanted: Wanted, current: Curren
     if entry and fleet.silent and not fleet.replicas and changes:
         refuse_unreached(current, name, {project: entry.replicas[project].host for project in fleet.silent})
     return change, Release(name, change.revision, text, images, fleet)
+
+
+def _images(item: WantedDeployment, entry: BookEntry | None, fleet: Fleet) -> dict[str, str]:
+    """Return the image as the book is to have it: as it has it where that is the same one under another address.
+
+    Otherwise by an address that all hosts know: what one pulls from its own loopback nobody else can ask for.
+    """
+    recorded = dict(entry.images) if entry else {}
+    if not fleet.replicas:
+        return recorded
+    ref, found = item.deployment.engine.image, fleet.replicas[0].image.reference
+    if ref in recorded and place(recorded[ref]) == place(found):
+        return recorded
+    shared = item.image.pull if item.image else None
+    return {ref: shared if shared and place(shared) == place(found) else found}
 
 
 def _steps(parts: Parts) -> tuple[Step, ...]:
@@ -118,6 +154,8 @@ def _steps(parts: Parts) -> tuple[Step, ...]:
     record = record_step(gateway, entry, parts.release, parts.wanted.verb)
     steps = (
         registry_step(site, parts.registry, gateway),
+        pass_on_step(site, parts.passing),
+        local_step(site, parts.wanted, parts.local),
         stage_step(site, parts.work, gateway),
         fan_out_step(parts.work),
         pending_step(parts.current.gateways, entry, parts.release),
@@ -132,7 +170,7 @@ def _steps(parts: Parts) -> tuple[Step, ...]:
         ui_step(site, parts.ui, gateway),
         remove_ui_step(site, parts.ui, gateway),
         # Last: hosts pull from it until then, and what was there before is put back from it.
-        leaving_step(site, leaving(parts.registry, parts.current, gateway)),
+        leaving_step(site, parts.former_registries),
     )
     return tuple(step for step in steps if step is not None)
 
@@ -141,41 +179,10 @@ def _send_bytes(parts: Parts) -> dict[str, int]:
     found = {host: part.bytes for host, part in parts.work.items() if part.bytes}
     if parts.registry and parts.registry.bytes:
         found[parts.gateway.name] = found.get(parts.gateway.name, 0) + parts.registry.bytes
+    for own in parts.local:
+        if own.bytes:
+            found[own.host.name] = found.get(own.host.name, 0) + own.bytes
     return found
-
-
-def _check_space(work: Mapping[str, HostWork], registry: PlannedRegistry | None, gateway: HostState) -> None:
-    for part in work.values():
-        store = registry.bytes if registry and part.host is gateway else 0
-        weights = part.weights.bytes if part.weights else 0
-        check_space(part.host, weights=weights, images=part.image_bytes, store=store)
-    if registry and gateway.name not in work:
-        check_space(gateway, weights=0, images=0, store=registry.bytes)
-
-
-def _check_ports(
-    fleet: Fleet,
-    gateways: tuple[PlannedGateway, ...],
-    ui: PlannedUi | None,
-    registry: PlannedRegistry | None,
-    gateway: HostState,
-) -> None:
-    claims: dict[str, list[Claim]] = {}
-    hosts = {gateway.name: gateway}
-    for replica in fleet.replicas:
-        hosts[replica.host.name] = replica.host
-        claims.setdefault(replica.host.name, []).append(replica.claim)
-    for one in gateways:
-        hosts[one.host.name] = one.host
-        claims.setdefault(one.host.name, []).append(one.claim)
-    if ui and ui.outcome:
-        claims.setdefault(gateway.name, []).append(ui.claim)
-    if registry:
-        claims.setdefault(gateway.name, []).append(registry.claim)
-    gone_ui = {UI_PROJECT} if ui and ui.removed else set()
-    for name, wanted in claims.items():
-        going = {s.project for s in fleet.leaving if s.host.name == name and not s.serving}
-        check_ports(hosts[name], wanted, going | (gone_ui if name == gateway.name else set()))
 
 
 def _staging(

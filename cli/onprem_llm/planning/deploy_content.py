@@ -4,7 +4,7 @@ from onprem_llm.planning.certificates import renewals, tls_references
 from onprem_llm.planning.deploy_parts import Parts
 from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.gateway import PlannedGateway, gateway_url, needed
-from onprem_llm.planning.registry import leaving, leaving_changes
+from onprem_llm.planning.registry import leaving_changes
 from onprem_llm.planning.standing import Standing
 from onprem_llm.planning.types import UI_PROJECT, Change, Endpoint
 from onprem_llm.rendering.haproxy_maps import CLI_KEY
@@ -27,6 +27,9 @@ def files_of(parts: Parts) -> dict[str, dict[str, dict[str, str]]]:
     if parts.registry:
         rendered = parts.registry.outcome.rendered
         files.setdefault(parts.gateway.name, {})[rendered.project] = dict(rendered.files)
+    for own in parts.local:
+        rendered = own.outcome.rendered
+        files.setdefault(own.host.name, {})[rendered.project] = dict(rendered.files)
     return files
 
 
@@ -35,11 +38,13 @@ def changes_of(parts: Parts) -> tuple[Change, ...]:
     changes: list[Change] = []
     if parts.registry:
         changes.append(parts.registry.outcome.change)
-    changes += leaving_changes(leaving(parts.registry, parts.current, parts.gateway))
+    changes += [one.outcome.change for one in parts.local]
+    changes += leaving_changes(parts.former_registries)
     for name, part in parts.work.items():
         for image in part.images:
-            subject = f"image {(image.order or {})['ref']}"
-            changes.append(Change(name, subject, "update" if not image.bytes else "create", (image.reason or "",)))
+            ref = str((image.order or {})["ref"])
+            reasons = (image.reason or "", *(parts.passing.why(name, ref) if parts.passing else ()))
+            changes.append(Change(name, f"image {ref}", "update" if not image.bytes else "create", reasons))
         if part.weights and part.weights.change:
             changes.append(part.weights.change)
     changes += [replica.outcome.change for replica in parts.fleet.replicas]

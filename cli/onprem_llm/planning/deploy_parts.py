@@ -7,7 +7,9 @@ from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.gateway import gateway_step, kept_out
 from onprem_llm.planning.guards import guards
-from onprem_llm.planning.registry import PlannedRegistry
+from onprem_llm.planning.image_chain import Passing
+from onprem_llm.planning.local_registries import PlannedLocal
+from onprem_llm.planning.registry import PlannedRegistry, leaving
 from onprem_llm.planning.replicas import Revision
 from onprem_llm.planning.rollout import Crew, waves_of
 from onprem_llm.planning.routes import Routes
@@ -35,6 +37,13 @@ class Parts:
     ui: PlannedUi | None
     work: Mapping[str, HostWork]
     registry: PlannedRegistry | None = None
+    passing: Passing | None = None
+    local: tuple[PlannedLocal, ...] = ()
+
+    @property
+    def former_registries(self) -> list[tuple[HostState, str]]:
+        """Hosts whose registry goes, and why."""
+        return leaving(self.registry, (one.host.name for one in self.local), self.current, self.gateway)
 
     @property
     def fleet(self) -> Fleet:

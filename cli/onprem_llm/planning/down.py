@@ -9,8 +9,11 @@ from onprem_llm.planning.addresses import check_ports
 from onprem_llm.planning.certificates import tls_references
 from onprem_llm.planning.gateway import PROJECT, gateway_step
 from onprem_llm.planning.guards import firewall_without
+from onprem_llm.planning.image_chain import served
+from onprem_llm.planning.local_registries import carries_others
 from onprem_llm.planning.out_of_sight import unseen_because
 from onprem_llm.planning.placement import is_lost
+from onprem_llm.planning.places import place
 from onprem_llm.planning.removal import removal
 from onprem_llm.planning.revisions import weights_of
 from onprem_llm.planning.rotation import drain_timeout, route_step
@@ -42,6 +45,8 @@ def plan_down(site: Site, wanted: Wanted, current: Current, gateway: HostState, 
     orders = _orders(site, wanted, current, gateway, name, standing, ui)
     if last:
         changes += _without_gateway(site, current, orders, purge=wanted.purge)
+    else:
+        changes += _without_registries(site, current, orders, name)
     changes += _leavings(orders)
     record = {"deployment": name, "removed": True, "event": {"action": "down", "deployment": name}}
     left = [item.deployment.name for item in wanted.deployments]
@@ -102,19 +107,36 @@ def _without_gateway(
 ) -> list[Change]:
     """The gateway goes with the last deployment, its shared address first: it has nothing left to answer with.
 
-    So does the site's registry; its images stay while the setting does, as the next deploy sends what is lacking.
+    So does the site's registry; its images stay while the setting does, as the next deploy sends what is lacking. What
+    hosts have passed on to each other does not: docker has it.
     """
-    purged = {REGISTRY} if purge or site.registry_dir is None else set()
     changes = []
     for host in current.hosts:
         for name in (SHARED_ADDRESS, PROJECT, REGISTRY):
             if name not in host.projects or (name == PROJECT and host not in current.gateways):
                 continue
-            order = orders.setdefault(host.name, dict(removal(site, [])))
-            more = removal(site, [name], purge=name in purged)["projects"]
-            order["projects"] = [*_listed(order["projects"]), *_listed(more)]
-            changes.append(Change(host.name, name, "remove", ("no deployment is left",)))
+            purged = name == REGISTRY and (purge or site.registry_dir is None or served(host) is not None)
+            changes.append(_removed(site, orders, host, name, "no deployment is left", purge=purged))
     return changes
+
+
+def _without_registries(site: Site, current: Current, orders: dict[str, dict[str, object]], name: str) -> list[Change]:
+    """A host's own registry goes with the last replica there."""
+    idle = [host for host in current.hosts if served(host) is not None and not carries_others(host, current, name)]
+    return [
+        _removed(site, orders, host, REGISTRY, "no replica is left on this host", purge=True)
+        for host in idle
+        if host is not current.gateway
+    ]
+
+
+def _removed(
+    site: Site, orders: dict[str, dict[str, object]], host: HostState, project: str, why: str, *, purge: bool
+) -> Change:
+    order = orders.setdefault(host.name, dict(removal(site, [])))
+    more = removal(site, [project], purge=purge)["projects"]
+    order["projects"] = [*_listed(order["projects"]), *_listed(more)]
+    return Change(host.name, project, "remove", (why,))
 
 
 def _standing(name: str, current: Current) -> dict[str, list[str]]:
@@ -144,6 +166,7 @@ def _orders(
     ui: PlannedUi | None,
 ) -> dict[str, dict[str, object]]:
     weights, images = _purged(wanted, current, name) if wanted.purge else (None, ())
+    places = set(map(place, images))
     orders: dict[str, dict[str, object]] = {}
     for host in current.hosts:
         projects = list(standing[host.name])
@@ -155,7 +178,8 @@ def _orders(
         order = {
             "projects": [{"name": p, "path": site.project_path(p), "purge": wanted.purge} for p in projects],
             "weights": [host.weights[weights].path] if weights and weights in host.weights else [],
-            "images": [i.id for i in host.images if i.id in images or set(i.digests) & set(images)],
+            # A host may know an image under the address of a registry of its own.
+            "images": [i.id for i in host.images if places & {i.id, *map(place, i.digests)}],
             "keys": keys,
             **firewall_without(host, current, standing[host.name]),
         }
@@ -191,5 +215,5 @@ def _purged(wanted: Wanted, current: Current, name: str) -> tuple[str | None, tu
     weights = weights_of(entry.model_yaml)
     if weights in {weights_of(other.model_yaml) for other in others}:
         weights = None
-    kept = {image for other in others for image in other.images.values()}
-    return weights, tuple(image for image in entry.images.values() if image not in kept)
+    kept = {place(image) for other in others for image in other.images.values()}
+    return weights, tuple(image for image in entry.images.values() if place(image) not in kept)

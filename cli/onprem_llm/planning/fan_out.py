@@ -1,4 +1,4 @@
-"""Which hosts pass weights on to each other, instead of each getting them from this machine."""
+"""Which hosts pass weights on to each other, instead of each getting them from this machine; chains for images too."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +26,10 @@ class Chain:
         """Return who has everything."""
         return self.members[0][0]
 
+    def order(self) -> dict[str, object]:
+        """Return it as fan_out.yml's orders have it."""
+        return {"members": [list(member) for member in self.members], "port": self.port}
+
 
 def along_a_chain(site: Site, hosts: Sequence[HostState], needs: Mapping[str, WeightsNeed]) -> dict[str, WeightsNeed]:
     """Return the needs, those of all hosts but one with a chain that brings them.
@@ -42,12 +46,18 @@ def along_a_chain(site: Site, hosts: Sequence[HostState], needs: Mapping[str, We
         return dict(needs)
     if setting == "auto" and size < WORTH:
         return dict(needs)
-    members = [source, *receivers]
+    chain = chain_of([source, *receivers])
+    if chain is None:
+        return dict(needs)
+    return {**needs, **{host.name: _passed_on(needs[host.name], chain) for host in receivers}}
+
+
+def chain_of(members: Sequence[HostState]) -> Chain | None:
+    """Return the chain of these hosts; None where one cannot be: no free port, or no address for each of its own."""
     port = next((port for port in PORTS if not any(s.port == port for m in members for s in m.listeners)), None)
     if port is None or not _apart(members):
-        return dict(needs)
-    chain = Chain(tuple((host.name, host.cluster_address) for host in members), port)
-    return {**needs, **{host.name: _passed_on(needs[host.name], chain) for host in receivers}}
+        return None
+    return Chain(tuple((host.name, host.cluster_address) for host in members), port)
 
 
 def _apart(hosts: Sequence[HostState]) -> bool:
@@ -73,8 +83,8 @@ def fan_out_step(work: Mapping[str, HostWork]) -> Step | None:
     some = next(iter(needs.values())).order
     # The source gives what anybody lacks. Its own order, if it had one, has been carried out.
     given = {**some, "send": []}
-    about = {"members": [list(member) for member in chain.members], "port": chain.port}
     orders = {
-        name: {"weights": [needs[name].order if name in needs else given], "chain": about} for name, _ in chain.members
+        name: {"weights": [needs[name].order if name in needs else given], "chain": chain.order()}
+        for name, _ in chain.members
     }
     return Step("fan_out", "Pass the weights on", orders)

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from onprem_llm.json_values import is_list, is_mapping
 from onprem_llm.planning.types import Plan, Step
 from onprem_llm.rendering.registry import PROJECT as REGISTRY
+from onprem_llm.rendering.registry import STORE
 
 
 def check_names(plan: Plan) -> None:
@@ -50,8 +51,14 @@ def _check_order(order: Mapping[str, object], where: str) -> None:
                 _check_entry(entry, named, f"{where}.{kind}")
     if is_mapping(order.get("trust")):  # docker's folder for this registry has its name
         check_name(_under(order, "trust", "address"), f"{where}.trust.address")
+    _check_stores(order, where)
+
+
+def _check_stores(order: Mapping[str, object], where: str) -> None:
     if "store" in order or _under(order, "tls", "file") is not None:
         _check_registry(order, where)
+    if "blobs" in order:
+        _check_blobs(_mapped(order.get("blobs")), f"{where}.blobs")
 
 
 def _check_registry(order: Mapping[str, object], where: str) -> None:
@@ -64,11 +71,21 @@ def _check_registry(order: Mapping[str, object], where: str) -> None:
     if not isinstance(folder, str) or not folder.endswith(f"/{REGISTRY}") or not _plain(folder):
         raise ValueError(f"{where}.projects: found {folder!r:.60}, expected an absolute path that ends in /{REGISTRY}")
     store = _mapped(order.get("store"))
-    for kind, path in (("store.path", store.get("path")), ("tls.file", _under(order, "tls", "file"))):
+    written = {"store.path": store.get("path")} | ({"tls.file": _under(order, "tls", "file")} if "tls" in order else {})
+    for kind, path in written.items():
         if not isinstance(path, str) or not path.startswith(f"{folder}/") or not _plain(path):
             raise ValueError(f"{where}.{kind}: found {path!r:.60}, expected a path below {folder}")
     for path in (*_paths(store.get("files")), *_mapped(store.get("links"))):
         check_path(path, f"{where}.store")
+
+
+def _check_blobs(blobs: Mapping[str, object], where: str) -> None:
+    """What hosts pass on for registries lies in the folder of theirs."""
+    path = blobs.get("path")
+    if not isinstance(path, str) or not path.endswith(f"/{REGISTRY}/{STORE}") or not _plain(path):
+        raise ValueError(f"{where}.path: found {path!r:.60}, expected an absolute path ending in /{REGISTRY}/{STORE}")
+    for name in _paths(blobs.get("files")):
+        check_path(name, f"{where}.files")
 
 
 def _plain(path: str) -> bool:

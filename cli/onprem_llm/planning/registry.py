@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from onprem_llm.bundle.registry_view import blob_path
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import Claim
 from onprem_llm.planning.certificates import good
 from onprem_llm.planning.difference import Outcome, compare
 from onprem_llm.planning.gateway import certificate_names
+from onprem_llm.planning.image_chain import blob_files, served
 from onprem_llm.planning.removal import removal
 from onprem_llm.planning.replicas import project_order
 from onprem_llm.planning.staging import HostImage, image_for
@@ -28,11 +28,12 @@ class PlannedRegistry:
     image: HostImage
     outcome: Outcome
     store: RegistryStore
+    coming: int  # bytes of blobs that are not there, as far as that can be known
 
     @property
     def bytes(self) -> int:
-        """What travels there: its image, and all blobs where there is no registry yet."""
-        return self.image.bytes + (sum(self.store.blobs.values()) if self.outcome.change.action == "create" else 0)
+        """What travels there: its image, and blobs."""
+        return self.image.bytes + self.coming
 
 
 def plan_registry(site: Site, wanted: Wanted, gateway: HostState) -> PlannedRegistry | None:
@@ -55,7 +56,17 @@ def plan_registry(site: Site, wanted: Wanted, gateway: HostState) -> PlannedRegi
     outcome = compare(gateway, draft(registry), revision=None, image_id=image.id, secrets={}, why=why)
     if outcome.change.action != "create" and not good(gateway, PROJECT, certificate_names(site, gateway), gateway):
         outcome = outcome.restarted("its certificate ends, or is for other names")
-    return PlannedRegistry(claim, image, outcome, store)
+    coming = _coming(store, gateway, new=outcome.change.action == "create")
+    return PlannedRegistry(claim, image, outcome, store, coming)
+
+
+def _coming(store: RegistryStore, gateway: HostState, *, new: bool) -> int:
+    """Return the bytes of blobs that it lacks: none where one stands; a host's own has those of its images."""
+    there = frozenset() if new else served(gateway)
+    if there is None:
+        return 0
+    known = {sha256 for ref, part in store.parts.items() if store.images[ref] in there for sha256 in part.blobs}
+    return sum(size for sha256, size in store.blobs.items() if sha256 not in known)
 
 
 def registry_step(site: Site, planned: PlannedRegistry | None, gateway: HostState) -> Step | None:
@@ -68,9 +79,7 @@ def registry_step(site: Site, planned: PlannedRegistry | None, gateway: HostStat
         "store": {
             "path": f"{path}/{STORE}",
             "source": store.source,
-            "files": [
-                {"path": blob_path(sha256), "size": size, "sha256": sha256} for sha256, size in store.blobs.items()
-            ],
+            "files": blob_files(store.blobs),
             "links": dict(store.links),
         },
         "tls": {
@@ -83,10 +92,19 @@ def registry_step(site: Site, planned: PlannedRegistry | None, gateway: HostStat
     return Step("registry", "Fill and start the registry", {gateway.name: order})
 
 
-def leaving(planned: PlannedRegistry | None, current: Current, gateway: HostState) -> list[tuple[HostState, str]]:
-    """Return the hosts whose registry goes, and why: another one is the gateway host, or the site has none any more."""
-    why = f"{SETTING} is left out" if planned is None else "this is not the gateway host any more"
-    return [(host, why) for host in current.hosts if PROJECT in host.projects and not (planned and host is gateway)]
+def leaving(
+    planned: PlannedRegistry | None, local: Iterable[str], current: Current, gateway: HostState
+) -> list[tuple[HostState, str]]:
+    """Return the hosts whose registry goes, and why; `local` are those that have, or get, one of their own."""
+    staying = {*local, gateway.name} if planned else set()
+    having = [host for host in current.hosts if PROJECT in host.projects and host.name not in staying]
+    return [(host, _why_leaving(planned, host)) for host in having]
+
+
+def _why_leaving(planned: PlannedRegistry | None, host: HostState) -> str:
+    if planned is None:
+        return f"{SETTING} is left out"
+    return "this is not the gateway host any more" if served(host) is None else "no replica is left on this host"
 
 
 def leaving_changes(hosts: Iterable[tuple[HostState, str]]) -> list[Change]:

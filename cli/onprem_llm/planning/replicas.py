@@ -8,6 +8,7 @@ from onprem_llm.planning.addresses import Claim, reached_at
 from onprem_llm.planning.certificates import taken_up
 from onprem_llm.planning.difference import Outcome, SecretEntry, compare, looping
 from onprem_llm.planning.placement import Placement, access_path, device_names
+from onprem_llm.planning.places import place
 from onprem_llm.planning.rotation import away
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import ImageSource, WantedDeployment
@@ -225,7 +226,7 @@ def _secrets(wanted: WantedDeployment, host: HostState, current: Current) -> dic
 
 
 def _image_reason(deployment: Deployment, recorded: str | None, image: HostImage) -> tuple[str, ...]:
-    if recorded is None or recorded in {image.reference, image.id}:
+    if recorded is None or recorded == image.id or place(recorded) == place(image.reference):
         return ()
     return (f"image {deployment.engine.image} is another one: {_short(recorded)} -> {_short(image.reference)}",)
 

@@ -1,12 +1,14 @@
 """What must reach a host before anything starts there: images and weights, and whether there is room for them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import HostState, Image
 from onprem_llm.output import human_bytes
+from onprem_llm.planning.addresses import LOOPBACK
+from onprem_llm.planning.places import place
 from onprem_llm.planning.types import Action, Change, ImageSource
 from onprem_llm.spec.site import Site
 from onprem_llm.spec.weights_identity import WeightsManifest
@@ -36,7 +38,8 @@ def image_for(host: HostState, source: ImageSource, recorded: str | None) -> Hos
     has it, else from the host's own tag. InvalidError when nothing can bring it.
     """
     if source.pull:
-        there, name = _pulled(host, source.pull)
+        source = replace(source, pull=source.nearby.get(host.name, source.pull))
+        there, name = _pulled(host, str(source.pull))
         tagged = there is not None and source.ref in there.tags
         return HostImage(name, there.id if there else None, *_stage(source, None, there is not None, tagged))
     if not can_have(host, source):
@@ -54,17 +57,16 @@ def image_for(host: HostState, source: ImageSource, recorded: str | None) -> Hos
     return HostImage(image_id, image_id, *_stage(source, image_id, there is not None, tagged))
 
 
-def _pulled(host: HostState, place: str) -> tuple[Image | None, str]:
-    """Return a pulled image and what it is called on the host: a registry that moved changes no bytes of it."""
-    there = host.image(place)
-    if there is not None:
-        return there, place
-    rest = place.partition("/")[2]
-    for image in host.images:
-        for known in image.digests:
-            if known.partition("/")[2] == rest:
-                return image, known
-    return None, place
+def _pulled(host: HostState, pull: str) -> tuple[Image | None, str]:
+    """Return a pulled image and what it is called on the host: another name would be another container.
+
+    Of several names the loopback's goes first, which a person does not give by pulling it once more.
+    """
+    known = [(name, image) for image in host.images for name in image.digests if place(name) == place(pull)]
+    if not known:
+        return None, pull
+    name, image = min(known, key=lambda one: (not one[0].startswith(f"{LOOPBACK}:"), one[0] != pull))
+    return image, name
 
 
 def can_have(host: HostState, source: ImageSource) -> bool:
@@ -193,13 +195,16 @@ class HostWork:
         return self.image_bytes + (self.weights.bytes if self.weights and not self.weights.chain else 0)
 
 
-def check_space(host: HostState, *, weights: int, images: int, store: int = 0) -> None:
-    """Raise InvalidError when the bytes to be sent do not fit; folders on one file system share its room."""
+def check_space(host: HostState, *, weights: int, images: int, store: int = 0, pulled: int = 0) -> None:
+    """Raise InvalidError when the bytes to be sent do not fit; folders on one file system share its room.
+
+    `store` is what comes into the host's registry; of that it pulls `pulled` itself.
+    """
     # An archive lies under data_root while the engine unpacks it into its own folder.
     needs = (
         ("weights", weights, "weights"),
         ("data_root", images, "image archives"),
-        ("docker", images, "images"),
+        ("docker", images + pulled, "images"),
         ("data_root", store, "the registry"),
     )
     systems: dict[object, list[tuple[str, int, str]]] = {}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from onprem_llm.bundle.registry_view import ImageParts
 from onprem_llm.gateway_state import Certificate
 from onprem_llm.planning.memory.model_files import ModelFiles
 from onprem_llm.spec.deployment import Deployment
@@ -37,7 +38,8 @@ class ImageSource:
     """An image as model.yaml names it, and where its bytes can come from.
 
     `id` is known from an archive's manifest; `pull` is `repo@sha256:…` from a registry. With neither, hosts must have
-    the tag already. `bytes` is the archive's size, 0 when there is none.
+    the tag already. `bytes` is the archive's size, 0 when there is none. `nearby` is where hosts pull it from instead
+    that have it in a registry of their own: host -> pull.
     """
 
     ref: str
@@ -46,6 +48,7 @@ class ImageSource:
     pull: str | None = None
     bytes: int = 0
     exact: bool = False  # no other image will do, whatever its tag says: the one of a revision that is put back
+    nearby: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class RegistryStore:
     images: Mapping[str, str]  # ref -> digest
     blobs: Mapping[str, int]  # hex sha256 -> bytes
     links: Mapping[str, str]  # path -> the digest in it
+    parts: Mapping[str, ImageParts] = field(default_factory=dict)  # ref -> what it takes of that
 
 
 @dataclass(frozen=True, slots=True)

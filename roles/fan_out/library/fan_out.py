@@ -126,7 +126,7 @@ class Part:
         firewall = f"/bin/sh {self.folder / 'firewall'}"
         code, text = run(
             *("systemd-run", "--quiet", "--collect", "--unit", self.unit),
-            *("--description", "onprem-llm passes weights on"),
+            *("--description", "onprem-llm passes files on"),
             *("--property", "NoNewPrivileges=yes", "--property", "UMask=0022"),
             *("--property", f"ExecStartPre={firewall} open", "--property", f"ExecStopPost={firewall} close"),
             *("--setenv", f"PYTHONPATH={self.folder / 'fan_out.zip'}", "/bin/sh", "-c", command),
@@ -187,7 +187,7 @@ def main():
     try:
         answer = act(Part(module.params["run"], module.params["folder"]), module.params)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        module.fail_json(msg=f"cannot take part in passing the weights on: {error}", invocation={})
+        module.fail_json(msg=f"cannot take part in passing files on: {error}", invocation={})
     module.exit_json(invocation={}, **answer)
 
 

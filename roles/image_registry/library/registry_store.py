@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -16,12 +18,13 @@ module: registry_store
 short_description: The storage of docker-registry, filled without a push
 description:
   - C(look) says which blobs are missing or not as their names say. C(linked) writes the files that name them, once all
-    blobs are there. Images that are no longer named stay.
+    blobs are there. Images that are no longer named stay, but for C(kept), which removes all others than O(keep), first
+    what names them.
 options:
   state:
     description: What to do.
     type: str
-    choices: [look, linked]
+    choices: [look, linked, kept]
     required: true
   path:
     description: Folder of the storage on the host.
@@ -39,6 +42,11 @@ options:
     description: Path and digest of every file that names a blob.
     type: dict
     default: {}
+  keep:
+    description: Digests of the images that stay, for C(kept).
+    type: list
+    elements: str
+    default: []
 author: the onprem-llm authors
 """
 
@@ -57,6 +65,8 @@ folders:
   returned: look
 """
 
+ROOT = "docker/registry/v2"
+BLOBS = f"{ROOT}/blobs/sha256"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
@@ -83,15 +93,70 @@ def link(folder, links, check_mode):
     return changed
 
 
+def content_of(folder, digest):
+    """Return the sums of an image's blobs, its manifest's with them; none of one whose manifest cannot be read."""
+    sha256 = digest.partition(":")[2]
+    try:
+        manifest = json.loads((folder / BLOBS / sha256[:2] / sha256 / "data").read_bytes().decode("utf-8"))
+        parts = [part["digest"].partition(":")[2] for part in (manifest["config"], *manifest["layers"])]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return set()  # nothing of it can be served, so its layers are as good as gone
+    return {sha256, *parts}
+
+
+def others(folder, keep):
+    """Return (files that name what is not of the images to keep, folders of blobs that only others have)."""
+    wrong = sorted(digest for digest in keep if not DIGEST.match(digest))
+    if wrong:
+        raise ValueError(f"keep: found {wrong[0]!r}, expected sha256: and 64 hex digits")
+    links, content = [], {}
+    for path in sorted((folder / ROOT / "repositories").glob("**/link")):
+        kind = "_layers" if "_layers" in path.parts else "_manifests"
+        repository, digest = str(path).partition(f"/{kind}/")[0], path.read_bytes().decode("ascii", "replace")
+        links.append((path, kind, repository, digest))
+        if kind == "_manifests" and digest in keep:
+            content.setdefault(repository, set()).update(content_of(folder, digest))
+    going = [
+        path
+        for path, kind, repository, digest in links
+        if (kind == "_manifests" and digest not in keep)
+        or (kind == "_layers" and digest.partition(":")[2] not in content.get(repository, ()))
+    ]
+    whole = set().union(*content.values())
+    return going, [blob for blob in sorted((folder / BLOBS).glob("*/*")) if blob.name not in whole]
+
+
+def keep_only(folder, keep, check_mode):
+    """Remove all images but those; return whether there was anything to remove."""
+    links, blobs = others(folder, keep)
+    if not check_mode:
+        for link in links:
+            link.unlink()
+            remove_empty(link.parent, folder / ROOT)
+        # After what names them: nothing is served that is not whole.
+        for blob in blobs:
+            shutil.rmtree(str(blob))
+            remove_empty(blob.parent, folder / ROOT)
+    return bool(links or blobs)
+
+
+def remove_empty(path, top):
+    """Remove a folder and those above it that are left empty, below `top`."""
+    while path != top and not any(path.iterdir()):
+        path.rmdir()
+        path = path.parent
+
+
 def main():
     """Run as an Ansible module."""
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["look", "linked"], "required": True},
+            "state": {"type": "str", "choices": ["look", "linked", "kept"], "required": True},
             "path": {"type": "path", "required": True},
             "source": {"type": "path"},
             "files": {"type": "list", "elements": "dict", "default": []},
             "links": {"type": "dict", "default": {}},
+            "keep": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -100,6 +165,8 @@ def main():
     try:
         if options["state"] == "look":
             answer = {"changed": False, "folders": look(folder, options)}
+        elif options["state"] == "kept":
+            answer = {"changed": keep_only(folder, set(options["keep"]), module.check_mode)}
         else:
             answer = {"changed": link(folder, options["links"], module.check_mode)}
     except (OSError, ValueError) as error:

@@ -76,6 +76,16 @@ def test_another_image_behind_the_same_name_is_a_change(hosts: Any) -> None:
     assert history.changes(history.revisions[1]) == ("image vllm:1: sha256:111111111111 -> sha256:222222222222",)
 
 
+def test_the_same_image_at_another_registrys_address_is_no_change(hosts: Any) -> None:
+    place = "docker.io/vllm@sha256:" + "1" * 64
+    first, again = (
+        revision(number, ONE, images={"vllm:1": f"{address}/{place}"})
+        for number, address in ((1, "10.0.0.2:5000"), (2, "127.0.0.1:5000"))
+    )
+    history = read_history(hosts(a=book(revisions=[first, again])), "tiny")
+    assert history.changes(history.revisions[1]) == ()
+
+
 def test_an_unknown_revision_names_the_known_ones(hosts: Any) -> None:
     history = read_history(hosts(a=book()), "tiny")
     assert history.revision(1).by == "ann@a"

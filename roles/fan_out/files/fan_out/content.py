@@ -216,7 +216,7 @@ class Content:
             path = self.places[span.file].path
             raise Refused(
                 f"{path}: what came for the {span.size} bytes at {span.offset} was not what the manifest says, "
-                f"{tried} times; verify the weights where they come from"
+                f"{tried} times; verify what the first host has"
             )
 
     def _span_is_right(self, span):

@@ -1,0 +1,132 @@
+"""Hosts' own registries, on loopback: docker pulls from them by digest what hosts have passed on."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from onprem_llm.hosts import Current, HostState
+from onprem_llm.planning.addresses import LOOPBACK, Claim
+from onprem_llm.planning.difference import Outcome, compare
+from onprem_llm.planning.fleet import Fleet
+from onprem_llm.planning.image_chain import Passing, blob_files, served
+from onprem_llm.planning.places import digest_of
+from onprem_llm.planning.replicas import project_order
+from onprem_llm.planning.staging import HostImage, image_for
+from onprem_llm.planning.types import ImageSource, RegistryStore, Step, Wanted
+from onprem_llm.rendering.registry import PROJECT, START_SECONDS, STORE, LocalRegistry, local_draft
+from onprem_llm.spec.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedLocal:
+    """A host's own registry as it is to be."""
+
+    host: HostState
+    claim: Claim
+    image: HostImage
+    outcome: Outcome
+    digests: frozenset[str]
+    coming: int  # bytes of blobs that hosts pass on to it now
+    refilled: bool  # it has an image that the engine lost: its blobs are looked at before they are served again
+
+    @property
+    def needed(self) -> bool:
+        """Tell whether anything is to be done."""
+        return self.outcome.needed or self.refilled
+
+    @property
+    def bytes(self) -> int:
+        """What this machine sends: the registry's own image."""
+        return self.image.bytes if self.needed else 0
+
+
+def plan_local(
+    site: Site, wanted: Wanted, passing: Passing | None, current: Current, gateway: HostState, fleet: Fleet
+) -> tuple[PlannedLocal, ...]:
+    """Render them: on the hosts to which the chain brings an image, and where one stands beside replicas."""
+    if wanted.registry is None:
+        return ()
+    receivers = passing.receivers if passing else ()
+    found = []
+    for host in current.hosts:
+        there = served(host)
+        stays = there is not None and carries_replicas(host, wanted, current, fleet)
+        if host is gateway or not (host.name in receivers or stays):
+            continue
+        digests = there or frozenset()
+        if passing and host.name in receivers:
+            # The room of what nobody here means any more is taken back when something new comes.
+            digests = (digests & _meant(host, current, fleet)) | {passing.digest}
+        found.append(_plan_one(site, wanted, wanted.registry, passing, gateway, host, digests))
+    return tuple(found)
+
+
+def _plan_one(
+    site: Site,
+    wanted: Wanted,
+    store: RegistryStore,
+    passing: Passing | None,
+    gateway: HostState,
+    host: HostState,
+    digests: frozenset[str],
+) -> PlannedLocal:
+    claim = Claim(PROJECT, LOOPBACK, site.registry_port)
+    image = image_for(host, wanted.registry_image or ImageSource(site.registry_image), None)
+    draft = local_draft(LocalRegistry(image.reference, claim.address, claim.port, digests))
+    why = (f"for images that are passed on from {gateway.name}",)
+    outcome = compare(host, draft, revision=None, image_id=image.id, secrets={}, why=why)
+    coming = 0
+    if passing and host.name in passing.receivers:
+        known = _blobs(store, served(host) or frozenset())
+        coming = sum(size for sha256, size in passing.blobs.items() if sha256 not in known)
+    again = passing is not None and host.name in passing.again
+    return PlannedLocal(host, claim, image, outcome, digests, coming, again)
+
+
+def carries_replicas(host: HostState, wanted: Wanted, current: Current, fleet: Fleet) -> bool:
+    """Tell whether a host has replicas once this plan is carried out."""
+    return any(replica.host.name == host.name for replica in fleet.replicas) or carries_others(
+        host, current, wanted.focus
+    )
+
+
+def carries_others(host: HostState, current: Current, name: str | None) -> bool:
+    """Tell whether a host has replicas of another deployment than `name`: such that run, or that the book has there."""
+    running = {project.label("deployment") for project in host.projects.values()}
+    booked = {one for one, e in current.book.items() if any(at.host == host.name for at in e.replicas.values())}
+    return bool((running | booked) - {name, None})
+
+
+def _meant(host: HostState, current: Current, fleet: Fleet) -> set[str | None]:
+    """Return the digests of the images of a host's replicas, as they are to be and as the book has them."""
+    meant = {digest_of(replica.image.reference) for replica in fleet.replicas if replica.host.name == host.name}
+    for entry in current.book.values():
+        if any(at.host == host.name for at in entry.replicas.values()):
+            meant |= {digest_of(image) for image in entry.images.values()}
+    return meant
+
+
+def _blobs(store: RegistryStore, digests: Iterable[str]) -> dict[str, int]:
+    refs = [ref for ref in store.parts if store.images[ref] in digests]
+    return {sha256: store.blobs[sha256] for sha256 in sorted({s for ref in refs for s in store.parts[ref].blobs})}
+
+
+def local_step(site: Site, wanted: Wanted, planned: Iterable[PlannedLocal]) -> Step | None:
+    """Return the step that fills them with what the chain did not bring, names it, and starts them."""
+    orders = {one.host.name: _order(site, wanted.registry, one) for one in planned if one.needed and wanted.registry}
+    return Step("registry", "Fill and start the hosts' own registries", orders) if orders else None
+
+
+def _order(site: Site, store: RegistryStore, one: PlannedLocal) -> Mapping[str, object]:
+    path = site.project_path(PROJECT)
+    parts = [store.parts[ref] for ref in sorted(store.parts) if store.images[ref] in one.digests]
+    return {
+        "images": [one.image.order] if one.image.order else [],
+        "store": {
+            "path": f"{path}/{STORE}",
+            "source": store.source,
+            "files": blob_files(_blobs(store, one.digests)),
+            "links": {name: digest for part in parts for name, digest in part.links.items()},
+            "keep": sorted(one.digests),
+        },
+        "projects": [project_order(site, one.outcome, (), [], wait=START_SECONDS, readiness=None)],
+    }

@@ -1,0 +1,137 @@
+"""A host's own registry: filled by the role with what the order names, served plainly, and rid of all else."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.made_images import Layout, image, tar_of
+from tests.offline.rendered_registry import local
+from tests.offline.roles_here import run_role
+
+from onprem_llm.bundle.registry_view import blob_path, write_registry
+from onprem_llm.image_names import image_name
+from onprem_llm.own_registry import OwnRegistryFolder, read_own_registry
+
+ENGINE, PAGE = "vllm/vllm-openai:v1", "ghcr.io/open-webui/open-webui:v2"
+
+
+@pytest.fixture
+def own(bundle: Layout, tmp_path: Path) -> OwnRegistryFolder:
+    write_registry(bundle.index, bundle.blobs, tmp_path / "site")
+    return read_own_registry(tmp_path / "site", "10.0.0.2:5000")
+
+
+def fill(host: Path, own: OwnRegistryFolder, *refs: str, keep: tuple[str, ...] = ()) -> int:
+    """Run the role as the step for receivers does; return how many tasks changed something."""
+    store = own.store
+    parts = [store.parts[ref] for ref in refs]
+    variables: dict[str, Any] = {
+        "path": str(host / "data"),
+        "source": store.source,
+        "files": [
+            {"path": blob_path(sha256), "size": store.blobs[sha256], "sha256": sha256}
+            for sha256 in sorted({sha256 for part in parts for sha256 in part.blobs})
+        ],
+        "links": {path: digest for part in parts for path, digest in part.links.items()},
+        "keep": [store.images[ref] for ref in (*refs, *keep)],
+    }
+    return run_role(host, "image_registry", {f"image_registry_{name}": value for name, value in variables.items()})
+
+
+def blobs(host: Path) -> set[str]:
+    return {path.parent.name for path in (host / "data").rglob("data") if path.is_file()}
+
+
+def pulls(address: str, own: OwnRegistryFolder, ref: str, out: Path) -> bool:
+    """Tell whether skopeo gets the whole image by digest, without TLS."""
+    name = f"{address}/{image_name(ref).repository}@{own.store.images[ref]}"
+    command = ["skopeo", "copy", "--quiet", "--preserve-digests", "--src-tls-verify=false", f"docker://{name}"]
+    ended = subprocess.run([*command, f"oci:{out}:x"], check=False, capture_output=True, text=True)
+    assert ended.returncode == 0 or "manifest unknown" in ended.stderr or "name unknown" in ended.stderr, ended.stderr
+    if ended.returncode == 0:
+        found = {path.name for path in (out / "blobs/sha256").iterdir()}
+        assert set(own.store.parts[ref].blobs) <= found
+    return ended.returncode == 0
+
+
+def test_it_serves_what_it_was_given_and_forgets_what_is_not_kept(own: OwnRegistryFolder, tmp_path: Path) -> None:
+    host = tmp_path / "host"
+    host.mkdir()
+    assert fill(host, own, ENGINE) == 2
+    assert fill(host, own, ENGINE) == 0
+    assert blobs(host) == set(own.store.parts[ENGINE].blobs)
+    with local(host / "data", host) as address:
+        assert pulls(address, own, ENGINE, tmp_path / "first")
+        assert not pulls(address, own, PAGE, tmp_path / "not")
+
+        assert fill(host, own, PAGE, keep=(ENGINE,)) == 2
+        assert blobs(host) == {*own.store.parts[ENGINE].blobs, *own.store.parts[PAGE].blobs}
+        assert pulls(address, own, ENGINE, tmp_path / "second")
+
+        assert fill(host, own, PAGE) == 1
+        # The layer that both have stays.
+        assert blobs(host) == set(own.store.parts[PAGE].blobs)
+        assert pulls(address, own, PAGE, tmp_path / "third")
+        assert not pulls(address, own, ENGINE, tmp_path / "gone")
+    left = [str(path) for path in (host / "data").rglob("*") if "vllm" in str(path)]
+    assert left == [], "names of what is not there"
+
+
+def test_what_a_run_left_half_is_taken_up_or_removed(own: OwnRegistryFolder, bundle: Layout, tmp_path: Path) -> None:
+    host = tmp_path / "host"
+    mine, others = own.store.parts[ENGINE].blobs, own.store.parts["redis:7"].blobs
+    largest = max(mine, key=lambda sha256: own.store.blobs[sha256])
+    stray = next(sha256 for sha256 in others if sha256 not in mine)
+    for sha256 in (largest, stray):
+        partial = host / "data" / f"{blob_path(sha256)}.partial"
+        partial.parent.mkdir(parents=True)
+        partial.write_bytes((bundle.blobs / sha256).read_bytes()[:1000])
+    fill(host, own, ENGINE)
+    assert blobs(host) == set(mine)
+    assert not list((host / "data").rglob("*.partial"))
+
+
+def test_a_manifest_that_cannot_be_read_keeps_nothing_alive(own: OwnRegistryFolder, tmp_path: Path) -> None:
+    host = tmp_path / "host"
+    host.mkdir()
+    fill(host, own, ENGINE)
+    manifest = host / "data" / blob_path(own.store.images[ENGINE].removeprefix("sha256:"))
+    manifest.write_text("{")
+    fill(host, own, PAGE, keep=(ENGINE,))
+    assert blobs(host) == set(own.store.parts[PAGE].blobs)
+    # What this machine has of it comes again.
+    fill(host, own, ENGINE, keep=(PAGE,))
+    assert blobs(host) == {*own.store.parts[ENGINE].blobs, *own.store.parts[PAGE].blobs}
+
+
+def test_a_later_image_of_the_same_name_moves_the_tag(own: OwnRegistryFolder, bundle: Layout, tmp_path: Path) -> None:
+    host = tmp_path / "host"
+    host.mkdir()
+    fill(host, own, ENGINE)
+    later = Layout(tmp_path / "later")
+    later.add(ENGINE, image(tar_of("engine", os.urandom(1000))))
+    write_registry(later.index, later.blobs, tmp_path / "site")
+    newer = read_own_registry(tmp_path / "site", "10.0.0.2:5000")
+    assert newer.store.images[ENGINE] != own.store.images[ENGINE]
+    fill(host, newer, ENGINE)
+    assert blobs(host) == set(newer.store.parts[ENGINE].blobs)
+    tags = {path.read_text() for path in (host / "data").rglob("_manifests/tags/**/link")}
+    assert tags == {newer.store.images[ENGINE]}
+
+
+def test_the_engine_pulls_from_it_by_digest(own: OwnRegistryFolder, tmp_path: Path) -> None:
+    """What roles/images does on a host: docker asks loopback without TLS."""
+    host = tmp_path / "host"
+    host.mkdir()
+    fill(host, own, ENGINE)
+    with local(host / "data", host) as address:
+        reference = f"{address}/{image_name(ENGINE).repository}@{own.store.images[ENGINE]}"
+        try:
+            subprocess.run(["docker", "pull", "--quiet", reference], check=True)
+            shown = subprocess.run(["docker", "image", "inspect", reference], check=True, capture_output=True).stdout
+        finally:
+            subprocess.run(["docker", "image", "rm", reference], check=False, capture_output=True)
+    assert reference in json.loads(shown)[0]["RepoDigests"]

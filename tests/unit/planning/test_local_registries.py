@@ -1,0 +1,149 @@
+"""Hosts' own registries: what they keep while images come and go, and when they go themselves."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import recorded_facts as made
+import yaml
+from image_site import (
+    ALL,
+    BIG,
+    NEWER,
+    REGISTRY_IMAGE,
+    THREE,
+    again,
+    chain_of,
+    deployed,
+    digest,
+    planned,
+    pulled,
+    registries,
+    sha,
+    shown,
+    site,
+    steps,
+    store,
+    wanted,
+)
+from planning_lab import Hosts, lab, model, there
+
+from onprem_llm.planning.plan import plan
+from onprem_llm.probe import parse_current
+from onprem_llm.rendering.registry import PROJECT
+from onprem_llm.spec.site import parse_site
+
+UPDATE = (THREE.replace(made.VLLM_IMAGE, NEWER), store(made.VLLM_IMAGE, made.GATEWAY_IMAGE, NEWER))
+
+
+def moved(facts: Hosts) -> Hosts:
+    """The gateway is on lab-2 now."""
+    facts["lab-2"]["book"], facts["lab-1"]["book"] = facts["lab-1"]["book"], None
+    facts["lab-1"]["projects"].pop("gateway")
+    facts["lab-2"]["keys"] |= facts["lab-1"]["keys"]
+    return facts
+
+
+def test_a_newer_image_brings_only_its_own_blobs_and_keeps_what_serves() -> None:
+    after = deployed(lab(1, 1, 1))
+    text, content = UPDATE
+    done = planned(after, text, content=content)
+    step = chain_of(done)
+    assert step is not None
+    files: Any = step.orders["lab-1"]["blobs"]
+    assert {one["sha256"] for one in files["files"]} == {sha(f"layer of {NEWER}"), sha("shared")}
+    order: Any = registries(done).steps[1].orders["lab-2"]
+    assert order["store"]["keep"] == sorted([digest(made.VLLM_IMAGE), digest(NEWER)]), "the old one may be put back"
+    newer = made.applied(done, after)
+    assert planned(newer, text, content=content).is_noop, "what nobody means any more stays until the next one comes"
+
+
+def test_what_nobody_means_any_more_goes_when_the_next_one_comes() -> None:
+    after = deployed(lab(1, 1, 1))
+    text, content = UPDATE
+    newer = deployed(after, text, content=content)
+    newest = "vllm/vllm-openai:v0.13.0"
+    content = store(made.VLLM_IMAGE, made.GATEWAY_IMAGE, NEWER, newest)
+    done = planned(newer, THREE.replace(made.VLLM_IMAGE, newest), content=content)
+    order: Any = registries(done).steps[1].orders["lab-2"]
+    assert order["store"]["keep"] == sorted([digest(NEWER), digest(newest)])
+
+
+def test_another_deployments_image_stays_in_the_registry_of_its_host() -> None:
+    after = deployed(lab(2, 2, 2))
+    other = THREE.replace("name: tiny", "name: other").replace(made.VLLM_IMAGE, NEWER).replace("8000", "8100")
+    content = store(made.VLLM_IMAGE, made.GATEWAY_IMAGE, NEWER)
+    done = planned(after, other, content=content)
+    order: Any = registries(done).steps[1].orders["lab-3"]
+    assert order["store"]["keep"] == sorted([digest(made.VLLM_IMAGE), digest(NEWER)])
+    assert {one.action for one in done.changes if one.subject.startswith("tiny")} <= {"keep"}
+
+
+def test_a_container_that_is_gone_is_started_again_with_what_it_served() -> None:
+    after = deployed(lab(1, 1, 1))
+    after["lab-2"]["projects"][PROJECT]["containers"] = []
+    done = planned(after)
+    assert steps(done) == [("registry", ("lab-2",))]
+    assert [one.reasons for one in done.changes if one.subject == PROJECT and one.host == "lab-2"] == [
+        ("container is gone",)
+    ]
+
+
+def test_the_gateway_moves_and_no_replica_starts_anew() -> None:
+    after = moved(deployed(lab(1, 1, 1)))
+    at = "10.0.0.3:5000"
+    ask = wanted(after, item=made.deployment(THREE, image=pulled(made.VLLM_IMAGE, at)))
+    ask = replace(ask, gateway_image=pulled(made.GATEWAY_IMAGE, at))
+    done = plan(site(), ask, parse_current(after))
+    assert {one.reasons for one in done.changes if one.subject.startswith("tiny")} == {()}
+    assert done.revision == 1
+    assert steps(registries(done)) == [("registry", ("lab-2",))]
+    service = yaml.safe_load(done.files["lab-2"][PROJECT]["compose.yaml"])["services"]["registry"]
+    assert service["ports"] == [f"{at}:5000"]
+    former: Any = next(step.orders for step in done.steps if step.title == "Remove the former registry")
+    assert set(former) == {"lab-1"}
+    # Of its blobs, those that its own registry had are there.
+    assert done.send_bytes["lab-2"] == BIG
+
+
+def test_they_go_with_the_setting() -> None:
+    after = deployed(lab(1, 1, 1))
+    ask = replace(
+        wanted(after, item=made.deployment(THREE, image=made.archive(made.VLLM_IMAGE))),
+        registry=None, registry_image=None, gateway_image=made.archive(made.GATEWAY_IMAGE),
+    )  # fmt: skip
+    done = plan(parse_site({"open_webui": {"enabled": False}}, "test"), ask, parse_current(after))
+    former: Any = next(step.orders for step in done.steps if step.title == "Remove the former registry")
+    assert set(former) == {"lab-1", "lab-2", "lab-3"}
+    assert former["lab-3"]["projects"] == [{"name": PROJECT, "path": "/srv/onprem-llm/registry", "purge": True}]
+
+
+def test_one_goes_with_the_last_replica_of_its_host() -> None:
+    after = deployed(lab(1, 1, 1))
+    done = planned(after, item=again(after, replicas=2), verb="scale")
+    former: Any = next(step.orders for step in done.steps if step.title == "Remove the former registry")
+    assert set(former) == {"lab-3"}
+    assert ("lab-3", PROJECT, "remove") in shown(done)
+    assert PROJECT not in made.applied(done, after)["lab-3"]["projects"]
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_down_takes_away_those_that_nobody_needs(last: bool) -> None:
+    after = deployed(lab(2, 2, 2))
+    if not last:
+        other = model("replicas: 1\n", name="other", port=8100, resources=", hosts: [lab-3]")
+        after = deployed(after, other)
+    ask = replace(made.without(after, "tiny"), ui_image=None, registry=ALL, registry_image=made.archive(REGISTRY_IMAGE))
+    done = plan(site(), ask, parse_current(after))
+    orders: Any = next(step for step in done.steps if step.kind == "remove").orders
+    gone = {host: one["purge"] for host, order in orders.items() for one in order["projects"] if one["name"] == PROJECT}
+    assert gone == ({"lab-1": False, "lab-2": True, "lab-3": True} if last else {"lab-2": True})
+    assert there(made.applied(done, after), "tiny") == {}
+
+
+def test_purged_images_go_under_each_of_their_names() -> None:
+    after = deployed(lab(1, 1, 1))
+    ask = replace(made.without(after, "tiny", purge=True), ui_image=None, registry=ALL)
+    done = plan(site(), ask, parse_current(after))
+    orders: Any = next(step for step in done.steps if step.kind == "remove").orders
+    assert all(made.image_id(made.VLLM_IMAGE) in orders[host]["images"] for host in ("lab-1", "lab-2", "lab-3"))
