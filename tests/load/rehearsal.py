@@ -108,7 +108,9 @@ class Replica:
         assert first in listed, f"{self.container}: found {listed}, expected {first} among them"
         # Others may be gone meanwhile, such as a health check's.
         pids = " ".join(pid for pid in listed if pid.isdigit() and pid != first)
-        self.lab.exec_root(self.host, "sh", "-c", f"kill -{name} {first} || exit; kill -{name} {pids} 2>/dev/null || true")
+        self.lab.exec_root(
+            self.host, "sh", "-c", f"kill -{name} {first} || exit; kill -{name} {pids} 2>/dev/null || true"
+        )
 
 
 class Rehearsal:
