@@ -1,6 +1,7 @@
 """Opening a run's port where a host's firewall shuts it: with the kernel's own rules, in a network namespace."""
 
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -49,3 +50,9 @@ def test_a_host_that_lets_all_in_is_left_as_it_is(script: Path) -> None:
 def test_a_name_is_no_address(role_module: Callable[[str], ModuleType]) -> None:
     with pytest.raises(ValueError, match="does not appear"):
         role_module("fan_out_firewall").script(7470, ["host; reboot"])
+
+
+@pytest.mark.parametrize("address", ["fe80::1%x;touch pwned;#", "fe80::1%eth0"])
+def test_a_scope_is_refused_since_any_words_may_be_one(role_module: Callable[[str], ModuleType], address: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(address)):
+        role_module("fan_out_firewall").script(7470, ["10.1.0.3", address])

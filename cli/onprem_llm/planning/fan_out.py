@@ -61,8 +61,13 @@ def chain_of(members: Sequence[HostState]) -> Chain | None:
 
 
 def _apart(hosts: Sequence[HostState]) -> bool:
-    """Tell whether each host has an address of its own at which another one may reach it."""
+    """Tell whether each host has an address of its own at which another one may reach it.
+
+    One with a scope (fe80::1%eth0) is a host's own word for one of its lines: another one has other words.
+    """
     addresses = {host.cluster_address for host in hosts}
+    if any("%" in address for address in addresses):
+        return False
     try:
         return len(addresses) == len(hosts) and not any(ip_address(address).is_loopback for address in addresses)
     except ValueError:  # a name: nothing is known of what it leads to

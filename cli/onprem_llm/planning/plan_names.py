@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from pathlib import PurePosixPath
 
 from onprem_llm.json_values import is_list, is_mapping
@@ -52,6 +53,22 @@ def _check_order(order: Mapping[str, object], where: str) -> None:
     if is_mapping(order.get("trust")):  # docker's folder for this registry has its name
         check_name(_under(order, "trust", "address"), f"{where}.trust.address")
     _check_stores(order, where)
+    for number, member in enumerate(_listed(_under(order, "chain", "members"))):
+        _check_member(member, f"{where}.chain.members.{number}")
+
+
+def _check_member(member: object, where: str) -> None:
+    """Addresses get into what root runs on the hosts of a chain."""
+    pair = _listed(member)
+    if len(pair) != 2:
+        raise ValueError(f"{where}: found {member!r:.60}, expected a host's name and its address")
+    check_name(pair[0], where)
+    try:
+        plain = isinstance(pair[1], str) and "%" not in pair[1] and bool(ip_address(pair[1]))
+    except ValueError:
+        plain = False
+    if not plain:
+        raise ValueError(f"{where}: found {pair[1]!r:.60}, expected a plain IP address")
 
 
 def _check_stores(order: Mapping[str, object], where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import shlex
 
 # `iptables -S` (iptables(8)) prints the policy and the rules of a chain: one line says that all may come in. firewalld
 # gets the rule in every zone in use (firewall-cmd(1)): which of them the line to another host is in, nobody need know.
@@ -35,6 +36,13 @@ exit 0
 """
 
 
+def known(address):
+    """Return it as ipaddress has it; ValueError for what is none, and for one with a scope, which may be any words."""
+    if "%" in str(address):
+        raise ValueError(f"found the address {address!r}, expected one without a scope (%)")
+    return ipaddress.ip_address(str(address))
+
+
 def script(port, addresses):
     """Return the script: `open` and `close` are its words; ValueError for what is no address.
 
@@ -42,6 +50,6 @@ def script(port, addresses):
     gets through, and weights come from the control host instead.
     """
     families = {4: ("iptables", "ipv4"), 6: ("ip6tables", "ipv6")}
-    known = sorted({ipaddress.ip_address(address) for address in addresses}, key=lambda one: (one.version, int(one)))
-    rules = [f"rule {' '.join(families[address.version])} {address} 2>/dev/null" for address in known]
+    hosts = sorted(set(map(known, addresses)), key=lambda one: (one.version, int(one)))
+    rules = [f"rule {' '.join(families[one.version])} {shlex.quote(str(one))} 2>/dev/null" for one in hosts]
     return SCRIPT.format(port=int(port), rules="\n".join(rules))

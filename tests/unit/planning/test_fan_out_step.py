@@ -1,5 +1,7 @@
 """Weights for several hosts: sent once, then passed on. Who is the source, and where the old way stays."""
 
+import json
+import re
 from typing import Any
 
 import pytest
@@ -7,6 +9,7 @@ import recorded_facts as made
 from planning_lab import lab, model
 from recorded_facts import Facts
 
+from onprem_llm.errors import InvalidError
 from onprem_llm.planning.fan_out import PORTS
 from onprem_llm.planning.serial import from_json, to_json
 from onprem_llm.planning.types import Plan, Step
@@ -101,6 +104,27 @@ def test_hosts_without_an_address_each_get_them_from_here() -> None:
     for state in facts.values():
         state["addresses"], state["default_address"] = ["10.0.0.9"], "10.0.0.9"
     assert one(planned(facts, 3), "fan_out") is None
+
+
+def test_a_host_whose_address_has_a_scope_is_in_no_chain() -> None:
+    facts = lab(1, 1, 1)
+    address = "fe80::1%x;touch pwned;#"
+    facts["lab-3"]["addresses"], facts["lab-3"]["default_address"] = [address], address
+    assert one(planned(facts, 3), "fan_out") is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [["lab-2", "fe80::1%x;touch pwned;#"], ["lab-2", "fe80::1%eth0"], ["lab-2", "gpu2.lan"], ["lab-2", 7], ["lab-2"],
+     "lab-2", ["../lab-2", "10.0.0.3"]],
+)  # fmt: skip
+def test_an_edited_plan_has_nobody_in_a_chain_but_hosts_with_an_address(value: object) -> None:
+    edited = json.loads(to_json(planned(lab(1, 1, 1), 3)))
+    at: Any = next(step["orders"] for step in edited["steps"] if step["kind"] == "fan_out")["lab-3"]
+    at["chain"]["members"][1] = value
+    said = value[-1] if isinstance(value, list) and len(value) == 2 and value[0] == "lab-2" else "lab-2"
+    with pytest.raises(InvalidError, match=rf"plan\.json: .*lab-3\.chain\.members\.1: .*{re.escape(str(said))}"):
+        from_json(json.dumps(edited), "plan.json")
 
 
 def test_a_port_that_is_taken_anywhere_is_left_alone() -> None:
