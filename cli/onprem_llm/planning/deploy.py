@@ -35,8 +35,7 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
     if item is None or item.weights is None:
         raise ValueError("plan: the deployment in focus needs its weights' manifest")
     revision, release = _release(site, item, wanted, current)
-    hosts = list({replica.host.name: replica.host for replica in release.fleet.replicas}.values())
-    passing = pass_on(site, wanted, item, current, gateway, hosts)
+    passing = pass_on(site, wanted, item, current, gateway, release.fleet)
     if passing is not None:
         # What is rendered names an image by the registry that its host pulls from. Nobody changes place for that.
         item = passing.item
@@ -86,8 +85,7 @@ def _parts(
     ui = plan_ui(site, wanted, gateway)
     registry = plan_registry(site, wanted, gateway)
     local = plan_local(site, wanted, passing, current, gateway, release.fleet)
-    claims = [(gateway, registry.claim)] if registry else []
-    check_claims(release.fleet, routes.after, ui, [*claims, *((one.host, one.claim) for one in local)], gateway)
+    check_claims(release.fleet, routes.after, ui, [(gateway, registry.claim)] if registry else [], local, gateway)
     work = _staging(site, item, release.fleet, routes.after, ui, gateway)
     check_room(work, registry, local, gateway)
     return Parts(

@@ -1,7 +1,9 @@
 """What a plan of a deployment is refused for once it is known what goes where: room on disks, ports of others."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
+from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import HostState
 from onprem_llm.planning.addresses import Claim, check_ports
 from onprem_llm.planning.fleet import Fleet
@@ -24,12 +26,18 @@ def check_room(
     hosts = {part.host.name: part.host for part in work.values()} | {one.host.name: one.host for one in local}
     for name, host in {gateway.name: gateway, **hosts}.items():
         part, mine = work.get(name), own.get(name)
-        check_space(
-            host,
-            weights=part.weights.bytes if part and part.weights else 0,
-            images=(part.image_bytes if part else 0) + (mine.bytes if mine else 0),
-            store=mine.coming if mine else registry.bytes if registry and host is gateway else 0,
-            pulled=mine.coming if mine else 0,
+        weights = part.weights.bytes if part and part.weights else 0
+        images = part.image_bytes if part else 0
+        if mine is None:
+            store = registry.bytes if registry and host is gateway else 0
+            check_space(host, weights=weights, images=images, store=store)
+            continue
+        _with_own_registry(
+            mine,
+            partial(
+                check_space, host, weights=weights, images=images + mine.bytes, store=mine.coming, pulled=mine.coming
+            ),
+            partial(check_space, host, weights=weights, images=images),
         )
 
 
@@ -38,9 +46,10 @@ def check_claims(
     gateways: tuple[PlannedGateway, ...],
     ui: PlannedUi | None,
     registries: Iterable[tuple[HostState, Claim]],
+    local: tuple[PlannedLocal, ...],
     gateway: HostState,
 ) -> None:
-    """Raise InvalidError where a port that this plan needs is another's; `registries` are the hosts that run one."""
+    """Raise InvalidError where a port that this plan needs is another's; `registries` is the gateway host's."""
     claims: dict[str, list[Claim]] = {}
     hosts = {gateway.name: gateway}
     for replica in fleet.replicas:
@@ -54,7 +63,30 @@ def check_claims(
     for host, claim in registries:
         hosts[host.name] = host
         claims.setdefault(host.name, []).append(claim)
+    own = {one.host.name: one for one in local}
+    hosts |= {one.host.name: one.host for one in local}
     gone_ui = {UI_PROJECT} if ui and ui.removed else set()
-    for name, wanted in claims.items():
+    for name in {**claims, **own}:
+        wanted, mine = claims.get(name, []), own.get(name)
         going = {s.project for s in fleet.leaving if s.host.name == name and not s.serving}
-        check_ports(hosts[name], wanted, going | (gone_ui if name == gateway.name else set()))
+        going |= gone_ui if name == gateway.name else set()
+        without = partial(check_ports, hosts[name], wanted, going)
+        if mine is None:
+            without()
+        else:
+            _with_own_registry(mine, partial(check_ports, hosts[name], [*wanted, mine.claim], going), without)
+
+
+def _with_own_registry(one: PlannedLocal, check: Callable[[], None], without: Callable[[], None]) -> None:
+    """Do a host's check; where it holds without the registry to which a chain brings an image, say what avoids that.
+
+    In `fan_out: auto` such a host is in no chain (image_receivers.py): this is for a site that insists.
+    """
+    try:
+        check()
+    except InvalidError as error:
+        if not one.coming:
+            raise
+        without()
+        hint = "or set onprem_llm_site.fan_out: auto, with which this host pulls from the gateway host's registry"
+        raise InvalidError(error.message, hint=f"{error.hint}; {hint}") from None

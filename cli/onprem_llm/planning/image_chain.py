@@ -3,7 +3,7 @@
 One image a plan: the deployment's own, which all its hosts need. Others (a gateway's, the page's) go to a host each.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from onprem_llm.bundle.registry_view import blob_path
@@ -11,6 +11,8 @@ from onprem_llm.hosts import Current, HostState
 from onprem_llm.image_names import image_name
 from onprem_llm.planning.addresses import LOOPBACK
 from onprem_llm.planning.fan_out import WORTH, Chain, chain_of
+from onprem_llm.planning.fleet import Fleet
+from onprem_llm.planning.image_receivers import able
 from onprem_llm.planning.places import digest_of, place
 from onprem_llm.planning.staging import image_for
 from onprem_llm.planning.types import ImageSource, RegistryStore, Step, Wanted, WantedDeployment
@@ -61,22 +63,24 @@ def pass_on(
     item: WantedDeployment,
     current: Current,
     gateway: HostState,
-    hosts: Sequence[HostState],
+    fleet: Fleet,
 ) -> Passing | None:
     """Decide for the deployment's hosts; None where they pull from the gateway host's registry, or lack nothing."""
     source, store = item.image, wanted.registry
     digest = _digest_in(store, source) if store and source else None
     if store is None or source is None or digest is None:
         return None
-    others = [host for host in hosts if host.name != gateway.name]
+    others = list({r.host.name: r.host for r in fleet.replicas if r.host.name != gateway.name}.values())
     lacking = [host for host in others if image_for(host, source, None).id is None]
     again = [host for host in lacking if digest in (served(host) or ())]
     blobs = _blobs(store, digest)
     fresh = [host for host in lacking if host not in again]
+    if site.fan_out == "auto":
+        fresh = able(site, wanted, item, fleet, fresh, {host.name: _coming(store, blobs, host) for host in fresh})
     having = [host for host in current.hosts if host is not gateway and digest in (served(host) or ())]
-    worth = _is_worth(site, wanted, fresh, len(having), sum(blobs.values()))
+    worth = _is_worth(site, len(fresh) + len(having), sum(blobs.values()))
     chain = chain_of([gateway, *fresh]) if fresh and worth else None
-    near = [host.name for host in lacking if host in again or chain]
+    near = [host.name for host in lacking if host in again or (chain and host in fresh)]
     if not near:
         return None
     pull = f"{LOOPBACK}:{site.registry_port}/{place(str(source.pull))}"
@@ -96,13 +100,15 @@ def _blobs(store: RegistryStore, digest: str) -> dict[str, int]:
     return {sha256: store.blobs[sha256] for sha256 in sorted(named)}
 
 
-def _is_worth(site: Site, wanted: Wanted, fresh: Sequence[HostState], having: int, size: int) -> bool:
+def _coming(store: RegistryStore, blobs: Mapping[str, int], host: HostState) -> int:
+    """Return the bytes of the blobs that a host's own registry does not have yet."""
+    known = {sha256 for digest in served(host) or () for sha256 in _blobs(store, digest)}
+    return sum(size for sha256, size in blobs.items() if sha256 not in known)
+
+
+def _is_worth(site: Site, hosts: int, size: int) -> bool:
     """Tell whether a chain is. With hosts that have had it along one, a single host that lacks it is."""
-    if site.fan_out != "auto":
-        return site.fan_out == "always"
-    own = wanted.registry_image or ImageSource(site.registry_image)
-    startable = all(own.archive or host.image(own.id or own.ref) for host in fresh)
-    return len(fresh) + having >= 2 and size >= WORTH and startable
+    return site.fan_out == "always" or (site.fan_out == "auto" and hosts >= 2 and size >= WORTH)
 
 
 def blob_files(blobs: Mapping[str, int]) -> list[dict[str, object]]:

@@ -138,14 +138,6 @@ def test_without_the_registrys_archive_hosts_pull_from_the_gateway_unless_the_si
         plan(site(fan_out="always"), ask, parse_current(facts))
 
 
-def test_a_port_that_is_taken_on_a_receiver_is_named_with_its_setting() -> None:
-    facts = lab(1, 1, 1)
-    facts["lab-3"]["listeners"].append({**listener(5000, "other"), "address": "127.0.0.1"})
-    with pytest.raises(InvalidError, match="port 5000 is in use on lab-3: other") as refused:
-        planned(facts)
-    assert "onprem_llm_site.registry_port" in str(refused.value.hint)
-
-
 def test_the_chain_takes_a_port_that_is_free_on_all() -> None:
     facts = lab(1, 1, 1)
     facts["lab-3"]["listeners"].append(listener(PORTS[0]))
@@ -153,16 +145,6 @@ def test_the_chain_takes_a_port_that_is_free_on_all() -> None:
     assert step is not None
     chain: Any = step.orders["lab-2"]["chain"]
     assert chain["port"] == PORTS[1]
-
-
-def test_there_must_be_room_for_blobs_and_image() -> None:
-    facts = lab(1, 1, 1)
-    size = 950 * made.GIB  # of 900 on the receivers, 9000 on the gateway host
-    for place in facts["lab-1"]["disks"].values():
-        place |= {"free": 9000 * made.GIB, "total": 9000 * made.GIB}
-    with pytest.raises(InvalidError, match=r"not enough disk on lab-2: .* of the registry") as refused:
-        planned(facts, content=store(made.VLLM_IMAGE, size=size))
-    assert "of images in /" in refused.value.message
 
 
 def test_the_book_has_an_address_that_all_hosts_know() -> None:

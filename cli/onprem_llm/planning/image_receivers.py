@@ -1,0 +1,45 @@
+"""Which hosts can have a registry of their own, to get an image along a chain: a free port, room, what it runs from."""
+
+from collections.abc import Iterable, Mapping
+
+from onprem_llm.errors import InvalidError
+from onprem_llm.hosts import HostState
+from onprem_llm.planning.addresses import LOOPBACK, Claim, check_ports
+from onprem_llm.planning.fleet import Fleet
+from onprem_llm.planning.staging import check_space, image_for, weights_needs
+from onprem_llm.planning.types import ImageSource, Wanted, WantedDeployment
+from onprem_llm.rendering.registry import PROJECT
+from onprem_llm.spec.site import Site
+
+
+def able(
+    site: Site,
+    wanted: Wanted,
+    item: WantedDeployment,
+    fleet: Fleet,
+    hosts: Iterable[HostState],
+    coming: Mapping[str, int],
+) -> list[HostState]:
+    """Return those of the hosts; `coming` has the bytes of blobs that would come to each, by its name.
+
+    For `fan_out: auto` alone: the others pull from the gateway host, and what that cannot do either is refused later.
+    """
+    hosts = list(hosts)
+    weights = weights_needs(site, hosts, item.weights, item.source) if item.weights and hosts else {}
+    own = wanted.registry_image or ImageSource(site.registry_image)
+    found = []
+    for host in hosts:
+        claims = [replica.claim for replica in fleet.replicas if replica.host.name == host.name]
+        blobs, need = coming[host.name], weights.get(host.name)
+        try:
+            check_ports(host, [*claims, Claim(PROJECT, LOOPBACK, site.registry_port)], _going(fleet, host))
+            images = image_for(host, own, None).bytes
+            check_space(host, weights=need.bytes if need else 0, images=images, store=blobs, pulled=blobs)
+        except InvalidError:
+            continue
+        found.append(host)
+    return found
+
+
+def _going(fleet: Fleet, host: HostState) -> set[str]:
+    return {one.project for one in fleet.leaving if one.host.name == host.name and not one.serving}
