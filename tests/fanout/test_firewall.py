@@ -47,6 +47,32 @@ def test_a_host_that_lets_all_in_is_left_as_it_is(script: Path) -> None:
     assert rules(f"sh {script} open; {SHOW}") == ["-P INPUT ACCEPT", "-P INPUT ACCEPT"]
 
 
+FIREWALLD = """#!/bin/sh
+case $* in
+--state) ;;
+--get-active-zones) printf '%s\\n' docker '  interfaces: docker0' 'dmz (default)' '  interfaces: eth1' internal ;;
+*) for word; do printf '%s\\n' "$word"; done; echo . ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(("word", "verb"), [("open", "add"), ("close", "remove")])
+def test_firewalld_is_asked_once_a_zone_and_dockers_own_is_left_out(
+    script: Path, tmp_path: Path, word: str, verb: str
+) -> None:
+    (tmp_path / "firewall-cmd").write_text(FIREWALLD)
+    (tmp_path / "firewall-cmd").chmod(0o755)
+    # As the script sets a path of its own, the command is put in front of it.
+    script.write_text(script.read_text().replace("PATH=/usr/sbin", f"PATH={tmp_path}:/usr/sbin"))
+    done = subprocess.run(["sh", str(script), word], capture_output=True, text=True, check=True)
+    calls = [call.split("\n") for call in done.stdout.removesuffix("\n.\n").split("\n.\n")]
+    wanted = [
+        f"--{verb}-rich-rule=rule family={family} source address={address} port port=7470 protocol=tcp accept"
+        for family, address in (("ipv4", "10.1.0.2"), ("ipv4", "10.1.0.3"), ("ipv6", "fd00::2"))
+    ]
+    assert calls == [["--quiet", "--zone", zone, *wanted] for zone in ("dmz", "internal")]
+
+
 def test_a_name_is_no_address(role_module: Callable[[str], ModuleType]) -> None:
     with pytest.raises(ValueError, match="does not appear"):
         role_module("fan_out_firewall").script(7470, ["host; reboot"])
