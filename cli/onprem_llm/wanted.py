@@ -45,7 +45,9 @@ def wanted_with(
     references = secret_references(deployment.env, model_yaml.resolve().parent)
     images = Images(site, inventory, current)
     files = read_model_files(folder)
-    deployment = resolved(deployment, files, current.hosts, _before(deployment.name, current))
+    deployment = resolved(
+        deployment, files, current.hosts, known_before(deployment.name, weights, current), current.marks
+    )
     focus = WantedDeployment(
         deployment=deployment,
         weights=weights,
@@ -60,9 +62,12 @@ def wanted_with(
     return _with_ui([*others, focus], site, images, salt, inventory, focus=deployment.name)
 
 
-def _before(name: str, current: Current) -> Deployment | None:
+def known_before(name: str, weights: WeightsManifest, current: Current) -> Deployment | None:
+    """Return what the book has of a deployment, where it is of these weights."""
     entry = current.book.get(name)
-    return parse_deployment(entry.model_yaml, f"the book's {name}") if entry else None
+    if entry is None or weights_of(entry.model_yaml) != weights.id:
+        return None
+    return parse_deployment(entry.model_yaml, f"the book's {name}")
 
 
 def wanted_without(name: str, site: Site, inventory: Path, current: Current, salt: str, *, purge: bool) -> Wanted:

@@ -1,8 +1,10 @@
 """Read what a model's files say of themselves: config.json and the headers of safetensors files, never a tensor."""
 
 import json
+import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from math import prod
 from pathlib import Path
 
 from onprem_llm.errors import InvalidError
@@ -15,6 +17,14 @@ INDEX = "model.safetensors.index.json"
 # Another copy of the same weights, as Mistral publishes them; an engine reads it only where there is nothing else.
 _COPY = "consolidated"
 OTHER = {".gguf", ".bin", ".pt", ".pth"}
+# What training leaves beside the weights.
+_NO_WEIGHTS = ("optimizer", "scheduler", "training_args", "rng_state", "scaler")
+# One file may be a part of several; GGUF files that are not hold each the whole model, at another precision.
+_PART = re.compile(r"-\d{5}-of-\d{5}(?=\.gguf$)")
+# An index of 200,000 tensors, as models of hundreds of experts have, takes 20 MB.
+_LARGEST_JSON = 10 * LARGEST_HEADER
+# No tensor has more numbers, more dimensions, or ends further into a file.
+_MOST, _MOST_DIMENSIONS = 10**15, 64
 
 
 def read_model_files(folder: Path) -> ModelFiles:
@@ -22,10 +32,36 @@ def read_model_files(folder: Path) -> ModelFiles:
     config = _object(folder / "config.json", "a JSON object")
     found = [file for file in weights_files(folder) if file.parent == folder]
     shards = _loaded(folder, [file for file in found if file.suffix == ".safetensors"])
-    tensors = tuple(tensor for shard in shards for tensor in _tensors(shard))
-    others = [] if shards else [file for file in found if file.suffix in OTHER]
-    other_bytes = sum(file.stat().st_size for file in others)
+    tensors = _once(tensor for shard in shards for tensor in _tensors(shard))
+    other_bytes = 0 if shards else _other_bytes([file for file in found if file.suffix in OTHER])
     return ModelFiles(config, tensors, other_bytes, sum(file.stat().st_size for file in shards) + other_bytes)
+
+
+def _once(tensors: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    """Take each name once, the smaller where two files have it: a folder may hold the same model twice."""
+    found: dict[str, Tensor] = {}
+    for tensor in tensors:
+        known = found.get(tensor.name)
+        if known is None or tensor.bytes < known.bytes:
+            found[tensor.name] = tensor
+    return tuple(found.values())
+
+
+def _other_bytes(files: list[Path]) -> int:
+    """Return the bytes of what an engine would load of files without headers: one GGUF model, or the pickles.
+
+    Of several GGUF models the largest; of pickles of two kinds those that transformers writes (*.bin).
+    """
+    models: dict[str, int] = {}
+    for file in files:
+        if file.suffix == ".gguf":
+            name = _PART.sub("", file.name)
+            models[name] = models.get(name, 0) + file.stat().st_size
+    if models:
+        return max(models.values())
+    pickles = [file for file in files if not file.name.startswith(_NO_WEIGHTS)]
+    first = [file for file in pickles if file.suffix == ".bin"] or pickles
+    return sum(file.stat().st_size for file in first)
 
 
 def _loaded(folder: Path, files: list[Path]) -> list[Path]:
@@ -44,16 +80,20 @@ def _tensors(file: Path) -> Iterator[Tensor]:
             continue
         shape = value.get("shape") if is_mapping(value) else None
         offsets = value.get("data_offsets") if is_mapping(value) else None
-        if not is_mapping(value) or not is_list(shape) or not _two_numbers(offsets):
+        sizes, ends = _counts(shape, _MOST_DIMENSIONS), _counts(offsets, 2)
+        readable = sizes is not None and prod(sizes) <= _MOST and ends is not None and len(ends) == 2
+        if not is_mapping(value) or sizes is None or ends is None or not readable or ends[0] > ends[1]:
             raise _unreadable(file, f"no tensor under {name!r}", "a tensor's dtype, shape and data_offsets")
         dtype = str(value.get("dtype"))
-        sizes = tuple(size for size in shape if isinstance(size, int))
-        begin, end = (int(str(one)) for one in offsets) if is_list(offsets) else (0, 0)
-        yield Tensor(name, dtype if dtype in ELEMENT_BYTES else "U8", sizes, end - begin)
+        yield Tensor(name, dtype if dtype in ELEMENT_BYTES else "U8", sizes, ends[1] - ends[0])
 
 
-def _two_numbers(value: object) -> bool:
-    return is_list(value) and len(value) == 2 and all(isinstance(one, int) for one in value)
+def _counts(value: object, most: int) -> tuple[int, ...] | None:
+    """Return a list of `most` whole numbers or fewer, each as small as a file's can be; None for anything else."""
+    if not is_list(value) or len(value) > most:
+        return None
+    found = tuple(one for one in value if isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= _MOST)
+    return found if len(found) == len(value) else None
 
 
 def _header(file: Path) -> Mapping[str, object]:
@@ -74,6 +114,8 @@ def _header(file: Path) -> Mapping[str, object]:
 
 def _object(file: Path, expected: str) -> Mapping[str, object]:
     try:
+        if file.stat().st_size > _LARGEST_JSON:
+            raise _unreadable(file, f"more than {_LARGEST_JSON} bytes", expected)
         value: object = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise _unreadable(file, "nothing", expected) from None

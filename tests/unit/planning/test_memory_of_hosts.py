@@ -12,9 +12,11 @@ from tests.published_models import LLAMA_3_8B, MODELS
 from onprem_llm.errors import InvalidError
 from onprem_llm.planning.memory.auto import resolved
 from onprem_llm.planning.memory.model_files import ModelFiles
-from onprem_llm.planning.revisions import canonical_text
+from onprem_llm.planning.revisions import canonical_text, weights_of
 from onprem_llm.planning.types import Plan
 from onprem_llm.spec.deployment import Deployment, parse_deployment
+from onprem_llm.spec.weights_identity import WeightsManifest
+from onprem_llm.wanted import known_before
 
 Hosts = dict[str, Facts]
 LLAMA_70B = files_of(next(one for one in MODELS if one.name.endswith("Llama-3-70B")).config)
@@ -171,7 +173,41 @@ def test_a_second_deploy_finds_what_the_first_found() -> None:
     larger = made.current(gpus_of(lab(8), "lab-1", "NVIDIA H100 B300", 280_000)).hosts
     assert resolved(auto(), LLAMA_70B, larger).resources.gpus == 1
     assert resolved(auto(), LLAMA_70B, larger, known).resources.gpus == 2
-    assert resolved(auto("replicas: 2\n"), LLAMA_70B, larger, known).resources.gpus == 1
+    more = resolved(auto("replicas: 2\n"), LLAMA_70B, larger, known)
+    assert (more.resources.gpus, more.replicas) == (2, 2)
+    assert resolved(auto(args=", max_num_seqs: 8"), LLAMA_70B, larger, known).resources.gpus == 1
+
+
+def test_the_size_of_other_weights_is_no_size_of_these() -> None:
+    """What the book has counts only where it is of the weights that are deployed now."""
+    current = made.current(deploy(lab(1), model()))
+    same = weights_of(current.book["tiny"].model_yaml)
+    assert same
+    found = known_before("tiny", WeightsManifest(same, "tiny", (), 0), current)
+    assert found is not None
+    assert found.engine.engine_args["tensor_parallel_size"] == 1
+    assert known_before("tiny", WeightsManifest("tiny-0123456789ab", "tiny", (), 0), current) is None
+    assert known_before("other", WeightsManifest(same, "tiny", (), 0), current) is None
+
+
+def test_auto_looks_past_hosts_that_take_nothing_new() -> None:
+    """Of those it may run on, one with larger GPUs is drained, and later its engine stands still."""
+    facts = gpus_of(lab(8, 8), "lab-2", "NVIDIA H100 B300", 280_000)
+    hosts = made.current(facts).hosts
+    assert resolved(auto(), LLAMA_70B, hosts).resources.gpus == 1
+    assert resolved(auto(), LLAMA_70B, hosts, None, {"lab-2"}).resources.gpus == 2
+    stopped = [replace(one, engine=replace(one.engine, running=one.name == "lab-1")) for one in hosts]
+    assert resolved(auto(), LLAMA_70B, stopped).resources.gpus == 2
+    # Where none is open, placing says of each why.
+    assert resolved(auto(), LLAMA_70B, hosts, None, {"lab-1", "lab-2"}).resources.gpus == 1
+
+
+def test_weights_known_by_their_files_size_refuse_nothing() -> None:
+    """GGUF and pickles: how much of a file is loaded, and as what, it does not say."""
+    files = ModelFiles(dict(LLAMA_8B.config), (), 400 * 10**9, 400 * 10**9)
+    result = planned(lab(1), model(), files)
+    assert where(result) == "lab-1"
+    assert any("may not start" in one and "size of its files only" in one for one in result.warnings)
 
 
 def test_auto_counts_the_gpus_itself() -> None:

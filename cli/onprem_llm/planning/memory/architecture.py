@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from onprem_llm.planning.memory.config_values import inner, listed, number, text
+from onprem_llm.planning.memory.config_values import MOST, factor_of, inner, listed, number, text
 from onprem_llm.planning.memory.windows import layer_windows
 
 # Where the part about text stands in models that also see or hear.
@@ -146,19 +146,23 @@ def lengths(part: Mapping[str, object]) -> tuple[int, int]:
     named = [value for name in LENGTHS if (value := number(part, name))]
     longest = min(named, default=2048)
     scaling = inner(part, "rope_scaling") or inner(part, "rope_parameters")
-    kind, factor = text(scaling, "rope_type") or text(scaling, "type"), scaling.get("factor")
+    kind, factor = text(scaling, "rope_type") or text(scaling, "type"), factor_of(scaling, "factor")
     original = number(part, "original_max_position_embeddings")
     if kind == "longrope" and original:
         return longest, original
-    if not isinstance(factor, int | float) or isinstance(factor, bool) or text(part, "model_type").startswith("gemma3"):
+    if factor is None or text(part, "model_type").startswith("gemma3"):
         return longest, longest
     if kind in {"yarn", "deepseek_yarn"}:
         # Newer vLLM takes the length as already stretched, older ones stretch it.
         before = number(scaling, "original_max_position_embeddings") or 0
-        return max(longest, int(before * factor)), max(longest, int(before * factor))
+        return (stretched := max(longest, _stretched(before, factor))), stretched
     if kind in {"su", "longrope", "llama3", "default", "deepseek_llama_scaling"}:
         return longest, longest
-    return int(longest * factor), int(longest * factor)
+    return (stretched := _stretched(longest, factor)), stretched
+
+
+def _stretched(length: int, factor: float) -> int:
+    return max(1, min(int(length * factor), MOST))
 
 
 def _intermediate(part: Mapping[str, object]) -> int:

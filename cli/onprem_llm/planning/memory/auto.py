@@ -1,6 +1,6 @@
 """`tensor_parallel_size: auto`: the fewest GPUs on which a model fits."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import HostState
@@ -16,17 +16,23 @@ SIZES = (1, 2, 4, 8, 16)
 
 
 def resolved(
-    deployment: Deployment, files: ModelFiles, hosts: Sequence[HostState], before: Deployment | None = None
+    deployment: Deployment,
+    files: ModelFiles,
+    hosts: Sequence[HostState],
+    before: Deployment | None = None,
+    marked: Collection[str] = (),
 ) -> Deployment:
     """Return the deployment with the tensor parallel size, and resources.gpus, that `auto` stands for.
 
-    `before` is what the book has: where nothing else was changed, its size stays, whatever GPUs came meanwhile.
+    `before` is what the book has of the same weights: its size stays where nothing was changed that touches memory,
+    whatever GPUs came meanwhile. `marked` names the hosts that get nothing new: drained, lost.
     Raises InvalidError with the sum where it fits on no host's GPUs of one kind.
     """
     if not is_auto(deployment.engine.engine_args):
         return deployment
-    if before is not None and (size := _size(before)) and sized(deployment, size) == before:
-        return before
+    if before is not None and (size := _size(before)) and _same_memory(before, kept := sized(deployment, size)):
+        return kept
+    hosts = _open(deployment, hosts, marked)
     fits = {size: found for size in SIZES if (found := _best(sized(deployment, size), files, hosts))}
     for wanted in ("fits", "tight"):
         for size, (verdict, _, _) in fits.items():
@@ -43,6 +49,16 @@ def sized(deployment: Deployment, size: int) -> Deployment:
     data = next((v for f, v in args.items() if normal(f) == "data_parallel_size" and isinstance(v, int)), 1)
     resources = deployment.resources.model_copy(update={"gpus": size * pipeline * data})
     return deployment.model_copy(update={"engine": engine, "resources": resources})
+
+
+def _same_memory(one: Deployment, other: Deployment) -> bool:
+    return all(getattr(one, field) == getattr(other, field) for field in ("engine", "model", "resources"))
+
+
+def _open(deployment: Deployment, hosts: Sequence[HostState], marked: Collection[str]) -> Sequence[HostState]:
+    """Return the hosts that could take a replica now; all that may where none can, and placing says why none can."""
+    may = [host for host in hosts if may_run_on(deployment, host)]
+    return [host for host in may if host.engine.running and host.name not in marked] or may
 
 
 def _size(deployment: Deployment) -> int | None:
@@ -63,11 +79,9 @@ def _best(deployment: Deployment, files: ModelFiles, hosts: Sequence[HostState])
 
 
 def _kinds(deployment: Deployment, hosts: Sequence[HostState], count: int) -> list[GpuKind]:
-    """Return the kinds of GPU of which a host that may run it has so many; what is in use now does not count."""
+    """Return the kinds of GPU of which a host has so many; what is in use now does not count."""
     found: dict[GpuKind, None] = {}
     for host in hosts:
-        if not may_run_on(deployment, host):
-            continue
         kinds = [kind_of(gpu) for gpu in host.gpus if model_accepted(gpu, deployment.resources.gpu_models)]
         for kind in kinds:
             if kind is not None and kinds.count(kind) >= count:

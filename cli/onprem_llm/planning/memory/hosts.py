@@ -101,7 +101,8 @@ def _short(total: Sum) -> str:
     if total.held_by_others:
         held = human_bytes(total.kind.memory - total.free)
         return f"others hold {held} of {where}, and the engine wants its share"
-    return f"{human_bytes(-total.left)} are missing on {where if total.kind.name == CPU else f'each {where}'}"
+    doubt = f" ({total.doubt})" if total.doubt else ""
+    return f"{human_bytes(total.missing)} are missing on {where if total.kind.name == CPU else f'each {where}'}{doubt}"
 
 
 def _alike(gpus: Iterable[Gpu]) -> list[list[Gpu]]:

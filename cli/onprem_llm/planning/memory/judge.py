@@ -32,6 +32,17 @@ class Subject:
     requests: int = 1
 
     @property
+    def doubt(self) -> str | None:
+        """Say why less may be needed than is counted; None where what is counted is needed for sure."""
+        if self.settings.not_counted:
+            return f"{', '.join(self.settings.not_counted)} not counted"
+        if self.files.other_bytes:
+            return "known by the size of its files only"
+        if self.settings.pipeline > 1 and not self.model.layers:
+            return "config.json does not say how many layers it has"
+        return None
+
+    @property
     def undivided(self) -> str | None:
         """Say why vLLM refuses the tensor parallel size; None where it takes it."""
         size, heads = self.settings.tensor, self.model.heads
@@ -65,6 +76,7 @@ class Sum:
     length: int
     requests: int
     kv_memory: int | None = None  # set aside by name: then the share does not count
+    doubt: str | None = None  # why less may be needed than is counted
 
     @property
     def budget(self) -> int:
@@ -114,13 +126,23 @@ class Sum:
 
     @property
     def answer(self) -> Answer:
-        """Whether it fits. `no` only by what is counted: no estimate of ours refuses what would run."""
-        if self.kv_memory is not None and self.kv_memory < self.kv_cache:
+        """Whether it fits. `no` only by what is counted for sure: no estimate of ours refuses what would run."""
+        if self.held_by_others:
             return "no"
         limit = self.kind.memory if self.kv_memory is not None else self.kind.memory * self.share
-        if self.weights + self.kv_taken > limit or self.held_by_others:
-            return "no"
+        if self.weights + self.kv_taken > limit or self.too_little_set_aside:
+            return "tight" if self.doubt else "no"
         return "fits" if self.left >= 0 else "tight"
+
+    @property
+    def too_little_set_aside(self) -> bool:
+        """Tell whether what a person has set aside for the cache does not hold one request."""
+        return self.kv_memory is not None and self.kv_memory < self.kv_cache
+
+    @property
+    def missing(self) -> int:
+        """What is missing; 0 where nothing is."""
+        return max(0, -self.left, self.kv_cache - self.kv_memory if self.kv_memory is not None else 0)
 
 
 def subject_of(files: ModelFiles, deployment: Deployment, requests: int = 1) -> Subject:
@@ -135,7 +157,7 @@ def _overridden(config: Mapping[str, object], deployment: Deployment) -> Mapping
     args = deployment.engine.engine_args
     changed = next((value for flag, value in args.items() if normal(flag) == "hf_overrides"), None)
     if isinstance(changed, str):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             changed = json.loads(changed)
     if not is_mapping(changed):
         return config
@@ -170,4 +192,5 @@ def _stage(subject: Subject, kind: GpuKind, stage: int) -> Sum:
         length=settings.length,
         requests=subject.requests,
         kv_memory=settings.kv_memory,
+        doubt=subject.doubt,
     )

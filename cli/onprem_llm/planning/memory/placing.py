@@ -68,6 +68,6 @@ def tight_warning(memory: Memory | None, host: str, project: str, gpus: tuple[Gp
     if total is None or total.answer != "tight":
         return None
     return (
-        f"{project} may not start on {host}: by estimate {human_bytes(-total.left)} are missing on each "
-        f"{total.kind.name}; onprem-llm fit MODEL_YAML shows the sum"
+        f"{project} may not start on {host}: by estimate {human_bytes(total.missing)} are missing on each "
+        f"{total.kind.name}{f' ({total.doubt})' if total.doubt else ''}; onprem-llm fit MODEL_YAML shows the sum"
     )

@@ -9,6 +9,8 @@ from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.engine_args import normal
 
 GIB = 1024**3
+# Nobody has so many GPUs, nor so many bytes: a number beyond is not understood.
+MOST_WAYS, MOST = 1024, 10**15
 # Bytes of one number in the KV cache.
 KV_DTYPES = {
     "float16": 2.0, "half": 2.0, "bfloat16": 2.0, "float32": 4.0, "float": 4.0,
@@ -36,7 +38,6 @@ class Settings:
     pipeline: int
     data: int
     context: int  # GPUs of a tensor parallel group that share a request's tokens among them
-    experts_split: bool
     share: float
     length: int
     batched_tokens: int | None  # None: vLLM chooses by the GPU
@@ -52,6 +53,7 @@ class Settings:
     graphs_counted: bool
     offloaded: int  # bytes of weights on each GPU that stay in the host's memory
     kv_memory: int | None  # bytes that a person has set aside for the cache on a GPU
+    not_counted: tuple[str, ...] = ()  # flags by which less may be needed than is counted here
 
     @property
     def gpus(self) -> int:
@@ -72,13 +74,12 @@ def settings_of(deployment: Deployment, model: Architecture) -> Settings:
     dtype = _dtype(args.get("dtype"), model)
     kv_dtype, kv_bytes = _kv_dtype(str(args.get("kv_cache_dtype") or "auto"), model, dtype)
     quantization = args.get("quantization")
-    pipeline = _count(args, "pipeline_parallel_size") or 1
+    pipeline = _ways(args, "pipeline_parallel_size")
     return Settings(
-        tensor=_count(args, "tensor_parallel_size") or 1,
+        tensor=_ways(args, "tensor_parallel_size"),
         pipeline=pipeline,
-        data=_count(args, "data_parallel_size") or 1,
-        context=_count(args, "decode_context_parallel_size") or 1,
-        experts_split=args.get("enable_expert_parallel") is True,
+        data=_ways(args, "data_parallel_size"),
+        context=_ways(args, "decode_context_parallel_size"),
         share=_share(args.get("gpu_memory_utilization"), version),
         length=_length(args.get("max_model_len"), model),
         batched_tokens=_count(args, "max_num_batched_tokens"),
@@ -94,19 +95,47 @@ def settings_of(deployment: Deployment, model: Architecture) -> Settings:
         graphs_counted=version >= FIRST_WITH_GRAPHS,
         offloaded=_offloaded(args.get("cpu_offload_gb")),
         kv_memory=_kv_memory(deployment, args),
+        not_counted=_not_counted(args),
     )
 
 
 def size_of(value: object) -> int | None:
     """Read a number as vLLM's command line does: 8192, 32k (thousands), 32K (1024s), 1.5g; None for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return value if value > 0 else None
+        return value if 0 < value <= MOST else None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgKMG]?)", str(value).strip()) if isinstance(value, str) else None
-    return int(float(found[1]) * _SUFFIX.get(found[2], 1)) or None if found else None
+    size = float(found[1]) * _SUFFIX.get(found[2], 1) if found else 0.0
+    return int(size) or None if size <= MOST else None
 
 
 def _count(args: Mapping[str, object], name: str) -> int | None:
     return size_of(args.get(name))
+
+
+def _ways(args: Mapping[str, object], name: str) -> int:
+    size = _count(args, name) or 1
+    return size if size <= MOST_WAYS else 1
+
+
+def _real(value: object) -> float | None:
+    """Read a number that need not be whole, as a number or as text; None for anything else, NaN and infinity too."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if 0 <= found <= MOST else None
+
+
+def _not_counted(args: Mapping[str, object]) -> tuple[str, ...]:
+    """Name the flags that may make less of what a GPU holds, and are not understood here."""
+    said = {name: value for name, value in args.items() if value is not None and value is not False}
+    read = {name for name in ("cpu_offload_gb", "gpu_memory_utilization") if _real(said.get(name)) is not None}
+    odd = [name for name in said if ("offload" in name or name == "gpu_memory_utilization") and name not in read]
+    # A replica takes more GPUs then than is counted here, and spreads experts over them.
+    shared = "prefill_context_parallel_size"
+    return (*odd, *((shared,) if said.get(shared) not in (None, 1, "1") else ()))
 
 
 def _length(value: object, model: Architecture) -> int:
@@ -116,12 +145,13 @@ def _length(value: object, model: Architecture) -> int:
 
 
 def _offloaded(value: object) -> int:
-    return int(value * GIB) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else 0
+    return int((_real(value) or 0) * GIB)
 
 
 def _share(value: object, version: tuple[int, int]) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1:
-        return float(value)
+    said = _real(value)
+    if said is not None and 0 < said <= 1:
+        return said
     return SHARE if version >= FIRST_WITH_LARGER_SHARE else OLD_SHARE
 
 
@@ -147,6 +177,6 @@ def _block(deployment: Deployment, model: Architecture) -> int:
 
 def _kv_memory(deployment: Deployment, args: Mapping[str, object]) -> int | None:
     if deployment.resources.gpus == 0:
-        space = deployment.literal_env.get("VLLM_CPU_KVCACHE_SPACE", "")
-        return int(float(space) * GIB) if re.fullmatch(r"\d+(\.\d+)?", space) and float(space) else None
+        space = _real(deployment.literal_env.get("VLLM_CPU_KVCACHE_SPACE"))
+        return int(space * GIB) if space else None
     return _count(args, "kv_cache_memory_bytes") or _count(args, "kv_cache_memory")

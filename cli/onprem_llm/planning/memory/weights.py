@@ -16,7 +16,7 @@ Part = Literal["whole", "split", "keys", "fused", "experts"]
 Place = int | Literal["words", "first", "last"]
 
 _FLOATS = {"F32", "F16", "BF16"}
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|layer|block)\.(\d+)\.")
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|layer|block)\.(\d{1,9})\.")
 _TOWER = re.compile(r"(?:^|\.)(?:vision|visual|vit|image|audio|speech|mm_|multi_modal|multimodal|aligner|projector)")
 _EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|tok_embeddings|embedding)\.weight$")
 _HEAD = re.compile(r"(?:^|\.)(?:lm_head|output)\.(?:weight|qweight|weight_packed)$")
@@ -130,7 +130,8 @@ def _share(part: Part, model: Architecture, settings: Settings) -> float:
     if part == "whole":
         return 1.0
     if part == "experts":
-        return 1 / (size * settings.data if settings.experts_split else size)
+        # Over all of them, with and without enable_expert_parallel (vLLM: flatten_tp_across_dp_and_pcp).
+        return 1 / (size * settings.data)
     if part == "split" or not model.kv_heads:
         return 1 / size
     keys = max(1, model.kv_heads // size)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from onprem_llm.planning.memory.config_values import listed, number, text
+from onprem_llm.planning.memory.config_values import MOST_LAYERS, listed, number, text
 
 # A layer that keeps all tokens.
 FULL = 0
@@ -14,7 +14,7 @@ EVERY_LAYER = {"mistral", "mixtral", "phi3", "phimoe", "starcoder2"}
 
 def layer_windows(part: Mapping[str, object]) -> tuple[int | None, ...]:
     """Return the window of each layer in tokens, FULL where it has none, None where it keeps no keys and values."""
-    count = number(part, "num_hidden_layers", "n_layer", "num_layers") or 0
+    count = number(part, "num_hidden_layers", "n_layer", "num_layers", most=MOST_LAYERS) or 0
     window, kind = number(part, "sliding_window"), text(part, "model_type")
     kinds = [str(one) for one in listed(part, "layer_types")]
     if kinds:

@@ -44,7 +44,8 @@ def _weights(subject: Subject) -> str:
     ways = {"tensor": settings.tensor, "pipeline": settings.pipeline}
     over = " and ".join(f"{what} parallel {size}" for what, size in ways.items() if size > 1)
     kind = subject.model.quantization or settings.quantization or settings.dtype
-    return f"of {human_bytes(subject.weights.bytes)}{f' over {over}' if over else ''}, {kind}"
+    doubt = f"; {subject.doubt}" if subject.doubt else ""
+    return f"of {human_bytes(subject.weights.bytes)}{f' over {over}' if over else ''}, {kind}{doubt}"
 
 
 def _cache(total: Sum, subject: Subject) -> str:
