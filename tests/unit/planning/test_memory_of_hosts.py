@@ -210,6 +210,13 @@ def test_weights_known_by_their_files_size_refuse_nothing() -> None:
     assert any("may not start" in one and "size of its files only" in one for one in result.warnings)
 
 
+def test_auto_takes_most_where_it_is_not_known_what_is_needed() -> None:
+    size = 2000 * 10**9
+    assert sized(lab(8), ModelFiles(dict(LLAMA_70B.config), (), size, size)) == (8, 8)
+    size = 100 * 10**9
+    assert sized(lab(8), ModelFiles(dict(LLAMA_70B.config), (), size, size)) == (2, 2)
+
+
 def test_auto_counts_the_gpus_itself() -> None:
     text = made.MODEL.format(name="t", image=made.VLLM_IMAGE, gpus=1, model="H100", port=8000)
     with pytest.raises(InvalidError) as raised:

@@ -34,10 +34,12 @@ def resolved(
         return kept
     hosts = _open(deployment, hosts, marked)
     fits = {size: found for size in SIZES if (found := _best(sized(deployment, size), files, hosts))}
-    for wanted in ("fits", "tight"):
-        for size, (verdict, _, _) in fits.items():
-            if verdict == wanted:
-                return sized(deployment, size)
+    likely = [size for size, (verdict, _, _) in fits.items() if verdict == "fits"]
+    estimated = [size for size, (verdict, total, _) in fits.items() if verdict == "tight" and not total.doubt]
+    # Where it is not known what is needed, most GPUs are the likeliest to do.
+    doubted = [size for size, (verdict, _, _) in fits.items() if verdict == "tight" and size not in estimated]
+    if likely or estimated or doubted:
+        return sized(deployment, next(iter([*likely, *estimated, *reversed(doubted)])))
     raise _nowhere(deployment, fits[max(fits)] if fits else None)
 
 
