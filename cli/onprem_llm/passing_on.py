@@ -40,7 +40,11 @@ class PassingOn:
     secret: str = field(default_factory=lambda: secrets.token_hex(32))
 
     def run(self) -> None:
-        """Bring them to every host of the step; OnpremError where weights could not be brought to one at all."""
+        """Bring them to every host of the step; OnpremError where weights could not be brought to one at all.
+
+        The same for a step that was edited and lacks something, before any host is asked.
+        """
+        self._check()
         hosts = list(self.step.orders)
         try:
             # One that has everything and one that has not: there is nothing to put in order.
@@ -58,6 +62,18 @@ class PassingOn:
             self._tell(left, reasons, ordered[0])
             if not self._of_images:
                 self._send(left, ordered)
+
+    def _check(self) -> None:
+        of_images, hosts = self._of_images, self.step.orders.keys()
+        for order in self.step.orders.values():
+            chain = _having(order.get("chain"), "port", int)
+            folder = order.get("blobs") if of_images else _weights(order)
+            for file in _list(_having(folder, "path", str).get("files")):
+                _having(_having(_having(file, "path", str), "size", int), "sha256", str)
+            if not of_images:
+                _list(_having(folder, "source", str).get("send"))
+            if hosts - dict(_pairs(chain.get("members"))).keys():
+                raise _not_whole()
 
     def _play(self, what: str, members: Sequence[str]) -> RunResult:
         orders = {host: self._order(host, what, members) for host in members}
@@ -153,21 +169,38 @@ def _texts(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def _weights(order: Mapping[str, object]) -> Mapping[str, object]:
-    (weights,) = _list(order["weights"])
-    return _mapping(weights)
+    found = _list(order.get("weights"))
+    if len(found) != 1:
+        raise _not_whole()
+    return _mapping(found[0])
 
 
 def _pairs(members: object) -> list[tuple[str, str]]:
-    return [(str(name), str(address)) for name, address in map(_list, _list(members))]
+    found = [_list(member) for member in _list(members)]
+    if any(len(member) != 2 for member in found):
+        raise _not_whole()
+    return [(str(name), str(address)) for name, address in found]
+
+
+def _having(value: object, key: str, kind: type) -> Mapping[str, object]:
+    """Return a mapping that has something of this kind at a key."""
+    found = _mapping(value)
+    if not isinstance(found.get(key), kind):
+        raise _not_whole()
+    return found
 
 
 def _mapping(value: object) -> Mapping[str, object]:
     if not is_mapping(value):
-        raise OnpremError("this plan's fan_out step is not whole", hint="make the plan again")
+        raise _not_whole()
     return value
 
 
 def _list(value: object) -> Sequence[Any]:
     if not is_list(value):
-        raise OnpremError("this plan's fan_out step is not whole", hint="make the plan again")
+        raise _not_whole()
     return value
+
+
+def _not_whole() -> OnpremError:
+    return OnpremError("this plan's fan_out step is not whole", hint="make the plan again")

@@ -240,3 +240,30 @@ def test_a_source_that_is_damaged_is_named(
     said = "".join(capsys.readouterr())
     assert "differs from its manifest" in said
     assert name not in site.blobs("h2")
+
+
+LACKING: list[tuple[str | int, ...]] = [
+    ("chain",), ("chain", "members"), ("chain", "members", 1), ("chain", "members", 2, 1), ("chain", "port"), ("it",),
+    ("it", "path"), ("it", "files"), ("it", "files", 0, "path"),
+    ("it", "files", 0, "size"), ("it", "files", 0, "sha256"),
+]  # fmt: skip
+OF_WEIGHTS: list[tuple[str | int, ...]] = [("it", "source"), ("it", "send")]
+
+
+@pytest.mark.parametrize(
+    ("images", "place"), [*((True, one) for one in LACKING), *((False, one) for one in LACKING + OF_WEIGHTS)]
+)
+def test_an_edited_step_that_lacks_something_is_refused_before_any_host_is_asked(
+    site: Site, monkeypatch: pytest.MonkeyPatch, images: bool, place: tuple[str | int, ...]
+) -> None:
+    monkeypatch.setattr("onprem_llm.passing_on.run", lambda *_, **__: pytest.fail("a host was asked"))
+    step = site.image_step() if images else site.step()
+    orders = json.loads(json.dumps(step.orders))
+    it: list[str | int] = ["blobs"] if images else ["weights"] if place == ("it",) else ["weights", 0]
+    keys = [key for part in place for key in (it if part == "it" else [part])]
+    at: Any = orders["h2"]
+    for key in keys[:-1]:
+        at = at[key]
+    del at[keys[-1]]
+    with pytest.raises(OnpremError, match="this plan's fan_out step is not whole"):
+        site.pass_on(Step("fan_out", "Pass on", orders))
