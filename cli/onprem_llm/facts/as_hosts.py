@@ -18,7 +18,7 @@ _DOCKER = "/var/lib/docker"
 def hosts_of(facts: Facts, site: Site) -> Iterator[HostState]:
     """Yield the hosts as they are once bootstrap has prepared them; the first is the gateway.
 
-    What facts do not say is as it should be: addresses, driver, engine. Nothing runs there, and nothing is stored.
+    What facts do not say is as it should be: addresses, engine. Nothing runs there, and nothing is stored.
     """
     for number, (name, host) in enumerate(facts.hosts.items()):
         address = _address(site, number)
@@ -27,7 +27,7 @@ def hosts_of(facts: Facts, site: Site) -> Iterator[HostState]:
             name=name, hostname=name, os_name=f"{host.os.id} {host.os.version_id}", arch=host.architecture,
             cpus=host.cpu.cores, memory_total=host.memory_bytes, memory_available=host.memory_bytes, boot_id=None,
             disks={key: disk for key, path in paths.items() if (disk := _disk(host, path)) is not None},
-            addresses=(address,), default_address=address, listeners=(), gpu_tool=bool(host.gpus), driver=None,
+            addresses=(address,), default_address=address, listeners=(), gpu_tool=bool(host.gpus), driver=host.driver,
             cuda=None, gpu_error=None, gpus=tuple(_gpus(name, host)),
             engine=Engine(True, None, None, True, ("runc",), _DOCKER, None, ("all",) if host.gpus else ()),
             images=(), projects={}, keys={}, env_secrets={}, weights={},

@@ -134,6 +134,20 @@ END
     done
 )
 
+# The driver that is loaded, as its kernel module says; null where there is none.
+driver() (
+    line=''
+    [ ! -r "$root/proc/driver/nvidia/version" ] || read -r line <"$root/proc/driver/nvidia/version" || :
+    set -f
+    for word in $line; do
+        case $word in
+            *[!0-9.]* | *..* | *. | *.*.*.*) ;;
+            [0-9][0-9][0-9].*) known "$word"; return ;;
+        esac
+    done
+    printf null
+)
+
 # A path out of /proc/mounts, where blanks are written as \040.
 unescaped() (
     rest=$1 out=''
@@ -204,6 +218,7 @@ cat <<END
  "cpu": {"model": $(quoted "${model:-unknown}"), "cores": $(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)},
  "memory_bytes": $((${memory%%[!0-9]*} * 1024)),
  "gpus": [$(gpus)],
+ "driver": $(driver),
  "disks": [$(disks)],
  "python": $(python),
  "collected_with": "collect.sh 1"

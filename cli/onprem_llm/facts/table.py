@@ -30,4 +30,5 @@ def _gpus(host: HostFacts) -> str | None:
     counted = Counter(
         gpu.name + (f" {human_bytes(gpu.memory_bytes)}" if gpu.memory_bytes is not None else "") for gpu in host.gpus
     )
-    return ", ".join(f"{count}x {name}" for name, count in counted.items()) or None
+    driver = f" (driver {host.driver})" if host.driver else ""
+    return ", ".join(f"{count}x {name}" for name, count in counted.items()) + driver or None

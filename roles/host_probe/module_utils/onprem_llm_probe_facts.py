@@ -18,6 +18,7 @@ from ansible.module_utils import onprem_llm_probe_machine as machine_part
 ROOT = Path("/")  # another one serves the tests
 TIME_LIMIT = 5.0  # seconds a file system; one whose server is gone never answers
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9.+:~_-]*$")
+DRIVER = re.compile(r"^[0-9]{3}(\.[0-9]+){1,2}$")
 ESCAPED = re.compile(r"\\([0-7]{3})")
 NVIDIA = "0x10de"
 DISPLAY = "0x03"
@@ -71,6 +72,12 @@ def _gpus():
         if known:
             return known
     return _bus()
+
+
+def _driver():
+    """Return the driver that is loaded, as its kernel module says: in the first line, among other words."""
+    words = machine_part.read_text(ROOT / "proc/driver/nvidia/version").partition("\n")[0].split()
+    return next((word for word in words if DRIVER.match(word)), None)
 
 
 def _unescaped(text):
@@ -132,6 +139,7 @@ def facts():
         "cpu": {"model": _cpu_model(), "cores": len(os.sched_getaffinity(0))},
         "memory_bytes": _memory(),
         "gpus": _gpus(),
+        "driver": _driver(),
         "disks": _disks(),
         "python": platform.python_version(),
     }

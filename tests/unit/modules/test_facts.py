@@ -102,6 +102,32 @@ def test_the_driver_knows_more_of_gpus_than_the_bus(
     ]
 
 
+VERSION = "proc/driver/nvidia/version"
+CLOSED = (
+    "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22 01:44:30 UTC 2024\nGCC version: 12.2.0\n"
+)
+OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (dvs-builder@U22-I3-H04)\n"
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=IDS)
+@pytest.mark.parametrize(
+    ("text", "driver"),
+    [
+        (CLOSED, "550.54.14"), (OPEN, "580.95.05"), ("NVRM version: 590.44\n", "590.44"), (OPEN.strip(), "580.95.05"),
+        ("NVRM * 1.2 550. 550..1 550.1.2.3 x550.1\n550.54.14\n", None), ("", None), (None, None),
+    ],
+)  # fmt: skip
+def test_the_loaded_driver_is_said(
+    shell: list[str], text: str | None, driver: str | None, root: Path, probe: ModuleType, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if text is not None:
+        (root / VERSION).parent.mkdir(parents=True)
+        (root / VERSION).write_text(text)
+    one, other = collected(shell, tmp_path, root), probed(probe, monkeypatch, root)
+    assert (one.driver, other.driver) == (driver, driver)
+
+
 @pytest.mark.parametrize("shell", SHELLS, ids=IDS)
 def test_a_sick_driver_leaves_what_the_bus_says(
     shell: list[str], root: Path, smi: Path, probe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
