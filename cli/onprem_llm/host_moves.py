@@ -16,7 +16,7 @@ from onprem_llm.plan_view import plan_text
 from onprem_llm.planned import with_images
 from onprem_llm.planning.host_checks import check_removable, check_replacement, leftovers
 from onprem_llm.planning.hosts_change import Resettled, leaving_text, marked, plan_mark, recorded_on
-from onprem_llm.planning.placement import NoRoomError
+from onprem_llm.planning.no_room import NoRoomError
 from onprem_llm.planning.plan import plan
 from onprem_llm.planning.types import Plan, Wanted, WantedDeployment
 from onprem_llm.registry import resolve

@@ -9,6 +9,7 @@ from pathlib import Path
 from onprem_llm import __version__
 from onprem_llm.caches import cache_folder
 from onprem_llm.errors import InvalidError, UsageError
+from onprem_llm.facts.as_hosts import hosts_of
 from onprem_llm.image_archives import find_archives
 from onprem_llm.locking.archive_images import ArchiveImages
 from onprem_llm.locking.blobs import Blobs
@@ -19,6 +20,7 @@ from onprem_llm.locking.registry_images import RegistryAccess, RegistryImages
 from onprem_llm.locking.site_settings import rendered_settings
 from onprem_llm.locking.wheels import Wheels
 from onprem_llm.output import Progress
+from onprem_llm.planning.compatibility.check import check_hosts
 from onprem_llm.planning.types import ImageSource
 from onprem_llm.spec.deployment import Deployment, parse_deployment
 from onprem_llm.spec.facts import Facts
@@ -35,6 +37,7 @@ from onprem_llm.spec.lock import (
 from onprem_llm.spec.site import Site
 from onprem_llm.spec.weights_folder import check_folder
 from onprem_llm.spec.weights_identity import WeightsManifest, scan_folder
+from onprem_llm.weights.headers import read_model_files
 from onprem_llm.weights.local import check_pulled, weights_folder
 from onprem_llm.weights.store import Store, store_folder
 
@@ -80,6 +83,7 @@ def build(request: Request, progress: Progress) -> Built:
     platform = _platform(request.facts)
     groups = releases(request.facts) if "packages" not in request.skip else ()
     models = _models(request.models, progress)
+    unlike = _compatible(request, models)
     images, archives = _images(request, models, platform, progress)
     packages, notes = _packages(request, groups, progress)
     lock = Lock(
@@ -102,7 +106,7 @@ def build(request: Request, progress: Progress) -> Built:
         archives,
         {model.weights.name: str(model.folder) for model in models},
     )
-    return Built(lock, origins, (*(note for model in models for note in model.notes), *notes))
+    return Built(lock, origins, (*(note for model in models for note in model.notes), *unlike, *notes))
 
 
 def _platform(facts: Facts) -> Platform:
@@ -132,6 +136,12 @@ def _models(paths: Sequence[Path], progress: Progress) -> list[_Model]:
             f"{doubled} is the name of two files, and a site has them in one folder", hint="rename one of them"
         )
     return [found[name][1] for name in sorted(found)]
+
+
+def _compatible(request: Request, models: Sequence[_Model]) -> tuple[str, ...]:
+    """Return warnings; InvalidError where an image runs on no host of the facts, before it is asked for."""
+    hosts = tuple(hosts_of(request.facts, request.site))
+    return tuple(text for one in models for text in check_hosts(one.deployment, read_model_files(one.folder), hosts))
 
 
 def _model(path: Path, progress: Progress) -> _Model:

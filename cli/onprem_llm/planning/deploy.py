@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from onprem_llm.hosts import BookEntry, Current, HostState
 from onprem_llm.planning.certificates import certificate_warnings
+from onprem_llm.planning.compatibility.check import check_replicas
 from onprem_llm.planning.deploy_checks import check_claims, check_room
 from onprem_llm.planning.deploy_content import changes_of, endpoints_of, files_of, references_of
 from onprem_llm.planning.deploy_parts import Parts
@@ -35,6 +36,7 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
     if item is None or item.weights is None:
         raise ValueError("plan: the deployment in focus needs its weights' manifest")
     revision, release = _release(site, item, wanted, current)
+    unlike = check_replicas(item, release.fleet.replicas)
     passing = pass_on(site, wanted, item, current, gateway, release.fleet)
     if passing is not None:
         # What is rendered names an image by the registry that its host pulls from. Nobody changes place for that.
@@ -55,6 +57,7 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
         endpoints=endpoints_of(parts),
         warnings=(
             *item.notes,
+            *unlike,
             *deployment_warnings(site, item.deployment, release.fleet.replicas),
             *release.fleet.tight,
             *silent_warning(revision, release.fleet),

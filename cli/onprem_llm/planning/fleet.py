@@ -5,8 +5,10 @@ from dataclasses import dataclass, field, replace
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.planning.addresses import Claim, bind_address
+from onprem_llm.planning.compatibility.placing import compatibility_of
 from onprem_llm.planning.memory.placing import Memory, tight_warning
-from onprem_llm.planning.placement import NoRoomError, Placement, Placer, check_names, is_lost
+from onprem_llm.planning.no_room import NoRoomError
+from onprem_llm.planning.placement import Placement, Placer, check_names, is_lost
 from onprem_llm.planning.ports import choose_claim
 from onprem_llm.planning.replicas import PlannedReplica, Revision, plan_replica
 from onprem_llm.planning.rotation import away, is_down, is_down_everywhere, is_up
@@ -62,8 +64,9 @@ class _Builder:
         near = None if change.wanted.source else change.manifest.id
         item = change.wanted
         self.memory = _memory(change, known=entry is not None)
+        runs = compatibility_of(item, change.why, known=entry is not None)
         self.placer = Placer(
-            self.deployment, self.current, entry is not None, recorded, near, item.only, self.memory, item.image
+            self.deployment, self.current, entry is not None, recorded, near, item.only, self.memory, runs, item.image
         )
         self.unseen = tuple(
             p for p, host in recorded.items() if host in self.current.unreachable and not is_lost(self.current, host)

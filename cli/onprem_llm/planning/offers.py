@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from onprem_llm.hosts import Gpu, HostState, Project
 from onprem_llm.spec.deployment import Deployment
 
+# Says why a GPU will not do; None where it may.
+Unsuited = Callable[[Gpu], str | None]
 # A driver holds some memory on an idle GPU; more than this share belongs to somebody.
 IDLE_SHARE = 0.05
 
@@ -25,11 +27,11 @@ def consider(
     host: HostState,
     project: str,
     taken: set[str],
-    too_small: Callable[[Gpu], str | None] = lambda gpu: None,
+    unsuited: Unsuited = lambda gpu: None,
 ) -> Verdict:
     """Say which GPUs a host has for a replica, or why none; `taken` were given to other replicas by this plan.
 
-    `too_small` says why a GPU cannot hold the model.
+    `unsuited` says why a GPU cannot run the image, or cannot hold the model.
     """
     wanted = deployment.resources
     if not may_run_on(deployment, host):
@@ -43,10 +45,10 @@ def consider(
     suitable = [gpu for gpu in host.gpus if model_accepted(gpu, wanted.gpu_models)]
     if not suitable:
         return Verdict(host, why=f"no {' or '.join(wanted.gpu_models)}")
-    small = next((why for gpu in suitable if (why := too_small(gpu))), None)
-    suitable = [gpu for gpu in suitable if not small or not too_small(gpu)]
-    if small and (not suitable or wanted.gpus == "all"):
-        return Verdict(host, why=small)
+    wrong = next((why for gpu in suitable if (why := unsuited(gpu))), None)
+    suitable = [gpu for gpu in suitable if not wrong or not unsuited(gpu)]
+    if wrong and (not suitable or wanted.gpus == "all"):
+        return Verdict(host, why=wrong)
     own = claimed(host, only=project)
     busy = {gpu.uuid: reason for gpu in suitable if (reason := _busy(gpu, host, project, taken))}
     free = [gpu for gpu in suitable if gpu.uuid not in busy]
@@ -57,7 +59,7 @@ def consider(
     chosen = _choose(free, wanted.gpus, own)
     if chosen is None:
         return Verdict(
-            host, free=tuple(free), why=_why_busy(busy) or small or f"has {len(suitable)}, not {wanted.gpus}"
+            host, free=tuple(free), why=_why_busy(busy) or wrong or f"has {len(suitable)}, not {wanted.gpus}"
         )
     return Verdict(host, chosen, tuple(free))
 

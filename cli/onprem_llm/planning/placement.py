@@ -5,19 +5,13 @@ from dataclasses import dataclass, field
 
 from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import Current, Gpu, HostState, Project
-from onprem_llm.output import table_text
+from onprem_llm.planning.compatibility.placing import Compatibility
 from onprem_llm.planning.memory.placing import Memory
-from onprem_llm.planning.offers import Verdict, consider, may_run_on, model_accepted
+from onprem_llm.planning.no_room import LACKS, no_room
+from onprem_llm.planning.offers import Unsuited, Verdict, consider
 from onprem_llm.planning.staging import can_have
 from onprem_llm.planning.types import ImageSource
 from onprem_llm.spec.deployment import Deployment, GpuAccess
-
-# Begins why a host is passed over that could be sent what it lacks.
-LACKS = "it has not the"
-
-
-class NoRoomError(InvalidError):
-    """No host can carry a replica."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +39,7 @@ class Placer:
     weights: str | None = None  # only hosts that have them will do: nothing can bring them
     only: tuple[str, ...] = ()  # hosts that new replicas may go to; none named: all
     memory: Memory | None = None  # what the model needs, where its files are here
+    compatibility: Compatibility | None = None  # which GPUs run the image
     image: ImageSource | None = None  # where only one will do: hosts that have it, or can be sent it
     passed_over: dict[str, str] = field(default_factory=dict)  # host -> why, of the last replica that had to choose
     _taken: dict[str, set[str]] = field(default_factory=dict)
@@ -69,7 +64,7 @@ class Placer:
         if stay is None:
             _refuse_blind_move(self.deployment, project, having)
         if stay is None and not fitting:
-            raise _no_room(self.deployment, project, verdicts, self.memory)
+            raise no_room(self.deployment, project, verdicts, self.memory, self.compatibility)
         if stay is None:
             self.passed_over = {verdict.host.name: verdict.why for verdict in verdicts if verdict.why}
         chosen = fitting[stay] if stay else min(fitting.values(), key=self._preference)
@@ -121,10 +116,18 @@ class Placer:
             return Verdict(host, why=f"{LACKS} image {self.image.ref}, and no archive of it is here")
         if self.only and host.name not in self.only and project not in host.projects:
             return Verdict(host, why=f"new replicas are to go to {', '.join(self.only)}")
-        taken = self._taken.get(host.name, set())
-        if self.memory is None or (project in host.projects and self.memory.spares_running):
-            return consider(self.deployment, host, project, taken)
-        return consider(self.deployment, host, project, taken, self.memory.too_small)
+        return consider(
+            self.deployment, host, project, self._taken.get(host.name, set()), self._unsuited(host, project)
+        )
+
+    def _unsuited(self, host: HostState, project: str) -> Unsuited:
+        """Return what says why a GPU will not do; what runs is spared where nothing of it was changed."""
+        checks = list[Unsuited]()
+        if self.compatibility:
+            checks.append(self.compatibility.unsuited(host, project))
+        if self.memory and not (project in host.projects and self.memory.spares_running):
+            checks.append(self.memory.too_small)
+        return lambda gpu: next((why for check in checks if (why := check(gpu))), None)
 
     def _preference(self, verdict: Verdict) -> tuple[int, int, int]:
         """Return what is smallest for the best host; min() keeps the inventory's order among equals.
@@ -212,33 +215,3 @@ def check_names(deployment: Deployment, current: Current) -> None:
             f"resources.hosts of {deployment.name}: {', '.join(unknown)} is no host and no group of the inventory",
             hint=f"known names: {', '.join(sorted(known))}",
         )
-
-
-def _no_room(deployment: Deployment, project: str, verdicts: Sequence[Verdict], memory: Memory | None) -> InvalidError:
-    wanted = deployment.resources
-    models = f" of {' or '.join(wanted.gpu_models)}" if wanted.gpu_models else ""
-    need = f"{wanted.gpus} GPUs{models}" if wanted.gpus else "a host"
-    rows = [
-        (v.host.name, len(v.host.gpus), ", ".join(sorted({g.name for g in v.host.gpus})) or "-", len(v.free), v.why)
-        for v in verdicts
-    ]
-    table = table_text(("host", "gpus", "model", "free", "passed over because"), rows)
-    suited = (tuple(g for g in v.host.gpus if model_accepted(g, wanted.gpu_models)) for v in verdicts
-              if may_run_on(deployment, v.host))  # fmt: skip
-    refusal = memory.refusal(suited) if memory else None
-    if refusal:
-        sums, hint = refusal
-        message = f"no host can carry {project}: the model does not fit into the memory of its GPUs"
-        return NoRoomError(message, details=f"{table}\n\n{sums}", hint=hint)
-    return NoRoomError(
-        f"no host can carry {project}: it needs {need} on one host", details=table, hint=_remedy(verdicts)
-    )
-
-
-def _remedy(verdicts: Sequence[Verdict]) -> str:
-    if all(not verdict.host.engine.running for verdict in verdicts):
-        return "prepare the hosts first: onprem-llm bootstrap INVENTORY"
-    hint = "change resources (gpus, gpu_models, hosts) in model.yaml, or free what holds the GPUs"
-    if any((verdict.why or "").startswith(LACKS) for verdict in verdicts):
-        hint += "; deploy with model.yaml sends weights, and images whose archive is in onprem_llm_site.images_dir"
-    return hint

@@ -19,7 +19,7 @@ from onprem_llm.planning.hosts_change import (
     plan_undrain,
     recorded_on,
 )
-from onprem_llm.planning.placement import NoRoomError
+from onprem_llm.planning.no_room import NoRoomError
 from onprem_llm.planning.plan import plan
 from onprem_llm.planning.types import Plan, Wanted, WantedDeployment
 from onprem_llm.spec.deployment import parse_deployment
