@@ -35,7 +35,7 @@ def packages(
     host.place(repository, role_module("package_repository"))
     module = role_module("container_engine_packages")
     monkeypatch.setattr(module.record, "RECORD", tmp_path / "bootstrap.json")
-    monkeypatch.setattr(role_module("container_engine_apt_get"), "LOCK_WAIT_S", 2)
+    monkeypatch.setattr(role_module("onprem_llm_apt_get"), "LOCK_WAIT_S", 2)
     return module
 
 
@@ -46,7 +46,7 @@ def install(module: ModuleType, host: Host) -> list[str]:
 
 
 def refused(module: ModuleType, host: Host) -> str:
-    with pytest.raises(module.apt.PackageError) as raised:
+    with pytest.raises(module.PackageError) as raised:
         install(module, host)
     return str(raised.value)
 
@@ -79,7 +79,7 @@ def test_a_lock_is_waited_for(
     role_module: Callable[[str], ModuleType],  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(role_module("container_engine_apt_get"), "LOCK_WAIT_S", 60)
+    monkeypatch.setattr(role_module("onprem_llm_apt_get"), "LOCK_WAIT_S", 60)
     first = held(host.root / "var/lib/dpkg/lock-frontend", 3)
     assert install(packages, host) == [TOOL]
     assert first.poll() == 0, "nobody waited"
@@ -101,7 +101,7 @@ def test_who_keeps_the_lock_is_named_and_the_next_run_goes_on(packages: ModuleTy
 def test_who_keeps_the_package_lists_is_named(packages: ModuleType, host: Host, held: Held) -> None:
     """Without a source of ours, apt's own lists are renewed; their lock has no time limit in apt."""
     first = held(host.root / "var/lib/apt/lists/lock", 600)
-    with pytest.raises(packages.apt.PackageError) as raised:
+    with pytest.raises(packages.PackageError) as raised:
         packages.apt.refresh({})
     assert f"held by process {first.pid} " in str(raised.value)
     assert "Wait until that process has ended" in str(raised.value)

@@ -98,7 +98,8 @@ class Packages:
         extra = [str(name) for name in settings["container_engine_extra_packages"]]  # type: ignore[attr-defined]
         headers = [f"linux-headers-{kernel}" for kernel in release.headers]
         asked = [*apt.CANDIDATES, *extra, *headers]
-        known = apt.parse_policies(root.run(["apt-cache", "policy", *asked], f"packages of {release.label}"), asked)
+        said = root.run(["apt-cache", "policy", *asked], f"packages of {release.label}")
+        known = module_utils(ROLE, "onprem_llm_apt").parse_policies(said, asked)
         least = [apt.numbers(str(settings[f"container_engine_min_{what}"])) for what in ("engine", "compose")]
         try:
             names = apt.chosen(known, False, *least, extra)

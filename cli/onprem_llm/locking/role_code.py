@@ -8,14 +8,17 @@ import yaml
 from onprem_llm.json_values import is_mapping
 from onprem_llm.resources import folder
 
+SHARED = "module_parts"
+
 
 def module_utils(role: str, name: str) -> ModuleType:
-    """Import a module of a role's module_utils as Ansible would on a host."""
+    """Import a module of a role's module_utils, or of those that all roles share, as Ansible would on a host."""
     import ansible.module_utils
 
-    path = str(folder("roles") / role / "module_utils")
-    if path not in ansible.module_utils.__path__:
-        ansible.module_utils.__path__.append(path)
+    for one in (role, SHARED):
+        path = str(folder("roles") / one / "module_utils")
+        if path not in ansible.module_utils.__path__:
+            ansible.module_utils.__path__.append(path)
     return importlib.import_module(f"ansible.module_utils.{name}")
 
 

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import Any, Callable, NoReturn
 
-from ansible.module_utils import container_engine_record as record
+from ansible.module_utils import onprem_llm_record as record
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.container_engine_run import docker_info, last_journal_lines, run
+from ansible.module_utils.container_engine_run import docker_info, last_journal_lines
 from ansible.module_utils.container_engine_settings import (
     RELOADABLE,
     Settings,
@@ -27,6 +27,7 @@ from ansible.module_utils.container_engine_settings import (
     parse,
     text_of,
 )
+from ansible.module_utils.onprem_llm_command import run
 
 DOCUMENTATION = r"""
 module: container_engine_daemon

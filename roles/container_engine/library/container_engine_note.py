@@ -6,9 +6,9 @@ import grp
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils import container_engine_record as record
+from ansible.module_utils import onprem_llm_record as record
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.container_engine_run import run
+from ansible.module_utils.onprem_llm_command import run
 
 DOCUMENTATION = r"""
 module: container_engine_note

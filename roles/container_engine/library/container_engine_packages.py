@@ -11,11 +11,14 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ansible.module_utils import container_engine_apt as apt
-from ansible.module_utils import container_engine_dnf as dnf
-from ansible.module_utils import container_engine_record as record
+from ansible.module_utils import container_engine_apt as engine_apt
+from ansible.module_utils import container_engine_dnf as engine_dnf
+from ansible.module_utils import onprem_llm_apt as apt
+from ansible.module_utils import onprem_llm_dnf as dnf
+from ansible.module_utils import onprem_llm_record as record
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.container_engine_run import numbers
+from ansible.module_utils.onprem_llm_apt_get import PackageError
+from ansible.module_utils.onprem_llm_command import numbers
 
 DOCUMENTATION = r"""
 module: container_engine_packages
@@ -73,15 +76,16 @@ def _by_apt(options: dict[str, Any], check_mode: bool) -> list[str]:
     complaints = ""
     if not check_mode:
         if mirrors:
-            record.note_absent([str(apt.SOURCES), str(apt.DOCKER_KEY), str(apt.DOCKER_KEY.parent)], check_mode)
-            apt.write_sources(mirrors, here.os_id, here.codename)
-        complaints = apt.refresh(mirrors)
+            paths = (engine_apt.SOURCES, engine_apt.DOCKER_KEY, engine_apt.DOCKER_KEY.parent)
+            record.note_absent([str(path) for path in paths], check_mode)
+            engine_apt.write_sources(mirrors, here.os_id, here.codename)
+        complaints = apt.refresh([engine_apt.SOURCES] if mirrors else [])
     try:
         wanted = apt.missing(_wanted_by_apt(options))
-    except apt.PackageError as problem:
+    except PackageError as problem:
         if check_mode:
             return ["a container engine, if the package lists have one (they are not fetched in check mode)"]
-        raise apt.PackageError(f"{problem}\n{complaints}".strip()) from problem
+        raise PackageError(f"{problem}\n{complaints}".strip()) from problem
     if wanted and not check_mode:
         record.begin_packages(apt.installed())
         apt.install(wanted)
@@ -93,18 +97,18 @@ def _wanted_by_apt(options: dict[str, Any]) -> list[str]:
     if not options["engine"]:
         return apt.offered(options["extra"])
     minimum = numbers(options["min_engine"]), numbers(options["min_compose"])
-    return apt.packages(shutil.which("dockerd") is not None, *minimum, options["extra"])
+    return engine_apt.packages(shutil.which("dockerd") is not None, *minimum, options["extra"])
 
 
 def by_dnf(options: dict[str, Any], check_mode: bool) -> list[str]:
     """Return what was (or would be) installed."""
     if options["source"]:
-        raise apt.PackageError("found a host without apt, expected one that takes Debian packages from a bundle")
+        raise PackageError("found a host without apt, expected one that takes Debian packages from a bundle")
     if not check_mode:
         if options["mirrors"]:
-            record.note_absent([str(dnf.REPOSITORY)], check_mode)
-        dnf.write_repository(options["mirrors"], system().os_id)
-    wanted = dnf.missing(dnf.packages(options["extra"]) if options["engine"] else options["extra"])
+            record.note_absent([str(engine_dnf.REPOSITORY)], check_mode)
+        engine_dnf.write_repository(options["mirrors"], system().os_id)
+    wanted = dnf.missing(engine_dnf.packages(options["extra"]) if options["engine"] else options["extra"])
     if wanted and not check_mode:
         record.begin_packages(dnf.installed())
         dnf.install(wanted)
@@ -125,7 +129,7 @@ def main() -> None:
     install = by_apt if shutil.which("apt-get") else by_dnf
     try:
         installed = install(module.params, module.check_mode)
-    except (apt.PackageError, OSError, ValueError) as problem:
+    except (PackageError, OSError, ValueError) as problem:
         module.fail_json(msg=f"packages: {problem}")
         return
     module.exit_json(changed=bool(installed), installed=installed)

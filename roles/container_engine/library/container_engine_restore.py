@@ -9,10 +9,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils import container_engine_record as record_part
 from ansible.module_utils import container_engine_undo as undo
+from ansible.module_utils import onprem_llm_record as record_part
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.container_engine_run import run
+from ansible.module_utils.onprem_llm_command import run
 from ansible.module_utils.onprem_llm_write import put
 
 DOCUMENTATION = r"""

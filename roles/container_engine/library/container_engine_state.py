@@ -6,9 +6,11 @@ import os
 import shutil
 from typing import Any
 
-from ansible.module_utils import container_engine_apt as apt
+from ansible.module_utils import onprem_llm_apt as apt
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.container_engine_run import Finding, Version, docker_info, dotted, finding, numbers, run
+from ansible.module_utils.container_engine_apt import CANDIDATES
+from ansible.module_utils.container_engine_run import Finding, docker_info, finding
+from ansible.module_utils.onprem_llm_command import Version, dotted, numbers, run
 
 DOCUMENTATION = r"""
 module: container_engine_state
@@ -47,14 +49,14 @@ def main() -> None:
     errors = [each for each in findings if each["level"] == "error"]
     family = "Debian" if shutil.which("apt-get") else "RedHat"
     # Its files may be there, and the user or the unit that its script makes may not.
-    cut_off = apt.unfinished([*apt.CANDIDATES, *module.params["extra"]]) if family == "Debian" else []
+    cut_off = apt.unfinished([*CANDIDATES, *module.params["extra"]]) if family == "Debian" else []
     module.exit_json(
         changed=False,
         family=family,
         engine=dotted(engine),
         compose=dotted(compose),
         missing=[name for name in module.params["extra"] if _is_missing(name) or name in cut_off],
-        complete=not errors and engine >= min_engine and compose >= min_compose and not {*cut_off} & {*apt.CANDIDATES},
+        complete=not errors and engine >= min_engine and compose >= min_compose and not {*cut_off} & {*CANDIDATES},
         failure="\n".join(
             f"{each['check']}: found {each['found']}, expected {each['expected']}. {each['remedy']}" for each in errors
         ),

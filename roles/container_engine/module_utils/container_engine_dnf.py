@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ansible.module_utils.container_engine_apt import DOCKER_CE, PackageError
-from ansible.module_utils.container_engine_run import run
+from ansible.module_utils.container_engine_apt import DOCKER_CE
+from ansible.module_utils.onprem_llm_apt_get import PackageError
+from ansible.module_utils.onprem_llm_command import run
 
 REPOSITORY = Path("/etc/yum.repos.d/onprem-llm-docker-ce.repo")
 
@@ -19,25 +20,6 @@ def packages(extra: list[str]) -> list[str]:
             "container_engine_package_mirrors without the onprem-llm command)."
         )
     return DOCKER_CE + extra
-
-
-def missing(names: list[str]) -> list[str]:
-    """Return those that are not installed."""
-    return [name for name in names if run(["rpm", "--query", name])[0] != 0]
-
-
-def installed() -> list[str]:
-    """Return every package that is installed."""
-    return run(["rpm", "--query", "--all", "--queryformat", "%{NAME}.%{ARCH}\\n"], 60)[1].split()
-
-
-def install(names: list[str]) -> None:
-    """Install without a question. dnf waits for its own lock."""
-    code, text = run(["dnf", "--assumeyes", "--quiet", "install", *names], 1800)
-    if code != 0:
-        raise PackageError(
-            f"{', '.join(names)} could not be installed: dnf says\n{text[-800:]}\nCorrect the host's repositories."
-        )
 
 
 def write_repository(mirrors: dict[str, str], os_id: str) -> bool:

@@ -28,7 +28,7 @@ def apt(role_module, monkeypatch):
                     text += f"     {candidates[name]} 500\n        500 http://mirror trixie/main amd64 Packages\n"
             return 0, text
 
-        monkeypatch.setattr(module, "run", run)
+        monkeypatch.setattr(role_module("onprem_llm_apt"), "run", run)
 
     module.offer = offer
     return module
@@ -83,9 +83,9 @@ def test_an_extra_package_that_no_source_has_is_left_out(apt):
     assert "rsync" not in chosen(apt, extra=["rsync"])
 
 
-def test_what_is_missing(apt):
+def test_what_is_missing(apt, role_module):
     apt.offer(DEBIAN_13, installed=["docker.io"])
-    assert apt.missing(["docker.io", "docker-compose"]) == ["docker-compose"]
+    assert role_module("onprem_llm_apt").missing(["docker.io", "docker-compose"]) == ["docker-compose"]
 
 
 def test_sources_on_debian(apt):
@@ -135,7 +135,7 @@ def test_repository_of_the_rhel_family(role_module):
     ],
 )
 def test_versions(role_module, text, numbers):
-    assert role_module("container_engine_run").numbers(text) == numbers
+    assert role_module("onprem_llm_command").numbers(text) == numbers
 
 
 HELD = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 12 (apt)"
@@ -153,13 +153,11 @@ DEVICE_FULL = "E: Write error - write (28: No space left on device)"
         ("E: dpkg was interrupted, you must manually run 'dpkg --configure -a'", "Run `dpkg --configure -a`"),
     ],
 )
-def test_what_is_no_fault_of_the_packages_sends_nobody_to_the_bundle(
-    apt, role_module, monkeypatch, source, said, remedy
-):
-    apt_get = role_module("container_engine_apt_get")
+def test_what_is_no_fault_of_the_packages_sends_nobody_to_the_bundle(role_module, monkeypatch, source, said, remedy):
+    apt, apt_get = role_module("onprem_llm_apt"), role_module("onprem_llm_apt_get")
     monkeypatch.setattr(apt_get, "LOCK_WAIT_S", -1)
     monkeypatch.setattr(apt_get, "run", lambda *_: (100, f"Reading package lists...\n{said}\n"))
-    with apt.only(source), pytest.raises(apt.PackageError) as refused:
+    with apt.only(source), pytest.raises(apt_get.PackageError) as refused:
         apt.install(["docker.io"])
     assert said in str(refused.value)
     assert remedy in str(refused.value)

@@ -15,10 +15,10 @@ def undo(role_module):
 @pytest.fixture
 def record(role_module, tmp_path, monkeypatch):
     role_module("container_engine_note")
-    from ansible.module_utils import container_engine_record
+    from ansible.module_utils import onprem_llm_record
 
-    monkeypatch.setattr(container_engine_record, "RECORD", tmp_path / "state" / "bootstrap.json")
-    return container_engine_record
+    monkeypatch.setattr(onprem_llm_record, "RECORD", tmp_path / "state" / "bootstrap.json")
+    return onprem_llm_record
 
 
 def test_a_file_that_was_not_there_goes(undo):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-from ansible.module_utils.container_engine_run import run
+from ansible.module_utils.onprem_llm_command import run
 
 LOCK_WAIT_S = 300
 NO_QUESTIONS = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "LC_ALL": "C"}
