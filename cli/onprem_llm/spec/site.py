@@ -89,6 +89,19 @@ class PackageMirrors(Model):
     debian_security: Url | None = None
     ubuntu: Url | None = None
     docker: Url | None = None
+    cuda: Url | None = None
+
+
+class NvidiaDriver(Model):
+    """The driver that bootstrap installs on hosts whose NVIDIA GPUs have none; one that runs is left alone.
+
+    `branch`: 580, say; without it the one with long-term support where it serves the GPUs, else the newest that does.
+    """
+
+    install: bool = True
+    branch: Annotated[int, Field(ge=400, le=9999)] | None = None
+    kernel_modules: Literal["auto", "open", "proprietary"] = "auto"
+    build: Literal["auto", "dkms", "precompiled"] = "auto"
 
 
 class Proxy(Model):
@@ -162,6 +175,7 @@ class Site(Model):
     proxy: Proxy | None = None
     extra_ca: ControlPath | None = None
     docker: Docker = Docker()
+    nvidia_driver: NvidiaDriver = NvidiaDriver()
     open_webui: OpenWebui = OpenWebui()
     gateway: GatewaySettings = GatewaySettings()
     public_port: Port = 8080

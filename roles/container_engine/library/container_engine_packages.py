@@ -6,7 +6,6 @@ fails where only the site's mirrors answer; ansible.builtin.dnf does not run on 
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from ansible.module_utils import onprem_llm_dnf as dnf
 from ansible.module_utils import onprem_llm_record as record
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.onprem_llm_apt_get import PackageError
-from ansible.module_utils.onprem_llm_command import numbers
+from ansible.module_utils.onprem_llm_command import numbers, use_proxy
 
 DOCUMENTATION = r"""
 module: container_engine_packages
@@ -72,7 +71,8 @@ def by_apt(options: dict[str, Any], check_mode: bool) -> list[str]:
 
 def _by_apt(options: dict[str, Any], check_mode: bool) -> list[str]:
     here = system()
-    mirrors = {} if options["source"] else options["mirrors"]
+    known = ("debian", "debian_security", "ubuntu", "docker")  # a mirror of something else brings no engine
+    mirrors = {} if options["source"] else {name: one for name, one in options["mirrors"].items() if name in known}
     complaints = ""
     if not check_mode:
         if mirrors:
@@ -114,12 +114,6 @@ def by_dnf(options: dict[str, Any], check_mode: bool) -> list[str]:
         dnf.install(wanted)
         record.end_packages(dnf.installed())
     return wanted
-
-
-def use_proxy(proxy: dict[str, Any]) -> None:
-    """Have apt-get and dnf use the proxy: both read the usual variables, and nothing is left on the host."""
-    values = {"http": proxy.get("http"), "https": proxy.get("https"), "no": ",".join(proxy.get("no_proxy") or [])}
-    os.environ.update({f"{name}_proxy": value for name, value in values.items() if value})
 
 
 def main() -> None:

@@ -81,6 +81,8 @@ class Host:
         engine = [name for name in packages if name in undo.ENGINES]
         foreign = self._containers() if engine else ""
         self._daemon_json()
+        if not foreign:
+            self._unhold()
         if engine and not foreign:
             self._stop_engine()
             self._remove(packages)
@@ -107,6 +109,14 @@ class Host:
         path.unlink()
         self.changed = True
         return True
+
+    def _unhold(self) -> None:
+        """Let go of the versions of a GPU driver and its kernel: a held package cannot be removed."""
+        held = self.record.get("held", [])
+        if held:
+            tool = ["apt-mark", "unhold"] if shutil.which("apt-mark") else ["dnf", "--quiet", "versionlock", "delete"]
+            run([*tool, *held], 300)
+            self.notes.append("NVIDIA's driver, where bootstrap installed it, is out of the kernel after a reboot")
 
     def _containers(self) -> str:
         """Return what keeps the engine: containers that are not ours (ours are gone by now), or silence."""

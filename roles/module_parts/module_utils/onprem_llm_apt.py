@@ -87,9 +87,9 @@ def installed() -> list[str]:
     return [line.split()[1] for line in text.splitlines() if line.startswith("ii ")]
 
 
-def install(names: list[str]) -> None:
+def install(names: list[str], *more: str) -> None:
     """Install without a question, without recommended packages, without touching a changed configuration file."""
-    options = ["--yes", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"]
+    options = ["--yes", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold", *more]
     apt_get(["install", *options, *names], f"{', '.join(names)} could not be installed")
 
 

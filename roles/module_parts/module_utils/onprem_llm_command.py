@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
-from typing import Tuple
+from typing import Any, Mapping, Tuple
 
 # The spelling of types here is that of Python 3.8, the oldest that ansible-core 2.19 runs on.
 Version = Tuple[int, ...]
@@ -38,3 +39,9 @@ def numbers(version: str) -> Version:
 def dotted(version: Version) -> str:
     """Return `26.1.5`, and `none` for ()."""
     return ".".join(str(part) for part in version) or "none"
+
+
+def use_proxy(proxy: Mapping[str, Any]) -> None:
+    """Have apt-get and dnf use the proxy: both read the usual variables, and nothing is left on the host."""
+    values = {"http": proxy.get("http"), "https": proxy.get("https"), "no": ",".join(proxy.get("no_proxy") or [])}
+    os.environ.update({f"{name}_proxy": value for name, value in values.items() if value})

@@ -4,6 +4,7 @@
   absent    paths that were not there before
   empty     folders that were there and had nothing in them
   packages  what was installed, dependencies included
+  held      packages that are kept at their version, and were not before
   daemon    daemon.json's text before (null: no file), its mode, and the keys that are ours as we wrote them
   registries  registries that root was logged in to
   services  what `systemctl is-enabled` said before
@@ -78,4 +79,11 @@ def end_packages(installed: list[str]) -> None:
     record = load()
     before = set(record.pop("packages_before", installed))
     record["packages"] = sorted({*record.get("packages", []), *(set(installed) - before)})
+    save(record)
+
+
+def note_held(names: list[str]) -> None:
+    """Add packages that are going to be held; those that a person held are never passed here."""
+    record = load()
+    record["held"] = sorted({*record.get("held", []), *names})
     save(record)

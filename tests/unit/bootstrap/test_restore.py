@@ -108,3 +108,22 @@ def test_a_host_without_notes_keeps_its_packages(host):
     assert "no notes" in one.notes[0]
     assert host.commands == []
     assert json.loads(host.DAEMON.read_text()) == {"live-restore": True}
+
+
+def test_what_bootstrap_held_is_let_go_before_it_is_removed(host):
+    host.present.add("apt-mark")
+    record = host.record_part.load()
+    host.record_part.save({**record, "held": ["libcuda1", "nvidia-kernel-dkms"]})
+    one = restore(host, purge=False)
+    removal = next(number for number, line in enumerate(host.commands) if " remove " in line and "simulate" not in line)
+    assert host.commands.index("apt-mark unhold libcuda1 nvidia-kernel-dkms") < removal
+    assert any("after a reboot" in note for note in one.notes)
+
+
+def test_holds_stay_with_an_engine_that_stays(host):
+    host.present.add("apt-mark")
+    host.containers = "somebodys"
+    host.record_part.save({**host.record_part.load(), "held": ["nvidia-kernel-dkms"]})
+    restore(host, purge=False)
+    assert not [line for line in host.commands if line.startswith("apt-mark")]
+    assert host.record_part.load()["held"] == ["nvidia-kernel-dkms"]

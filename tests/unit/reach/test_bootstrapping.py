@@ -138,6 +138,11 @@ def test_an_order_holds_no_secret() -> None:
     assert order["weights_dir"] == "/data/llm/weights"
 
 
+def test_what_the_driver_shall_be_is_in_the_order() -> None:
+    order = base_order(parse_site({"nvidia_driver": {"branch": 580, "kernel_modules": "open"}}, "x"), [])
+    assert order["nvidia_driver"] == {"install": True, "branch": 580, "kernel_modules": "open", "build": "auto"}
+
+
 def test_a_missing_ca_is_named_before_anything_is_done() -> None:
     with pytest.raises(InvalidError, match=r"onprem_llm_site\.extra_ca: no such file on this machine: /nix/ca\.pem"):
         check_files(parse_site({"extra_ca": "/nix/ca.pem"}, "x"))

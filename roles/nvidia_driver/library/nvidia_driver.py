@@ -1,0 +1,140 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: bring a host with NVIDIA GPUs to a driver that serves them all."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Mapping
+
+from ansible.module_utils import nvidia_driver_look as look
+from ansible.module_utils import nvidia_driver_plan as plans
+from ansible.module_utils import nvidia_driver_steps as steps
+from ansible.module_utils import onprem_llm_apt as apt
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.nvidia_driver_apt import Apt
+from ansible.module_utils.nvidia_driver_dnf import Dnf
+from ansible.module_utils.nvidia_driver_needs import DriverError, asked
+from ansible.module_utils.nvidia_driver_packages import RHEL_FAMILY, Wishes, chosen
+from ansible.module_utils.onprem_llm_apt_get import PackageError
+from ansible.module_utils.onprem_llm_command import use_proxy
+
+DOCUMENTATION = r"""
+module: nvidia_driver
+short_description: A driver that serves every NVIDIA GPU of a host
+description:
+  - What GPUs there are comes from the PCI bus, before any driver. A driver that runs is left alone, whoever installed
+    it. Packages are held at their version. Nothing is ever rebooted here; C(reboot) says why one is wanted.
+options:
+  branch: {description: The driver branch such as 580; the best that serves the GPUs where it is not said., type: int}
+  kernel_modules:
+    description: Open or proprietary kernel modules; C(auto) goes by the GPUs' generation.
+    type: str
+    choices: [auto, open, proprietary]
+    default: auto
+  build:
+    description: Modules built here by DKMS, or precompiled ones; C(auto) takes those that are signed already.
+    type: str
+    choices: [auto, dkms, precompiled]
+    default: auto
+  mirrors: {description: Mirrors by name; debian debian_security ubuntu cuda., type: dict, default: {}}
+  source: {description: The apt source that alone is asked., type: path}
+  proxy: {description: The proxy for fetching packages as http https no_proxy., type: dict}
+author: the onprem-llm authors
+"""
+
+EXAMPLES = r"""
+- name: Install a driver
+  nvidia_driver:
+    branch: 580
+"""
+
+RETURN = r"""
+actions:
+  description: What was (or, in check mode, would be) done, in words.
+  type: list
+  returned: always
+failure:
+  description: Why the host has no driver, empty where all is well.
+  type: str
+  returned: always
+onprem_llm:
+  description: C(findings), and C(reboot), the reasons for which a reboot is wanted.
+  type: dict
+  returned: always
+"""
+
+OPTIONS: dict[str, Any] = {
+    "branch": {"type": "int"},
+    "kernel_modules": {"type": "str", "choices": ["auto", "open", "proprietary"], "default": "auto"},
+    "build": {"type": "str", "choices": ["auto", "dkms", "precompiled"], "default": "auto"},
+    "mirrors": {"type": "dict", "default": {}},
+    "source": {"type": "path"},
+    # A proxy's address may hold a password.
+    "proxy": {"type": "dict", "no_log": True},
+}
+
+
+class Driver:
+    """One host on its way to a driver."""
+
+    def __init__(self, options: Mapping[str, Any], check_mode: bool) -> None:
+        """Nothing is looked at yet."""
+        self.options, self.check_mode = options, check_mode
+        self.done: list[str] = []
+        self.findings: list[plans.Finding] = []
+        self.reboot: list[str] = []
+
+    def bring(self) -> None:
+        """Look, plan, carry out. DriverError, PackageError, OSError, ValueError."""
+        facts = look.facts()
+        plan = plans.settled(facts)
+        if plan is None:
+            asked(plans.ours(facts), facts["switches"])  # before anything is fetched
+            with apt.only(self.options["source"]) if facts["os"] not in RHEL_FAMILY else contextlib.nullcontext():
+                self._install(facts)
+        else:
+            self.findings, self.reboot = plan.findings, plan.reboot
+
+    def _install(self, facts: dict[str, Any]) -> None:
+        kind = Dnf if facts["os"] in RHEL_FAMILY else Apt
+        hands = kind(facts, self.options["mirrors"], self.options["source"])
+        if not self.check_mode and hands.prepare():
+            self.done.append("name the packages' source")
+        wishes = Wishes(self.options["branch"], self.options["kernel_modules"], self.options["build"])
+        choice = chosen(facts, asked(plans.ours(facts), facts["switches"]), wishes, hands.offered())
+        plan = plans.for_packages(facts, choice, steps.state(hands))
+        self.findings, self.reboot = plan.findings, plan.reboot
+        carrying = steps.Steps(hands)
+        for action in plan.actions:
+            self.done.append(steps.in_words(action))
+            if not self.check_mode:
+                carrying.carry_out(action)
+
+
+def answer(options: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Return what the module answers; a host that gets no driver is a finding with its remedy, not a traceback."""
+    driver, failure = Driver(options, check_mode), ""
+    try:
+        driver.bring()
+    except (DriverError, PackageError, OSError, ValueError) as problem:
+        failure = str(problem)
+        bad = plans.failed(failure)
+        driver.findings = [*[one for one in driver.findings if one["check"] != "nvidia_driver"], bad]
+    return {
+        "changed": bool(driver.done),
+        "actions": driver.done,
+        "failure": failure,
+        "onprem_llm": {"findings": driver.findings, "reboot": driver.reboot},
+    }
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
+    use_proxy(module.params["proxy"] or {})
+    module.exit_json(**answer(module.params, module.check_mode))
+
+
+if __name__ == "__main__":
+    main()

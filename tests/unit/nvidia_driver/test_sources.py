@@ -1,0 +1,106 @@
+"""Where the driver's packages come from: beside the host's own sources, or from the site's mirrors."""
+
+import pytest
+
+KEY = "/usr/share/keyrings/debian-archive-keyring.gpg"
+OWN = "/etc/apt/sources.list.d/debian.sources:1"
+
+
+def rows(*entries):
+    return "\n".join("\t".join(["Packages", *entry]) for entry in entries) + "\nTranslations\tx\ty\tmain\tz\t\n"
+
+
+DEBIAN = rows(
+    ("http://deb.debian.org/debian/", "trixie", "main", OWN, KEY),
+    ("http://deb.debian.org/debian-security/", "trixie-security", "main", OWN, ""),
+    ("http://elsewhere/debian/", "sid", "main", OWN, KEY),
+    ("https://download.docker.com/linux/debian/", "trixie", "stable", OWN, "/etc/apt/keyrings/docker.asc"),
+)
+
+
+def test_components_that_are_missing_stand_beside_main(driver, host):
+    assert driver.sources.apt_text(host(), {}, DEBIAN) == (
+        f"{driver.sources.MARK}\n\n"
+        f"Types: deb\nURIs: http://deb.debian.org/debian-security\nSuites: trixie-security\n"
+        f"Components: contrib non-free non-free-firmware\nSigned-By: {KEY}\n\n"
+        f"Types: deb\nURIs: http://deb.debian.org/debian\nSuites: trixie\n"
+        f"Components: contrib non-free non-free-firmware\nSigned-By: {KEY}\n"
+    )
+
+
+def test_only_what_is_missing(driver, host):
+    place = ("http://m/debian/", "trixie")
+    known = rows(*[(*place, one, OWN, KEY) for one in ("main", "contrib", "non-free-firmware")])
+    assert "Components: non-free\n" in driver.sources.apt_text(host(), {}, known)
+    whole = known + rows((*place, "non-free", OWN, KEY))
+    assert driver.sources.apt_text(host(), {}, whole) == ""
+
+
+def test_our_own_file_does_not_count_as_the_hosts(driver, host):
+    ours = f"{driver.sources.APT_SOURCES}:3"
+    added = ("contrib", "non-free", "non-free-firmware")
+    again = DEBIAN + rows(*[("http://deb.debian.org/debian/", "trixie", one, ours, KEY) for one in added])
+    assert driver.sources.apt_text(host(), {}, again) == driver.sources.apt_text(host(), {}, DEBIAN)
+
+
+def test_the_sites_mirrors_alone(driver, host):
+    text = driver.sources.apt_text(host(), {"debian": "http://m/d", "debian_security": "http://m/s"}, DEBIAN)
+    assert (
+        "URIs: http://m/d\nSuites: trixie trixie-updates\nComponents: main contrib non-free non-free-firmware" in text
+    )
+    assert "URIs: http://m/s\nSuites: trixie-security\n" in text
+    assert "deb.debian.org" not in text
+
+
+def test_ubuntu(driver, host):
+    facts = host(os="ubuntu", codename="noble")
+    known = rows(
+        ("http://archive/ubuntu/", "noble", "main", OWN, ""), ("http://archive/ubuntu/", "noble", "restricted", OWN, "")
+    )
+    assert "Components: multiverse\n" in driver.sources.apt_text(facts, {}, known)
+    text = driver.sources.apt_text(facts, {"ubuntu": "http://m/u"}, known)
+    assert "Suites: noble noble-updates noble-security\nComponents: main restricted multiverse\n" in text
+
+
+@pytest.mark.parametrize(
+    ("system", "expected"),
+    [
+        ({"os": "debian", "version": "13"}, "debian13/x86_64"),
+        ({"os": "ubuntu", "version": "24.04", "machine": "aarch64"}, "ubuntu2404/sbsa"),
+        ({"os": "rocky", "version": "9.6"}, "rhel9/x86_64"),
+    ],
+)
+def test_trees_of_nvidias_repository(driver, host, system, expected):
+    assert driver.sources.tree(host(**system)) == expected
+
+
+def test_nvidias_repository(driver, host):
+    text = driver.sources.apt_text(host(), {"cuda": "https://m/cuda"}, DEBIAN)
+    assert text.endswith(f"URIs: https://m/cuda/debian13/x86_64/\nSuites: /\nSigned-By: {driver.sources.CUDA_KEY}\n")
+    assert "non-free" not in text
+    facts = host(os="almalinux", version="9.6")
+    assert "baseurl=https://m/cuda/rhel9/x86_64\n" in driver.sources.dnf_text(facts, {"cuda": "https://m/cuda"})
+    assert "gpgcheck=1" in driver.sources.dnf_text(facts, {"cuda": "https://m/cuda"})
+    assert driver.sources.dnf_text(facts, {}) == ""
+
+
+def test_a_key_over_plain_http_is_refused(driver, host, tmp_path, monkeypatch):
+    monkeypatch.setattr(driver.sources, "CUDA_KEY", tmp_path / "cuda.asc")
+    with pytest.raises(driver.sources.PackageError, match="is not https"):
+        driver.sources.fetch_key(host(), "http://m/cuda")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [
+        ("nvidia-kernel-dkms", True), ("libcuda1", True), ("libnvidia-ml1", True), ("firmware-nvidia-gsp", True),
+        ("linux-image-amd64", True), ("linux-headers-cloud-amd64", True), ("linux-generic-hwe-24.04", True),
+        ("linux-modules-nvidia-580-server-open-6.8.0-85-generic", True), ("nvidia-fabricmanager-580", True),
+        ("nvidia-container-toolkit", False), ("libnvidia-container1", False),
+        ("linux-image-6.12.48+deb13-amd64", False),
+        ("linux-libc-dev", False), ("dkms", False),
+    ],
+)  # fmt: skip
+def test_what_is_held(driver, name, held):
+    assert driver.apt.holdable(name) is held
