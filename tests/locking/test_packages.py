@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from tests.made_facts import facts_of, host_facts
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.locking import apt_root
 from onprem_llm.locking.blobs import Blobs
+from onprem_llm.locking.driver_packages import GpuHost
 from onprem_llm.locking.packages import Packages, Release, releases
 from onprem_llm.spec.lock import LockedPackages
+from onprem_llm.spec.site import NvidiaDriver
 
 TRIXIE = Release("debian", "13", "trixie", "amd64", ("6.1-gone-amd64",), ("6.1-gone-amd64",))
 
@@ -129,11 +132,42 @@ def test_an_archive_that_nobody_signed_is_refused(tmp_path: Path) -> None:
     assert "is not signed" in (raised.value.details or "")
 
 
+@pytest.fixture(scope="module")
+def kernel(resolved: tuple[LockedPackages, tuple[str, ...]]) -> str:
+    """A kernel that the mirror has headers of."""
+    known = apt_root.apt_root("debian", "13", "amd64").run(["apt-cache", "pkgnames", "linux-headers-6"], "headers")
+    names = [name.removeprefix("linux-headers-") for name in known.split()]
+    return next(name for name in sorted(names) if name.endswith("+deb13-amd64"))
+
+
+def test_a_driver_for_the_hosts_gpus_is_in_the_closure(
+    resolved: tuple[LockedPackages, tuple[str, ...]], kernel: str
+) -> None:
+    """With all that DKMS builds it with, and again without a driver where people look after drivers themselves."""
+    hosts = (GpuHost(("a",), (0x1EB8,), kernel, kernel), GpuHost(("b", "c"), (0x2901,), kernel, kernel))
+    release = replace(TRIXIE, kernels=(kernel,), headers=(kernel,), gpus=hosts)
+    locked, notes = Packages({}, Blobs()).resolve(release)
+    names = {one.name for one in locked.files}
+    assert {"nvidia-kernel-dkms", "dkms", f"linux-headers-{kernel}", "gcc-14", "libcuda1", "nvidia-smi"} <= names
+    assert {one.name for one in resolved[0].files} <= names
+    assert len({one.name for one in locked.files}) == len(locked.files)
+    assert len(notes) == 1
+    assert notes[0].startswith("b, c: no driver for its GPUs in this bundle: found driver 550 in Debian's sources")
+    blobs = Blobs()
+    some = [one for one in locked.files if one.name == "nvidia-persistenced"]
+    Packages({}, blobs).fetch(locked, some)
+    assert blobs.path(some[0].sha256).stat().st_size == some[0].size
+    without, notes = Packages({}, Blobs(), NvidiaDriver(install=False)).resolve(release)
+    assert not [one.name for one in without.files if "nvidia" in one.name]
+    assert notes == ()
+
+
 def test_hosts_are_put_together_by_release() -> None:
     gpu = {"name": "NVIDIA 10de:2330", "memory_bytes": None, "pci_id": "10de:2330"}
     kernels = {"running": "6.12.9", "installed": ["6.12.8", "6.12.9"]}
     bookworm = {"id": "debian", "version_id": "12", "codename": "bookworm"}
     found = releases(facts_of(a=host_facts(), b=host_facts(gpus=[gpu], kernels=kernels), c=host_facts(os=bookworm)))
+    assert [one.gpus for one in found] == [(), (GpuHost(("b",), (0x2330,), "6.12.9", "6.12.9"),)]
     assert [(one.label, one.kernels, one.headers) for one in found] == [
         ("debian 12 (amd64)", ("6.12.1-amd64",), ()),
         ("debian 13 (amd64)", ("6.12.1-amd64", "6.12.8", "6.12.9"), ("6.12.8", "6.12.9")),

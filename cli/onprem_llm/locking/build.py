@@ -222,7 +222,8 @@ def _archives(folder: Path | None) -> Mapping[str, ImageSource]:
 def _packages(
     request: Request, groups: Sequence[Release], progress: Progress
 ) -> tuple[tuple[LockedPackages, ...], tuple[str, ...]]:
-    packages, found, notes = Packages(request.mirrors), list[LockedPackages](), list[str]()
+    packages = Packages(request.mirrors, driver=request.site.nvidia_driver)
+    found, notes = list[LockedPackages](), list[str]()
     for release in groups:
         progress.step(f"Ask the mirror for the packages of {release.label}", [])
         locked, said = packages.resolve(release)

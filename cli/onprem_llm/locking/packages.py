@@ -1,5 +1,6 @@
 """Every package that bootstrap installs on hosts of a release, with its whole closure, whatever this machine is."""
 
+import functools
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +13,11 @@ from urllib.parse import unquote
 from onprem_llm.errors import InvalidError
 from onprem_llm.locking.apt_root import AptRoot, apt_root, own_mirrors
 from onprem_llm.locking.blobs import Blobs
+from onprem_llm.locking.driver_packages import GpuHost, components, gpu_hosts, is_driver, wanted
 from onprem_llm.locking.role_code import defaults, module_utils
 from onprem_llm.spec.facts import ARCHITECTURES, Facts, HostFacts
 from onprem_llm.spec.lock import LockedPackage, LockedPackages
+from onprem_llm.spec.site import NvidiaDriver
 from onprem_llm.weights.lock import held
 
 ROLE = "container_engine"
@@ -35,6 +38,7 @@ class Release:
     architecture: str  # as packages name it
     kernels: tuple[str, ...]
     headers: tuple[str, ...] = ()  # kernels that a GPU driver may have to be built for
+    gpus: tuple[GpuHost, ...] = ()
 
     @property
     def label(self) -> str:
@@ -48,15 +52,19 @@ class Packages:
 
     mirrors: Mapping[str, str]
     blobs: Blobs = field(default_factory=Blobs)
+    driver: NvidiaDriver = field(default_factory=NvidiaDriver)
 
     def resolve(self, release: Release) -> tuple[LockedPackages, tuple[str, ...]]:
         """Return the closure, and notes about what no mirror has."""
-        with self._root(release) as root:
+        with_driver = bool(release.gpus) and self.driver.install
+        with self._root(release, with_driver) as root:
             root.update()
             names, notes = self._wanted(root, release)
-            argv = ["apt-get", "install", "--print-uris", "--quiet", "--yes", "--no-install-recommends", *names]
-            said = root.run(argv, f"the packages of {release.label}")
-        lines = [line for line in said.splitlines() if line[:1] == "'"]
+            groups = [names]
+            if with_driver:
+                drivers, said = self._drivers(root, release)
+                groups, notes = [names, *([*names, *one] for one in drivers)], (*notes, *said)
+            lines = {line for group in groups for line in _closure(root, release, group)}
         found = sorted((_package(line) for line in lines), key=lambda one: one.filename)
         locked = LockedPackages(
             os=release.os, release=release.release, codename=release.codename, architecture=release.architecture,
@@ -68,8 +76,9 @@ class Packages:
         """Bring packages by name and version; a version that the mirror no longer has is an InvalidError."""
         release = Release(locked.os, locked.release, locked.codename, locked.architecture, locked.kernels)
         exact = [f"{one.name}:{one.architecture}={one.version}" for one in files]
-        prefix = ".packages-"
-        with self._root(release) as root, tempfile.TemporaryDirectory(dir=self.blobs.folder, prefix=prefix) as folder:
+        with_driver = any(is_driver(one.name) for one in locked.files)
+        place = tempfile.TemporaryDirectory(dir=self.blobs.folder, prefix=".packages-")
+        with self._root(release, with_driver) as root, place as folder:
             what = f"packages of {release.label}, which may have newer versions by now: make the lock again then"
             argv = ["apt-get", "download", "--quiet", *exact]
             try:
@@ -83,15 +92,22 @@ class Packages:
                     self.blobs.take(file)
 
     @contextmanager
-    def _root(self, release: Release) -> Iterator[AptRoot]:
+    def _root(self, release: Release, with_driver: bool) -> Iterator[AptRoot]:
         """Give the release's apt to one of us at a time: RefusedError says who has it."""
         apt, root = _apt(), apt_root(release.os, release.release, release.architecture)
         mirrors = {**own_mirrors(release.os), **self.mirrors}
         _check_mirrors(release, mirrors)
         root.folder.mkdir(parents=True, exist_ok=True)
         with held(root.folder / ".lock", f"the package lists of {release.label}"):
-            root.prepare(release.architecture, apt.sources_text(mirrors, release.os, release.codename))
+            more = components(release.os) if with_driver else ()
+            root.prepare(release.architecture, apt.sources_text(mirrors, release.os, release.codename, more))
             yield root
+
+    def _drivers(self, root: AptRoot, release: Release) -> tuple[list[list[str]], tuple[str, ...]]:
+        system = {"os": release.os, "version": release.release, "codename": release.codename}
+        about = f"NVIDIA's driver for {release.label}"
+        ask = functools.partial(root.run, what=about)
+        return wanted({**system, "architecture": release.architecture}, release.gpus, self.driver, ask)
 
     def _wanted(self, root: AptRoot, release: Release) -> tuple[list[str], tuple[str, ...]]:
         apt, settings = _apt(), defaults(ROLE)
@@ -114,6 +130,13 @@ class Packages:
             for name in absent
         )
         return [*names, *(name for name in headers if name not in absent)], notes
+
+
+def _closure(root: AptRoot, release: Release, names: Sequence[str]) -> list[str]:
+    """Return what `apt-get install` would fetch on an empty machine, a line each."""
+    argv = ["apt-get", "install", "--print-uris", "--quiet", "--yes", "--no-install-recommends", *names]
+    said = root.run(argv, f"the packages of {release.label}")
+    return [line for line in said.splitlines() if line[:1] == "'"]
 
 
 def releases(facts: Facts) -> tuple[Release, ...]:
@@ -141,7 +164,9 @@ def _release(key: tuple[str, str, str], hosts: Sequence[tuple[str, HostFacts]]) 
         )
     kernels = {kernel for _, host in hosts for kernel in host.kernels.all}
     headers = {kernel for _, host in hosts if host.gpus for kernel in host.kernels.all}
-    return Release(os_id, version, codenames.pop(), architecture, tuple(sorted(kernels)), tuple(sorted(headers)))
+    return Release(
+        os_id, version, codenames.pop(), architecture, tuple(sorted(kernels)), tuple(sorted(headers)), gpu_hosts(hosts)
+    )
 
 
 def _check_mirrors(release: Release, mirrors: Mapping[str, str]) -> None:

@@ -49,10 +49,10 @@ def write_sources(mirrors: dict[str, str], os_id: str, codename: str) -> bool:
     return True
 
 
-def sources_text(mirrors: dict[str, str], os_id: str, codename: str) -> str:
-    """Return a deb822 file with one paragraph a mirror that fits this system."""
+def sources_text(mirrors: dict[str, str], os_id: str, codename: str, more: tuple[str, ...] = ()) -> str:
+    """Return a deb822 file with one paragraph a mirror that fits this system; `more`: components beside the usual."""
     keyring = f"/usr/share/keyrings/{os_id}-archive-keyring.gpg"
-    components = "main universe" if os_id == "ubuntu" else "main"
+    components = " ".join(["main", *(["universe"] if os_id == "ubuntu" else []), *more])
     paragraphs = ["# Written by onprem-llm from onprem_llm_site.package_mirrors"]
     if os_id in mirrors:
         suites = f"{codename} {codename}-updates" + (f" {codename}-security" if os_id == "ubuntu" else "")

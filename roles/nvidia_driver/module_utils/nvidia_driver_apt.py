@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping
 
 from ansible.module_utils import nvidia_driver_sources as sources
 from ansible.module_utils import onprem_llm_apt as apt
@@ -18,6 +18,7 @@ PATTERN = (
     r"^(nvidia-(driver|kernel|open-kernel|dkms|smi|persistenced|fabricmanager)\S*|nvlsm|libcuda1|libnvidia-nvvm4"
     r"|linux-modules-nvidia-\d+-server(-open)?-%(kernels)s|linux-headers-(%(kernels)s|[a-z-]*(amd64|arm64)))$"
 )
+PREFIXES = ("nvidia-", "nvlsm", "linux-modules-nvidia-", "linux-headers-")
 # What must stay at one version with the kernel's module: NVIDIA's own packages, and the kernels that have one.
 DRIVERS = re.compile(
     r"^(nvidia-|libnvidia-|libcuda|libcudadebugger|libnvcuvid|firmware-nvidia|nvlsm|xserver-xorg-video-nvidia"
@@ -61,12 +62,7 @@ class Apt:
 
     def offered(self) -> dict[str, str]:
         """Return {package: version} of what a driver may be made of."""
-        kernels = "|".join(re.escape(kernel) for kernel in targets(self.facts))
-        pattern = re.compile(PATTERN % {"kernels": f"({kernels})"})
-        names = self._known("nvidia-", "nvlsm", "linux-modules-nvidia-", "linux-headers-")
-        names = sorted({*DEBIAN_PARTS, *filter(pattern.match, names)})
-        known = apt.policies(names)
-        return {name: policy.candidate for name, policy in known.items() if policy.candidate}
+        return offers(apt.policies(asked_names(self.facts, self._known(*PREFIXES))))
 
     def installed(self) -> dict[str, str]:
         """Return {package: version} of what is installed to the end."""
@@ -115,6 +111,18 @@ class Apt:
             code, text = run(["apt-mark", "hold", *names], 60)
             if code != 0:
                 raise PackageError(f"{', '.join(names)} could not be held: apt-mark says\n{text[-400:]}")
+
+
+def asked_names(facts: Mapping[str, Any], known: Iterable[str]) -> list[str]:
+    """Return of what apt knows by PREFIXES the packages that a driver may be made of, for the host's kernels."""
+    kernels = "|".join(re.escape(kernel) for kernel in targets(facts))
+    pattern = re.compile(PATTERN % {"kernels": f"({kernels})"})
+    return sorted({*DEBIAN_PARTS, *filter(pattern.match, known)})
+
+
+def offers(known: Mapping[str, apt.Policy]) -> dict[str, str]:
+    """Return {package: version} of those that can be installed."""
+    return {name: policy.candidate for name, policy in known.items() if policy.candidate}
 
 
 def holdable(name: str) -> bool:
