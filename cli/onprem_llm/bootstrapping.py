@@ -49,6 +49,8 @@ class Report:
     """Why none is recorded, and what to do."""
     seconds: tuple[str, ...] = ()
     """The gateway hosts beside the first."""
+    reboots: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The hosts that want a reboot, and why."""
     root: str | None = None
     """The site's root certificate in PEM, where the gateway host took part."""
 
@@ -127,7 +129,14 @@ def carry_out(prepared: Prepared, connection: Connection, progress: Progress) ->
         )
     report.take(result)
     report.changed = dict(result.changed)
+    report.reboots = {host: why for host, why in reasons_of(result).items() if host in report.able}
     return report
+
+
+def reasons_of(result: RunResult) -> dict[str, tuple[str, ...]]:
+    """Return the hosts that want a reboot, and why."""
+    found = {host: values.get("reboot") for host, values in result.returned.items()}
+    return {host: tuple(str(one) for one in why) for host, why in found.items() if is_list(why) and why}
 
 
 def _run(

@@ -1,5 +1,6 @@
 """`onprem-llm bootstrap`: checks, container engine, GPU checks, on every host."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
@@ -10,9 +11,14 @@ from onprem_llm.bootstrapping import Finding, Prepared, Report, carry_out, prepa
 from onprem_llm.certificates import hand_over
 from onprem_llm.connection import Connection
 from onprem_llm.options import connection_options
+from onprem_llm.rebooting import reboot
 from onprem_llm.runner import raise_for_failures
 
 COLUMNS = ("host", "check", "level", "found", "expected")
+REBOOT_HINT = (
+    "Let bootstrap do it (onprem_llm_site.reboot: auto, or a terminal to ask on), or do it yourself: "
+    "onprem-llm host drain HOST, reboot it, bootstrap again, onprem-llm host undrain HOST."
+)
 # Shown although all is well: what a host has is what people ask.
 ALWAYS = {"gpus", "driver", "gpu_access", "container_engine", "engine"}
 
@@ -54,7 +60,22 @@ def _carry_out(prepared: Prepared, connection: Connection, *, yes: bool, as_json
             output.say(findings_text(report, verbose=verbose))
         output.agree(f"\nPrepare {', '.join(report.able)}?", yes=yes)
     with output.progress() as progress:
-        return carry_out(prepared, connection, progress)
+        report = carry_out(prepared, connection, progress)
+    if report.reboots and _may_reboot(prepared, yes=yes, as_json=as_json):
+        with output.progress() as progress:
+            report = reboot(prepared, connection, progress)
+    return report
+
+
+def _may_reboot(prepared: Prepared, *, yes: bool, as_json: bool) -> bool:
+    """Say whether hosts may be rebooted now: --yes agrees to bootstrap, never to a reboot."""
+    policy = prepared.site.reboot
+    if policy != "ask" or yes or as_json or not sys.stdin.isatty():
+        return policy == "auto"
+    reasons = "\n".join(f"  {host}: {'; '.join(why)}" for host, why in prepared.report.reboots.items())
+    hosts = ", ".join(prepared.report.reboots)
+    output.say(f"These hosts want a reboot before their GPUs can be used:\n{reasons}")
+    return output.confirm(f"Reboot {hosts} now, one after the other, each drained first?", yes=False)
 
 
 def show(report: Report, *, check: bool, as_json: bool, verbose: bool) -> None:
@@ -94,6 +115,10 @@ def ending(report: Report) -> str:
     lines = [f"Changed: {', '.join(changed)}." if changed else "Nothing changed: the hosts are as they should be."]
     if not report.able:
         lines = ["No host was prepared."]
+    for host, why in report.reboots.items():
+        lines.append(f"{host} wants a reboot before its GPUs can be used: {'; '.join(why)}.")
+    if report.reboots:
+        lines.append(REBOOT_HINT)
     if report.gateway is None and report.gateway_note:
         lines.append(report.gateway_note)
     elif report.gateway is None:
@@ -113,6 +138,7 @@ def as_document(report: Report) -> dict[str, object]:
         "gateway": report.gateway,
         "gateway_note": report.gateway_note,
         "second_gateways": list(report.seconds),
+        "reboot": {host: list(why) for host, why in report.reboots.items()},
         "hosts": {host: _host_document(host, report, bad.get(host) is not None) for host in report.hosts},
         "failures": [asdict(failure) for failure in report.failures],
     }

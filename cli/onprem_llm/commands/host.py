@@ -10,11 +10,9 @@ from onprem_llm.changing import carry_out, change_options
 from onprem_llm.connection import Connection
 from onprem_llm.host_moves import Leaving, look_out, outlook_text
 from onprem_llm.host_moves import carry_out as move_out
-from onprem_llm.look import gateway_of, look_whole
 from onprem_llm.options import connection_options
-from onprem_llm.planning.hosts_change import leaving_text, plan_drain, plan_undrain
-from onprem_llm.planning.types import Plan
-from onprem_llm.wanted import load_site, wanted_as_is
+from onprem_llm.planning.hosts_change import leaving_text
+from onprem_llm.rotations import plan_rotation
 
 FOLDERS = click.option(
     "--model-dir", "folders", multiple=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -46,7 +44,7 @@ def drain(host: str, yes: bool, break_lock: bool, as_json: bool, connection: Con
     Example:
       onprem-llm host drain server-2
     """
-    plan = _rotation(host, connection, back=False)
+    plan = plan_rotation(host, connection, back=False)
     question, done = f"Drain {host}?", f"{host} is drained. Afterwards: onprem-llm host undrain {host}"
     carry_out(plan, question, connection, yes=yes, break_lock=break_lock, as_json=as_json, done=done)
 
@@ -62,7 +60,7 @@ def undrain(host: str, yes: bool, break_lock: bool, as_json: bool, connection: C
     Example:
       onprem-llm host undrain server-2
     """
-    plan = _rotation(host, connection, back=True)
+    plan = plan_rotation(host, connection, back=True)
     later = "; its replicas get requests once they are up" if plan.warnings else ""
     question, done = f"Let {host} in again?", f"{host} takes part again{later}."
     carry_out(plan, question, connection, yes=yes, break_lock=break_lock, as_json=as_json, done=done)
@@ -111,15 +109,6 @@ def replace_command(
     """
     leaving = Leaving(old, "lost" if lost else "removed", new, folders)
     _leave(leaving, f"Replace {old} by {new}?", connection, yes=yes, break_lock=break_lock, as_json=as_json)
-
-
-def _rotation(host: str, connection: Connection, *, back: bool) -> Plan:
-    with output.glimpse() as progress:
-        view = look_whole(connection, progress)
-    gateway, site = gateway_of(view), load_site(view.current, connection.inventory)
-    wanted = wanted_as_is(site, connection.inventory, view.current)
-    make = plan_undrain if back else plan_drain
-    return make(site, wanted, view.current, gateway, host)
 
 
 def _leave(

@@ -176,6 +176,7 @@ class Site(Model):
     extra_ca: ControlPath | None = None
     docker: Docker = Docker()
     nvidia_driver: NvidiaDriver = NvidiaDriver()
+    reboot: Literal["ask", "auto", "never"] = "ask"
     open_webui: OpenWebui = OpenWebui()
     gateway: GatewaySettings = GatewaySettings()
     public_port: Port = 8080
