@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export ONPREM_LLM_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/onprem-llm
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup tools engine images demo demo-down test test-system test-faults check format molecule bench-% clean
+.PHONY: help setup tools engine images demo demo-down test test-system test-faults test-driver check format molecule bench-% clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -41,6 +41,9 @@ test-system: setup ## Updates under load on real vLLM; ONLY=NAME for one scenari
 
 test-faults: setup ## Every fault: bad input, kills, full disks, hosts that die; ONLY and RESUME as above
 	@python -m tests.stages faults
+
+test-driver: setup engine ## A GPU driver: really built on Debian (ten minutes), stand-ins as Ubuntu and Rocky Linux
+	@pytest -q --tb=short --durations=5 tests/driver
 
 format: setup ## Format the Python code
 	@ruff format . && ruff check --fix .

@@ -1,5 +1,6 @@
 """A host for each file, made anew."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -13,4 +14,5 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     try:
         yield one.up()
     finally:
-        one.down()
+        if not os.environ.get("ONPREM_LLM_KEEP_LAB"):
+            one.down()

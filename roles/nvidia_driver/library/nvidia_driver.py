@@ -102,7 +102,11 @@ class Driver:
         if not self.check_mode and hands.prepare():
             self.done.append("name the packages' source")
         wishes = Wishes(self.options["branch"], self.options["kernel_modules"], self.options["build"])
-        choice = chosen(facts, asked(plans.ours(facts), facts["switches"]), wishes, hands.offered())
+        offered = hands.offered()
+        if self.check_mode and not any("nvidia" in name for name in offered):
+            self.done.append("install a driver, if its sources have one (package lists are not fetched in check mode)")
+            return
+        choice = chosen(facts, asked(plans.ours(facts), facts["switches"]), wishes, offered)
         plan = plans.for_packages(facts, choice, steps.state(hands))
         self.findings, self.reboot = plan.findings, plan.reboot
         carrying = steps.Steps(hands)

@@ -86,8 +86,9 @@ def debian(facts: Mapping[str, Any], asked: Asked, wishes: Wishes, offered: Mapp
     if not versions[kind]:
         raise DriverError(f"found no {parts[kind]} in the host's package sources, expected it for {asked.names}")
     headers, unbuilt = _headers(facts, offered, "linux-headers-{}")
+    # With the next kernel come its headers; not where they are of another kernel already: it would be built for, too.
     meta = f"linux-headers-{_flavour(facts['newest'])}"
-    headers += [meta] if meta in offered and meta not in headers else []
+    headers += [meta] if facts["newest"].startswith(offered.get(meta, "none").partition("-")[0]) else []
     rest = ["nvidia-driver-cuda", "nvidia-persistenced"] if own else DEBIAN_PARTS
     version = versions[kind]
     groups = [("the branch is kept", pinning), ("headers to build modules with", headers)]

@@ -44,6 +44,11 @@ def test_debian_13_from_nothing(driver, host, state):
     assert checks(plan) == {"nvidia_driver": "ok"}
 
 
+def test_headers_of_a_kernel_that_is_not_there_are_not_brought(driver, host, state):
+    _, plan = planned(driver, host(H100, running=RUNNING, newest=RUNNING), state)
+    assert words(driver, plan)[0] == f"install linux-headers-{RUNNING}"
+
+
 def test_volta_gets_the_proprietary_modules(driver, host, state):
     choice, plan = planned(driver, host(V100), state)
     assert choice.kind == "proprietary"
