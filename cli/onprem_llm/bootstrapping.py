@@ -168,6 +168,7 @@ def _in_order(current: Current, failures: Iterable[HostFailure]) -> tuple[str, .
 def check_files(site: Site) -> None:
     """Raise InvalidError for a file that the settings name and the control host does not have."""
     named = {"extra_ca": site.extra_ca, "registry.ca_file": site.registry.ca_file if site.registry else None}
+    named["nvidia_driver.run_file"] = site.nvidia_driver.run_file
     for setting, path in named.items():
         if path and not Path(path).is_file():
             raise InvalidError(

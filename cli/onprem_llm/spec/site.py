@@ -102,6 +102,7 @@ class NvidiaDriver(Model):
     branch: Annotated[int, Field(ge=400, le=9999)] | None = None
     kernel_modules: Literal["auto", "open", "proprietary"] = "auto"
     build: Literal["auto", "dkms", "precompiled"] = "auto"
+    run_file: ControlPath | None = None
 
 
 class Proxy(Model):

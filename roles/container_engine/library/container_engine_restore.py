@@ -116,6 +116,9 @@ class Host:
         if held:
             tool = ["apt-mark", "unhold"] if shutil.which("apt-mark") else ["dnf", "--quiet", "versionlock", "delete"]
             run([*tool, *held], 300)
+        if self.record.get("run_file") and shutil.which("nvidia-uninstall"):
+            run(["nvidia-uninstall", "--silent"], LONG_S)
+        if held or self.record.get("run_file"):
             self.notes.append("NVIDIA's driver, where bootstrap installed it, is out of the kernel after a reboot")
 
     def _containers(self) -> str:

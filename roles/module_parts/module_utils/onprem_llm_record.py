@@ -4,6 +4,7 @@
   absent    paths that were not there before
   empty     folders that were there and had nothing in them
   packages  what was installed, dependencies included
+  run_file  NVIDIA's installer that was run, which has its own way to take back what it did
   held      packages that are kept at their version, and were not before
   daemon    daemon.json's text before (null: no file), its mode, and the keys that are ours as we wrote them
   registries  registries that root was logged in to
@@ -80,6 +81,11 @@ def end_packages(installed: list[str]) -> None:
     before = set(record.pop("packages_before", installed))
     record["packages"] = sorted({*record.get("packages", []), *(set(installed) - before)})
     save(record)
+
+
+def note_run_file(path: str) -> None:
+    """Keep which installer was run."""
+    save({**load(), "run_file": path})
 
 
 def note_held(names: list[str]) -> None:

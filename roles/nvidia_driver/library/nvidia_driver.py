@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any, Mapping
 
 from ansible.module_utils import nvidia_driver_look as look
@@ -15,7 +16,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.nvidia_driver_apt import Apt
 from ansible.module_utils.nvidia_driver_dnf import Dnf
 from ansible.module_utils.nvidia_driver_needs import DriverError, asked
-from ansible.module_utils.nvidia_driver_packages import RHEL_FAMILY, Wishes, chosen
+from ansible.module_utils.nvidia_driver_packages import RHEL_FAMILY, Wishes, chosen, of_run_file
 from ansible.module_utils.onprem_llm_apt_get import PackageError
 from ansible.module_utils.onprem_llm_command import use_proxy
 
@@ -37,6 +38,7 @@ options:
     type: str
     choices: [auto, dkms, precompiled]
     default: auto
+  run_file: {description: "NVIDIA's installer, a file on the host, instead of packages.", type: path}
   mirrors: {description: Mirrors by name; debian debian_security ubuntu cuda., type: dict, default: {}}
   source: {description: The apt source that alone is asked., type: path}
   proxy: {description: The proxy for fetching packages as http https no_proxy., type: dict}
@@ -54,6 +56,10 @@ actions:
   description: What was (or, in check mode, would be) done, in words.
   type: list
   returned: always
+wants_run_file:
+  description: Whether the .run file is going to be run, so that it has to be on the host.
+  type: bool
+  returned: always
 failure:
   description: Why the host has no driver, empty where all is well.
   type: str
@@ -68,6 +74,7 @@ OPTIONS: dict[str, Any] = {
     "branch": {"type": "int"},
     "kernel_modules": {"type": "str", "choices": ["auto", "open", "proprietary"], "default": "auto"},
     "build": {"type": "str", "choices": ["auto", "dkms", "precompiled"], "default": "auto"},
+    "run_file": {"type": "path"},
     "mirrors": {"type": "dict", "default": {}},
     "source": {"type": "path"},
     # A proxy's address may hold a password.
@@ -82,6 +89,7 @@ class Driver:
         """Nothing is looked at yet."""
         self.options, self.check_mode = options, check_mode
         self.done: list[str] = []
+        self.wants_run_file = False
         self.findings: list[plans.Finding] = []
         self.reboot: list[str] = []
 
@@ -103,11 +111,19 @@ class Driver:
             self.done.append("name the packages' source")
         wishes = Wishes(self.options["branch"], self.options["kernel_modules"], self.options["build"])
         offered = hands.offered()
+        if self.options["run_file"]:
+            needs = asked(plans.ours(facts), facts["switches"])
+            choice = of_run_file(facts, needs, wishes, offered, Path(self.options["run_file"]).name)
+            self._carry_out(plans.for_run_file(facts, choice, steps.state(hands), self.options["run_file"]), hands)
+            return
         if self.check_mode and not any("nvidia" in name for name in offered):
             self.done.append("install a driver, if its sources have one (package lists are not fetched in check mode)")
             return
         choice = chosen(facts, asked(plans.ours(facts), facts["switches"]), wishes, offered)
-        plan = plans.for_packages(facts, choice, steps.state(hands))
+        self._carry_out(plans.for_packages(facts, choice, steps.state(hands)), hands)
+
+    def _carry_out(self, plan: plans.Plan, hands: steps.Hands) -> None:
+        self.wants_run_file = any(action["do"] == "run_file" for action in plan.actions)
         self.findings, self.reboot = plan.findings, plan.reboot
         carrying = steps.Steps(hands)
         for action in plan.actions:
@@ -128,6 +144,7 @@ def answer(options: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     return {
         "changed": bool(driver.done),
         "actions": driver.done,
+        "wants_run_file": driver.wants_run_file,
         "failure": failure,
         "onprem_llm": {"findings": driver.findings, "reboot": driver.reboot},
     }

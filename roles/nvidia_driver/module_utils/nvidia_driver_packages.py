@@ -22,6 +22,12 @@ PREFERRED = 580
 PINNING = "nvidia-driver-pinning-{}"  # of NVIDIA's own repository: it keeps a branch
 
 
+# What NVIDIA's installer builds modules with, beside the kernels' headers.
+TOOLS = {"debian": ["dkms", "gcc", "make", "libc6-dev"], "ubuntu": ["dkms", "gcc", "make", "libc6-dev"]}
+RHEL_TOOLS = ["dkms", "gcc", "make", "elfutils-libelf-devel"]
+RUN_FILE = re.compile(r"^NVIDIA-Linux-(x86_64|aarch64)-(\d{3,}\.\d+(?:\.\d+)?)(-no-compat32)?\.run$")
+
+
 class Choice(NamedTuple):
     """A driver that was chosen: what is installed in which order, each group with its reason."""
 
@@ -64,6 +70,31 @@ def upstream(version: str) -> str:
 def branch_of(version: str) -> int:
     """Return 580 of 580.95.05, and 0 of nothing."""
     return int(version.partition(".")[0] or 0)
+
+
+def of_run_file(
+    facts: Mapping[str, Any], asked: Asked, wishes: Wishes, offered: Mapping[str, str], name: str
+) -> Choice:
+    """Choose what NVIDIA's own installer brings, told from its file name. DriverError where that will not do."""
+    match = RUN_FILE.match(name)
+    if not match or match.group(1) != facts["machine"]:
+        raise DriverError(
+            f"found the file {name}, expected NVIDIA-Linux-{facts['machine']}-VERSION.run, as NVIDIA names it. Correct "
+            "onprem_llm_site.nvidia_driver.run_file, or leave it out for hosts of another architecture"
+        )
+    branch = branch_of(match.group(2))
+    kind = _fitting(asked, wishes, [branch], f"the file {name}")[1]
+    if asked.fabric:
+        raise DriverError(
+            f"found the file {name} for GPUs that are joined by NVSwitches, expected packages: they want a Fabric "
+            "Manager of the driver's version, which a .run file does not bring. Name a mirror of NVIDIA's repository "
+            "instead (onprem_llm_site.package_mirrors.cuda)"
+        )
+    redhat_like = facts["os"] in RHEL_FAMILY
+    headers, unbuilt = _headers(facts, offered, "kernel-devel-{}" if redhat_like else "linux-headers-{}")
+    tools = RHEL_TOOLS if redhat_like else TOOLS[facts["os"]]
+    groups = [("headers to build modules with", headers), ("what builds them", tools)]
+    return Choice(branch, match.group(2), kind, groups, None, _checked(facts, unbuilt))
 
 
 def debian(facts: Mapping[str, Any], asked: Asked, wishes: Wishes, offered: Mapping[str, str]) -> Choice:

@@ -104,7 +104,7 @@ def for_packages(facts: Mapping[str, Any], choice: Choice, state: Mapping[str, A
 
 
 def for_run_file(facts: Mapping[str, Any], choice: Choice, state: Mapping[str, Any], path: str) -> Plan:
-    """Return the plan for a .run file: its build tools, then itself, once for the kernel that runs."""
+    """Return the plan for a .run file: its build tools, then itself, for one kernel; DKMS builds for the other."""
     actions: list[Action] = []
     for why, names in choice.groups:
         missing = [name for name in names if not _has(state["installed"], name)]
@@ -112,7 +112,8 @@ def for_run_file(facts: Mapping[str, Any], choice: Choice, state: Mapping[str, A
             actions.append({"do": "install", "names": missing, "why": why})
     if all(one["version"] != choice.version for one in facts["built"].values()):
         kernel = next(one for one in targets(facts) if one not in choice.unbuilt)
-        actions.append({"do": "run_file", "path": path, "kind": choice.kind, "kernel": kernel})
+        about = {"path": path, "kind": choice.kind, "kernel": kernel, "branch": choice.branch}
+        actions.append({"do": "run_file", **about})
     return _finished(facts, choice, state, actions)
 
 

@@ -89,7 +89,8 @@ class Steps:
 
     def _run_file(self, action: Mapping[str, Any]) -> None:
         options = ["--silent", "--no-questions", "--ui=none", "--dkms", "--no-x-check", "--no-nouveau-check"]
-        options += [f"--kernel-name={action['kernel']}", f"--kernel-module-type={action['kind']}"]
+        options += [f"--kernel-name={action['kernel']}", kind_option(action["branch"], action["kind"])]
+        record.note_run_file(action["path"])
         code, text = run(["sh", action["path"], *options], LONG_S)
         if code != 0:
             raise DriverError(
@@ -141,6 +142,13 @@ class Steps:
         for unit in (PERSISTENCE, *UNITS.values()):
             if _enabled(unit) in ("enabled", "static"):
                 run(["systemctl", "start", f"{unit}.service"], 300)
+
+
+def kind_option(branch: int, kind: str) -> str:
+    """Return how NVIDIA's installer is told which modules; it learned the plain word with 560."""
+    if branch >= 560:
+        return f"--kernel-module-type={kind}"
+    return "--kernel-module-build-directory=" + ("kernel-open" if kind == "open" else "kernel")
 
 
 def _proc() -> bool:

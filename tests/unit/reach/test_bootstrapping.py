@@ -140,7 +140,13 @@ def test_an_order_holds_no_secret() -> None:
 
 def test_what_the_driver_shall_be_is_in_the_order() -> None:
     order = base_order(parse_site({"nvidia_driver": {"branch": 580, "kernel_modules": "open"}}, "x"), [])
-    assert order["nvidia_driver"] == {"install": True, "branch": 580, "kernel_modules": "open", "build": "auto"}
+    assert order["nvidia_driver"] == {
+        "install": True,
+        "branch": 580,
+        "kernel_modules": "open",
+        "build": "auto",
+        "run_file": None,
+    }
 
 
 def test_a_missing_ca_is_named_before_anything_is_done() -> None:
