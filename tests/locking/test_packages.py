@@ -166,7 +166,9 @@ def test_hosts_are_put_together_by_release() -> None:
     gpu = {"name": "NVIDIA 10de:2330", "memory_bytes": None, "pci_id": "10de:2330"}
     kernels = {"running": "6.12.9", "installed": ["6.12.8", "6.12.9"]}
     bookworm = {"id": "debian", "version_id": "12", "codename": "bookworm"}
-    found = releases(facts_of(a=host_facts(), b=host_facts(gpus=[gpu], kernels=kernels), c=host_facts(os=bookworm)))
+    old = {**gpu, "pci_id": "10de:102d"}
+    several = host_facts(gpus=[gpu, gpu, old], kernels=kernels)
+    found = releases(facts_of(a=host_facts(), b=several, c=host_facts(os=bookworm)))
     assert [one.gpus for one in found] == [(), (GpuHost(("b",), (0x2330,), "6.12.9", "6.12.9"),)]
     assert [(one.label, one.kernels, one.headers) for one in found] == [
         ("debian 12 (amd64)", ("6.12.1-amd64",), ()),

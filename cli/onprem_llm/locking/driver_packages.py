@@ -23,12 +23,16 @@ class GpuHost:
 
 
 def gpu_hosts(hosts: Sequence[tuple[str, HostFacts]]) -> tuple[GpuHost, ...]:
-    """Return the hosts with NVIDIA GPUs, those that are alike together; a GPU without a PCI id is left out."""
-    look = _part("look")
+    """Return the hosts with NVIDIA GPUs, those that are alike together.
+
+    Left out are GPUs without a PCI id, and those that are too old for any driver.
+    """
+    look, is_old = _part("look"), _part("needs").is_old
     alike: dict[tuple[tuple[int, ...], str, str], list[str]] = {}
     for name, host in hosts:
         ids = [gpu.pci_id for gpu in host.gpus if gpu.pci_id]
-        devices = tuple(sorted({int(one.partition(":")[2], 16) for one in ids if one.startswith("10de:")}))
+        known = {int(one.partition(":")[2], 16) for one in ids if one.startswith("10de:")}
+        devices = tuple(sorted(device for device in known if not is_old({"device": device})))
         if devices:
             newest = look.newest(list(host.kernels.installed) or [host.kernels.running])
             alike.setdefault((devices, host.kernels.running, newest), []).append(name)

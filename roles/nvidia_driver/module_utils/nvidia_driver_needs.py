@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, NamedTuple
+from typing import Any, Iterable, Mapping, NamedTuple
 
 from ansible.module_utils.nvidia_driver_chips import (
     GENERATIONS,
@@ -53,12 +53,6 @@ def asked(gpus: Iterable[dict[str, Any]], switches: int = 0) -> Asked:
     """Return what all GPUs of a host ask together. DriverError where nothing serves them all."""
     devices = [gpu["device"] for gpu in gpus]
     names = {device: generation(device) for device in devices}
-    old = sorted({f"10de:{device:04x}" for device, name in names.items() if name == "older"})
-    if old:
-        raise DriverError(
-            f"found {', '.join(old)}, a GPU older than Maxwell, expected Maxwell or newer: no driver that a vLLM image "
-            "runs on knows it. Take the card out, or switch its slot off in the firmware, and run bootstrap again"
-        )
     needs = sorted({GENERATIONS[name] for name in names.values()}, key=lambda one: (one.least, one.name))
     most = min((one.most for one in needs if one.most is not None), default=None)
     found = Asked(
@@ -82,6 +76,11 @@ def _mixed(needs: list[Needs]) -> str:
         f"found {older} and {newer} in one host, expected GPUs that one driver serves: the first wants proprietary "
         "kernel modules, the second open ones. Move one of them to another host and run bootstrap again"
     )
+
+
+def is_old(gpu: Mapping[str, Any]) -> bool:
+    """Say whether no driver that a vLLM image runs on knows a card: one for the console, say."""
+    return generation(gpu["device"]) == "older"
 
 
 def is_unknown(gpus: Iterable[dict[str, Any]]) -> list[str]:

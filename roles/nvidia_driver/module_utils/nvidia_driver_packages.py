@@ -37,6 +37,7 @@ class Choice(NamedTuple):
     groups: list[tuple[str, list[str]]]
     stream: str | None = None  # of dnf's module nvidia-driver
     unbuilt: tuple[str, ...] = ()  # kernels that it cannot be built for: no source has their headers
+    signed: bool = False  # by a key that the firmware knows
     instead_of: tuple[str, ...] = ()  # packages that must not be there beside it
 
 
@@ -126,7 +127,7 @@ def debian(facts: Mapping[str, Any], asked: Asked, wishes: Wishes, offered: Mapp
     groups += [("the driver", [parts[kind], *[name for name in rest if name in offered]])]
     fabric = _fabric(asked, branch, version, offered, "=")
     others = tuple(name for one, name in parts.items() if one != kind)
-    return Choice(branch, version, kind, [*groups, *fabric], None, _checked(facts, unbuilt), others)
+    return Choice(branch, version, kind, [*groups, *fabric], None, _checked(facts, unbuilt), instead_of=others)
 
 
 def ubuntu(facts: Mapping[str, Any], asked: Asked, wishes: Wishes, offered: Mapping[str, str]) -> Choice:
@@ -144,14 +145,15 @@ def ubuntu(facts: Mapping[str, Any], asked: Asked, wishes: Wishes, offered: Mapp
             "that are built already. Update the host's kernel, or leave nvidia_driver.build at auto"
         )
     unbuilt: tuple[str, ...] = ()
-    if have_all and wishes.build != "dkms":
+    ready = have_all and wishes.build != "dkms"
+    if ready:
         groups = [("modules that are built and signed already", signed)]
     else:
         headers, missing = _headers(facts, offered, "linux-headers-{}")
         unbuilt = _checked(facts, missing)
         groups = [("headers to build modules with", headers), ("modules, built here", [f"nvidia-dkms-{name}"])]
-    groups += [("the driver", [f"nvidia-driver-{name}"])]
-    return Choice(branch, version, kind, [*groups, *_fabric(asked, branch, version, offered, "=")], None, unbuilt)
+    groups += [("the driver", [f"nvidia-driver-{name}"]), *_fabric(asked, branch, version, offered, "=")]
+    return Choice(branch, version, kind, groups, None, unbuilt, ready)
 
 
 def redhat(facts: Mapping[str, Any], asked: Asked, wishes: Wishes, offered: Mapping[str, str]) -> Choice:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, NamedTuple
 
-from ansible.module_utils.nvidia_driver_needs import asked, is_unknown
+from ansible.module_utils.nvidia_driver_needs import DriverError, asked, is_old, is_unknown
 from ansible.module_utils.nvidia_driver_packages import Choice, branch_of, targets
 
 Finding = Dict[str, str]
@@ -36,24 +36,40 @@ def finding(check: str, level: str, found: str, expected: str, remedy: str = "")
 
 
 def ours(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the GPUs that containers on this host may get."""
-    return [gpu for gpu in facts["gpus"] if gpu["driver"] not in TAKEN]
+    """Return the GPUs that containers on this host may get: not those that are lent, nor those that are too old."""
+    return [gpu for gpu in facts["gpus"] if gpu["driver"] not in TAKEN and not is_old(gpu)]
 
 
 def settled(facts: Mapping[str, Any]) -> Plan | None:
     """Return the plan of a host that needs no driver or has one that runs, which is left alone; None of any other."""
     if not ours(facts):
-        taken = (
-            f"{len(facts['gpus'])} NVIDIA GPU(s), all lent to virtual machines" if facts["gpus"] else "no NVIDIA GPU"
-        )
-        return Plan([], [finding("nvidia_driver", "ok", f"{taken}: no driver is wanted", "any")], [])
+        return Plan([], [_none(facts), *_too_old(facts)], [])
     if facts["loaded"] is None:
         return None
-    return Plan([], [*_running(facts), *_left_out(facts)], [])
+    return Plan([], [*_running(facts), *_left_out(facts), *_too_old(facts)], [])
+
+
+def _none(facts: Mapping[str, Any]) -> Finding:
+    lent = [gpu for gpu in facts["gpus"] if gpu["driver"] in TAKEN]
+    found = f"{len(lent)} NVIDIA GPU(s) are lent to virtual machines" if lent else "no NVIDIA GPU to serve on"
+    return finding("nvidia_driver", "ok", f"{found}: no driver is wanted", "any")
+
+
+def _too_old(facts: Mapping[str, Any]) -> list[Finding]:
+    old = sorted({f"10de:{gpu['device']:04x}" for gpu in facts["gpus"] if is_old(gpu) and gpu["driver"] not in TAKEN})
+    if not old:
+        return []
+    found = f"{', '.join(old)}: older than Maxwell, and left out"
+    remedy = "No driver that a vLLM image runs on knows this card: serve on others, or on the CPU."
+    return [finding("nvidia_old_gpu", "warning", found, "Maxwell or newer", remedy)]
 
 
 def _running(facts: Mapping[str, Any]) -> list[Finding]:
-    needs, version = asked(ours(facts), facts["switches"]), facts["loaded"]["version"]
+    version = facts["loaded"]["version"]
+    try:
+        needs = asked(ours(facts), facts["switches"])
+    except DriverError as error:  # it runs all the same
+        return [{**failed(str(error)), "level": "warning"}]
     kind = "open" if facts["loaded"]["open"] else "proprietary"
     found = f"driver {version} ({kind} modules) runs, and is left alone"
     expected = f"branch {needs.branches()} for {needs.names}"
@@ -142,7 +158,7 @@ def _finished(facts: Mapping[str, Any], choice: Choice, state: Mapping[str, Any]
         {"do": "enable", "unit": unit} for unit in units if installs or state["enabled"].get(unit) == "disabled"
     ]
     reboot = _reboot(facts, wanted)
-    locked_out = facts["secure_boot"] and state["enrolled"] is False
+    locked_out = facts["secure_boot"] and state["enrolled"] is False and not choice.signed
     if not reboot and not locked_out:
         actions.append({"do": "load", "version": choice.version})
     findings = [_chosen(facts, choice), *_remarks(facts, choice)]
@@ -168,7 +184,7 @@ def _chosen(facts: Mapping[str, Any], choice: Choice) -> Finding:
 
 
 def _remarks(facts: Mapping[str, Any], choice: Choice) -> list[Finding]:
-    findings = []
+    findings = _too_old(facts)
     if facts["running"] in choice.unbuilt or facts["newest"] in choice.unbuilt:
         found = f"no headers of {', '.join(choice.unbuilt)}: no module is built for it"
         remedy = "Boot the host with the other kernel, or bring these headers (package sources, a newer bundle)."
@@ -184,9 +200,9 @@ def _remarks(facts: Mapping[str, Any], choice: Choice) -> list[Finding]:
 def secure_boot_finding(key: str) -> Finding:
     """Say how a person makes the firmware believe modules that were built on the host (MOK)."""
     remedy = (
-        f"On the host: `mokutil --import {key}` and a password of your choice, then reboot it with its console in "
-        "sight: in the blue menu choose Enroll MOK, Continue, Yes, type the password, Reboot. Then run bootstrap "
-        "again. Or switch Secure Boot off in the firmware."
+        f"On the host (package mokutil): `mokutil --import {key}` and a password of your choice, then reboot it with "
+        "its console in sight: in the blue menu choose Enroll MOK, Continue, Yes, type the password, Reboot. Then run "
+        "bootstrap again. Or switch Secure Boot off in the firmware."
     )
     found = "Secure Boot is on, and the firmware does not know the key that signs modules built on this host"
     return finding("secure_boot", "warning", found, "that key enrolled, or Secure Boot off", remedy)

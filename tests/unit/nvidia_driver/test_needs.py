@@ -1,7 +1,7 @@
 """Which driver serves which GPUs, alone and together."""
 
 import pytest
-from tests.unit.nvidia_driver.made_hosts import A100, B200, GB10, GH200, H100, K80, L4, M60, P40, RTX5090, T4, V100
+from tests.unit.nvidia_driver.made_hosts import A100, B200, GB10, GH200, H100, L4, M60, P40, RTX5090, T4, V100
 
 # Names of the PCI ID Repository.
 KNOWN = {
@@ -72,12 +72,6 @@ def test_gpus_that_no_driver_serves_together(driver, host):
         driver.needs.asked(host(V100, B200)["gpus"])
     assert str(refused.value).startswith("found Volta and Blackwell in one host")
     assert "Move one of them" in str(refused.value)
-
-
-def test_a_gpu_that_is_too_old(driver, host):
-    with pytest.raises(driver.needs.DriverError, match=r"found 10de:102d, a GPU older than Maxwell") as refused:
-        driver.needs.asked(host(K80, H100)["gpus"])
-    assert "Take the card out" in str(refused.value)
 
 
 def test_who_needs_a_fabric_manager(driver, host):

@@ -31,6 +31,16 @@ def test_ubuntu_takes_signed_modules_of_the_long_lived_branch(driver, host, stat
     ]
 
 
+def test_signed_modules_load_under_secure_boot_and_others_wait_for_their_key(driver, host, state):
+    facts = host(H100, secure_boot=True, **UBUNTU)
+    _, plan = planned(driver, facts, state, archive(580))
+    assert words(driver, plan)[-1] == "load the driver 580.95.05"
+    assert [one["check"] for one in plan.findings] == ["nvidia_driver"]
+    _, plan = planned(driver, facts, state, archive(580), build="dkms")
+    assert "load the driver 580.95.05" not in words(driver, plan)
+    assert [one["check"] for one in plan.findings] == ["nvidia_driver", "secure_boot"]
+
+
 def test_ubuntu_builds_where_no_signed_modules_are(driver, host, state):
     _, plan = planned(driver, host(T4, **UBUNTU), state, archive(580, signed=False))
     assert words(driver, plan)[:3] == [

@@ -169,6 +169,21 @@ def test_a_lost_gpu_and_a_next_kernel_without_a_module(driver, host):
     assert plan.actions == []
 
 
+def test_an_old_card_for_the_console_is_left_out(driver, host, state):
+    alone = driver.plan.settled(host(K80))
+    assert (alone.actions, checks(alone)) == ([], {"nvidia_driver": "ok", "nvidia_old_gpu": "warning"})
+    _, plan = planned(driver, host(K80, H100), state)
+    assert checks(plan) == {"nvidia_driver": "ok", "nvidia_old_gpu": "warning"}
+    assert "for 1 GPU(s)" in plan.findings[0]["found"]
+    assert "10de:102d" in plan.findings[1]["found"]
+
+
+def test_gpus_that_do_not_go_together_run_all_the_same(driver, host):
+    plan = driver.plan.settled(host(V100, B200, loaded={"version": "580.95.05", "open": True}))
+    assert checks(plan)["nvidia_driver"] == "warning"
+    assert plan.findings[0]["found"] == "Volta and Blackwell in one host"
+
+
 def test_hosts_without_gpus_of_their_own(driver, host):
     assert driver.plan.settled(host()).findings[0]["found"].startswith("no NVIDIA GPU")
     facts = host(K80)
