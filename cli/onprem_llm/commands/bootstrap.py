@@ -23,16 +23,17 @@ REBOOT_HINT = (
 ALWAYS = {"gpus", "driver", "gpu_access", "container_engine", "engine"}
 
 
-@click.command("bootstrap", short_help="Prepare every host: checks, container engine, GPU checks.")
+@click.command("bootstrap", short_help="Prepare every host: checks, container engine, GPU driver.")
 @connection_options(argument=True)
 @click.option("--check", is_flag=True, help="Look, say what is found, and change nothing.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--verbose", "-v", is_flag=True, help="Show the checks that passed, too.")
 def command(check: bool, yes: bool, as_json: bool, verbose: bool, connection: Connection) -> None:
-    """Prepare every host: checks with remedies, Docker with Compose, GPU checks. The first host becomes the gateway.
+    """Prepare every host: checks with remedies, Docker with Compose, a GPU driver. The first host becomes the gateway.
 
-    A second run changes nothing and says so. A host that fails does not stop the others.
+    A second run changes nothing and says so. A host that fails does not stop the others. A driver that runs is left
+    alone, and a host is rebooted for its driver only as `reboot` in the site's settings says (--yes is no leave).
 
     \b
     Example:
