@@ -41,8 +41,7 @@ class Apt:
         """Write the source that is missing and fetch package lists; return whether a file changed. PackageError."""
         written, text = sources.APT_SOURCES, ""
         if not self.source:
-            known = run(["apt-get", "indextargets", "--format", sources.TARGETS])[1]
-            text = sources.apt_text(self.facts, self.mirrors, known)
+            text = sources.apt_text(self.facts, self.mirrors, self._targets())
         changed = bool(text) and not (written.exists() and written.read_text(encoding="utf-8") == text)
         if changed:
             if "cuda" in self.mirrors:
@@ -53,6 +52,15 @@ class Apt:
         # Headers come from the system's own archive: asked for alone only where that is a mirror of the site.
         apt.refresh([written] if self.facts["os"] in self.mirrors else [])
         return changed
+
+    def _targets(self) -> str:
+        """Return which indexes the host's sources have; apt names none before it has fetched lists once."""
+        ask = ["apt-get", "indextargets", "--format", sources.TARGETS]
+        known = run(ask)[1]
+        if "Packages\t" not in known and self.facts["os"] not in self.mirrors:
+            apt.refresh()
+            known = run(ask)[1]
+        return known
 
     def _known(self, *prefixes: str) -> list[str]:
         names: list[str] = []

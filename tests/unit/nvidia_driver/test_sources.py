@@ -104,3 +104,18 @@ def test_a_key_over_plain_http_is_refused(driver, host, tmp_path, monkeypatch):
 )  # fmt: skip
 def test_what_is_held(driver, name, held):
     assert driver.apt.holdable(name) is held
+
+
+@pytest.mark.parametrize(
+    ("mirrors", "refreshed"), [({}, [[], []]), ({"debian": "http://m/d"}, [["ours"]])], ids=["own", "mirror"]
+)
+def test_a_host_that_never_fetched_lists_fetches_them_first(driver, host, tmp_path, monkeypatch, mirrors, refreshed):
+    """apt names no index of its sources before; a site's mirror is asked alone, once it is written down."""
+    asked: list[list[str]] = []
+    monkeypatch.setattr(driver.apt.record, "RECORD", tmp_path / "bootstrap.json")
+    monkeypatch.setattr(driver.sources, "APT_SOURCES", tmp_path / "ours")
+    monkeypatch.setattr(driver.apt, "run", lambda argv, *_: (0, DEBIAN if asked and argv[1] == "indextargets" else ""))
+    monkeypatch.setattr(driver.apt.apt, "refresh", lambda files=(): asked.append([path.name for path in files]))
+    assert driver.apt.Apt(host(), mirrors, None).prepare() is True
+    assert asked == refreshed
+    assert "non-free" in (tmp_path / "ours").read_text()
