@@ -1,179 +1,141 @@
-"""Ansible module: say which NVIDIA GPUs a host has, and whether containers can get them. It changes nothing."""
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: look at a host's NVIDIA GPUs, driver and kernel log, and say what is wrong. It changes nothing."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import re
-import shutil
-import subprocess
+import threading
+import time
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Callable
 
+from ansible.module_utils import gpu_check_bus as bus_part
+from ansible.module_utils import gpu_check_containers as containers_part
+from ansible.module_utils import gpu_check_driver as driver_part
+from ansible.module_utils import gpu_check_links as links_part
+from ansible.module_utils import gpu_check_log as log_part
+from ansible.module_utils import gpu_check_smi as smi_part
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.gpu_check_judge_access import access_findings
+from ansible.module_utils.gpu_check_judge_cards import card_findings
+from ansible.module_utils.gpu_check_judge_driver import driver_findings
+from ansible.module_utils.gpu_check_judge_links import link_findings, xid_findings
 
 DOCUMENTATION = r"""
 module: gpu_check
-short_description: Say which NVIDIA GPUs a host has
+short_description: Look at a host's NVIDIA GPUs and say what is wrong
 description:
-  - A host without GPUs is fine, and said to be so. GPUs without a driver are a warning.
+  - Returns facts (GPUs, driver, PCI bus, links, Xids since boot, containers) and findings, each with C(check),
+    C(level) (ok, warning, error), C(found), C(expected) and C(remedy).
+  - A host without GPUs is fine, and said to be so. Nothing fails the host, and nothing is changed on it.
 options:
   timeout: {description: Seconds to wait for nvidia-smi., type: float, default: 30}
 author: [onprem-llm]
 """
 
+SCHEMA = 1
 OPTIONS: dict[str, Any] = {"timeout": {"type": "float", "default": 30}}
-NVIDIA, DISPLAY_CLASSES = "0x10de", ("0x0300", "0x0302")
-FIELDS = ("name", "memory.total", "driver_version")
-CDI_FOLDERS, CDI_SUFFIXES = ("/etc/cdi", "/var/run/cdi"), (".yaml", ".yml", ".json")
-TOOLKIT_REMEDY = (
-    "Install the NVIDIA Container Toolkit, then `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` "
-    "or `nvidia-ctk runtime configure --runtime=docker` and a restart of docker."
-)
-
-# The spelling of types here is that of Python 3.8, the oldest that ansible-core 2.19 runs on.
-Finding = Dict[str, str]
+NO_ACCESS = {"engine": False, "error": "no answer", "runtimes": [], "cdi": [], "cdi_on": False, "containers": []}
 
 
-def finding(check: str, level: str, found: str, expected: str, remedy: str = "") -> Finding:
-    """Return a finding as every role of bootstrap spells it."""
-    return {"role": "gpu_check", "check": check, "level": level, "found": found, "expected": expected, "remedy": remedy}
+def gather(parts: dict[str, Callable[[], Any]], limit: float) -> dict[str, Any]:
+    """Run the functions beside each other and return what came in time; one that hangs does not keep us from ending."""
+    answers: dict[str, Any] = {}
+    threads = []
+    for name, function in parts.items():
+        threads.append(threading.Thread(target=_keep, args=(answers, name, function), daemon=True))
+        threads[-1].start()
+    end = time.monotonic() + limit
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return dict(answers)
 
 
-def output_of(argv: list[str], timeout: float) -> tuple[bool, str]:
-    """Return whether a command succeeded, and what it printed."""
+def _keep(answers: dict[str, Any], name: str, function: Callable[[], Any]) -> None:
     try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=timeout,
-            check=False,
-        )
-    except OSError as error:
-        return False, str(error)
-    except subprocess.TimeoutExpired:
-        return False, f"no answer after {timeout:g} s"
-    return done.returncode == 0, done.stdout.decode("utf-8", "replace").strip()
+        answers[name] = function()
+    except smi_part.SmiError:
+        return  # of links alone; of the GPUs themselves it is an answer
 
 
-def pci_gpus() -> int:
-    """Count NVIDIA's display and 3D controllers on the PCI bus, driver or not."""
-    found = 0
-    for device in Path("/sys/bus/pci/devices").glob("*"):
-        found += _first_line(device / "vendor") == NVIDIA and _first_line(device / "class")[:6] in DISPLAY_CLASSES
-    return found
+def look(timeout: float, root: Path = Path("/")) -> dict[str, Any]:
+    """Return everything that the judges want to know of this host."""
+    bus, tool, state = bus_part.cards(root), smi_part.tool(), driver_part.state(root)
+    booted = time.time() - float((bus_part.text_of(root / "proc/uptime").split() or ["0"])[0])
+    facts: dict[str, Any] = {
+        "schema": SCHEMA, "now": int(time.time()), "kernel": state["kernel"], "bus": bus, "gpus": [], "owners": {},
+        "boot_id": bus_part.text_of(root / "proc/sys/kernel/random/boot_id"), "memory_total": _memory(root),
+        "driver": {"tool": tool is not None, "version": None, "cuda": None, "error": None, "lost": [], "state": state},
+        "links": {"pairs": {}, "states": {}}, "log": [], "log_read": None, "xids": [], "access": dict(NO_ACCESS),
+    }  # fmt: skip
+    if tool is None and not bus:
+        return facts
+    answers = gather(_questions(tool, timeout, bus, root), 3 * timeout)
+    said = answers.get("smi") or {"error": f"nvidia-smi did not answer within {timeout:g} s"}
+    facts["gpus"] = said.get("gpus", [])
+    if tool is not None:
+        facts["driver"].update(version=said.get("driver"), cuda=said.get("cuda"), error=said.get("error"))
+        facts["driver"]["lost"] = said.get("lost", [])
+    facts["links"] = {
+        "pairs": links_part.matrix(answers.get("topology") or ""),
+        "states": links_part.link_states(answers.get("nvlink") or ""),
+    }
+    facts.update(log=answers.get("log") or [], log_read=answers.get("log") is not None)
+    facts["xids"] = log_part.xids(facts["log"], booted)
+    facts["access"].update(answers.get("access") or {})
+    pids = [one["pid"] for gpu in facts["gpus"] for one in gpu["processes"] if one["pid"]]
+    found = containers_part.owners(pids, facts["access"]["containers"], root)
+    facts["owners"] = {str(pid): name for pid, name in found.items()}
+    return facts
 
 
-def _first_line(path: Path) -> str:
-    return _text(path).partition("\n")[0].strip()
+def _questions(tool: str | None, timeout: float, bus: list[Any], root: Path) -> dict[str, Callable[[], Any]]:
+    """Return what is asked at the same time. Links are asked for where there are two cards to be linked."""
+    asked: dict[str, Callable[[], Any]] = {"log": log_part.lines, "access": containers_part.access}
+    if tool is None:
+        return asked
+    asked["smi"] = lambda: smi_part.seen(tool, timeout, [card["address"] for card in bus])
+    if max(len(bus), len(list((root / "dev").glob("nvidia[0-9]*")))) > 1:
+        asked["topology"] = lambda: smi_part.ask(tool, timeout, "topo", "-m")
+        asked["nvlink"] = lambda: smi_part.ask(tool, timeout, "nvlink", "--status")
+    return asked
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+def _memory(root: Path) -> int | None:
+    for line in bus_part.text_of(root / "proc/meminfo").splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) * 1024
+    return None
 
 
-def parse_gpus(text: str) -> list[dict[str, str]]:
-    """Read nvidia-smi's CSV. `[N/A]` (memory of a unified-memory machine) stays a text: nothing is calculated here."""
-    rows = csv.reader(io.StringIO(text), skipinitialspace=True)
-    return [dict(zip(FIELDS, row)) for row in rows if len(row) == len(FIELDS)]
+def findings_of(facts: dict[str, Any]) -> list[dict[str, str]]:
+    """Judge what was seen; pure."""
+    found = driver_findings(facts)
+    if facts["gpus"]:
+        found = [*card_findings(facts), *found, *link_findings(facts)]
+    if facts["bus"] or facts["driver"]["tool"]:
+        found += xid_findings(facts)
+    return found + (access_findings(facts) if facts["gpus"] else [])
 
 
-def described(gpus: list[dict[str, str]]) -> str:
-    """Return `2 x NVIDIA H100 80GB HBM3 (81559 MiB), 1 x …`, in the order in which they were found."""
-    counted: dict[str, int] = {}
-    for gpu in gpus:
-        text = "{} ({})".format(gpu["name"], gpu["memory.total"])
-        counted[text] = counted.get(text, 0) + 1
-    return ", ".join(f"{count} x {text}" for text, count in counted.items())
-
-
-def cuda_version(table: str) -> str:
-    """Return the CUDA version in nvidia-smi's table; there is no query for it."""
-    match = re.search(r"CUDA Version:\s*([0-9.]+)", table)
-    return match.group(1) if match else "unknown"
-
-
-def gpu_findings(on_bus: int, tool: bool, answered: bool, said: str, table: str) -> list[Finding]:
-    """Judge what the bus and nvidia-smi say; pure."""
-    if not tool and not on_bus:
-        found = "no NVIDIA GPU: this host can serve the gateway, the UI and models on its CPU"
-        return [finding("gpus", "ok", found, "any number")]
-    if not tool:
-        remedy = "Install NVIDIA's driver (580 or newer for current vLLM images), reboot, then run bootstrap again."
-        return [
-            finding(
-                "driver", "warning", f"{on_bus} NVIDIA GPU(s) on the PCI bus, no nvidia-smi", "NVIDIA's driver", remedy
-            )
-        ]
-    gpus = parse_gpus(said) if answered else []
-    if not gpus:
-        remedy = "Run nvidia-smi on the host. After a driver update it wants a reboot; a lost GPU wants a power cycle."
-        return [
-            finding(
-                "driver",
-                "warning",
-                f"nvidia-smi fails: {said[:300] or 'it lists no GPU'}",
-                "an answer of nvidia-smi",
-                remedy,
-            )
-        ]
-    return [
-        finding("gpus", "ok", described(gpus), "any number"),
-        finding(
-            "driver",
-            "ok",
-            f"driver {gpus[0]['driver_version']}, CUDA {cuda_version(table)}",
-            "any; images want their own minimum",
-        ),
+def told(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts that travel: not the log's lines, and of containers those alone that are ours."""
+    access = dict(facts["access"])
+    access["containers"] = [
+        {key: value for key, value in one.items() if key != "id"}
+        for one in access["containers"]
+        if "project" in one["labels"]
     ]
-
-
-def access_finding(specs: list[str], runtimes: list[str]) -> Finding:
-    """Say by which ways containers can be given GPUs; pure."""
-    ways = [f"CDI ({', '.join(specs)})"] if specs else []
-    ways += ["the nvidia runtime of docker"] if "nvidia" in runtimes else []
-    expected = "a CDI specification or the nvidia runtime"
-    if ways:
-        return finding("gpu_access", "ok", " and ".join(ways), expected)
-    return finding(
-        "gpu_access", "warning", "neither a CDI specification nor the nvidia runtime", expected, TOOLKIT_REMEDY
-    )
-
-
-def cdi_specs() -> list[str]:
-    """Return the CDI specifications that speak of NVIDIA's GPUs."""
-    paths = [path for folder in CDI_FOLDERS for path in sorted(Path(folder).glob("*"))]
-    return [str(path) for path in paths if path.suffix in CDI_SUFFIXES and "nvidia.com/gpu" in _text(path)]
-
-
-def docker_runtimes(timeout: float) -> list[str]:
-    """Return the names of docker's runtimes; none where no engine answers."""
-    answered, text = output_of(["docker", "info", "--format", "{{json .Runtimes}}"], timeout)
-    try:
-        return sorted(json.loads(text)) if answered else []
-    except (ValueError, TypeError):
-        return []
+    return {**{key: value for key, value in facts.items() if key != "log"}, "access": access}
 
 
 def main() -> None:
-    """Look at the bus, ask nvidia-smi, look for the ways into containers."""
+    """Run as an Ansible module."""
     module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
-    timeout = module.params["timeout"]
-    tool = shutil.which("nvidia-smi") is not None
-    answered, said, table = False, "", ""
-    if tool:
-        answered, said = output_of(["nvidia-smi", "--query-gpu=" + ",".join(FIELDS), "--format=csv,noheader"], timeout)
-        table = output_of(["nvidia-smi"], timeout)[1] if answered else ""
-    findings = gpu_findings(pci_gpus(), tool, answered, said, table)
-    if answered:
-        findings.append(access_finding(cdi_specs(), docker_runtimes(timeout)))
-    module.exit_json(changed=False, onprem_llm={"findings": findings})
+    facts = look(module.params["timeout"])
+    module.exit_json(
+        changed=False, invocation={}, onprem_llm={"findings": findings_of(facts), "gpu_check": told(facts)}
+    )
 
 
 if __name__ == "__main__":

@@ -1,52 +1,21 @@
-"""What the docker engine says, asked through its socket: a `docker` command a question would cost a process each."""
+"""What the docker engine says, asked through its socket."""
 
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
 import os
-import re
-import socket
 import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
-SOCKET = "/var/run/docker.sock"
-TIME_LIMIT = 10.0  # seconds a question
-NOT_THERE = 404
+from ansible.module_utils.onprem_llm_engine_api import ERRORS, SOCKET, TIME_LIMIT, ask, cdi_devices
+
 PLUGIN_FOLDERS = (
     "/usr/local/lib/docker/cli-plugins",
     "/usr/local/libexec/docker/cli-plugins",
     "/usr/lib/docker/cli-plugins",
     "/usr/libexec/docker/cli-plugins",
 )
-CDI_SUFFIXES = (".yaml", ".yml", ".json")
-CDI_DEVICE = re.compile(r"^[\s-]*\"?name\"?:\s*[\"']?([^\"',\s]+)", re.MULTILINE)
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over the engine's socket."""
-
-    def connect(self):
-        """Open the socket; the host name is a formality."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(TIME_LIMIT)
-        self.sock.connect(SOCKET)
-
-
-def ask(path):
-    """GET `path` of the engine's API and return the decoded answer. Raises OSError or ValueError."""
-    connection = _UnixConnection("docker", timeout=TIME_LIMIT)
-    with contextlib.closing(connection):
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read()
-    if answer.status != 200:
-        said = body[:200].decode("utf-8", "replace")
-        kind = FileNotFoundError if answer.status == NOT_THERE else OSError
-        raise kind(f"the docker engine answered {answer.status} to {path}: {said}")
-    return json.loads(body.decode("utf-8"))
 
 
 def compose_version():
@@ -60,18 +29,6 @@ def compose_version():
     return None
 
 
-def _cdi_devices(folders):
-    """Return the GPUs that CDI offers, as docker takes them: nvidia.com/gpu=0, …=all, …=GPU-…."""
-    names = []
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            for path in Path(folder).iterdir():
-                text = path.read_text(encoding="utf-8", errors="replace") if path.suffix in CDI_SUFFIXES else ""
-                if "nvidia.com/gpu" in text:
-                    names += CDI_DEVICE.findall(text)
-    return sorted({f"nvidia.com/gpu={name}" for name in names})
-
-
 def engine():
     """Return the `engine` part of the probe."""
     found = {
@@ -83,10 +40,10 @@ def engine():
         return found
     try:
         info = ask("/info")
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except ERRORS as error:
         found["error"] = f"the docker engine does not answer on {SOCKET}: {error}"
         return found
-    devices = _cdi_devices(info.get("CDISpecDirs") or [])
+    devices = cdi_devices(info.get("CDISpecDirs") or [])
     found.update(
         running=True,
         version=info.get("ServerVersion"),

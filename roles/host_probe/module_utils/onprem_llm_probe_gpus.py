@@ -6,8 +6,8 @@ import concurrent.futures
 import os
 import re
 import shutil
-import signal
-import subprocess
+
+from ansible.module_utils.onprem_llm_limited import call
 
 TIME_LIMIT = 10.0  # seconds a call
 FIELDS = ("index", "uuid", "name", "driver_version", "memory.total", "memory.used", "compute_cap")
@@ -23,22 +23,11 @@ class GpuToolError(Exception):
 
 def _call(tool, *arguments):
     """Run the tool and return its output; it is left behind, not waited for, where it cannot even be killed."""
-    process = subprocess.Popen(
-        [tool, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        env=dict(os.environ, LC_ALL="C"),
-    )
-    try:
-        output, _ = process.communicate(timeout=TIME_LIMIT)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise GpuToolError(f"nvidia-smi did not answer within {TIME_LIMIT:.0f} s; see `dmesg | grep -i nvrm`") from None
-    text = output.decode("utf-8", "replace")
-    if process.returncode != 0:
-        raise GpuToolError(f"nvidia-smi failed (exit code {process.returncode}): {text.strip()[:300]}")
+    code, text = call([tool, *arguments], TIME_LIMIT)
+    if code is None:
+        raise GpuToolError(f"nvidia-smi did not answer within {TIME_LIMIT:.0f} s; see `dmesg | grep -i nvrm`")
+    if code != 0:
+        raise GpuToolError(f"nvidia-smi failed (exit code {code}): {text.strip()[:300]}")
     return text
 
 

@@ -148,7 +148,7 @@ def test_cdi_devices(load: Load, tmp_path: Path) -> None:
         'kind: nvidia.com/gpu\ndevices:\n- name: "0"\n- name: GPU-a\n  containerEdits: {}\n'
     )
     (tmp_path / "other.json").write_text('{"kind": "vendor.com/net", "devices": [{"name": "x"}]}')
-    assert engine._cdi_devices([str(tmp_path), "/nowhere"]) == ["nvidia.com/gpu=0", "nvidia.com/gpu=GPU-a"]
+    assert engine.cdi_devices([str(tmp_path), "/nowhere"]) == ["nvidia.com/gpu=0", "nvidia.com/gpu=GPU-a"]
 
 
 def test_ports_of_containers_without_a_proxy_are_listed_too(load: Load) -> None:

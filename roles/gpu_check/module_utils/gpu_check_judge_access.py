@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judging by which ways containers can be given GPUs. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from ansible.module_utils.gpu_check_findings import OK, WARNING, Facts, Finding, finding
+
+TOOLKIT_REMEDY = (
+    "Install the NVIDIA Container Toolkit, then `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` "
+    "or `nvidia-ctk runtime configure --runtime=docker` and a restart of docker."
+)
+EXPECTED = "a CDI specification or the nvidia runtime"
+BY_UUID = re.compile(r"=(GPU-[0-9a-fA-F-]+)$")
+
+
+def access_findings(facts: Facts) -> list[Finding]:
+    """Return the ways into containers, and what is wrong with one."""
+    access = facts["access"]
+    devices = access["cdi"]
+    ways = [f"CDI ({len(devices)} devices)"] if devices else []
+    ways += ["the nvidia runtime of docker"] if "nvidia" in access["runtimes"] else []
+    if not ways:
+        return [
+            finding("gpu_access", WARNING, "neither " + EXPECTED.replace(" or ", " nor "), EXPECTED, TOOLKIT_REMEDY)
+        ]
+    found = [finding("gpu_access", OK, " and ".join(ways), EXPECTED)]
+    return found + _stale({match.group(1) for match in map(BY_UUID.search, devices) if match}, facts)
+
+
+def _stale(named: set[str], facts: Facts) -> list[Finding]:
+    """Say where a CDI specification names other cards than there are: indices move when a card drops."""
+    there = {gpu["uuid"] for gpu in facts["gpus"] if gpu["uuid"]}
+    if not named or not there or named == there or any(gpu["mig_devices"] for gpu in facts["gpus"]):
+        return []
+    gone, new = len(named - there), len(there - named)
+    parts = [f"names {gone} that are gone" if gone else "", f"lacks {new} that are there" if new else ""]
+    text = f"the CDI specification {' and '.join(part for part in parts if part)}"
+    remedy = "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml; containers take it at their next start."
+    return [finding("cdi", WARNING, text, "the GPUs of this host, by UUID", remedy)]
