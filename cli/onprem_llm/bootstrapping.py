@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError
+from onprem_llm.findings import Finding, findings_of
 from onprem_llm.gateway_choice import GatewayChoice, choose_gateway
 from onprem_llm.hosts import Current
-from onprem_llm.json_values import is_list, is_mapping
 from onprem_llm.look import look
 from onprem_llm.output import Progress
 from onprem_llm.package_trees import PackageTrees
@@ -20,19 +20,6 @@ from onprem_llm.seam import run_folder, write_orders
 from onprem_llm.secret_values import read_values
 from onprem_llm.spec.site import Site, parse_site
 from onprem_llm.wanted import inventory_folder
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at on a host; `remedy` is empty where all is well."""
-
-    host: str
-    role: str
-    check: str
-    level: str
-    found: str
-    expected: str
-    remedy: str
 
 
 @dataclass
@@ -80,13 +67,6 @@ class Prepared:
     report: Report
     site: Site
     orders: Mapping[str, Mapping[str, object]]
-
-
-def findings_of(host: str, raw: object) -> tuple[Finding, ...]:
-    """Read the findings that a role returned."""
-    entries = [entry for entry in raw if is_mapping(entry)] if is_list(raw) else []
-    names = ("role", "check", "level", "found", "expected", "remedy")
-    return tuple(Finding(host, *(str(entry.get(name) or "") for name in names)) for entry in entries)
 
 
 def prepare(connection: Connection, progress: Progress) -> Prepared:

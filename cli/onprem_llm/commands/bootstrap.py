@@ -1,20 +1,19 @@
 """`onprem-llm bootstrap`: checks, container engine, GPU checks, on every host."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import click
 
 from onprem_llm import output
-from onprem_llm.bootstrapping import Finding, Prepared, Report, carry_out, prepare
+from onprem_llm.bootstrapping import Prepared, Report, carry_out, prepare
 from onprem_llm.certificates import hand_over
 from onprem_llm.connection import Connection
+from onprem_llm.findings import Finding, findings_table
 from onprem_llm.options import connection_options
 from onprem_llm.rebooting import reboot
 from onprem_llm.runner import raise_for_failures
 
-COLUMNS = ("host", "check", "level", "found", "expected")
 REBOOT_HINT = (
     "Let bootstrap do it (onprem_llm_site.reboot: auto, or a terminal to ask on), or do it yourself: "
     "onprem-llm host drain HOST, reboot it, bootstrap again, onprem-llm host undrain HOST."
@@ -92,22 +91,7 @@ def show(report: Report, *, check: bool, as_json: bool, verbose: bool) -> None:
 def findings_text(report: Report, *, verbose: bool) -> str:
     """Lay out what needs a person's eye, one line for all hosts of which the same is true, and count the rest."""
     every = [finding for host in report.hosts for finding in report.findings.get(host, ())]
-    shown = [finding for finding in every if verbose or finding.level != "ok" or finding.check in ALWAYS]
-    alike: dict[Finding, list[str]] = {}
-    for finding in shown:
-        alike.setdefault(replace(finding, host=""), []).append(finding.host)
-    rows = [[names(hosts), f.check, f.level, f.found, f.expected] for f, hosts in alike.items()]
-    parts = [output.table_text(COLUMNS, rows)] if rows else []
-    remedies = [f"  {f.check} ({names(hosts)}): {f.remedy}" for f, hosts in alike.items() if f.remedy]
-    parts += ["\n".join(["What to do:", *remedies])] if remedies else []
-    if len(shown) < len(every):
-        parts.append(f"{len(every) - len(shown)} more checks passed; --verbose shows them.")
-    return "\n\n".join(parts)
-
-
-def names(hosts: Sequence[str]) -> str:
-    """Name the hosts, or count them where they are many."""
-    return ", ".join(hosts) if len(hosts) <= 4 else f"{len(hosts)} hosts ({hosts[0]} …)"
+    return findings_table(every, always=ALWAYS, verbose=verbose)
 
 
 def ending(report: Report) -> str:

@@ -35,7 +35,7 @@ author: [onprem-llm]
 
 SCHEMA = 1
 OPTIONS: dict[str, Any] = {"timeout": {"type": "float", "default": 30}}
-NO_ACCESS = {"engine": False, "error": "no answer", "runtimes": [], "cdi": [], "cdi_on": False, "containers": []}
+NO_ACCESS = {"engine": False, "error": "no answer", "runtimes": [], "cdi": [], "cdi_on": None, "containers": []}
 
 
 def gather(parts: dict[str, Callable[[], Any]], limit: float) -> dict[str, Any]:

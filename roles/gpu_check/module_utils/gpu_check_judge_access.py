@@ -19,8 +19,13 @@ def access_findings(facts: Facts) -> list[Finding]:
     """Return the ways into containers, and what is wrong with one."""
     access = facts["access"]
     devices = access["cdi"]
-    ways = [f"CDI ({len(devices)} devices)"] if devices else []
+    unused = bool(devices) and access.get("cdi_on") is False
+    ways = [f"CDI ({len(devices)} devices)"] if devices and not unused else []
     ways += ["the nvidia runtime of docker"] if "nvidia" in access["runtimes"] else []
+    if not ways and unused:
+        text = "a CDI specification, and docker does not use it"
+        remedy = "onprem-llm bootstrap sets features.cdi in daemon.json; it wants Docker Engine 25 or newer."
+        return [finding("gpu_access", WARNING, text, EXPECTED, remedy)]
     if not ways:
         return [
             finding("gpu_access", WARNING, "neither " + EXPECTED.replace(" or ", " nor "), EXPECTED, TOOLKIT_REMEDY)

@@ -63,7 +63,8 @@ def why(facts: Facts) -> tuple[str, str]:
             text,
             f"Install NVIDIA's legacy branch {legacy.group(1)}, or another card: current vLLM images want a newer one.",
         )
-    if state["loaded"]:
+    # Without a card on the bus the words of nvidia-smi are all there is to go by (Jetson, WSL, a rehearsal host).
+    if state["loaded"] or not facts["bus"]:
         return _loaded(said, facts)
     return _not_loaded(said, facts, log)
 

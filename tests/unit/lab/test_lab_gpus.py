@@ -85,6 +85,6 @@ def test_a_host_without_gpus_gets_nothing() -> None:
 def test_every_model_is_complete() -> None:
     wanted = {
         "name", "memory_mib", "reserved_mib", "power_w", "idle_w", "compute_cap", "pci_device", "clock_mhz",
-        "data_center", "ecc", "mig",
+        "data_center", "ecc", "mig", "nvlinks",
     }  # fmt: skip
     assert {model: set(facts) for model, facts in stand_in.models().items()} == dict.fromkeys(stand_in.models(), wanted)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from importlib import resources
 from pathlib import Path
 
@@ -143,3 +144,35 @@ def test_no_driver(host: Host) -> None:
     code, out = host.smi()
     assert code == 9
     assert "couldn't communicate with the NVIDIA driver" in out
+
+
+def test_everything_as_xml(host: Host) -> None:
+    host.occupy({**BUSY, "0": {"log": {"ecc_errors/volatile/dram_uncorrectable": "3", "temperature/gpu_temp": "ERR!"}}})
+    code, out = host.smi("-q", "-x")
+    assert code == 0
+    log = ElementTree.fromstring(out.partition("<!DOCTYPE")[2].partition("\n")[2])  # noqa: S314 (our own)
+    first, second = log.findall("gpu")
+    assert (log.findtext("driver_version"), log.findtext("attached_gpus")) == ("580.95.05", "2")
+    assert (first.get("id"), first.findtext("product_name")) == ("00000000:18:00.0", "NVIDIA H100 80GB HBM3")
+    assert (first.findtext("ecc_errors/volatile/dram_uncorrectable"), first.findtext("temperature/gpu_temp")) == (
+        "3",
+        "ERR!",
+    )
+    assert second.findtext("processes/process_info/used_memory") == "70000 MiB"
+    assert second.findtext("fb_memory_usage/used") == "70000 MiB"
+    assert host.smi("-q", "-x", "-i", "1")[1].count("<gpu id=") == 1
+
+
+def test_an_element_that_is_none_is_refused(host: Host) -> None:
+    host.occupy({"0": {"log": {"ecc/no": "3"}}})
+    code, out = host.smi("-q", "-x")
+    assert (code, "ecc/no: no such element" in out) == (1, True)
+
+
+def test_links(host: Host) -> None:
+    host.occupy({"1": {"links_down": [3]}})
+    assert host.smi("topo", "-m")[1].splitlines()[1].split()[:3] == ["GPU0", "X", "NV18"]
+    lines = host.smi("nvlink", "--status")[1].splitlines()
+    assert lines[1] == "\t Link 0: 26.562 GB/s"
+    assert [line for line in lines if "inactive" in line] == ["\t Link 3: <inactive>"]
+    assert len(lines) == 2 + 2 * 18

@@ -133,6 +133,11 @@ def test_a_driver_and_no_card(check: ModuleType) -> None:
     assert (one["level"], one["found"]) == ("warning", "No devices were found, and there is none on the PCI bus")
 
 
+def test_without_a_card_on_the_bus_its_words_are_all_there_is(check: ModuleType) -> None:
+    one = reason(check, error="Traceback: no such thing", bus=[], state={**NOTHING_LOADED, "built": False, "dkms": []})
+    assert (one["level"], one["found"]) == ("warning", "nvidia-smi fails: Traceback: no such thing")
+
+
 FELL = "1764000000.5 h kernel: NVRM: Xid (PCI:0000:2a:00): 79, GPU has fallen off the bus."
 
 

@@ -190,8 +190,8 @@ def test_ways_into_containers(cards: ModuleType, check: ModuleType) -> None:
     seen = case(cards, "h100")
     uuids = [f"nvidia.com/gpu={gpu['uuid']}" for gpu in seen["gpus"]]
 
-    def said(cdi: list[str], runtimes: list[str]) -> list[tuple[str, str, str]]:
-        access = {"engine": True, "error": None, "runtimes": runtimes, "cdi": cdi, "containers": []}
+    def said(cdi: list[str], runtimes: list[str], *, on: bool | None = True) -> list[tuple[str, str, str]]:
+        access = {"engine": True, "error": None, "runtimes": runtimes, "cdi": cdi, "cdi_on": on, "containers": []}
         found = by_check(check.findings_of(facts(seen, access=access)))
         return [(one["check"], one["level"], one["found"]) for one in found["gpu_access"] + found.get("cdi", [])]
 
@@ -200,6 +200,9 @@ def test_ways_into_containers(cards: ModuleType, check: ModuleType) -> None:
     assert said([*uuids, "nvidia.com/gpu=all"], ["nvidia", "runc"]) == [
         ("gpu_access", "ok", "CDI (3 devices) and the nvidia runtime of docker")
     ]
+    unused = "a CDI specification, and docker does not use it"
+    assert said(uuids, ["runc"], on=False) == [("gpu_access", "warning", unused)]
+    assert said(uuids, ["runc"], on=None)[0][1] == "ok"
     assert said([uuids[0], "nvidia.com/gpu=GPU-99999999-0000"], [])[1] == (
         "cdi", "warning", "the CDI specification names 1 that are gone and lacks 1 that are there",
     )  # fmt: skip

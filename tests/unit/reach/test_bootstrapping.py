@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from onprem_llm import gateway_choice
-from onprem_llm.bootstrapping import Finding, Report, base_order, check_files, packages_of, peers, pools_of
+from onprem_llm.bootstrapping import Report, base_order, check_files, packages_of, peers, pools_of
 from onprem_llm.commands.bootstrap import as_document, ending, findings_text
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError
+from onprem_llm.findings import Finding
 from onprem_llm.gateway_choice import GatewayChoice, choose_gateway
 from onprem_llm.hosts import Current
 from onprem_llm.look import View

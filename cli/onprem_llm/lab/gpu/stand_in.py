@@ -14,6 +14,7 @@ import yaml
 from onprem_llm.errors import UsageError
 
 SMI_PATH = "/usr/bin/nvidia-smi"
+SMI_LOG_PATH = "/usr/lib/onprem-llm-lab/smi_log.py"
 GPUS_PATH = "/etc/onprem-llm-lab/gpus.json"
 CDI_PATH = "/etc/cdi/nvidia.yaml"
 TMPFILES_PATH = "/etc/tmpfiles.d/onprem-llm-lab-gpus.conf"
@@ -110,6 +111,7 @@ def host_files(host: str, gpus: GpuSet | None, driver: str) -> list[File]:
     hardware = {"driver_version": driver, "cuda_version": cuda_version(driver), "gpus": facts}
     return [
         File(SMI_PATH, _data("nvidia-smi"), 0o755),
+        File(SMI_LOG_PATH, _data("smi_log.py")),
         File(GPUS_PATH, json.dumps(hardware, indent=1) + "\n"),
         File(CDI_PATH, _cdi_text([str(fact["uuid"]) for fact in facts])),
         File(TMPFILES_PATH, _tmpfiles_text(gpus.count)),
@@ -146,7 +148,7 @@ def _cdi_text(uuids: Sequence[str]) -> str:
         "containerEdits": {
             "env": ["NVIDIA_VISIBLE_DEVICES=void"],
             "deviceNodes": [node("/dev/nvidiactl"), node("/dev/nvidia-uvm")],
-            "mounts": [mount(SMI_PATH), mount(GPUS_PATH), mount(USAGE_FOLDER)],
+            "mounts": [mount(SMI_PATH), mount(SMI_LOG_PATH), mount(GPUS_PATH), mount(USAGE_FOLDER)],
         },
         "devices": [
             *(device(str(index), [index]) for index in indexes),

@@ -1,0 +1,1 @@
+"""What `onprem-llm check` knows of hosts: reports, what changed between two, what is tried inside an image. Pure."""
