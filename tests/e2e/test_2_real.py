@@ -68,6 +68,14 @@ def test_status_and_logs(deployed: Site) -> None:
     assert "Application startup complete" in deployed.run("logs", "tiny", "--tail", "500").stdout
 
 
+def test_gpus_are_tried_in_the_real_engines_image(deployed: Site) -> None:
+    """The simulated GPUs reach its container; that torch for CPUs sees none of them is the right answer."""
+    host = next(row["host"] for row in deployed.json("status")["replicas"] if row["project"] == "tiny-0")
+    found = deployed.json("check", "--limit", host, "--image", "onprem-llm/vllm-cpu:0.32.0")["hosts"][host]["findings"]
+    [one] = [one for one in found if one["check"] == "engine_image"]
+    assert (one["level"], "+cpu is built without CUDA" in one["found"]) == ("warning", True)
+
+
 def test_the_engine_is_closed_to_strangers_and_wants_its_key_of_the_gateway(deployed: Site) -> None:
     row = next(row for row in deployed.json("status")["replicas"] if row["project"] == "tiny-0")
     address, _, port = row["address"].rpartition(":")

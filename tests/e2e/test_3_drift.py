@@ -1,5 +1,6 @@
 """Whatever differs on a host is noticed, named and mended. On the stub engine, which starts in a second."""
 
+import json
 import subprocess
 import time
 
@@ -108,12 +109,28 @@ def test_a_changed_file_makes_a_revision_and_only_that_restarts(drift: Site) -> 
     mended(drift)
 
 
+def checked(site: Site) -> None:
+    """Check the host: the engine's program is ours, another is not; its image is tried, and leaves nothing behind."""
+    host = site.lab.hosts[1]
+    pid = int(on_host(site, "docker inspect --format '{{.State.Pid}}' gpus-0-vllm-1"))
+    programs = [{"pid": pid, "name": "vllm", "used_memory_mib": 40000}, {"pid": 1, "name": "x", "used_memory_mib": 7}]
+    usage = json.dumps({"gpus": {"0": {"processes": programs}}})
+    on_host(site, f"mkdir -p /run/onprem-llm-lab && echo '{usage}' > /run/onprem-llm-lab/gpu-usage.json")
+    before = containers(site.lab, host)
+    found = {one["check"]: one["found"] for one in site.json("check", "--limit", host)["hosts"][host]["findings"]}
+    assert containers(site.lab, host) == before
+    assert found["other_programs"] == "GPU 0 (0000:18:00.0): x (pid 1, 7 MiB)"
+    assert "onprem-llm/stub-engine:1: no torch in it" in found["engine_image"]
+    on_host(site, "rm /run/onprem-llm-lab/gpu-usage.json")
+
+
 def test_a_simulated_gpu_reaches_the_container(drift: Site) -> None:
     stub(drift, "gpus", host=drift.lab.hosts[1], port=8102, gpus=1)
     drift.run("deploy", "gpus.yaml", "--yes")
     row = next(row for row in drift.json("status")["replicas"] if row["project"] == "gpus-0")
     assert row["gpus"] == ["0"]
     assert "H100" in on_host(drift, "docker exec gpus-0-vllm-1 nvidia-smi -L")
+    checked(drift)
     # Docker before 28.2 does not start containers with CDI devices at boot; bootstrap's unit does.
     subprocess.run(["docker", "restart", drift.lab.hosts[1]], check=True, capture_output=True, timeout=120)
     end = time.monotonic() + 60

@@ -28,16 +28,17 @@ def trials(host: str, facts: Facts, image: str | None) -> tuple[list[dict[str, o
         free = []  # partitions have names of their own; torch sees the first of all that are given
     used = _of_deployments(access, free)
     if not used and image is not None:
-        used = [(image, "cdi" if access.get("cdi_on") and texts(access.get("cdi")) else "gpus", free)]
+        used = [(image, image, "cdi" if access.get("cdi_on") and texts(access.get("cdi")) else "gpus", free)]
     if not used:
         why = "no deployment has GPUs on this host, and no --image is given"
         return [], [*notes, _not_tried(host, why)]
-    return [_trial(name, way, cards, texts(access.get("cdi"))) for name, way, cards in used], notes
+    cdi = texts(access.get("cdi"))
+    return [_trial(image, name, way, cards, cdi) for image, name, way, cards in used], notes
 
 
-def _of_deployments(access: Facts, free: Sequence[Facts]) -> list[tuple[str, str, list[Facts]]]:
-    """Return image, way and cards of the containers here that have GPUs; one entry for those that are alike."""
-    found: dict[tuple[str, str], list[Facts]] = {}
+def _of_deployments(access: Facts, free: Sequence[Facts]) -> list[tuple[str, str, str, list[Facts]]]:
+    """Return image, its name, way and cards of the containers that have GPUs; one entry for those that are alike."""
+    found: dict[tuple[str, str, str], list[Facts]] = {}
     for container in mappings(access.get("containers")):
         labels = mapping(container.get("labels"))
         way, theirs = text(labels, "gpu_access"), (text(labels, "gpus") or "").split(",")
@@ -45,16 +46,18 @@ def _of_deployments(access: Facts, free: Sequence[Facts]) -> list[tuple[str, str
             continue
         cards = [gpu for gpu in free if text(gpu, "uuid") in theirs]
         if cards or not free:
-            into = found.setdefault((text(container, "image") or "", way), [])
+            image = text(container, "image") or ""
+            into = found.setdefault((image, text(container, "image_name") or image, way), [])
             into += [gpu for gpu in cards if gpu not in into]
     used = [gpu for cards in found.values() for gpu in cards]
     for cards in list(found.values())[:1]:
         cards += [gpu for gpu in free if gpu not in used]  # cards that no deployment has, with the first one's image
-    return [(image, way, cards) for (image, way), cards in found.items()]
+    return [(*key, cards) for key, cards in found.items()]
 
 
-def _trial(image: str, way: str, cards: Sequence[Facts], cdi: Sequence[str]) -> dict[str, object]:
-    return {"image": image, "access": way, "devices": [_device(gpu, way, cdi) for gpu in cards], "gpus": len(cards)}
+def _trial(image: str, name: str, way: str, cards: Sequence[Facts], cdi: Sequence[str]) -> dict[str, object]:
+    devices = [_device(gpu, way, cdi) for gpu in cards]
+    return {"image": image, "name": name, "access": way, "devices": devices, "gpus": len(cards)}
 
 
 def _device(gpu: Facts, way: str, cdi: Sequence[str]) -> str:

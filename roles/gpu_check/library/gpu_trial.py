@@ -26,6 +26,7 @@ options:
     required: true
     suboptions:
       image: {description: An image on this host., type: str, required: true}
+      name: {description: What people know it by., type: str}
       access: {description: The way that GPUs are given., type: str, choices: [cdi, gpus, runtime], required: true}
       devices: {description: "The GPUs' names as that way has them; none: all.", type: list, elements: str, default: []}
       gpus: {description: How many GPUs torch must see; 0 for at least one., type: int, default: 0}
@@ -35,6 +36,7 @@ author: [onprem-llm]
 
 TRIAL = {
     "image": {"type": "str", "required": True},
+    "name": {"type": "str"},
     "access": {"type": "str", "choices": ["cdi", "gpus", "runtime"], "required": True},
     "devices": {"type": "list", "elements": "str", "default": []},
     "gpus": {"type": "int", "default": 0},

@@ -30,7 +30,21 @@ def access() -> dict[str, Any]:
     found["cdi"] = cdi_devices(folders) if folders else found["cdi"]
     found.update(engine=True, runtimes=sorted(info.get("Runtimes") or {}))
     found["containers"] = [_container(one) for one in listed]
+    _name_images(found["containers"])
     return found
+
+
+def _name_images(containers: list[dict[str, Any]]) -> None:
+    """Write the names of images beside those that containers of ours know by id alone: people know names."""
+    nameless = [one for one in containers if one["image"].startswith("sha256:") and "project" in one["labels"]]
+    for one in nameless:
+        try:
+            known = ask(f"/images/{one['image']}/json")
+        except ERRORS:
+            continue
+        one["image_name"] = next(
+            iter([*(known.get("RepoTags") or []), *(known.get("RepoDigests") or [])]), one["image"]
+        )
 
 
 def _container(listed: dict[str, Any]) -> dict[str, Any]:
@@ -41,6 +55,7 @@ def _container(listed: dict[str, Any]) -> dict[str, Any]:
         "name": names[0].lstrip("/"),
         "running": listed.get("State") == "running",
         "image": listed.get("Image") or "",
+        "image_name": listed.get("Image") or "",
         "labels": {key[len(LABEL) :]: value for key, value in labels.items() if key.startswith(LABEL)},
     }
 

@@ -102,7 +102,7 @@ def trial_finding(
         level, found, remedy = _silent(trial, code, text, timeout)
     else:
         level, found, remedy = _answered(answer, count)
-    return finding(CHECK, level, f"{trial['image']}: {found}", expected, remedy)
+    return finding(CHECK, level, f"{trial.get('name') or trial['image']}: {found}", expected, remedy)
 
 
 def _silent(trial: dict[str, Any], code: int | None, text: str, timeout: float) -> tuple[str, str, str]:

@@ -43,9 +43,9 @@ def test_why_nothing_is_tried() -> None:
 
 
 def test_the_image_and_the_way_of_the_deployment() -> None:
-    one = container("vllm@sha256:1", "gpus", "GPU-a,GPU-b")
+    one = {**container("sha256:1", "gpus", "GPU-a,GPU-b"), "image_name": "vllm:1"}
     assert trials("h", facts(*TWO, containers=(one, one)), "other:1") == (
-        [{"image": "vllm@sha256:1", "access": "gpus", "devices": ["GPU-a", "GPU-b"], "gpus": 2}],
+        [{"image": "sha256:1", "name": "vllm:1", "access": "gpus", "devices": ["GPU-a", "GPU-b"], "gpus": 2}],
         [],
     )
 

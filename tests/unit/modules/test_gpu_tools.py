@@ -210,6 +210,27 @@ def test_whose_process_it_is(load: Load, tmp_path: Path) -> None:
     assert part.owners([1, 2, 3, 4], containers, tmp_path) == {1: "+tiny-0", 2: "jupyter"}
 
 
+def test_images_are_known_by_name(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose starts images by id; one that lost its name stays an id, one of others is not asked for."""
+    part = load("gpu_check/gpu_check_containers")
+    ours = {"onprem-llm.project": "tiny-0"}
+    answers = {
+        "/info": {"Runtimes": {"runc": {}}, "CDISpecDirs": []},
+        "/containers/json?all=1": [
+            {"Id": "1", "Names": ["/a"], "Image": "sha256:1", "State": "running", "Labels": ours},
+            {"Id": "2", "Names": ["/b"], "Image": "sha256:2", "State": "exited", "Labels": ours},
+            {"Id": "3", "Names": ["/c"], "Image": "sha256:3", "Labels": None},
+            {"Id": "4", "Names": None, "Image": "web:1", "Labels": ours},
+        ],
+        "/images/sha256:1/json": {"RepoTags": ["vllm:1"], "RepoDigests": []},
+        "/images/sha256:2/json": {"RepoTags": [], "RepoDigests": None},
+    }
+    monkeypatch.setattr(part, "ask", answers.__getitem__)
+    found = part.access()
+    assert [one["image_name"] for one in found["containers"]] == ["vllm:1", "sha256:2", "sha256:3", "web:1"]
+    assert (found["engine"], found["cdi_on"], found["containers"][1]["running"]) == (True, False, False)
+
+
 def test_the_whole_of_a_host(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The module's own look: what is asked beside each other arrives, what fails is an answer too."""
     check = load("gpu_check/gpu_check")
