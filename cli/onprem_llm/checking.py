@@ -11,7 +11,6 @@ from onprem_llm.output import Progress
 from onprem_llm.probe_values import mapping
 from onprem_llm.run_events import HostFailure
 from onprem_llm.runner import run
-from onprem_llm.seam import run_folder, write_orders
 
 
 def check(connection: Connection, progress: Progress, *, image: str | None = None, try_image: bool = True) -> Report:
@@ -44,6 +43,8 @@ def _tried(
             orders[host] = {"trials": wanted}
     if not orders:
         return found, ()
+    from onprem_llm.seam import run_folder, write_orders  # 250 ms, all of planning: a look alone does without
+
     with run_folder() as folder:
         result = run(
             "try_gpus.yml",

@@ -12,7 +12,6 @@ from onprem_llm.checks.report import Report, read_report
 from onprem_llm.connection import Connection
 from onprem_llm.errors import OnpremError, UnreachableError, UsageError
 from onprem_llm.findings import Finding, by_level, findings_table, names
-from onprem_llm.look import failures_text
 from onprem_llm.options import connection_options
 
 # Shown although all is well: what a host has is what people ask.
@@ -109,6 +108,8 @@ def end(report: Report, changed: dict[str, tuple[Finding, ...]] | None, *, skip_
     """Raise what the exit code is made of: hosts that did not answer, then errors."""
     silent = [one for one in report.failures if not (one.unreachable and skip_unreachable)]
     if silent:
+        from onprem_llm.look import failures_text  # as much again, and most runs end without it
+
         kind = UnreachableError if any(one.unreachable for one in silent) else OnpremError
         raise kind(
             f"{len(silent)} hosts could not be looked at: {names([one.host for one in silent])}",

@@ -34,6 +34,7 @@ author: [onprem-llm]
 """
 
 SCHEMA = 1
+GRACE = 5.0  # seconds beside two answers of nvidia-smi, the most that are waited for one after the other
 OPTIONS: dict[str, Any] = {"timeout": {"type": "float", "default": 30}}
 NO_ACCESS = {"engine": False, "error": "no answer", "runtimes": [], "cdi": [], "cdi_on": None, "containers": []}
 
@@ -70,7 +71,7 @@ def look(timeout: float, root: Path = Path("/")) -> dict[str, Any]:
     }  # fmt: skip
     if tool is None and not bus:
         return facts
-    answers = gather(_questions(tool, timeout, bus, root), 3 * timeout)
+    answers = gather(_questions(tool, timeout, bus, root), 2 * timeout + GRACE)
     said = answers.get("smi") or {"error": f"nvidia-smi did not answer within {timeout:g} s"}
     facts["gpus"] = said.get("gpus", [])
     if tool is not None:

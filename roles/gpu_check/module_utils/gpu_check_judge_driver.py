@@ -14,6 +14,7 @@ LEGACY = re.compile(r"supported through the NVIDIA (\S+) Legacy drivers")
 # The kernel's words (kernel/module/signing.c, security/lockdown); modprobe's own are in the journal, not in its log.
 REJECTED = re.compile(r"Key was rejected|unsigned module loading is restricted|Loading of .*module.* is rejected")
 MISMATCH = "version mismatch"
+ELSEWHERE = ("is held by", "has no driver")
 SECURE_BOOT_REMEDY = (
     "Secure Boot takes signed modules only. Enrol the key that DKMS signs with: mokutil --import /var/lib/dkms/mok.pub "
     "(Ubuntu: /var/lib/shim-signed/mok/MOK.der), choose a password, reboot, and at the console: Enroll MOK, Continue, "
@@ -151,14 +152,19 @@ def _unseen(facts: Facts) -> list[Finding]:
     lost += [address for address in facts["driver"]["lost"] if address not in lost and address not in shown]
     if not lost:
         return []
-    reasons = [f"{address} {_reason(address, facts)}" for address in lost]
-    total = len(shown | set(lost))
-    text = f"{len(lost)} of {total} GPUs not shown by the driver: {'; '.join(reasons)}"
-    fallen = any("fallen" in reason or "lost" in reason for reason in reasons)
-    remedy = (
-        OFF_AND_ON if fallen else "Look at `journalctl -k | grep -i nvrm` on the host; after a driver update, reboot."
-    )
-    return [finding("gpus_seen", ERROR, text, "every GPU of the PCI bus", remedy)]
+    reasons = {address: _reason(address, facts) for address in lost}
+    said = "; ".join(f"{address} {reason}" for address, reason in reasons.items())
+    text = f"{len(lost)} of {len(shown | set(lost))} GPUs not shown by the driver: {said}"
+    if any("fallen" in reason or "lost" in reason for reason in reasons.values()):
+        remedy = OFF_AND_ON
+    elif all(reason.startswith(ELSEWHERE) for reason in reasons.values()):
+        remedy = "Bind it to NVIDIA's driver (blacklist the other, reboot); a card for the screen alone may stay so."
+    else:
+        remedy = "Look at `journalctl -k | grep -i nvrm` on the host; after a driver update, reboot."
+    screens = {card["address"] for card in facts["bus"] if card["class"] == "0300"}
+    # An old card that a screen hangs on is often left to another driver on purpose.
+    meant = all(address in screens and reason.startswith(ELSEWHERE) for address, reason in reasons.items())
+    return [finding("gpus_seen", WARNING if meant else ERROR, text, "every GPU of the PCI bus", remedy)]
 
 
 def _off_the_bus(facts: Facts) -> list[Finding]:

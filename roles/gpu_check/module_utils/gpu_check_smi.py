@@ -49,8 +49,8 @@ def seen(path: str, limit: float, addresses: list[str]) -> dict[str, Any]:
     found["lost"] = [bus_id(one) or one for one in LOST.findall(found["error"])]
     others = [address for address in addresses if address not in found["lost"]]
     arguments = ["-q", "-x", "-i", ",".join(others)] if found["lost"] else []
-    if found["lost"] and not others:
-        return found
+    if "did not answer" in found["error"] or (found["lost"] and not others):
+        return found  # a driver that hangs is not asked again
     try:
         answer = parsed(ask(path, limit, *arguments)) if arguments else _by_csv(path, limit)
     except SmiError:

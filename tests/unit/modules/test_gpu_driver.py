@@ -185,6 +185,11 @@ def test_a_card_that_nouveau_holds_beside_one_that_works(cards: ModuleType, chec
     bus = [card("0000:18:00.0"), card("0000:2a:00.0"), card("0000:c1:00.0", driver="nouveau")]
     one = by_check(check.findings_of(facts(seen, bus=bus)))["gpus_seen"][0]
     assert one["found"] == "1 of 3 GPUs not shown by the driver: 0000:c1:00.0 is held by nouveau"
+    assert (one["level"], "blacklist" in one["remedy"]) == ("error", True)
+    bus[2] = card("0000:c1:00.0", driver="nouveau", **{"class": "0300"})
+    assert by_check(check.findings_of(facts(seen, bus=bus)))["gpus_seen"][0]["level"] == "warning"
+    bus[1] = {**bus[1], "address": "0000:99:00.0"}
+    assert by_check(check.findings_of(facts(seen, bus=bus)))["gpus_seen"][0]["level"] == "error"
 
 
 def test_all_of_them_shown_is_no_finding(cards: ModuleType, check: ModuleType) -> None:

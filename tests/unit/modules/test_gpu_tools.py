@@ -48,7 +48,8 @@ def test_a_tool_that_fails(smi: ModuleType, tmp_path: Path, name: str) -> None:
 
 def test_a_tool_that_hangs(smi: ModuleType, tmp_path: Path) -> None:
     begun = time.monotonic()
-    found = smi.seen(tool(tmp_path, "exec sleep 60"), 0.3, [])
+    found = smi.seen(tool(tmp_path, f"echo x >> {tmp_path}/asked; exec sleep 60"), 0.3, [])
+    assert (tmp_path / "asked").read_text() == "x\n"
     assert found["error"] == "nvidia-smi did not answer within 0.3 s"
     assert time.monotonic() - begun < 5
 
