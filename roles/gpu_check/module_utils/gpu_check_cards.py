@@ -46,7 +46,12 @@ def parsed(log_text: str) -> dict[str, Any]:
     gpus = [_gpu(index, node) for index, node in enumerate(log.findall("gpu"))]
     if not gpus:
         raise SmiError(f"nvidia-smi lists no GPU: {' '.join(log.itertext()).strip()[:200]}")
-    return {"driver": text(log, "driver_version"), "cuda": text(log, "cuda_version"), "gpus": gpus}
+    return {"driver": text(log, "driver_version"), "cuda": _cuda(log), "gpus": gpus}
+
+
+def _cuda(log: ET.Element) -> str | None:
+    """Return the CUDA version; newer drivers' tables call it CUDA UMD Version, and the element's name may follow."""
+    return text(log, "cuda_version") or text(log, "cuda_umd_version")
 
 
 def blank(index: int) -> Gpu:

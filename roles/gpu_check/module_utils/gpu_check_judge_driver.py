@@ -83,6 +83,12 @@ def _mismatch(said: str, state: Facts) -> tuple[str, str]:
 
 def _loaded(said: str, facts: Facts) -> tuple[str, str]:
     """Return why a driver that is loaded shows nothing."""
+    if not facts["driver"]["tool"]:
+        text = "the driver is loaded, and nvidia-smi is not installed"
+        return (
+            text,
+            "Install its tools (Debian: nvidia-smi, Ubuntu: nvidia-utils-NNN-server, RHEL: nvidia-driver-cuda).",
+        )
     if "did not answer" in said:
         text = f"{said}: the driver hangs"
         return text, "Look at `journalctl -k | grep -i nvrm`, then reboot the host; a lost GPU wants it powered off."

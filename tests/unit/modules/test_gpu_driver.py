@@ -124,6 +124,13 @@ def test_updated_while_it_ran(check: ModuleType) -> None:
     assert "reboot" in one["remedy"]
 
 
+def test_loaded_and_no_tool(check: ModuleType) -> None:
+    made = facts(None, bus=[CARD], state=LOADED)
+    made["driver"]["tool"] = False
+    one = by_check(check.findings_of(made))["driver"][0]
+    assert (one["level"], one["found"]) == ("error", "the driver is loaded, and nvidia-smi is not installed")
+
+
 def test_a_driver_that_hangs(check: ModuleType) -> None:
     assert "the driver hangs" in reason(check, error="nvidia-smi did not answer within 30 s", state=LOADED)["found"]
 
