@@ -10,6 +10,7 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.findings import Finding, findings_of
 from onprem_llm.gateway_choice import GatewayChoice, choose_gateway
 from onprem_llm.hosts import Current
+from onprem_llm.json_values import is_list
 from onprem_llm.look import look
 from onprem_llm.output import Progress
 from onprem_llm.package_trees import PackageTrees
