@@ -83,6 +83,8 @@ def sleepers() -> set[str]:
 
 
 def test_ctrl_c_leaves_no_process(inventory: Path) -> None:
+    # In the background of a script it is ignored, and Python then sets no handler: this would wait for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     before = sleepers()
 
     def press() -> None:
