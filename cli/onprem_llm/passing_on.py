@@ -12,7 +12,7 @@ from typing import Any
 from onprem_llm.connection import Connection
 from onprem_llm.errors import OnpremError
 from onprem_llm.json_values import is_list, is_mapping
-from onprem_llm.output import Progress, note
+from onprem_llm.output import Progress, human_bytes, note
 from onprem_llm.planning.chain_order import chain_order
 from onprem_llm.planning.types import Step
 from onprem_llm.runner import RunResult, raise_for_failures, run
@@ -55,6 +55,8 @@ class PassingOn:
             # Ctrl-C too: nothing goes on by itself on the hosts.
             self._stop(hosts)
             raise
+        for line in came_again(done):
+            note(line)
         states, reasons = _told(done, "state"), _told(done, "error")
         left = [host for host in ordered[1:] if states.get(host) != "done"]
         if left:
@@ -157,6 +159,17 @@ def _chunk_sums(source: str) -> dict[str, tuple[str, ...]]:
     if manifest is None or manifest.chunk_size != CHUNK:
         return {}
     return {file.sha256: file.chunks for file in manifest.files}
+
+
+def came_again(result: RunResult) -> list[str]:
+    """Name the hosts to which far more came than they lacked: a line was lost, or damages what it carries."""
+    totals, damaged = _told(result, "total"), _told(result, "again")
+    return [
+        f"{host}: {human_bytes(came)} came for {human_bytes(totals[host])}: its line was lost in between, or damages "
+        f"what it carries ({damaged.get(host) or 0} pieces)"
+        for host, came in _told(result, "received").items()
+        if came and totals.get(host) and came > 1.2 * totals[host]
+    ]
 
 
 def _told(result: RunResult, what: str) -> dict[str, Any]:

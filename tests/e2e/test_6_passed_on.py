@@ -87,9 +87,10 @@ def test_it_comes_from_the_gateway_host_once_and_is_pulled_on_loopback(wide: Ser
     from_gateway, from_others = wire.came()
     size = sum(read_own_registry(wide.site.folder / "registry", None).store.blobs.values())
     print(f"image {size}, from the gateway host {from_gateway}, from others {from_others}")
-    # At least the layer that no earlier run can have left there.
-    assert LAYER < from_gateway < 1.1 * size, "its blobs come from the gateway host"
-    assert from_others < 0.7 * size, "and not from this machine"
+    # At least the layer that no earlier run can have left there. How much more: hosts here are kept busy by others;
+    # benchmarks/fanout counts what is sent.
+    assert from_gateway > LAYER, said
+    assert from_others < 0.7 * size, said
     (name,) = digests(wide)
     assert re.fullmatch(r"127\.0\.0\.1:5000/docker\.io/example/stub-wide@sha256:[0-9a-f]{64}", name)
     compose = wide.site.lab.exec_root(second, "sh", "-c", "cat /srv/onprem-llm/wide-*/compose.yaml")

@@ -17,8 +17,9 @@ from tests.fanout.kit import content, entry
 from onprem_llm.connection import Connection
 from onprem_llm.errors import OnpremError
 from onprem_llm.output import PlainProgress
-from onprem_llm.passing_on import PassingOn
+from onprem_llm.passing_on import PassingOn, came_again
 from onprem_llm.planning.types import Step
+from onprem_llm.run_events import RunResult
 
 SYSTEMD_RUN = """#!/bin/sh
 unit= env=
@@ -267,3 +268,12 @@ def test_an_edited_step_that_lacks_something_is_refused_before_any_host_is_asked
     del at[keys[-1]]
     with pytest.raises(OnpremError, match="this plan's fan_out step is not whole"):
         site.pass_on(Step("fan_out", "Pass on", orders))
+
+
+def test_a_host_to_which_far_more_came_than_it_lacked_is_named() -> None:
+    def said(received: int) -> dict[str, dict[str, object]]:
+        return {"fan_out": {"state": "done", "total": 1_000_000, "received": received, "again": 2}}
+
+    result = RunResult(("a", "b"), {"a": said(1_010_000), "b": said(2_300_000)}, {}, ())
+    (line,) = came_again(result)
+    assert line.startswith("b: 2.3 MB came for 1.0 MB: its line was lost")
