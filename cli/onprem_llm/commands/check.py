@@ -54,6 +54,8 @@ def command(
     with output.progress() as progress:
         report = check(connection, progress, image=image, try_image=not no_trial)
     changed = changes(before, report) if before else None
+    # Where nobody answered there is nothing to compare with later, and an earlier report there is worth more.
+    save = save if report.findings else None
     if save:
         # Imported where it is used: a check without --save writes nothing.
         from onprem_llm.whole_files import write_whole

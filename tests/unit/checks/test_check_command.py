@@ -106,11 +106,14 @@ def test_a_host_that_does_not_answer(hosts: Hosts, inventory: str) -> None:
     assert code(check(inventory, "--skip-unreachable")) == ExitCode.OK
 
 
-def test_nobody_answers(hosts: Hosts, inventory: str) -> None:
+def test_nobody_answers(hosts: Hosts, inventory: str, tmp_path: Path) -> None:
     hosts.failures = (HostFailure("b", "t", "No route to host", unreachable=True),)
-    result = check(inventory)
+    earlier = tmp_path / "monday.json"
+    earlier.write_text("an earlier report")
+    result = check(inventory, "--save", str(earlier))
     assert code(result) == ExitCode.UNREACHABLE
     assert "No host answered." in result.stdout
+    assert earlier.read_text() == "an earlier report"
 
 
 def test_the_trial_is_a_run_of_its_own_on_hosts_that_have_an_image(hosts: Hosts, inventory: str) -> None:
