@@ -134,6 +134,11 @@ class HostMark:
     at: str | None
     was_drained: bool = False  # it is, or was when more was said of it: it gets no requests
 
+    @property
+    def said(self) -> str:
+        """Say why a host is passed over."""
+        return f"it is {self.state}{f' by {self.by}' if self.by else ''}"
+
 
 @dataclass(frozen=True, slots=True)
 class Book:

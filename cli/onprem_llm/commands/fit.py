@@ -1,6 +1,7 @@
 """`onprem-llm fit`: whether a model fits into the memory of hosts' GPUs, and what would make it fit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,20 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.options import connection_options
 
 if TYPE_CHECKING:
-    from onprem_llm.hosts import HostState
+    from onprem_llm.hosts import HostMark, HostState
     from onprem_llm.planning.memory.hosts import HostFit
     from onprem_llm.planning.memory.judge import Subject
     from onprem_llm.planning.memory.model_files import ModelFiles
     from onprem_llm.spec.deployment import Deployment
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The hosts; why those that did not answer did not, by name; and what the book says of hosts."""
+
+    hosts: "tuple[HostState, ...]"
+    silent: Mapping[str, str] = field(default_factory=dict)
+    marks: "Mapping[str, HostMark]" = field(default_factory=dict)
 
 
 @click.command("fit", short_help="Say whether a model fits into the memory of hosts' GPUs.")
@@ -50,21 +60,21 @@ def command(
 
     deployment = load_deployment(model_yaml)
     files = _files(deployment, model_yaml)
-    hosts, silent = _hosts(facts, connection)
-    deployment = _sized(deployment, files, hosts)
+    seen = _seen(facts, connection)
+    deployment = _sized(deployment, files, seen)
     subject = subject_of(files, deployment, requests)
-    if hosts is None:
+    if seen is None:
         if as_json:
             output.show_json(fit_json(subject, None))
         else:
             output.say(needs_text(subject))
         return
-    fits = list(_judged(subject, deployment, hosts, silent))
+    fits = list(_judged(subject, deployment, seen))
     if as_json:
         output.show_json(fit_json(subject, fits))
     else:
         output.say(fit_text(subject, fits))
-    _end(deployment, fits, silent)
+    _end(deployment, fits, seen)
 
 
 def _files(deployment: "Deployment", model_yaml: Path) -> "ModelFiles":
@@ -77,28 +87,29 @@ def _files(deployment: "Deployment", model_yaml: Path) -> "ModelFiles":
     return read_model_files(folder)
 
 
-def _hosts(
-    facts: tuple[Path, ...], connection: Connection | None
-) -> "tuple[tuple[HostState, ...] | None, dict[str, str]]":
-    """Return the hosts, and why those that did not answer did not; None where none are named."""
+def _seen(facts: tuple[Path, ...], connection: Connection | None) -> "_Seen | None":
+    """Return what is known of hosts; None where none are named."""
     if facts:
         from onprem_llm.facts.as_hosts import hosts_of
         from onprem_llm.spec.facts import merge_facts
         from onprem_llm.spec.site import Site
 
-        return tuple(hosts_of(merge_facts(facts), Site())), {}
+        return _Seen(tuple(hosts_of(merge_facts(facts), Site())))
     if connection is None:
-        return None, {}
+        return None
     from onprem_llm.look import look
+    from onprem_llm.recorded import GONE
 
     with output.glimpse() as progress:
         view = look(connection, progress)
+    marks = view.current.marks
     reasons = {one.host: one.message.strip().partition("\n")[0] for one in view.failures}
-    left_out = () if connection.skip_unreachable else view.current.unreachable
-    return view.current.hosts, {name: reasons.get(name, "") for name in left_out}
+    waited = [name for name in view.current.unreachable if name not in marks or marks[name].state not in GONE]
+    left_out = [] if connection.skip_unreachable else waited
+    return _Seen(view.current.hosts, {name: reasons.get(name, "") for name in left_out}, marks)
 
 
-def _sized(deployment: "Deployment", files: "ModelFiles", hosts: "tuple[HostState, ...] | None") -> "Deployment":
+def _sized(deployment: "Deployment", files: "ModelFiles", seen: "_Seen | None") -> "Deployment":
     """Take what `auto` finds; where it finds nothing, and without hosts, one GPU is what the sum is shown for."""
     from onprem_llm.planning.memory.auto import resolved, sized
     from onprem_llm.spec.engine_args import is_auto
@@ -106,29 +117,27 @@ def _sized(deployment: "Deployment", files: "ModelFiles", hosts: "tuple[HostStat
     if not is_auto(deployment.engine.engine_args):
         return deployment
     try:
-        return resolved(deployment, files, hosts or ())
+        return resolved(deployment, files, seen.hosts, None, seen.marks) if seen else sized(deployment, 1)
     except InvalidError:
         return sized(deployment, 1)
 
 
-def _judged(
-    subject: "Subject", deployment: "Deployment", hosts: "tuple[HostState, ...]", silent: dict[str, str]
-) -> "Iterator[HostFit]":
+def _judged(subject: "Subject", deployment: "Deployment", seen: "_Seen") -> "Iterator[HostFit]":
     from onprem_llm.planning.memory.hosts import HostFit, fit_on
 
-    yield from (fit_on(subject, deployment, host) for host in hosts)
-    yield from (HostFit(name, "unknown", f"it did not answer: {why}") for name, why in silent.items())
+    yield from (fit_on(subject, deployment, host, seen.marks.get(host.name)) for host in seen.hosts)
+    yield from (HostFit(name, "unknown", f"it did not answer: {why}") for name, why in seen.silent.items())
 
 
-def _end(deployment: "Deployment", fits: "list[HostFit]", silent: dict[str, str]) -> None:
+def _end(deployment: "Deployment", fits: "list[HostFit]", seen: "_Seen") -> None:
     """Raise where it fits nowhere, or where that is not known since hosts did not answer."""
     from onprem_llm.errors import UnreachableError
 
     if any(fit.verdict == "fits" for fit in fits):
         return
-    if silent:
+    if seen.silent:
         raise UnreachableError(
-            f"{', '.join(silent)} did not answer, and {deployment.name} fits on no other host",
+            f"{', '.join(seen.silent)} did not answer, and {deployment.name} fits on no other host",
             hint="bring them back, or leave them out: --skip-unreachable",
         )
     if any(fit.verdict == "unknown" for fit in fits):
@@ -138,4 +147,7 @@ def _end(deployment: "Deployment", fits: "list[HostFit]", silent: dict[str, str]
     hint = "larger GPUs, or a smaller model"
     if changes:
         hint = f"the smallest change: {changes[0].what}{f': {changes[0].edit}' if changes[0].edit else ''}"
+    marked = [fit.host for fit in fits if fit.marked]
+    if marked:
+        hint += f"; or let {', '.join(marked)} take part again: onprem-llm host undrain {marked[0]}"
     raise InvalidError(f"{deployment.name} fits on no host{', by estimate' if estimated else ''}", hint=hint)

@@ -109,7 +109,7 @@ class Placer:
     def _consider(self, host: HostState, project: str) -> Verdict:
         mark = self.current.marks.get(host.name)
         if mark is not None and (mark.state != "drained" or project not in host.projects):
-            return Verdict(host, why=f"it is {mark.state}{f' by {mark.by}' if mark.by else ''}")
+            return Verdict(host, why=mark.said)
         if self.weights is not None and self.weights not in host.weights and project not in host.projects:
             return Verdict(host, why=f"{LACKS} weights {self.weights}")
         if self.image is not None and not can_have(host, self.image) and project not in host.projects:

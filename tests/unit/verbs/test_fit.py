@@ -159,6 +159,63 @@ def test_gpus_that_others_use_are_not_counted(site: Path, monkeypatch: pytest.Mo
     assert "GPU 0 is used by python (pid 42); GPU 1 has 20000 of 81559 MiB in use" in done.stdout
 
 
+def marked(facts: dict[str, Any], host: str, state: str = "drained") -> None:
+    mark = {"state": state, "by": "me@here", "at": "2026-11-21T00:00:00Z"}
+    facts["lab-1"]["book"]["hosts"] = {host: mark}
+
+
+@pytest.mark.parametrize("state", ["drained", "lost", "removed"])
+def test_a_host_that_takes_nothing_new_is_no_room(site: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    """The gateway's GPU is too small; the other host would do, and a deploy passes it over."""
+    facts = {"lab-1": made.host("lab-1", 1, gpus=1, gateway=True), "lab-2": made.host("lab-2", 2, gpus=4)}
+    facts["lab-1"]["gpus"]["devices"][0].update(name="Tesla T4", memory_total=15360)
+    seen(monkeypatch, site, facts)
+    assert fit(site).exit_code == 0
+    marked(facts, "lab-2", state)
+    done = fit(site, "--json")
+    assert isinstance(done.exception, InvalidError)
+    assert "onprem-llm host undrain lab-2" in str(done.exception.hint)
+    far = json.loads(done.stdout)["hosts"][1]
+    assert (far["host"], far["verdict"], far["why"]) == ("lab-2", "no", f"it is {state} by me@here")
+    done = fit(site, args="tensor_parallel_size: auto")
+    assert isinstance(done.exception, InvalidError)
+
+
+def test_auto_takes_no_size_for_a_host_that_takes_nothing_new(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"lab-1": made.host("lab-1", 1, gpus=4, gateway=True), "lab-2": made.host("lab-2", 2, gpus=4)}
+    for device in facts["lab-1"]["gpus"]["devices"]:
+        device.update(name="NVIDIA L4", memory_total=23034)
+    seen(monkeypatch, site, facts)
+    args = "tensor_parallel_size: auto"
+    assert json.loads(fit(site, "--json", args=args).stdout)["gpus_of_a_replica"] == 1
+    marked(facts, "lab-2")
+    assert json.loads(fit(site, "--json", args=args).stdout)["gpus_of_a_replica"] == 2
+
+
+def test_a_host_that_is_gone_is_not_waited_for(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"lab-1": made.host("lab-1", 1, gpus=1, gateway=True)}
+    facts["lab-1"]["gpus"]["devices"][0].update(name="Tesla T4", memory_total=15360)
+    marked(facts, "gone", "lost")
+    view = View(made.current(facts, ("gone",)), (HostFailure("gone", "look", "no route", unreachable=True),), "salt")
+    monkeypatch.setattr("onprem_llm.look.look", lambda connection, progress: view)
+    (site / "inventory.ini").write_text("lab-1\ngone\n")
+    done = fit(site)
+    assert isinstance(done.exception, InvalidError)
+    assert "did not answer" not in done.stdout
+
+
+def test_what_runs_on_a_drained_host_may_stay_there(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a deploy has it: a replica that is there is replaced there, a new one goes elsewhere."""
+    facts = made.lab()
+    deployed = made.applied(made.planned(facts, made.deployment(made.MODEL.format(
+        name="llama", image=made.VLLM_IMAGE, gpus=1, model="H100", port=8000))), facts)  # fmt: skip
+    (home,) = (name for name, state in deployed.items() if "llama-0" in state["projects"])
+    marked(deployed, home)
+    seen(monkeypatch, site, deployed)
+    verdicts = {one["host"]: one["verdict"] for one in json.loads(fit(site, "--json").stdout)["hosts"]}
+    assert verdicts[home] == "fits"
+
+
 def test_what_a_driver_keeps_and_more_is_not_free(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """4 % are in use, which a deploy takes for idle; an engine that wants 97 % refuses to start there."""
     facts = {"lab-1": made.host("lab-1", 1, gpus=1, gateway=True)}

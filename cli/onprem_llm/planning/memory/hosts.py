@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from onprem_llm.hosts import Gpu, HostState
+from onprem_llm.hosts import Gpu, HostMark, HostState
 from onprem_llm.output import human_bytes
 from onprem_llm.planning.memory.changes import Remedy, remedies
 from onprem_llm.planning.memory.judge import GpuKind, Subject, Sum, sum_of
@@ -28,6 +28,7 @@ class HostFit:
     gpus: int = 0
     total: Sum | None = None
     remedies: tuple[Remedy, ...] = ()
+    marked: bool = False  # it is drained, lost or removed, and takes nothing new
 
 
 def kind_of(gpu: Gpu) -> GpuKind | None:
@@ -37,11 +38,17 @@ def kind_of(gpu: Gpu) -> GpuKind | None:
     return GpuKind(gpu.name, gpu.memory_total * MIB)
 
 
-def fit_on(subject: Subject, deployment: Deployment, host: HostState) -> HostFit:
-    """Judge a host for a replica of this deployment, by the GPUs that a deploy would take: idle ones and its own."""
+def fit_on(subject: Subject, deployment: Deployment, host: HostState, mark: HostMark | None = None) -> HostFit:
+    """Judge a host for a replica of this deployment, by the GPUs that a deploy would take: idle ones and its own.
+
+    `mark`: what the book says of the host. A drained one keeps what runs there, and takes nothing new.
+    """
     wanted = deployment.resources
     if not may_run_on(deployment, host):
         return HostFit(host.name, "no", "not in resources.hosts")
+    mine = {project.name for project in host.projects.values() if project.label("deployment") == deployment.name}
+    if mark is not None and (mark.state != "drained" or not mine):
+        return HostFit(host.name, "no", mark.said, marked=True)
     if wanted.gpus == 0:
         return _on_cpu(subject, host)
     if not host.gpus:
@@ -49,7 +56,6 @@ def fit_on(subject: Subject, deployment: Deployment, host: HostState) -> HostFit
     suited = [gpu for gpu in host.gpus if model_accepted(gpu, wanted.gpu_models)]
     if not suited:
         return HostFit(host.name, "no", f"no {' or '.join(wanted.gpu_models)}")
-    mine = {project.name for project in host.projects.values() if project.label("deployment") == deployment.name}
     used = {gpu.uuid: why for gpu in suited if (why := in_use(gpu, host, mine))}
     free = [gpu for gpu in suited if gpu.uuid not in used]
     if not free:
