@@ -26,6 +26,8 @@ def read_folder(folder: Path) -> Plan:
         raise InvalidError(
             f"{path}: no plan is there: {error.strerror}", hint="make one: onprem-llm plan MODEL_YAML --out DIR"
         ) from None
+    except UnicodeDecodeError as error:
+        raise InvalidError(f"{path}: this is no text: {error}", hint="make it again: onprem-llm plan --out") from None
     return from_json(text, str(path))
 
 

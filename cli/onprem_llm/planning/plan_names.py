@@ -111,8 +111,12 @@ def _plain(path: str) -> bool:
 
 def _check_entry(entry: Mapping[str, object], named: str, where: str) -> None:
     check_name(entry.get(named), where)
-    for path in _paths(entry.get("files")):
+    known = list(_paths(entry.get("files")))
+    for path in known:
         check_path(path, f"{where}.files")
+    for path in _listed(entry.get("send")):  # read below `source` on the control host
+        if path not in known:
+            raise ValueError(f"{where}.send: found {path!r:.60}, expected a file that `files` has")
 
 
 def _under(order: Mapping[str, object], kind: str, key: str) -> object:

@@ -47,6 +47,8 @@ def _check_project(entry: object, site: Site, where: str) -> None:
     name, path = str(entry.get("name")), entry.get("path")
     _expect(name not in NO_PROJECTS, name, "a project's name", f"{where}.name")
     _expect(path == site.project_path(name), path, site.project_path(name), f"{where}.path")
+    # A weights_dir.path of the site's may be a folder of data_root, or lie deeper in one.
+    _expect(not f"{site.weights_path}/".startswith(f"{path}/"), path, "no folder that has weights", f"{where}.path")
 
 
 def _check_weights(entry: object, site: Site, where: str) -> None:

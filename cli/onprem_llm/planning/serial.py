@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from typing import get_args
+from typing import TypeVar, get_args
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.json_values import is_list, is_mapping
 from onprem_llm.planning.plan_names import check_names
-from onprem_llm.planning.types import PLAN_VERSION, Action, Change, Endpoint, Plan, Step, StepKind, Verb
+from onprem_llm.planning.plan_shapes import check_shapes
+from onprem_llm.planning.types import PLAN_VERSION, Action, Change, Endpoint, EndpointKind, Plan, Step, StepKind, Verb
+
+Word = TypeVar("Word", bound=str)
 
 
 def to_json(plan: Plan) -> str:
@@ -53,7 +56,7 @@ def from_json(text: str, where: str) -> Plan:
     """Read a plan; InvalidError names `where` when this is none of ours, or of another version."""
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidError(f"{where}: this is not JSON: {error}", hint="make it again: onprem-llm plan --out") from None
     if not is_mapping(value) or value.get("version") != PLAN_VERSION:
         found = value.get("version") if is_mapping(value) else type(value).__name__
@@ -63,62 +66,80 @@ def from_json(text: str, where: str) -> Plan:
         )
     try:
         plan = _plan(value)
+        to_json(plan).encode()  # a lone half of a pair in \u escapes: no file can hold it
+        check_shapes(plan)
         check_names(plan)
-    except (KeyError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise InvalidError(f"{where}: this is no whole plan: {error}", hint="make it again: plan --out") from None
     return plan
 
 
 def _plan(value: Mapping[str, object]) -> Plan:
-    verbs: dict[str, Verb] = {verb: verb for verb in get_args(Verb)}
+    verbs: tuple[Verb, ...] = get_args(Verb)
+    sent = _mapping(_at(value, "send_bytes"))
     return Plan(
         based_on=_text(value, "based_on"),
         gateway=_text(value, "gateway"),
         deployment=_text(value, "deployment"),
-        verb=verbs[_text(value, "verb")],
+        verb=_word(value, "verb", verbs),
         revision=_number(value, "revision"),
         model_yaml=_text(value, "model_yaml"),
         steps=tuple(_step(item) for item in _items(value, "steps")),
         files={
             host: {project: _texts(files) for project, files in _mapping(projects).items()}
-            for host, projects in _mapping(value["files"]).items()
+            for host, projects in _mapping(_at(value, "files")).items()
         },
         changes=tuple(_change(item) for item in _items(value, "changes")),
-        send_bytes={host: _number(_mapping(value["send_bytes"]), host) for host in _mapping(value["send_bytes"])},
+        send_bytes={host: _number(sent, host) for host in sent},
         endpoints=tuple(_endpoint(item) for item in _items(value, "endpoints")),
-        warnings=tuple(_strings(value["warnings"])),
-        passed_over=_texts(value["passed_over"]),
+        warnings=tuple(_strings(_at(value, "warnings"))),
+        passed_over=_texts(_at(value, "passed_over")),
         secrets={
             project: {env: _texts(reference) for env, reference in _mapping(references).items()}
-            for project, references in _mapping(value["secrets"]).items()
+            for project, references in _mapping(_at(value, "secrets")).items()
         },
     )
 
 
 def _step(raw: Mapping[str, object]) -> Step:
-    kinds: dict[str, StepKind] = {kind: kind for kind in get_args(StepKind)}
-    orders = {host: _mapping(order) for host, order in _mapping(raw["orders"]).items()}
+    kinds: tuple[StepKind, ...] = get_args(StepKind)
+    orders = {host: _mapping(order) for host, order in _mapping(_at(raw, "orders")).items()}
     undo = tuple(_step(item) for item in _items(raw, "undo")) if "undo" in raw else ()
-    return Step(kinds[_text(raw, "kind")], _text(raw, "title"), orders, undo)
+    return Step(_word(raw, "kind", kinds), _text(raw, "title"), orders, undo)
 
 
 def _change(raw: Mapping[str, object]) -> Change:
-    actions: dict[str, Action] = {action: action for action in get_args(Action)}
-    return Change(
-        _text(raw, "host"), _text(raw, "subject"), actions[_text(raw, "action")], tuple(_strings(raw["reasons"]))
-    )
+    actions: tuple[Action, ...] = get_args(Action)
+    reasons = tuple(_strings(_at(raw, "reasons")))
+    return Change(_text(raw, "host"), _text(raw, "subject"), _word(raw, "action", actions), reasons)
 
 
 def _endpoint(raw: Mapping[str, object]) -> Endpoint:
-    served, key_file = raw["served_name"], raw["key_file"]
+    kinds: tuple[EndpointKind, ...] = get_args(EndpointKind)
+    served, key_file = _at(raw, "served_name"), _at(raw, "key_file")
     return Endpoint(
-        kind="ui" if _text(raw, "kind") == "ui" else "api",
+        kind=_word(raw, "kind", kinds),
         name=_text(raw, "name"),
         host=_text(raw, "host"),
         url=_text(raw, "url"),
         served_name=served if isinstance(served, str) else None,
         key_file=key_file if isinstance(key_file, str) else None,
     )
+
+
+def _at(value: Mapping[str, object], key: str) -> object:
+    if key not in value:
+        raise ValueError(f"{key}: found nothing, expected a value")
+    return value[key]
+
+
+def _word(value: Mapping[str, object], key: str, words: tuple[Word, ...]) -> Word:
+    """Return the one of the words that stands there."""
+    found = _text(value, key)
+    word = next((word for word in words if word == found), None)
+    if word is None:
+        raise ValueError(f"{key}: found {found!r:.60}, expected {', '.join(words)}")
+    return word
 
 
 def _mapping(value: object) -> Mapping[str, object]:
@@ -128,9 +149,9 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 
 def _items(value: Mapping[str, object], key: str) -> list[Mapping[str, object]]:
-    found = value[key]
+    found = _at(value, key)
     if not is_list(found):
-        raise TypeError(f"{key}: expected a list")
+        raise TypeError(f"{key}: found {found!r:.60}, expected a list")
     return [_mapping(item) for item in found]
 
 
@@ -145,14 +166,14 @@ def _texts(value: object) -> dict[str, str]:
 
 
 def _text(value: Mapping[str, object], key: str) -> str:
-    found = value[key]
+    found = _at(value, key)
     if not isinstance(found, str):
-        raise TypeError(f"{key}: expected text")
+        raise TypeError(f"{key}: found {found!r:.60}, expected text")
     return found
 
 
 def _number(value: Mapping[str, object], key: str) -> int:
-    found = value[key]
+    found = _at(value, key)
     if not isinstance(found, int) or isinstance(found, bool):
-        raise TypeError(f"{key}: expected a number")
+        raise TypeError(f"{key}: found {found!r:.60}, expected a number")
     return found

@@ -27,6 +27,7 @@ StepKind = Literal[
     "book_copy",
 ]
 Verb = Literal["deploy", "scale", "rollback", "restart", "down", "move", "host"]
+EndpointKind = Literal["api", "ui"]
 Order = Mapping[str, object]
 
 PLAN_VERSION = 3
@@ -138,7 +139,7 @@ class Step:
 class Endpoint:
     """Where something answers. kind: `api` (an engine) or `ui`; key_file is on the gateway host, readable by root."""
 
-    kind: Literal["api", "ui"]
+    kind: EndpointKind
     name: str
     host: str
     url: str

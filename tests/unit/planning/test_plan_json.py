@@ -2,11 +2,13 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import recorded_facts as made
 
 from onprem_llm.errors import InvalidError
+from onprem_llm.plan_folder import read_folder
 from onprem_llm.planning.serial import from_json, to_json
 from onprem_llm.planning.types import Plan
 
@@ -61,6 +63,7 @@ def test_no_secret_and_no_fingerprint_of_one_is_in_it() -> None:
         ('{"version": 2}', "found plan version 2, expected 3"),
         ('{"version": 3}', "no whole plan"),
         ('{"version": 3, "verb": 3}', "no whole plan"),
+        ("[" * 100_000, "not JSON"),
     ],
 )
 def test_what_is_no_plan_is_refused(text: str, said: str) -> None:
@@ -69,10 +72,31 @@ def test_what_is_no_plan_is_refused(text: str, said: str) -> None:
     assert said in raised.value.message
 
 
-def test_a_step_of_an_unknown_kind_is_refused() -> None:
-    text = to_json(made.planned(made.lab(), TINY)).replace('"kind": "stage"', '"kind": "format"')
-    with pytest.raises(InvalidError, match="no whole plan"):
-        from_json(text, "plan.json")
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"kind": "stage"', '"kind": "format"', "kind: found 'format', expected registry, stage, "),
+        ('"kind": "api"', '"kind": "apl"', "kind: found 'apl', expected api, ui"),
+        ('"action": "create"', '"action": "make"', "action: found 'make', expected create, "),
+        ('"verb": "deploy"', '"verb": "format"', "verb: found 'format', expected deploy, "),
+        ('"steps":', '"step":', "steps: found nothing, expected "),
+        ('"warnings": []', '"warnings": {}', "found {}, expected a list"),
+        ('"gateway": "lab-1"', '"gateway": ["lab-1"]', "gateway: found ['lab-1'], expected text"),
+        ('"model_yaml": "', '"model_yaml": "\\ud800', "surrogates"),
+    ],
+)
+def test_what_is_not_a_plans_is_named_with_what_is(old: str, new: str, said: str) -> None:
+    text = to_json(made.planned(made.lab(), TINY))
+    assert old in text
+    with pytest.raises(InvalidError, match=r"plan\.json: this is no whole plan: ") as raised:
+        from_json(text.replace(old, new), "plan.json")
+    assert said in raised.value.message
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_bytes(b"\xff\xfe{}")
+    with pytest.raises(InvalidError, match=r"plan\.json: this is no text"):
+        read_folder(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +134,8 @@ def test_names_that_leave_their_folder_are_refused(old: str, new: str, said: str
         ("gateway", ("states",), {"tiny/tiny-0; shutdown sessions": "ready"}, "deployment/project"),
         ("route", ("drain",), ["tiny/tiny-0; shutdown sessions"], "deployment/project"),
         ("route", ("ready",), ["tiny"], "deployment/project"),
+        ("gateway", ("states", "tiny/tiny-0"), "ready; shutdown sessions", "expected ready or drain or maint"),
+        ("gateway", ("tls",), {"mode": "none", "names": [], "ca_host": "lab-1"}, "expected off or ca or files"),
     ],
 )
 def test_names_in_steps_and_their_ways_back_are_looked_at(

@@ -64,15 +64,37 @@ EDITS: dict[str, list[tuple[tuple[str | int, ...], object]]] = {
         (("weights", 0, "path"), f"{ROOT}/weights/../secrets"),
         (("weights", 0, "path"), f"{ROOT}/weights/another"),
         (("weights", 0, "id"), ".."),
+        (("weights", 0, "send"), ["../../etc/passwd"]),
+        (("weights", 0, "send"), ["another.safetensors"]),
+        (("weights", 0, "send"), {"config.json": 1}),
+        (("weights", 0, "files"), {"config.json": 1}),
+        (("weights",), {"tiny": {"id": "tiny", "path": "/etc"}}),
+        (("weights", 0), "/etc"),
+        (("images",), {"one": {}}),
     ],
-    "fan_out": [(("weights", 0, "path"), "/root"), (("chain", "folder"), "/root")],
+    "fan_out": [
+        (("weights", 0, "path"), "/root"),
+        (("chain", "folder"), "/root"),
+        (("chain",), []),
+        (("chain", "members"), {"lab-1": "10.0.0.2"}),
+        (("chain", "members", 0), "lab-1"),
+    ],
     "apply": [
         (("projects", 0, "path"), "/root"),
         (("projects", 0, "path"), f"{ROOT}/another"),
         (("projects", 0, "path"), f"{ROOT}/tiny-0/../../x"),
         (("projects", 0), "/root"),
+        (("projects",), {"tiny-0": {"name": "tiny-0", "path": "/root"}}),
+        (("projects", 0, "files"), ["compose.yaml"]),
+        (("keys",), "tiny"),
+        (("firewall", "state"), "gone"),
     ],
-    "gateway": [(("project", "path"), "/etc"), (("project", "path"), f"{ROOT}/secrets"), (("project",), "/etc")],
+    "gateway": [
+        (("project", "path"), "/etc"),
+        (("project", "path"), f"{ROOT}/secrets"),
+        (("project",), "/etc"),
+        (("states",), ["tiny/tiny-0"]),
+    ],
     "restore": [(("projects", 0, "path"), "/etc")],
     "remove": [
         (("projects", 0, "path"), "/"),
@@ -81,6 +103,8 @@ EDITS: dict[str, list[tuple[tuple[str | int, ...], object]]] = {
         (("weights",), [f"{ROOT}/weights/.."]),
         (("weights",), [f"{ROOT}/weights"]),
         (("weights",), [f"{ROOT}/weights/a/b"]),
+        (("weights",), {f"{ROOT}/weights/..": 1}),
+        (("projects",), {"secrets": {"name": "secrets", "path": f"{ROOT}/secrets", "purge": True}}),
     ],
 }
 
@@ -127,6 +151,17 @@ def test_a_path_that_leads_elsewhere_is_refused(kind: str, place: tuple[str | in
     for text in texts:
         with pytest.raises((InvalidError, ValueError), match=r"(steps|undo)\..*found.*expected"):
             check_paths(from_json(text, "plan.json"), Site())
+
+
+@pytest.mark.parametrize("folder", ["models", "models/of/all"])
+def test_a_weights_folder_inside_data_root_is_no_projects(folder: str) -> None:
+    site = parse_site({"weights_dir": {"path": f"{ROOT}/{folder}"}}, "test")
+    whole = next(edited(to_json(down()), "remove", ("weights",), []))
+    check_paths(from_json(whole, "plan.json"), site)
+    purged = {"name": "models", "path": f"{ROOT}/models", "purge": True}
+    for text in edited(whole, "remove", ("projects", 0), purged):
+        with pytest.raises(ValueError, match=rf"projects\.0\.path: found '{ROOT}/models', expected no folder"):
+            check_paths(from_json(text, "plan.json"), site)
 
 
 def test_deploy_refuses_it_before_it_asks_and_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
