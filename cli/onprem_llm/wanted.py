@@ -11,6 +11,7 @@ from onprem_llm.hosts import BookEntry, Current, fingerprint
 from onprem_llm.image_archives import find_archives
 from onprem_llm.locked import Locked
 from onprem_llm.own_registry import OwnRegistryFolder, read_own_registry
+from onprem_llm.planning.compatibility.check import check_hosts
 from onprem_llm.planning.memory.auto import resolved
 from onprem_llm.planning.revisions import weights_of
 from onprem_llm.planning.types import ImageSource, RegistryStore, Wanted, WantedDeployment
@@ -37,6 +38,9 @@ def wanted_with(
     loaded = locked.folder(deployment) if locked else None
     folder = loaded or weights_folder(deployment, model_yaml)
     notes = check_folder(folder, deployment.model.allow)
+    files = read_model_files(folder)
+    if deployment.name not in current.book:  # what runs already may go on, whatever the table says: placing judges that
+        check_hosts(deployment, files, current.hosts)
     weights = scan_folder(folder, cache_folder())
     if locked:
         locked.check_weights(deployment, weights, folder)
@@ -44,7 +48,6 @@ def wanted_with(
         check_pulled(deployment, weights)
     references = secret_references(deployment.env, model_yaml.resolve().parent)
     images = Images(site, inventory, current)
-    files = read_model_files(folder)
     deployment = resolved(
         deployment, files, current.hosts, known_before(deployment.name, weights, current), current.marks
     )

@@ -9,6 +9,7 @@ from onprem_llm.facts.as_hosts import hosts_of
 from onprem_llm.hosts import Current
 from onprem_llm.locking.site_settings import site_of_inventory
 from onprem_llm.output import Progress
+from onprem_llm.planning.compatibility.check import check_hosts
 from onprem_llm.planning.memory.auto import resolved
 from onprem_llm.planning.plan import plan
 from onprem_llm.planning.types import ImageSource, Plan, Wanted, WantedDeployment
@@ -37,10 +38,11 @@ def plan_of_facts(model_yaml: Path, facts: Facts, connection: Connection, progre
     current = Current(tuple(hosts_of(facts, site)))
     folder = weights_folder(deployment, model_yaml)
     notes = check_folder(folder, deployment.model.allow)
+    files = read_model_files(folder)
+    check_hosts(deployment, files, current.hosts)  # hashing takes long, and what runs nowhere is known before
     weights = scan_folder(folder, cache_folder())
     check_pulled(deployment, weights)
     images = Images(site, connection.inventory, current)
-    files = read_model_files(folder)
     deployment = resolved(deployment, files, current.hosts)
     item = WantedDeployment(
         deployment,

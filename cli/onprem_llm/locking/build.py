@@ -67,6 +67,22 @@ class Built:
 
 
 @dataclass(frozen=True)
+class _Named:
+    """One model.yaml and the folder of its weights, which was looked at and not hashed yet."""
+
+    data: bytes
+    path: Path
+    deployment: Deployment
+    folder: Path
+    notes: tuple[str, ...]
+
+    @property
+    def file(self) -> str:
+        """The name that the file has on a site."""
+        return self.path.name if self.path.suffix in {".yaml", ".yml"} else f"{self.deployment.name}.yaml"
+
+
+@dataclass(frozen=True)
 class _Model:
     """One model.yaml and its weights on this machine."""
 
@@ -75,15 +91,15 @@ class _Model:
     weights: LockedWeights
     manifest: WeightsManifest
     folder: Path
-    notes: tuple[str, ...]
 
 
 def build(request: Request, progress: Progress) -> Built:
     """Make the lock; the same files, facts and answers of registries and mirrors always give the same."""
     platform = _platform(request.facts)
     groups = releases(request.facts) if "packages" not in request.skip else ()
-    models = _models(request.models, progress)
-    unlike = _compatible(request, models)
+    named = _named(request.models)
+    unlike = _compatible(request, named)
+    models = [_model(one, progress) for one in named]
     images, archives = _images(request, models, platform, progress)
     packages, notes = _packages(request, groups, progress)
     lock = Lock(
@@ -106,7 +122,7 @@ def build(request: Request, progress: Progress) -> Built:
         archives,
         {model.weights.name: str(model.folder) for model in models},
     )
-    return Built(lock, origins, (*(note for model in models for note in model.notes), *unlike, *notes))
+    return Built(lock, origins, (*(note for one in named for note in one.notes), *unlike, *notes))
 
 
 def _platform(facts: Facts) -> Platform:
@@ -120,39 +136,42 @@ def _platform(facts: Facts) -> Platform:
     )
 
 
-def _models(paths: Sequence[Path], progress: Progress) -> list[_Model]:
-    found: dict[str, tuple[Path, _Model]] = {}
+def _named(paths: Sequence[Path]) -> list[_Named]:
+    found: dict[str, _Named] = {}
     for path in paths:
-        model = _model(path, progress)
-        other, _ = found.setdefault(model.locked.name, (path, model))
-        if other != path:
+        one = _open(path)
+        other = found.setdefault(one.deployment.name, one)
+        if other.path != path:
             raise UsageError(
-                f"{other} and {path} both describe {model.locked.name}", hint="give each deployment its own name"
+                f"{other.path} and {path} both describe {one.deployment.name}", hint="give each deployment its own name"
             )
-    names = [model.locked.file for _, model in found.values()]
+    names = [one.file for one in found.values()]
     doubled = next((name for name in names if names.count(name) > 1), None)
     if doubled:
         raise UsageError(
             f"{doubled} is the name of two files, and a site has them in one folder", hint="rename one of them"
         )
-    return [found[name][1] for name in sorted(found)]
+    return [found[name] for name in sorted(found)]
 
 
-def _compatible(request: Request, models: Sequence[_Model]) -> tuple[str, ...]:
-    """Return warnings; InvalidError where an image runs on no host of the facts, before it is asked for."""
+def _compatible(request: Request, named: Sequence[_Named]) -> tuple[str, ...]:
+    """Return warnings; InvalidError where an image runs on no host of the facts, before anything is hashed or asked."""
     hosts = tuple(hosts_of(request.facts, request.site))
-    return tuple(text for one in models for text in check_hosts(one.deployment, read_model_files(one.folder), hosts))
+    return tuple(text for one in named for text in check_hosts(one.deployment, read_model_files(one.folder), hosts))
 
 
-def _model(path: Path, progress: Progress) -> _Model:
+def _open(path: Path) -> _Named:
     data = _read(path)
     deployment = parse_deployment(data.decode(), str(path))
     folder = weights_folder(deployment, path)
-    notes = check_folder(folder, deployment.model.allow)
+    return _Named(data, path, deployment, folder, check_folder(folder, deployment.model.allow))
+
+
+def _model(one: _Named, progress: Progress) -> _Model:
+    deployment, source = one.deployment, one.deployment.model
     progress.step(f"Look at the weights of {deployment.name}", [])
-    manifest = scan_folder(folder, cache_folder())
+    manifest = scan_folder(one.folder, cache_folder())
     check_pulled(deployment, manifest)
-    source = deployment.model
     entry = Store(store_folder()).find(source) if source.on_hub else None
     weights = LockedWeights(
         source=source.source,
@@ -164,12 +183,12 @@ def _model(path: Path, progress: Progress) -> _Model:
     )
     locked = LockedDeployment(
         name=deployment.name,
-        file=path.name if path.suffix in {".yaml", ".yml"} else f"{deployment.name}.yaml",
-        sha256=hashlib.sha256(data).hexdigest(),
-        text=data.decode(),
+        file=one.file,
+        sha256=hashlib.sha256(one.data).hexdigest(),
+        text=one.data.decode(),
         weights=manifest.id,
     )
-    return _Model(deployment, locked, weights, manifest, folder, notes)
+    return _Model(deployment, locked, weights, manifest, one.folder)
 
 
 def _read(path: Path) -> bytes:

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from tests.made_facts import facts_of, host_facts
 
 from onprem_llm.errors import InvalidError
+from onprem_llm.hosts import Current
 from onprem_llm.locking.registry_images import RegistryImages
 from onprem_llm.main import cli
 from onprem_llm.planned import with_images
@@ -42,6 +43,17 @@ def _no_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RegistryImages, "resolve", asked)
 
 
+@pytest.fixture
+def unhashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashing takes hours where weights are large: fail where it begins."""
+
+    def hashed(folder: Path, cache: Path) -> NoReturn:
+        raise AssertionError(f"{folder} was hashed")
+
+    for module in ("locking.build", "facts.plan", "wanted"):
+        monkeypatch.setattr(f"onprem_llm.{module}.scan_folder", hashed)
+
+
 def run(folder: Path, verb: str, tag: str, args: str = "", **hosts: dict[str, Any]) -> Result:
     (folder / "model.yaml").write_text(MODEL.format(tag=tag, args=args))
     (folder / "facts.json").write_bytes(facts_of(**hosts).data)
@@ -66,6 +78,25 @@ def test_a_driver_of_the_facts_decides(folder: Path, verb: str) -> None:
     assert error.hint is not None
     assert error.hint.startswith("use vllm/vllm-openai:v0.20.2-cu129, or upgrade the driver")
     assert not (folder / "out").exists()
+
+
+@pytest.mark.usefixtures("unhashed")
+@pytest.mark.parametrize("verb", ["plan", "lock"])
+def test_it_is_refused_before_weights_are_hashed(folder: Path, verb: str) -> None:
+    error = refusal(run(folder, verb, "v0.20.2", gpu1=host(H100, "535.183.01")))
+    assert "cannot run vllm/vllm-openai:v0.20.2" in error.message
+    done = run(folder, verb, "v0.20.2", gpu1=host(H100, "580.95.05"))
+    assert "was hashed" in str(done.exception)
+
+
+@pytest.mark.usefixtures("unhashed")
+def test_a_lock_of_two_names_the_one_that_cannot_run_before_any_is_hashed(folder: Path) -> None:
+    (folder / "good.yaml").write_text(MODEL.format(tag="v0.19.1", args="").replace("name: big", "name: good"))
+    (folder / "model.yaml").write_text(MODEL.format(tag="v0.20.2", args=""))
+    (folder / "facts.json").write_bytes(facts_of(gpu1=host(H100, "535.183.01")).data)
+    words = ["lock", str(folder / "good.yaml"), str(folder / "model.yaml"), "--facts", str(folder / "facts.json")]
+    error = refusal(CliRunner().invoke(cli, [*words, "--skip", "packages", "--skip", "wheels"]))
+    assert "cannot run vllm/vllm-openai:v0.20.2" in error.message
 
 
 @pytest.mark.parametrize("verb", ["plan", "lock"])
@@ -119,12 +150,26 @@ def test_a_lock_needs_one_host_that_can_and_names_the_others(folder: Path, monke
     assert error.message.startswith("gpu2: Tesla V100 (compute capability 7.0) cannot run")
 
 
-def test_a_deploy_reads_the_models_numbers_and_is_refused_before_there_is_a_plan(folder: Path) -> None:
+def t4(folder: Path) -> tuple[Path, Current]:
+    """Return a model.yaml whose model is in bfloat16, and a host with a T4."""
     (folder / "Tiny" / "config.json").write_text('{"torch_dtype": "bfloat16"}')
     (folder / "model.yaml").write_text(MODEL.format(tag="v0.7.3", args=""))
     old = made.host("lab-1", 1, gpus=1, model="Tesla T4", gateway=True)
     old["gpus"]["devices"][0]["compute_cap"] = "7.5"
-    current, path = made.current({"lab-1": old}), folder / "model.yaml"
+    return folder / "model.yaml", made.current({"lab-1": old})
+
+
+@pytest.mark.usefixtures("unhashed")
+def test_a_deploy_reads_the_models_numbers_and_is_refused_before_weights_are_hashed(folder: Path) -> None:
+    path, current = t4(folder)
+    with pytest.raises(InvalidError, match="takes the model's, which is bfloat16"):
+        wanted_with(load_deployment(path), path, Site(), folder / "inventory.ini", current, made.SALT)
+
+
+def test_one_that_the_book_has_is_judged_where_it_is_placed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs may go on, whatever the table says; where it is to start, the plan is refused."""
+    path, current = t4(folder)
+    monkeypatch.setattr("onprem_llm.wanted.check_hosts", lambda *words: ())
     wanted = wanted_with(load_deployment(path), path, Site(), folder / "inventory.ini", current, made.SALT)
     # As deploy does: the registry says which digest a tag is, and nothing is pulled.
     wanted = with_images(wanted, current, lambda refs: {ref: ImageSource(ref, pull=f"{ref}@{DIGEST}") for ref in refs})
