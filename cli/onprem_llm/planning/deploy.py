@@ -13,7 +13,7 @@ from onprem_llm.planning.fleet import Fleet, only_counts, plan_fleet
 from onprem_llm.planning.gaps import gap_warning, idle_warning
 from onprem_llm.planning.gateway import PlannedGateway, check_reach, gateway_step, needed
 from onprem_llm.planning.image_chain import Passing, pass_on, pass_on_step
-from onprem_llm.planning.local_registries import local_step, plan_local
+from onprem_llm.planning.local_registries import local_step, plan_local, stranded, stranded_warning
 from onprem_llm.planning.out_of_sight import refuse_unreached
 from onprem_llm.planning.places import place
 from onprem_llm.planning.registry import leaving_step, plan_registry, registry_step
@@ -61,6 +61,7 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
             *deployment_warnings(site, item.deployment, release.fleet.replicas),
             *release.fleet.tight,
             *silent_warning(revision, release.fleet),
+            *stranded_warning(site, parts.stranded),
             *key_warnings(wanted, current),
             *certificate_warnings(wanted, current, parts.crew.guards),
             *old_certificates(revision, release.fleet),
@@ -91,8 +92,23 @@ def _parts(
     check_claims(release.fleet, routes.after, ui, [(gateway, registry.claim)] if registry else [], local, gateway)
     work = _staging(site, item, release.fleet, routes.after, ui, gateway)
     check_room(work, registry, local, gateway)
+    idle = stranded(site, wanted, passing, current, gateway, release.fleet)
     return Parts(
-        site, wanted, item, current, gateway, revision, release, routes, address, ui, work, registry, passing, local
+        site,
+        wanted,
+        item,
+        current,
+        gateway,
+        revision,
+        release,
+        routes,
+        address,
+        ui,
+        work,
+        registry,
+        passing,
+        local,
+        idle,
     )
 
 

@@ -39,11 +39,13 @@ class Parts:
     registry: PlannedRegistry | None = None
     passing: Passing | None = None
     local: tuple[PlannedLocal, ...] = ()
+    stranded: tuple[HostState, ...] = ()  # their registries lack what they run from, and are left as they are
 
     @property
     def former_registries(self) -> list[tuple[HostState, str]]:
         """Hosts whose registry goes, and why."""
-        return leaving(self.registry, (one.host.name for one in self.local), self.current, self.gateway)
+        staying = [*(one.host.name for one in self.local), *(host.name for host in self.stranded)]
+        return leaving(self.registry, staying, self.current, self.gateway)
 
     @property
     def fleet(self) -> Fleet:

@@ -12,7 +12,7 @@ from onprem_llm.image_names import image_name
 from onprem_llm.planning.addresses import LOOPBACK
 from onprem_llm.planning.fan_out import WORTH, Chain, chain_of
 from onprem_llm.planning.fleet import Fleet
-from onprem_llm.planning.image_receivers import able
+from onprem_llm.planning.image_receivers import able, can_start
 from onprem_llm.planning.places import digest_of, place
 from onprem_llm.planning.staging import image_for
 from onprem_llm.planning.types import ImageSource, RegistryStore, Step, Wanted, WantedDeployment
@@ -72,7 +72,7 @@ def pass_on(
         return None
     others = list({r.host.name: r.host for r in fleet.replicas if r.host.name != gateway.name}.values())
     lacking = [host for host in others if image_for(host, source, None).id is None]
-    again = [host for host in lacking if digest in (served(host) or ())]
+    again = [host for host in lacking if digest in (served(host) or ()) and can_start(site, wanted, host)]
     blobs = _blobs(store, digest)
     fresh = [host for host in lacking if host not in again]
     if site.fan_out == "auto":

@@ -6,7 +6,7 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import HostState
 from onprem_llm.planning.addresses import LOOPBACK, Claim, check_ports
 from onprem_llm.planning.fleet import Fleet
-from onprem_llm.planning.staging import check_space, image_for, weights_needs
+from onprem_llm.planning.staging import HostImage, check_space, image_for, weights_needs
 from onprem_llm.planning.types import ImageSource, Wanted, WantedDeployment
 from onprem_llm.rendering.registry import PROJECT
 from onprem_llm.spec.site import Site
@@ -26,19 +26,32 @@ def able(
     """
     hosts = list(hosts)
     weights = weights_needs(site, hosts, item.weights, item.source) if item.weights and hosts else {}
-    own = wanted.registry_image or ImageSource(site.registry_image)
     found = []
     for host in hosts:
         claims = [replica.claim for replica in fleet.replicas if replica.host.name == host.name]
         blobs, need = coming[host.name], weights.get(host.name)
         try:
             check_ports(host, [*claims, Claim(PROJECT, LOOPBACK, site.registry_port)], _going(fleet, host))
-            images = image_for(host, own, None).bytes
+            images = own_image(site, wanted, host).bytes
             check_space(host, weights=need.bytes if need else 0, images=images, store=blobs, pulled=blobs)
         except InvalidError:
             continue
         found.append(host)
     return found
+
+
+def own_image(site: Site, wanted: Wanted, host: HostState) -> HostImage:
+    """Resolve the image of a host's own registry; InvalidError where nothing can bring it there."""
+    return image_for(host, wanted.registry_image or ImageSource(site.registry_image), None)
+
+
+def can_start(site: Site, wanted: Wanted, host: HostState) -> bool:
+    """Tell whether a host has what its own registry runs from, or something can bring it there."""
+    try:
+        own_image(site, wanted, host)
+    except InvalidError:
+        return False
+    return True
 
 
 def _going(fleet: Fleet, host: HostState) -> set[str]:

@@ -8,10 +8,11 @@ from onprem_llm.planning.addresses import LOOPBACK, Claim
 from onprem_llm.planning.difference import Outcome, compare
 from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.image_chain import Passing, blob_files, served
+from onprem_llm.planning.image_receivers import can_start, own_image
 from onprem_llm.planning.places import digest_of
 from onprem_llm.planning.replicas import project_order
-from onprem_llm.planning.staging import HostImage, image_for
-from onprem_llm.planning.types import ImageSource, RegistryStore, Step, Wanted
+from onprem_llm.planning.staging import HostImage, where_from
+from onprem_llm.planning.types import RegistryStore, Step, Wanted
 from onprem_llm.rendering.registry import PROJECT, START_SECONDS, STORE, LocalRegistry, local_draft
 from onprem_llm.spec.site import Site
 
@@ -46,10 +47,11 @@ def plan_local(
     if wanted.registry is None:
         return ()
     receivers = passing.receivers if passing else ()
+    idle = stranded(site, wanted, passing, current, gateway, fleet)
     found = []
     for host in current.hosts:
         there = served(host)
-        stays = there is not None and carries_replicas(host, wanted, current, fleet)
+        stays = there is not None and carries_replicas(host, wanted, current, fleet) and host not in idle
         if host is gateway or not (host.name in receivers or stays):
             continue
         digests = there or frozenset()
@@ -58,6 +60,31 @@ def plan_local(
             digests = (digests & _meant(host, current, fleet)) | {passing.digest}
         found.append(_plan_one(site, wanted, wanted.registry, passing, gateway, host, digests))
     return tuple(found)
+
+
+def stranded(
+    site: Site, wanted: Wanted, passing: Passing | None, current: Current, gateway: HostState, fleet: Fleet
+) -> tuple[HostState, ...]:
+    """Return hosts with replicas whose registry lacks its own image, which nothing can bring: it is not touched.
+
+    Where the site insists (`fan_out: always`) such a host that lacks an image is a receiver, and refused.
+    """
+    if wanted.registry is None:
+        return ()
+    receivers = passing.receivers if passing else ()
+    others = [host for host in current.hosts if host is not gateway and host.name not in receivers]
+    having = [host for host in others if served(host) is not None and carries_replicas(host, wanted, current, fleet)]
+    return tuple(host for host in having if not can_start(site, wanted, host))
+
+
+def stranded_warning(site: Site, hosts: Iterable[HostState]) -> tuple[str, ...]:
+    """Say so of each, and what mends it."""
+    return tuple(
+        f"{host.name}: the image of its own registry, {site.registry_image}, is not there, and nothing can bring it: "
+        "what runs is left alone, and images that it lacks come from the gateway host. To have it again: "
+        f"{where_from(site.registry_image)}; put its archive into the folder that onprem_llm_site.images_dir names"
+        for host in hosts
+    )
 
 
 def _plan_one(
@@ -70,7 +97,7 @@ def _plan_one(
     digests: frozenset[str],
 ) -> PlannedLocal:
     claim = Claim(PROJECT, LOOPBACK, site.registry_port)
-    image = image_for(host, wanted.registry_image or ImageSource(site.registry_image), None)
+    image = own_image(site, wanted, host)
     draft = local_draft(LocalRegistry(image.reference, claim.address, claim.port, digests))
     why = (f"for images that are passed on from {gateway.name}",)
     outcome = compare(host, draft, revision=None, image_id=image.id, secrets={}, why=why)

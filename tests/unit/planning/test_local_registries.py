@@ -7,8 +7,10 @@ import pytest
 import recorded_facts as made
 import yaml
 from image_site import (
+    ADDRESS,
     ALL,
     BIG,
+    LOOPBACK,
     NEWER,
     REGISTRY_IMAGE,
     THREE,
@@ -16,6 +18,8 @@ from image_site import (
     chain_of,
     deployed,
     digest,
+    lose_image,
+    names,
     planned,
     pulled,
     registries,
@@ -28,10 +32,12 @@ from image_site import (
 )
 from planning_lab import Hosts, lab, model, there
 
+from onprem_llm.errors import InvalidError
 from onprem_llm.planning.plan import plan
+from onprem_llm.planning.types import ImageSource, Plan
 from onprem_llm.probe import parse_current
 from onprem_llm.rendering.registry import PROJECT
-from onprem_llm.spec.site import parse_site
+from onprem_llm.spec.site import Site, parse_site
 
 UPDATE = (THREE.replace(made.VLLM_IMAGE, NEWER), store(made.VLLM_IMAGE, made.GATEWAY_IMAGE, NEWER))
 
@@ -87,6 +93,54 @@ def test_a_container_that_is_gone_is_started_again_with_what_it_served() -> None
     assert [one.reasons for one in done.changes if one.subject == PROJECT and one.host == "lab-2"] == [
         ("container is gone",)
     ]
+
+
+def without_its_image(facts: Hosts, host: str, *, running: bool = False) -> Hosts:
+    facts[host]["images"] = [image for image in facts[host]["images"] if REGISTRY_IMAGE not in image["tags"]]
+    if not running:
+        facts[host]["projects"][PROJECT]["containers"] = []
+    return facts
+
+
+def unaided(facts: Hosts, settings: Site | None = None, **change: Any) -> Plan:
+    """Plan where no archive of the registry's image is on the control host."""
+    ask = replace(wanted(facts, **change), registry_image=ImageSource(REGISTRY_IMAGE))
+    return plan(settings or site(), ask, parse_current(facts))
+
+
+def test_its_own_image_comes_again_where_an_archive_has_it() -> None:
+    done = planned(without_its_image(deployed(lab(1, 1, 1)), "lab-2"))
+    order: Any = registries(done).steps[0].orders["lab-2"]
+    assert [one["archive"] for one in order["images"]] == ["/images/onprem-llm_registry:1.tar"]
+
+
+@pytest.mark.parametrize("setting", ["auto", "always", "never"])
+def test_one_that_nothing_can_start_again_is_left_alone_and_said_with_what_mends_it(setting: str) -> None:
+    after = without_its_image(deployed(lab(1, 1, 1)), "lab-2")
+    done = unaided(after, site(fan_out=setting))
+    assert done.is_noop, "what runs is as it should be, and the registry's blobs stay for the day it is mended"
+    (warning,) = [text for text in done.warnings if "lab-2" in text]
+    assert REGISTRY_IMAGE in warning
+    assert "onprem_llm_site.images_dir" in warning
+
+
+def test_an_image_that_such_a_host_lacks_is_pulled_from_the_gateway() -> None:
+    after = without_its_image(deployed(lab(1, 1, 1)), "lab-2")
+    lose_image(after, "lab-2")
+    done = unaided(after)
+    assert {host: name.partition("/")[0] for host, name in names(done).items()} == {
+        "lab-1": ADDRESS, "lab-2": ADDRESS, "lab-3": LOOPBACK
+    }  # fmt: skip
+    assert steps(registries(done)) == []
+    assert [text for text in done.warnings if "lab-2" in text]
+    with pytest.raises(InvalidError, match="image onprem-llm/registry:1 is not on lab-2"):
+        unaided(after, site(fan_out="always"))
+
+
+def test_one_that_runs_while_its_image_is_called_otherwise_runs_on() -> None:
+    done = unaided(without_its_image(deployed(lab(1, 1, 1)), "lab-2", running=True))
+    assert done.is_noop
+    assert [text for text in done.warnings if "lab-2" in text]
 
 
 def test_the_gateway_moves_and_no_replica_starts_anew() -> None:
