@@ -3,17 +3,19 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.made_images import Layout, image, tar_of
 from tests.offline.rendered_registry import local
-from tests.offline.roles_here import run_role
+from tests.offline.roles_here import ROLES, run_role
 
 from onprem_llm.bundle.registry_view import blob_path, write_registry
 from onprem_llm.image_names import image_name
 from onprem_llm.own_registry import OwnRegistryFolder, read_own_registry
+from onprem_llm.rendering.registry import CERTIFICATE, STORE
 
 ENGINE, PAGE = "vllm/vllm-openai:v1", "ghcr.io/open-webui/open-webui:v2"
 
@@ -135,3 +137,21 @@ def test_the_engine_pulls_from_it_by_digest(own: OwnRegistryFolder, tmp_path: Pa
         finally:
             subprocess.run(["docker", "image", "rm", reference], check=False, capture_output=True)
     assert reference in json.loads(shown)[0]["RepoDigests"]
+
+
+def test_a_former_gateway_hosts_certificate_does_not_stay_to_be_renewed(tmp_path: Path) -> None:
+    """Plans and `tls renew` look for the file."""
+    certificate = tmp_path / "registry" / CERTIFICATE
+    certificate.parent.mkdir(parents=True)
+    certificate.write_text("a certificate and its key")
+    store = {"path": str(tmp_path / "registry" / STORE), "source": str(tmp_path), "files": [], "links": {}, "keep": []}
+    order = {"images": [], "store": store, "projects": []}
+    (tmp_path / "orders.json").write_text(json.dumps({"localhost": order}))
+    command = ["ansible-playbook", "-i", "localhost,", "-c", "local", str(ROLES.parent / "playbooks/registry.yml")]
+    site = {"onprem_llm_site": {"data_root": str(tmp_path)}, "onprem_llm_order_file": str(tmp_path / "orders.json")}
+    variables = {**site, "ansible_python_interpreter": sys.executable, "ansible_become": False}
+    environment = {**os.environ, "ANSIBLE_ROLES_PATH": str(ROLES)}
+    command += ["-e", json.dumps(variables)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert list((tmp_path / "registry").iterdir()) == []

@@ -1,12 +1,12 @@
 """The site's own registry on the gateway host: filled and started before any host asks it for an image."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import Claim
-from onprem_llm.planning.certificates import good
+from onprem_llm.planning.certificates import good, older
 from onprem_llm.planning.difference import Outcome, compare
 from onprem_llm.planning.gateway import certificate_names
 from onprem_llm.planning.image_chain import blob_files, served
@@ -54,10 +54,20 @@ def plan_registry(site: Site, wanted: Wanted, gateway: HostState) -> PlannedRegi
     registry = OwnRegistry(image.reference, claim.address, claim.port, store.images)
     why = (f"serves {len(store.images)} images",)
     outcome = compare(gateway, draft(registry), revision=None, image_id=image.id, secrets={}, why=why)
-    if outcome.change.action != "create" and not good(gateway, PROJECT, certificate_names(site, gateway), gateway):
-        outcome = outcome.restarted("its certificate ends, or is for other names")
+    stale = _stale(site, gateway) if outcome.change.action != "create" else None
+    if stale:
+        # Where files change its container may stay as it is, and go on with the certificate that it read.
+        outcome = replace(outcome.restarted(stale), recreate=True)
     coming = _coming(store, gateway, new=outcome.change.action == "create")
     return PlannedRegistry(claim, image, outcome, store, coming)
+
+
+def _stale(site: Site, gateway: HostState) -> str | None:
+    """Say why it must start anew for its certificate's sake; None where it need not."""
+    if not good(gateway, PROJECT, certificate_names(site, gateway), gateway):
+        return "its certificate ends, or is for other names"
+    # A run was killed between the two.
+    return "it started before its certificate was renewed" if older(gateway, PROJECT, PROJECT) else None
 
 
 def _coming(store: RegistryStore, gateway: HostState, *, new: bool) -> int:

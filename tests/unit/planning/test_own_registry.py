@@ -113,6 +113,23 @@ def test_a_certificate_that_ends_is_renewed_with_a_restart() -> None:
     assert order["projects"][0]["recreate"]
 
 
+def test_one_that_started_before_its_certificate_was_renewed_starts_anew() -> None:
+    """A run was killed between the two. More images at once are no reason to leave its container as it is."""
+    facts = lab(1, 1)
+    after = made.applied(planned(facts), facts)
+    after["lab-1"]["certificates"]["registry"]["written"] = made.STARTED - 1
+    assert planned(after).is_noop
+    after["lab-1"]["certificates"]["registry"]["written"] = made.STARTED + 1
+    done = planned(after)
+    assert [(one.action, one.reasons) for one in done.changes if one.subject == PROJECT] == [
+        ("restart", ("it started before its certificate was renewed",))
+    ]
+    more = planned(after, content=store(made.VLLM_IMAGE, made.GATEWAY_IMAGE, "redis:7"))
+    for one in (done, more):
+        order: Any = of_kind(one, "registry").orders["lab-1"]
+        assert order["projects"][0]["recreate"]
+
+
 def test_a_registry_that_moved_restarts_no_replica() -> None:
     facts = lab(1, 1)
     after = made.applied(planned(facts), facts)
