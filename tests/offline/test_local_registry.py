@@ -96,17 +96,30 @@ def test_what_a_run_left_half_is_taken_up_or_removed(own: OwnRegistryFolder, bun
     assert not list((host / "data").rglob("*.partial"))
 
 
-def test_a_manifest_that_cannot_be_read_keeps_nothing_alive(own: OwnRegistryFolder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["unreadable", "altered", "gone"])
+def test_layers_of_a_kept_image_outlive_its_manifest(own: OwnRegistryFolder, tmp_path: Path, how: str) -> None:
+    """What the manifest would say of them is not known, and its link stays: it alone has to come again."""
     host = tmp_path / "host"
     host.mkdir()
     fill(host, own, ENGINE)
     manifest = host / "data" / blob_path(own.store.images[ENGINE].removeprefix("sha256:"))
-    manifest.write_text("{")
+    said = json.loads(manifest.read_bytes())
+    said["layers"] = said["layers"][:-1]
+    manifest.unlink() if how == "gone" else manifest.write_text("{" if how == "unreadable" else json.dumps(said))
+    layers = {path: path.stat().st_mtime_ns for path in (host / "data").rglob("data") if path != manifest}
+
     fill(host, own, PAGE, keep=(ENGINE,))
-    assert blobs(host) == set(own.store.parts[PAGE].blobs)
-    # What this machine has of it comes again.
+    both = {*own.store.parts[ENGINE].blobs, *own.store.parts[PAGE].blobs}
+    assert blobs(host) | {manifest.parent.name} == both
     fill(host, own, ENGINE, keep=(PAGE,))
-    assert blobs(host) == {*own.store.parts[ENGINE].blobs, *own.store.parts[PAGE].blobs}
+    assert blobs(host) == both
+    assert {path: path.stat().st_mtime_ns for path in layers} == layers, "layers that were there came again"
+    with local(host / "data", host) as address:
+        assert pulls(address, own, ENGINE, tmp_path / "first")
+    # Of an image that is not kept nothing stays, damaged or not.
+    manifest.write_text("{")
+    fill(host, own, PAGE)
+    assert blobs(host) == set(own.store.parts[PAGE].blobs)
 
 
 def test_a_later_image_of_the_same_name_moves_the_tag(own: OwnRegistryFolder, bundle: Layout, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -94,28 +95,48 @@ def link(folder, links, check_mode):
 
 
 def content_of(folder, digest):
-    """Return the sums of an image's blobs, its manifest's with them; none of one whose manifest cannot be read."""
+    """Return the sums of an image's blobs, its manifest's with them; None where that is not what its name says."""
     sha256 = digest.partition(":")[2]
     try:
-        manifest = json.loads((folder / BLOBS / sha256[:2] / sha256 / "data").read_bytes().decode("utf-8"))
+        data = (folder / BLOBS / sha256[:2] / sha256 / "data").read_bytes()
+        if hashlib.sha256(data).hexdigest() != sha256:
+            return None
+        manifest = json.loads(data.decode("utf-8"))
         parts = [part["digest"].partition(":")[2] for part in (manifest["config"], *manifest["layers"])]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return set()  # nothing of it can be served, so its layers are as good as gone
+        return None
     return {sha256, *parts}
 
 
+def links_of(folder):
+    """Return (path, kind, repository, digest) of every file that names a blob."""
+    found = []
+    for path in sorted((folder / ROOT / "repositories").glob("**/link")):
+        kind = "_layers" if "_layers" in path.parts else "_manifests"
+        digest = path.read_bytes().decode("ascii", "replace")
+        found.append((path, kind, str(path).partition(f"/{kind}/")[0], digest))
+    return found
+
+
 def others(folder, keep):
-    """Return (files that name what is not of the images to keep, folders of blobs that only others have)."""
+    """Return (files that name what is not of the images to keep, folders of blobs that only others have).
+
+    What a kept image has is unknown where its manifest is damaged: all that its repository names stays, so that the
+    manifest alone has to come again.
+    """
     wrong = sorted(digest for digest in keep if not DIGEST.match(digest))
     if wrong:
         raise ValueError(f"keep: found {wrong[0]!r}, expected sha256: and 64 hex digits")
-    links, content = [], {}
-    for path in sorted((folder / ROOT / "repositories").glob("**/link")):
-        kind = "_layers" if "_layers" in path.parts else "_manifests"
-        repository, digest = str(path).partition(f"/{kind}/")[0], path.read_bytes().decode("ascii", "replace")
-        links.append((path, kind, repository, digest))
+    links, content, unknown = links_of(folder), {}, set()
+    for _, kind, repository, digest in links:
         if kind == "_manifests" and digest in keep:
-            content.setdefault(repository, set()).update(content_of(folder, digest))
+            parts = content_of(folder, digest)
+            if parts is None:
+                unknown.add(repository)
+            content.setdefault(repository, set()).update(parts or {digest.partition(":")[2]})
+    for _, kind, repository, digest in links:
+        if kind == "_layers" and repository in unknown:
+            content[repository].add(digest.partition(":")[2])
     going = [
         path
         for path, kind, repository, digest in links
