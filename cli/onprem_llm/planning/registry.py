@@ -14,7 +14,7 @@ from onprem_llm.planning.removal import removal
 from onprem_llm.planning.replicas import project_order
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import Change, ImageSource, RegistryStore, Step, Wanted
-from onprem_llm.rendering.registry import CERTIFICATE, PROJECT, START_SECONDS, STORE, OwnRegistry, draft
+from onprem_llm.rendering.registry import CERTIFICATE, CONTENTS, PROJECT, START_SECONDS, STORE, OwnRegistry, draft
 from onprem_llm.spec.site import Site
 
 SETTING = "onprem_llm_site.registry_dir"
@@ -53,7 +53,7 @@ def plan_registry(site: Site, wanted: Wanted, gateway: HostState) -> PlannedRegi
     image = image_for(gateway, source, None)
     registry = OwnRegistry(image.reference, claim.address, claim.port, store.images)
     why = (f"serves {len(store.images)} images",)
-    outcome = compare(gateway, draft(registry), revision=None, image_id=image.id, secrets={}, why=why)
+    outcome = _explained(compare(gateway, draft(registry), revision=None, image_id=image.id, secrets={}, why=why))
     stale = _stale(site, gateway) if outcome.change.action != "create" else None
     if stale:
         # Where files change its container may stay as it is, and go on with the certificate that it read.
@@ -68,6 +68,16 @@ def _stale(site: Site, gateway: HostState) -> str | None:
         return "its certificate ends, or is for other names"
     # A run was killed between the two.
     return "it started before its certificate was renewed" if older(gateway, PROJECT, PROJECT) else None
+
+
+def _explained(outcome: Outcome) -> Outcome:
+    """Another bundle is another list of what it serves, which nobody has edited."""
+    change = outcome.change
+    others = tuple(reason for reason in change.reasons if not reason.startswith(f"{CONTENTS} was edited"))
+    if others == change.reasons:
+        return outcome
+    said = f"{SETTING} has other images than it serves, or another one under a tag"
+    return replace(outcome, change=replace(change, reasons=(*others, said)))
 
 
 def _coming(store: RegistryStore, gateway: HostState, *, new: bool) -> int:

@@ -104,6 +104,29 @@ def test_other_images_are_sent_without_a_restart() -> None:
     assert [step.kind for step in done.steps] == ["registry"]
 
 
+def why(done: Plan) -> tuple[str, ...]:
+    return next(one.reasons for one in done.changes if one.subject == PROJECT and one.host == "lab-1")
+
+
+@pytest.mark.parametrize("moved", [True, False], ids=["a tag moved", "one more"])
+def test_another_bundle_is_not_taken_for_a_file_that_somebody_edited(moved: bool) -> None:
+    facts = lab(1, 1)
+    after = made.applied(planned(facts), facts)
+    content = store(made.VLLM_IMAGE, made.GATEWAY_IMAGE)
+    images = {made.GATEWAY_IMAGE: digest("another")} if moved else {"redis:7": digest("redis:7")}
+    done = planned(after, content=replace(content, images={**content.images, **images}))
+    (reason,) = why(done)
+    assert "onprem_llm_site.registry_dir has other images than it serves" in reason
+    assert "edited" not in reason
+
+
+def test_a_configuration_of_it_that_somebody_edited_is_said_to_be() -> None:
+    facts = lab(1, 1)
+    after = made.applied(planned(facts), facts)
+    after["lab-1"]["projects"][PROJECT]["files"]["config.yml"] = "0" * 64
+    assert why(planned(after)) == ("config.yml was edited on the host",)
+
+
 def test_a_certificate_that_ends_is_renewed_with_a_restart() -> None:
     facts = lab(1, 1)
     after = made.applied(planned(facts), facts)
