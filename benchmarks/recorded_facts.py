@@ -171,7 +171,10 @@ def planned(
 
 def applied(done: Plan, facts: dict[str, Facts]) -> dict[str, Facts]:
     """Return the facts as they are once the plan was carried out."""
-    return list(moments(done, facts))[-1][1]
+    facts = copy.deepcopy(facts)
+    for step in done.steps:
+        _carry_out(step, facts, done)
+    return facts
 
 
 def moments(done: Plan, facts: dict[str, Facts], steps: Sequence[Step] | None = None) -> Iterator[tuple[str, Any]]:
@@ -179,9 +182,13 @@ def moments(done: Plan, facts: dict[str, Facts], steps: Sequence[Step] | None = 
     facts = copy.deepcopy(facts)
     yield "before", copy.deepcopy(facts)
     for step in done.steps if steps is None else steps:
-        for name, order in step.orders.items():
-            DOING[step.kind](facts, name, dict(order), done)
+        _carry_out(step, facts, done)
         yield step.title, copy.deepcopy(facts)
+
+
+def _carry_out(step: Step, facts: dict[str, Facts], done: Plan) -> None:
+    for name, order in step.orders.items():
+        DOING[step.kind](facts, name, dict(order), done)
 
 
 def cut_off(done: Plan, facts: dict[str, Facts], title: str) -> dict[str, Facts]:
@@ -462,14 +469,23 @@ port: {port}
 """
 
 
-def large_site(hosts: int = 64, deployments: int = 10) -> tuple[dict[str, Facts], list[WantedDeployment]]:
-    """Return a site of 8-GPU hosts on which all deployments but the last run, and the deployments."""
+def large_site(
+    hosts: int = 64, deployments: int = 10, *, gpus: Sequence[int] = (1, 2, 4, 8), replicas: int = 1
+) -> tuple[dict[str, Facts], list[WantedDeployment]]:
+    """Return a site of 8-GPU hosts on which all deployments but the last run, and the deployments.
+
+    `gpus`: of a replica, taken in turns by the deployments. A fourth of the hosts has GPUs that nobody wants.
+    """
     facts = {
         f"node-{n:02}": host(f"node-{n:02}", n, gpus=8, model=H100 if n % 4 else L4, gateway=n == 0)
         for n in range(hosts)
     }
     models = [
-        deployment(MODEL.format(name=f"model-{n}", image=VLLM_IMAGE, gpus=2 ** (n % 4), model="H100", port=8000 + n))
+        deployment(
+            f"{MODEL}replicas: {replicas}\n".format(
+                name=f"model-{n}", image=VLLM_IMAGE, gpus=gpus[n % len(gpus)], model="H100", port=8000 + n
+            )
+        )
         for n in range(deployments)
     ]
     for item in models[:-1]:

@@ -1,8 +1,9 @@
 """What the hosts say, as typed values. Made from the probe's JSON; `null`, `[N/A]` and missing keys never break it."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.gateway_state import Certificate, Firewall, GatewayState
@@ -206,32 +207,45 @@ class HostState:
         return self.default_address or self.ansible_host or self.name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Current:
     """All hosts that answered, in inventory order, and the names of those not seen: `left_out` of them on purpose."""
 
     hosts: tuple[HostState, ...]
     unreachable: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
-    _digest: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def host(self, name: str) -> HostState | None:
         """Find a host by its inventory name."""
-        return next((host for host in self.hosts if host.name == name), None)
+        return self._by_name.get(name)
 
-    @property
+    @cached_property
+    def _by_name(self) -> Mapping[str, HostState]:
+        """A plan asks for hosts thousands of times: what is asked for is found once."""
+        return {host.name: host for host in reversed(self.hosts)}
+
+    def hosts_with(self, deployment: str) -> tuple[HostState, ...]:
+        """Return the hosts that may have projects of a deployment: by their label, or with one that nothing labels."""
+        return tuple(host for host in self.hosts if {deployment, None} & self._labelled[host.name])
+
+    @cached_property
+    def _labelled(self) -> Mapping[str, Set[str | None]]:
+        return {host.name: {p.label("deployment") for p in host.projects.values()} for host in self.hosts}
+
+    @cached_property
     def gateway(self) -> HostState | None:
         """The host that is recorded as the gateway. One that another's book calls lost was it before, and is back."""
         return next(iter(self.recorded_gateways), None)
 
-    @property
+    @cached_property
     def recorded_gateways(self) -> tuple[HostState, ...]:
         """The hosts that say that they are the gateway, without those that another of them calls lost."""
         books = {host.name: host.book for host in self.hosts if host.book is not None and host.book.gateway}
         said = {name: {one: mark.state for one, mark in book.hosts.items()} for name, book in books.items()}
-        return tuple(host for host in self.hosts if host.name in counting(said))
+        counted = counting(said)
+        return tuple(host for host in self.hosts if host.name in counted)
 
-    @property
+    @cached_property
     def gateways(self) -> tuple[HostState, ...]:
         """The hosts that run a gateway, the recorded one with the book first."""
         first = self.gateway
@@ -272,9 +286,11 @@ class Current:
 
     def digest(self) -> str:
         """Return 16 hex digits over all that planning depends on."""
-        if "value" not in self._digest:
-            self._digest["value"] = digest_of(self)
-        return self._digest["value"]
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        return digest_of(self)
 
 
 def fingerprint(salt: str, value: str) -> str:

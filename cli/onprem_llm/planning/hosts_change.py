@@ -28,7 +28,7 @@ def marked(current: Current, host: str, state: str | None) -> Current:
         drained = state == "drained" or (known is not None and known.was_drained)
         marks[host] = HostMark(state, None, None, drained)
     told = replace(gateway, book=replace(gateway.book, hosts=marks))
-    return replace(current, hosts=tuple(told if one is gateway else one for one in current.hosts), _digest={})
+    return replace(current, hosts=tuple(told if one is gateway else one for one in current.hosts))
 
 
 def recorded_on(current: Current, host: str) -> dict[str, list[str]]:

@@ -43,6 +43,7 @@ class Placer:
     image: ImageSource | None = None  # where only one will do: hosts that have it, or can be sent it
     passed_over: dict[str, str] = field(default_factory=dict)  # host -> why, of the last replica that had to choose
     _taken: dict[str, set[str]] = field(default_factory=dict)
+    _offers: dict[str, Verdict] = field(default_factory=dict)  # of hosts that nothing was taken of since
     _load: dict[str, int] = field(default_factory=dict)
 
     def place(self, index: int) -> Placement:
@@ -59,15 +60,15 @@ class Placer:
                 hint="it is not started a second time elsewhere: bring the host back and run this again, "
                 "or declare the host lost: onprem-llm host remove HOST --lost",
             )
+        stays = next((here for host in having if (here := self._consider(host, project)).why is None), None)
+        if stays is not None:
+            return self._take(Placement(project, index, stays.host, stays.gpus))
+        _refuse_blind_move(self.deployment, project, having)
         fitting, verdicts = self._fitting(project)
-        stay = next((host.name for host in having if host.name in fitting), None)
-        if stay is None:
-            _refuse_blind_move(self.deployment, project, having)
-        if stay is None and not fitting:
+        if not fitting:
             raise no_room(self.deployment, project, verdicts, self.memory, self.compatibility)
-        if stay is None:
-            self.passed_over = {verdict.host.name: verdict.why for verdict in verdicts if verdict.why}
-        chosen = fitting[stay] if stay else min(fitting.values(), key=self._preference)
+        self.passed_over = {verdict.host.name: verdict.why for verdict in verdicts if verdict.why}
+        chosen = min(fitting, key=self._preference)
         return self._take(Placement(project, index, chosen.host, chosen.gpus))
 
     def why_not(self, project: str) -> str | None:
@@ -88,9 +89,7 @@ class Placer:
         """
         project = f"{self.deployment.name}-{index}"
         fitting, _ = self._fitting(project)
-        near = [
-            verdict for verdict in fitting.values() if weights in verdict.host.weights or verdict.host.name in staged
-        ]
+        near = [verdict for verdict in fitting if weights in verdict.host.weights or verdict.host.name in staged]
         if not near:
             return None
         chosen = min(near, key=self._preference)
@@ -98,13 +97,22 @@ class Placer:
 
     def _take(self, placement: Placement) -> Placement:
         name = placement.host.name
+        self._offers.pop(name, None)
         self._taken.setdefault(name, set()).update(gpu.uuid for gpu in placement.gpus)
         self._load[name] = self._load.get(name, 0) + 1
         return placement
 
-    def _fitting(self, project: str) -> tuple[dict[str, Verdict], list[Verdict]]:
-        verdicts = [self._consider(host, project) for host in self.current.hosts]
-        return {verdict.host.name: verdict for verdict in verdicts if verdict.why is None}, verdicts
+    def _fitting(self, project: str) -> tuple[list[Verdict], list[Verdict]]:
+        verdicts = [self._offer(host, project) for host in self.current.hosts]
+        return [verdict for verdict in verdicts if verdict.why is None], verdicts
+
+    def _offer(self, host: HostState, project: str) -> Verdict:
+        """Return what `_consider` does, kept: a host without the project offers every replica the same."""
+        if project in host.projects:
+            return self._consider(host, project)
+        if host.name not in self._offers:
+            self._offers[host.name] = self._consider(host, project)
+        return self._offers[host.name]
 
     def _consider(self, host: HostState, project: str) -> Verdict:
         mark = self.current.marks.get(host.name)

@@ -25,7 +25,9 @@ class Standing:
 def standing_of(name: str, current: Current) -> tuple[Standing, ...]:
     """Return the deployment's replicas as they stand: one entry a host and project."""
     return tuple(
-        _standing(name, host, project, current) for host in current.hosts for project in sorted(projects_of(host, name))
+        _standing(name, host, project, current)
+        for host in current.hosts_with(name)
+        for project in sorted(projects_of(host, name))
     )
 
 

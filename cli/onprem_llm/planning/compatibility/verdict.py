@@ -1,5 +1,6 @@
 """Whether an image runs on a machine: refusals with what to do, warnings, or nothing to say."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -50,10 +51,12 @@ class Verdict:
         return ", or ".join((*first, *remedies)) or "no image that is known here runs on these GPUs: choose other ones"
 
 
+@functools.lru_cache(maxsize=1024)
 def judge(machine: Machine, ref: str, numbers: Numbers, *, forward: bool = False) -> Verdict:
     """Judge an image on a machine.
 
     `forward`: its compatibility libraries are switched on. An image that the table does not know is not refused.
+    Kept, since a site has hundreds of hosts and few kinds of them.
     """
     return Verdict(_findings(machine, ref, read_tag(ref), numbers, table(), forward=forward))
 
