@@ -17,9 +17,9 @@ def installed() -> list[str]:
     return run(["rpm", "--query", "--all", "--queryformat", "%{NAME}.%{ARCH}\\n"], 60)[1].split()
 
 
-def install(names: list[str]) -> None:
-    """Install without a question. dnf waits for its own lock."""
-    code, text = run(["dnf", "--assumeyes", "--quiet", "install", *names], 1800)
+def install(names: list[str], *more: str) -> None:
+    """Install without a question, with more options of dnf's. It waits for its own lock."""
+    code, text = run(["dnf", "--assumeyes", "--quiet", *more, "install", *names], 1800)
     if code != 0:
         raise PackageError(
             f"{', '.join(names)} could not be installed: dnf says\n{text[-800:]}\nCorrect the host's repositories."

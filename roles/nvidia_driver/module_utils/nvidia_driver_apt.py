@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from typing import Any, Iterable, Mapping
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Iterable, Iterator, Mapping
 
 from ansible.module_utils import nvidia_driver_sources as sources
 from ansible.module_utils import onprem_llm_apt as apt
@@ -18,6 +22,7 @@ PATTERN = (
     r"^(nvidia-(driver|kernel|open-kernel|dkms|smi|persistenced|fabricmanager)\S*|nvlsm|libcuda1|libnvidia-nvvm4"
     r"|linux-modules-nvidia-\d+-server(-open)?-%(kernels)s|linux-headers-(%(kernels)s|[a-z-]*(amd64|arm64)))$"
 )
+INDEXES = ["apt-get", "indextargets", "--format", sources.TARGETS]
 PREFIXES = ("nvidia-", "nvlsm", "linux-modules-nvidia-", "linux-headers-")
 # What must stay at one version with the kernel's module: NVIDIA's own packages, and the kernels that have one.
 DRIVERS = re.compile(
@@ -25,6 +30,8 @@ DRIVERS = re.compile(
     r"|linux-(modules|objects|signatures)-nvidia)"
 )
 KERNELS = re.compile(r"^linux-(image|headers|)-?((cloud-|rt-)?(amd64|arm64)|generic\S*|virtual\S*)$")
+PREFERENCES = Path("/etc/apt/preferences")
+PARTS = Path("/etc/apt/sources.list.d")
 OTHERS = re.compile(r"^(nvidia-container|libnvidia-container|nvidia-docker|nvidia-settings)")
 
 
@@ -36,6 +43,45 @@ class Apt:
         names = (facts["os"], "debian_security", "cuda")
         self.facts, self.source = facts, source
         self.mirrors = {} if source else {name: one for name, one in mirrors.items() if name in names}
+        self.options = ["--allow-change-held-packages"]
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Ask sources as `prepare` would have them and change nothing: files and lists are in a folder of their own.
+
+        PackageError where a key cannot be fetched.
+        """
+        if self.source:  # it alone is asked, with lists of its own
+            apt.refresh()
+            yield
+            return
+        text = sources.apt_text(self.facts, self.mirrors, run(INDEXES)[1])
+        with tempfile.TemporaryDirectory(prefix="onprem-llm-apt-") as folder:
+            parts, lists = Path(folder) / "parts", Path(folder) / "lists"
+            lists.mkdir()
+            shutil.copytree(PARTS, parts) if PARTS.is_dir() else parts.mkdir()
+            (parts / sources.APT_SOURCES.name).unlink(missing_ok=True)
+            if text:
+                if "cuda" in self.mirrors and not sources.CUDA_KEY.exists():
+                    key = Path(folder) / "cuda.asc"
+                    sources.fetch_key(self.facts, self.mirrors["cuda"], key)
+                    text = text.replace(str(sources.CUDA_KEY), str(key))
+                (parts / sources.APT_SOURCES.name).write_text(text, encoding="utf-8")
+            with _asking(**{"Dir::Etc::sourceparts": parts, "Dir::State::lists": lists, "APT::Sandbox::User": "root",
+                            "Dir::Cache::pkgcache": "", "Dir::Cache::srcpkgcache": ""}):  # fmt: skip
+                apt.refresh()
+                yield
+
+    @contextlib.contextmanager
+    def pinned(self, pattern: str) -> Iterator[None]:
+        """Have apt take the driver's packages in these versions (580.*), whichever others there are."""
+        with tempfile.NamedTemporaryFile("w", prefix="onprem-llm-apt-", encoding="utf-8") as file:
+            had = PREFERENCES.read_text(encoding="utf-8") if PREFERENCES.exists() else ""
+            file.write(f"{had}\n\nPackage: /{DRIVERS.pattern}/\nPin: version {pattern}\nPin-Priority: 1001\n")
+            file.flush()
+            Path(file.name).chmod(0o644)
+            with _asking(**{"Dir::Etc::preferences": file.name}):
+                yield
 
     def prepare(self) -> bool:
         """Write the source that is missing and fetch package lists; return whether a file changed. PackageError."""
@@ -55,11 +101,10 @@ class Apt:
 
     def _targets(self) -> str:
         """Return which indexes the host's sources have; apt names none before it has fetched lists once."""
-        ask = ["apt-get", "indextargets", "--format", sources.TARGETS]
-        known = run(ask)[1]
+        known = run(INDEXES)[1]
         if "Packages\t" not in known and self.facts["os"] not in self.mirrors:
             apt.refresh()
-            known = run(ask)[1]
+            known = run(INDEXES)[1]
         return known
 
     def _known(self, *prefixes: str) -> list[str]:
@@ -69,8 +114,9 @@ class Apt:
         return names
 
     def offered(self) -> dict[str, str]:
-        """Return {package: version} of what a driver may be made of."""
-        return offers(apt.policies(asked_names(self.facts, self._known(*PREFIXES))))
+        """Return {package: version} of what a driver may be made of, and of what there is of one."""
+        there = [name for name in self.lockable() if DRIVERS.match(name)]
+        return offers(apt.policies([*asked_names(self.facts, self._known(*PREFIXES)), *there]))
 
     def installed(self) -> dict[str, str]:
         """Return {package: version} of what is installed to the end."""
@@ -96,11 +142,15 @@ class Apt:
         """Refuse: apt has no streams."""
         raise PackageError(f"found the stream {name}, expected packages alone")
 
-    def install(self, names: list[str]) -> None:
-        """Install packages, and note them for uninstall. PackageError."""
+    def install(self, names: list[str], without: Iterable[str] = ()) -> None:
+        """Install packages and take others away in one go; note the new ones for uninstall. PackageError."""
         record.begin_packages(apt.installed())
-        apt.install(names, "--allow-change-held-packages")
+        apt.install([*names, *(f"{name}-" for name in without)], *self.options)
         record.end_packages(apt.installed())
+
+    def allow_downgrade(self) -> None:
+        """Have `install` take older versions, too."""
+        self.options.append("--allow-downgrades")
 
     def lockable(self) -> list[str]:
         """Return what is installed and is to be held."""
@@ -111,6 +161,14 @@ class Apt:
         """Return what is to be held, and is not."""
         return sorted(set(self.lockable()) - set(run(["apt-mark", "showhold"])[1].split()))
 
+    def let_go(self) -> None:
+        """Hold the driver's packages no longer; kernels stay held. PackageError."""
+        held = run(["apt-mark", "showhold"])[1].split()
+        names = [name for name in held if DRIVERS.match(name) and holdable(name)]
+        code, text = run(["apt-mark", "unhold", *names], 60) if names else (0, "")
+        if code != 0:
+            raise PackageError(f"{', '.join(names)} could not be let go: apt-mark says\n{text[-400:]}")
+
     def hold(self) -> None:
         """Hold them, and note them for uninstall. PackageError."""
         names = self.unheld()
@@ -119,6 +177,17 @@ class Apt:
             code, text = run(["apt-mark", "hold", *names], 60)
             if code != 0:
                 raise PackageError(f"{', '.join(names)} could not be held: apt-mark says\n{text[-400:]}")
+
+
+@contextlib.contextmanager
+def _asking(**options: Any) -> Iterator[None]:
+    """Have apt's commands below take these options, too."""
+    words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    apt.scope += words
+    try:
+        yield
+    finally:
+        del apt.scope[len(apt.scope) - len(words) :]
 
 
 def asked_names(facts: Mapping[str, Any], known: Iterable[str]) -> list[str]:

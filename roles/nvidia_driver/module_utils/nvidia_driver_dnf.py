@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from typing import Any, Mapping
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Iterable, Iterator, Mapping
 
 from ansible.module_utils import nvidia_driver_sources as sources
 from ansible.module_utils import onprem_llm_dnf as dnf
@@ -29,11 +33,35 @@ class Dnf:
     def __init__(self, facts: Mapping[str, Any], mirrors: Mapping[str, str], source: str | None) -> None:
         """A bundle brings no packages for these yet: `source` is refused by `prepare`."""
         self.facts, self.mirrors, self.source = facts, mirrors, source
+        self.options = ["--allowerasing"]
+        self.scope: list[str] = []  # dnf's options for other repositories than the host's
+        self.exact = ""  # of a stream's versions the one to take; the newest where it is empty
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Ask the repositories as `prepare` would have them, and change nothing: files and lists are in a folder."""
+        self._check_source()
+        text = sources.dnf_text(self.facts, self.mirrors)
+        with tempfile.TemporaryDirectory(prefix="onprem-llm-dnf-") as folder:
+            parts = Path(folder) / "parts"
+            shutil.copytree(sources.DNF_REPOSITORY.parent, parts)
+            if text:
+                (parts / sources.DNF_REPOSITORY.name).write_text(text, encoding="utf-8")
+            self.scope = [f"--setopt=reposdir={parts}", f"--setopt=cachedir={folder}/cache"]
+            try:
+                yield
+            finally:
+                self.scope = []
+
+    @contextlib.contextmanager
+    def pinned(self, pattern: str) -> Iterator[None]:
+        """Have of each stream the version that is asked for: 580.95.05*; of 580.* it is the newest."""
+        self.exact = pattern.rstrip("*").rstrip(".") if pattern.count(".") > 1 else ""
+        yield
 
     def prepare(self) -> bool:
         """Write NVIDIA's repository where the site names a mirror; return whether the file changed. PackageError."""
-        if self.source:
-            raise PackageError("found a host without apt, expected one that takes Debian packages from a bundle")
+        self._check_source()
         text, path = sources.dnf_text(self.facts, self.mirrors), sources.DNF_REPOSITORY
         if not text or (path.exists() and path.read_text(encoding="utf-8") == text):
             return False
@@ -41,21 +69,28 @@ class Dnf:
         put(path, text, 0o644)
         return True
 
+    def _check_source(self) -> None:
+        if self.source:
+            raise PackageError("found a host without apt, expected one that takes Debian packages from a bundle")
+
+    def _ask(self, *words: str) -> str:
+        return run(["dnf", "--quiet", *self.scope, *words], 300)[1]
+
     def offered(self) -> dict[str, str]:
         """Return {package, or nvidia-driver:STREAM, or package@STREAM: version}."""
         found: dict[str, str] = {}
         for stream in self._streams():
-            said = run(["dnf", "--quiet", "module", "info", f"{MODULE}:{stream}"], 300)[1]
+            said = self._ask("module", "info", f"{MODULE}:{stream}")
             for name, version in ARTIFACT.findall(said):
                 key = f"{MODULE}:{stream}" if name == "nvidia-driver-cuda" else f"{name}@{stream}"
-                found[key] = max(version, found.get(key, ""), key=_as_numbers)
+                found[key] = max(version, found.get(key, ""), key=lambda one: (one == self.exact, _as_numbers(one)))
         for kernel in targets(self.facts):
-            if run(["dnf", "--quiet", "repoquery", f"kernel-devel-{kernel}"], 300)[1].strip():
+            if self._ask("repoquery", f"kernel-devel-{kernel}").strip():
                 found[f"kernel-devel-{kernel}"] = kernel
         return found
 
     def _streams(self) -> list[str]:
-        text = run(["dnf", "--quiet", "module", "list", MODULE], 300)[1]
+        text = self._ask("module", "list", MODULE)
         return [line.split()[1] for line in text.splitlines() if line.startswith(f"{MODULE} ")]
 
     def installed(self) -> dict[str, str]:
@@ -92,11 +127,14 @@ class Dnf:
         if code != 0:
             raise PackageError(f"the stream {name} could not be enabled: dnf says\n{text[-600:]}")
 
-    def install(self, names: list[str]) -> None:
-        """Install packages, and note them for uninstall. PackageError."""
+    def install(self, names: list[str], without: Iterable[str] = ()) -> None:
+        """Install packages, and note them for uninstall; dnf takes away what stands against them. PackageError."""
         record.begin_packages(dnf.installed())
-        dnf.install(names)
+        dnf.install(names, *self.options)
         record.end_packages(dnf.installed())
+
+    def allow_downgrade(self) -> None:
+        """Nothing is wanted: dnf installs the version that is named, also in the place of a newer one."""
 
     def lockable(self) -> list[str]:
         """Return what is installed and is to be held."""
@@ -110,6 +148,13 @@ class Dnf:
             {re.sub(r"-(?:\d+:)?[^-]+-[^-]+$", "", line.strip()) for line in text.splitlines()} if code == 0 else set()
         )
         return [name for name in self.lockable() if name not in locked]
+
+    def let_go(self) -> None:
+        """Lock the driver's versions no longer; kernels stay locked. PackageError."""
+        names = [name for name in self.lockable() if not name.startswith("kernel") and name not in self.unheld()]
+        code, text = run(["dnf", "--quiet", "versionlock", "delete", *names], 300) if names else (0, "")
+        if code != 0:
+            raise PackageError(f"{', '.join(names)} could not be let go: dnf versionlock says\n{text[-400:]}")
 
     def hold(self) -> None:
         """Lock versions, and note them for uninstall. PackageError."""

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from pathlib import Path
 from typing import Any, Dict
@@ -16,6 +18,8 @@ SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e09
 # Debian builds its own under these names, and has the name nvidia lead to one of them.
 MODULE_FILE = re.compile(r"^nvidia(-current|-current-open|-tesla-[0-9]+(-open)?)?\.ko(\.(xz|zst|gz))?$")
 LOADED = re.compile(r"^NVRM version: NVIDIA UNIX (Open )?.*?\s(\d{3,}\.\d+(?:\.\d+)?)\s", re.MULTILINE)
+# Processes' names, of which the kernel keeps 15 letters.
+WATCHERS = ("nvidia-persiste", "nv-fabricmanage", "nv-hostengine", "nvidia-smi")
 FOLDERS = ("updates", "extra", "weak-updates", "kernel/drivers", "kernel")
 
 # The spelling of types here is that of Python 3.8, the oldest that ansible-core 2.19 runs on.
@@ -39,7 +43,7 @@ def facts() -> Facts:
         "newest": newest(kernels or [running]),
         "headers": [name for name in sorted({*kernels, running}) if _has_headers(name)],
         "built": {name: found for name, found in modules.items() if found},
-        "loaded": loaded(_read("proc/driver/nvidia/version")),
+        "loaded": loaded(read("proc/driver/nvidia/version")),
         "nouveau": (ROOT / "sys/module/nouveau").is_dir(),
         "secure_boot": secure_boot(),
     }
@@ -103,6 +107,17 @@ def loaded(text: str) -> dict[str, Any] | None:
     return {"version": match.group(2), "open": bool(match.group(1))} if match else None
 
 
+def users() -> list[str]:
+    """Return the programs that have a GPU open, each once, but for those that only watch over them."""
+    found = set()
+    for process in (ROOT / "proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            open_ones = [os.readlink(one) for one in (process / "fd").iterdir()]
+            if any(one.startswith("/dev/nvidia") for one in open_ones):
+                found.add(_line(process / "comm"))
+    return sorted(name for name in found - set(WATCHERS) if name)
+
+
 def secure_boot() -> bool:
     """Say whether the firmware boots signed kernels alone. The variable: four bytes of attributes, one of value."""
     try:
@@ -112,7 +127,7 @@ def secure_boot() -> bool:
 
 
 def _os_release() -> dict[str, str]:
-    pairs = (line.partition("=") for line in _read("etc/os-release").splitlines())
+    pairs = (line.partition("=") for line in read("etc/os-release").splitlines())
     return {key.strip(): value.strip().strip("\"'") for key, mark, value in pairs if mark}
 
 
@@ -123,7 +138,8 @@ def _line(path: Path) -> str:
         return ""
 
 
-def _read(name: str) -> str:
+def read(name: str) -> str:
+    """Return a file's text, empty where it cannot be read."""
     try:
         return (ROOT / name).read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -19,6 +19,8 @@ STREAM = re.compile(r"^(\d+)(-open|-dkms)?$")
 DEBIAN_PARTS = ["nvidia-smi", "libcuda1", "libnvidia-nvvm4", "nvidia-persistenced"]
 # The branch with long-term support; every vLLM image runs on it, and every GPU from Maxwell to B300.
 PREFERRED = 580
+# Why packages are installed, as groups of a choice have it.
+HEADERS, KEPT = "headers to build modules with", "the branch is kept"
 PINNING = "nvidia-driver-pinning-{}"  # of NVIDIA's own repository: it keeps a branch
 
 
@@ -94,7 +96,7 @@ def of_run_file(
     redhat_like = facts["os"] in RHEL_FAMILY
     headers, unbuilt = _headers(facts, offered, "kernel-devel-{}" if redhat_like else "linux-headers-{}")
     tools = RHEL_TOOLS if redhat_like else TOOLS[facts["os"]]
-    groups = [("headers to build modules with", headers), ("what builds them", tools)]
+    groups = [(HEADERS, headers), ("what builds them", tools)]
     return Choice(branch, match.group(2), kind, groups, None, _checked(facts, unbuilt))
 
 
@@ -123,7 +125,7 @@ def debian(facts: Mapping[str, Any], asked: Asked, wishes: Wishes, offered: Mapp
     headers += [meta] if facts["newest"].startswith(offered.get(meta, "none").partition("-")[0]) else []
     rest = ["nvidia-driver-cuda", "nvidia-persistenced"] if own else DEBIAN_PARTS
     version = versions[kind]
-    groups = [("the branch is kept", pinning), ("headers to build modules with", headers)]
+    groups = [(KEPT, pinning), (HEADERS, headers)]
     groups += [("the driver", [parts[kind], *[name for name in rest if name in offered]])]
     fabric = _fabric(asked, branch, version, offered, "=")
     others = tuple(name for one, name in parts.items() if one != kind)
@@ -151,7 +153,7 @@ def ubuntu(facts: Mapping[str, Any], asked: Asked, wishes: Wishes, offered: Mapp
     else:
         headers, missing = _headers(facts, offered, "linux-headers-{}")
         unbuilt = _checked(facts, missing)
-        groups = [("headers to build modules with", headers), ("modules, built here", [f"nvidia-dkms-{name}"])]
+        groups = [(HEADERS, headers), ("modules, built here", [f"nvidia-dkms-{name}"])]
     groups += [("the driver", [f"nvidia-driver-{name}"]), *_fabric(asked, branch, version, offered, "=")]
     return Choice(branch, version, kind, groups, None, unbuilt, ready)
 
@@ -176,7 +178,7 @@ def redhat(facts: Mapping[str, Any], asked: Asked, wishes: Wishes, offered: Mapp
         groups, unbuilt = [("the driver", ["nvidia-driver-cuda", "nvidia-persistenced"])], ()
     else:
         dkms = "kmod-nvidia-open-dkms" if kind == "open" else "kmod-nvidia-latest-dkms"
-        groups = [("headers to build modules with", [*headers, "kernel-headers"])]
+        groups = [(HEADERS, [*headers, "kernel-headers"])]
         groups += [("the driver", [dkms, "nvidia-driver-cuda", "nvidia-persistenced"])]
         unbuilt = _checked(facts, missing)
     in_stream = {name.partition(at)[0]: one for name, one in offered.items() if name.endswith(at + stream)}
@@ -201,7 +203,7 @@ def _fitting(
             if kind in kinds:
                 return branch, str(kind)
     wanted = f"branch {asked.branches()}" + (f", {wishes.modules} modules" if wishes.modules != "auto" else "")
-    wanted += f", branch {wishes.branch} as nvidia_driver.branch says" if wishes.branch else ""
+    wanted += f", branch {wishes.branch} as was asked for" if wishes.branch else ""
     raise DriverError(
         f"found {', '.join(f'driver {one}' for one in branches) or 'no NVIDIA driver'} in {where}, expected one for "
         f"{asked.names}: {wanted}. Name a mirror of NVIDIA's repository (onprem_llm_site.package_mirrors.cuda) or a "

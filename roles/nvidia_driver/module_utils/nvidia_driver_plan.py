@@ -113,33 +113,33 @@ def for_packages(facts: Mapping[str, Any], choice: Choice, state: Mapping[str, A
     if choice.stream is not None and state["stream"] != choice.stream:
         actions.append({"do": "stream", "name": choice.stream})
     for why, names in choice.groups:
-        missing = [name for name in names if not _has(state["installed"], name)]
+        missing = [name for name in names if not has(state["installed"], name)]
         if missing:
             actions.append({"do": "install", "names": missing, "why": why})
-    return _finished(facts, choice, state, actions)
+    return finished(facts, choice, state, actions)
 
 
 def for_run_file(facts: Mapping[str, Any], choice: Choice, state: Mapping[str, Any], path: str) -> Plan:
     """Return the plan for a .run file: its build tools, then itself, for one kernel; DKMS builds for the other."""
     actions: list[Action] = []
     for why, names in choice.groups:
-        missing = [name for name in names if not _has(state["installed"], name)]
+        missing = [name for name in names if not has(state["installed"], name)]
         if missing:
             actions.append({"do": "install", "names": missing, "why": why})
     if all(one["version"] != choice.version for one in facts["built"].values()):
         kernel = next(one for one in targets(facts) if one not in choice.unbuilt)
         about = {"path": path, "kind": choice.kind, "kernel": kernel, "branch": choice.branch}
         actions.append({"do": "run_file", **about})
-    return _finished(facts, choice, state, actions)
+    return finished(facts, choice, state, actions)
 
 
-def _has(installed: Mapping[str, str], name: str) -> bool:
+def has(installed: Mapping[str, str], name: str) -> bool:
     """Tell whether a package is there, in the version that the name may ask for (apt: name=version)."""
     base, _, version = name.partition("=")
     return base in installed and version in ("", installed[base])
 
 
-def _finished(facts: Mapping[str, Any], choice: Choice, state: Mapping[str, Any], actions: list[Action]) -> Plan:
+def finished(facts: Mapping[str, Any], choice: Choice, state: Mapping[str, Any], actions: list[Action]) -> Plan:
     """Add what follows on the packages: nouveau, modules, holding, units, loading; and what a person must know."""
     installs = bool(actions)
     if not state["nouveau_blocked"]:

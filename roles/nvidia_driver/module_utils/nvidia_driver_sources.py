@@ -78,9 +78,9 @@ def dnf_text(facts: Mapping[str, Any], mirrors: Mapping[str, str]) -> str:
     )
 
 
-def fetch_key(facts: Mapping[str, Any], mirror: str) -> None:
+def fetch_key(facts: Mapping[str, Any], mirror: str, path: Path = CUDA_KEY) -> None:
     """Fetch the key of NVIDIA's repository, over TLS alone: it decides whose packages run as root. PackageError."""
-    if CUDA_KEY.exists():
+    if path.exists():
         return
     address = f"{mirror}/{tree(facts)}/{KEYS[facts['os']]}"
     remedy = f"Put the key of NVIDIA's repository at {CUDA_KEY} on the host (mode 0644), then run bootstrap again."
@@ -88,7 +88,7 @@ def fetch_key(facts: Mapping[str, Any], mirror: str) -> None:
         raise PackageError(
             f"found no {CUDA_KEY}, and {address} is not https, expected a key from a safe place. {remedy}"
         )
-    CUDA_KEY.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    code, _ = run(["/usr/lib/apt/apt-helper", "download-file", address, str(CUDA_KEY)], 60)
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    code, _ = run(["/usr/lib/apt/apt-helper", "download-file", address, str(path)], 60)
     if code != 0:
         raise PackageError(f"found no key at {address}, expected that of NVIDIA's repository. {remedy}")

@@ -28,6 +28,8 @@ options nouveau modeset=0
 """
 # Where DKMS keeps the certificate that it signs with: its own default, and Ubuntu's.
 KEYS = ("/var/lib/shim-signed/mok/MOK.der", "/var/lib/dkms/mok.pub")
+# In the order in which they let go of each other.
+MODULES = ("nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia_peermem", "nvidia")
 LONG_S = 3600.0  # a module takes minutes to build, on a busy host many
 
 
@@ -62,6 +64,7 @@ class Steps:
     def __init__(self, hands: Hands) -> None:
         """`hands` install packages."""
         self.hands = hands
+        self.reboot: list[str] = []  # why a new module could not be loaded now
 
     def carry_out(self, action: Mapping[str, Any]) -> None:
         """Do one action. PackageError, DriverError, OSError."""
@@ -75,7 +78,7 @@ class Steps:
 
     def _install(self, action: Mapping[str, Any]) -> None:
         try:
-            self.hands.install(action["names"])
+            self.hands.install(action["names"], action.get("without", ()))
         except PackageError as problem:
             log = _build_log()
             if not log:
@@ -122,6 +125,9 @@ class Steps:
                 "then run bootstrap again"
             )
 
+    def _let_go(self, _: Mapping[str, Any]) -> None:
+        self.hands.let_go()
+
     def _hold(self, _: Mapping[str, Any]) -> None:
         self.hands.hold()
 
@@ -130,15 +136,33 @@ class Steps:
         if _enabled(action["unit"]) == "disabled":
             run(["systemctl", "enable", "--no-reload", f"{action['unit']}.service"])
 
+    def _reload(self, action: Mapping[str, Any]) -> None:
+        """Put the module in the place of the loaded one; where that is in use, say so in `reboot`. DriverError."""
+        before = _loaded()
+        if before is not None and before["version"] != action["version"]:
+            for unit in (*UNITS.values(), PERSISTENCE):
+                run(["systemctl", "stop", f"{unit}.service"], 300)
+            for name in MODULES:
+                run(["modprobe", "-r", name], 300)
+            if _loaded() is not None:
+                self._start_watchers()
+                users = ", ".join(look.users()) or "something in the kernel"
+                self.reboot.append(f"driver {before['version']} cannot be unloaded: {users} has the GPUs")
+                return
+        self._load(action)
+
     def _load(self, action: Mapping[str, Any]) -> None:
         """Load the modules and start what watches over them. DriverError says why they do not load."""
         said = "\n".join(run(["modprobe", name], 300)[1] for name in ("nvidia", "nvidia-uvm"))
-        running = look.loaded((look.ROOT / "proc/driver/nvidia/version").read_text()) if _proc() else None
-        if running is None:
+        if _loaded() is None:
             why = reason(said, run(["dmesg"])[1][-20000:])
             found = why.found if why else said.strip()[-300:] or "silence"
             remedy = why.remedy if why else "Read `dmesg | grep -i nvrm` on the host, mend it, and run bootstrap again."
             raise DriverError(f"driver {action['version']} is installed and does not load: found {found}. {remedy}")
+        self._start_watchers()
+
+    @staticmethod
+    def _start_watchers() -> None:
         for unit in (PERSISTENCE, *UNITS.values()):
             if _enabled(unit) in ("enabled", "static"):
                 run(["systemctl", "start", f"{unit}.service"], 300)
@@ -151,8 +175,9 @@ def kind_option(branch: int, kind: str) -> str:
     return "--kernel-module-build-directory=" + ("kernel-open" if kind == "open" else "kernel")
 
 
-def _proc() -> bool:
-    return (look.ROOT / "proc/driver/nvidia/version").exists()
+def _loaded() -> dict[str, Any] | None:
+    path = look.ROOT / "proc/driver/nvidia/version"
+    return look.loaded(path.read_text()) if path.exists() else None
 
 
 def _build_log() -> str:
@@ -179,6 +204,9 @@ def in_words(action: Mapping[str, Any]) -> str:
         "hold": "hold its packages at this version",
         "enable": "start {unit} at boot",
         "load": "load the driver {version}",
+        "let_go": "let go of the packages that are held",
+        "reload": "load the driver {version} in the place of the other",
     }
     shown = {**action, "names": " ".join(action.get("names", []))}
-    return words[action["do"]].format(**shown)
+    without = f", remove {' '.join(action['without'])}" if action.get("without") else ""
+    return words[action["do"]].format(**shown) + without

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.nvidia_driver.made_hosts import BARE, STATE
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
-PARTS = ("chips", "needs", "packages", "plan", "reasons", "sources", "look", "steps", "apt", "dnf")
+PARTS = ("chips", "needs", "packages", "plan", "reasons", "sources", "look", "steps", "apt", "dnf", "upgrade")
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,7 @@ def test_a_branch_that_is_wished(driver, host, state):
     assert planned(driver, host(H100, **UBUNTU), state, archive(535, 580), branch=535)[0].branch == 535
     with pytest.raises(driver.needs.DriverError) as refused:
         planned(driver, host(V100, **UBUNTU), state, archive(580, 595), branch=595)
-    assert "branch 525 to 580, branch 595 as nvidia_driver.branch says" in str(refused.value)
+    assert "branch 525 to 580, branch 595 as was asked for" in str(refused.value)
 
 
 def test_nothing_that_fits_on_ubuntu(driver, host, state):
