@@ -3,7 +3,7 @@
 One image a plan: the deployment's own, which all its hosts need. Others (a gateway's, the page's) go to a host each.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from onprem_llm.bundle.registry_view import blob_path
@@ -67,11 +67,13 @@ def pass_on(
 ) -> Passing | None:
     """Decide for the deployment's hosts; None where they pull from the gateway host's registry, or lack nothing."""
     source, store = item.image, wanted.registry
-    digest = _digest_in(store, source) if store and source else None
-    if store is None or source is None or digest is None:
+    if store is None or source is None or source.pull is None:
         return None
+    digest = _digest_in(store, source)
     others = list({r.host.name: r.host for r in fleet.replicas if r.host.name != gateway.name}.values())
     lacking = [host for host in others if image_for(host, source, None).id is None]
+    if digest is None:
+        return _kept(site, wanted, item, source.pull, gateway, lacking)
     again = [host for host in lacking if digest in (served(host) or ()) and can_start(site, wanted, host)]
     blobs = _blobs(store, digest)
     fresh = [host for host in lacking if host not in again]
@@ -83,9 +85,29 @@ def pass_on(
     near = [host.name for host in lacking if host in again or (chain and host in fresh)]
     if not near:
         return None
-    pull = f"{LOOPBACK}:{site.registry_port}/{place(str(source.pull))}"
-    nearby = replace(source, nearby=dict.fromkeys(near, pull))
-    return Passing(replace(item, image=nearby), digest, blobs, tuple(host.name for host in again), chain)
+    return Passing(_nearby(site, item, near), digest, blobs, tuple(host.name for host in again), chain)
+
+
+def _kept(
+    site: Site, wanted: Wanted, item: WantedDeployment, pull: str, gateway: HostState, lacking: Sequence[HostState]
+) -> Passing | None:
+    """Let hosts pull from registries of their own what the site's folder has no more; the others ask the gateway host.
+
+    What blobs it has nobody here knows, so that none is looked at.
+    """
+    digest = digest_of(pull)
+    if digest is None or pull.partition("/")[0] != f"{gateway.cluster_address}:{site.registry_port}":
+        return None
+    near = [h.name for h in lacking if digest in (served(h) or ()) and can_start(site, wanted, h)]
+    return Passing(_nearby(site, item, near), digest, {}, (), None) if near else None
+
+
+def _nearby(site: Site, item: WantedDeployment, hosts: Sequence[str]) -> WantedDeployment:
+    """Return the deployment with its image pulled on loopback by these hosts."""
+    if item.image is None:
+        return item
+    pull = f"{LOOPBACK}:{site.registry_port}/{place(str(item.image.pull))}"
+    return replace(item, image=replace(item.image, nearby=dict.fromkeys(hosts, pull)))
 
 
 def _digest_in(store: RegistryStore, source: ImageSource) -> str | None:

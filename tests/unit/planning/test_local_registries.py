@@ -20,6 +20,7 @@ from image_site import (
     digest,
     lose_image,
     names,
+    path,
     planned,
     pulled,
     registries,
@@ -141,6 +142,40 @@ def test_one_that_runs_while_its_image_is_called_otherwise_runs_on() -> None:
     done = unaided(without_its_image(deployed(lab(1, 1, 1)), "lab-2", running=True))
     assert done.is_noop
     assert [text for text in done.warnings if "lab-2" in text]
+
+
+@pytest.mark.parametrize("setting", ["auto", "never"])
+def test_an_image_that_the_folder_has_no_more_comes_back_from_the_hosts_own(setting: str) -> None:
+    """Another bundle was loaded without it; the book's revision still means it."""
+    after = deployed(lab(1, 1, 1))
+    lose_image(after, "lab-2")
+    less = store(made.GATEWAY_IMAGE)
+    after["lab-1"]["projects"][PROJECT]["files"]["contents"] = sha(
+        f"{digest(made.GATEWAY_IMAGE)} {made.GATEWAY_IMAGE}\n"
+    )
+    done = planned(after, item=again(after), content=less, settings=site(fan_out=setting))
+    assert names(done)["lab-2"].startswith(f"{LOOPBACK}/")
+    stage: Any = next(step for step in done.steps if step.kind == "stage").orders
+    assert [(host, one["pull"]) for host, order in stage.items() for one in order["images"]] == [
+        ("lab-2", f"{LOOPBACK}/{path(made.VLLM_IMAGE)}")
+    ]
+    assert steps(registries(done)) == [], "nothing here says what blobs it has: there is nothing to compare"
+    assert chain_of(done) is None
+    # A host without a registry of its own asks the gateway host, which removes none.
+    lose_image(after, "lab-3")
+    del after["lab-3"]["projects"][PROJECT]
+    done = planned(after, item=again(after), content=less, settings=site(fan_out=setting))
+    assert {name: at.partition("/")[0] for name, at in names(done).items() if name != "lab-1"} == {
+        "lab-2": LOOPBACK, "lab-3": ADDRESS
+    }  # fmt: skip
+
+
+def test_an_image_of_another_registry_is_not_looked_for_there() -> None:
+    after = deployed(lab(1, 1, 1))
+    lose_image(after, "lab-2")
+    item = made.again(after, "tiny", image=pulled(made.VLLM_IMAGE, "registry.example:5000"))
+    done = planned(after, item=item, content=store(made.GATEWAY_IMAGE))
+    assert names(done)["lab-2"].startswith("registry.example:5000/")
 
 
 def test_the_gateway_moves_and_no_replica_starts_anew() -> None:
