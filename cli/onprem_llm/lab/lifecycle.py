@@ -37,7 +37,7 @@ def up(wanted: Wanted, say: Callable[[str], None]) -> tuple[Lab, bool]:
 
 def _up(wanted: Wanted, say: Callable[[str], None]) -> tuple[Lab, bool]:
     gpus = stand_in.parse_gpus(wanted.gpus, wanted.hosts)
-    driver = wanted.driver or stand_in.default_driver()
+    driver = wanted.driver or stand_in.DEFAULT_DRIVER
     stand_in.cuda_version(driver)
     known = state.load(wanted.name)
     inventory.check_writable(wanted.inventory, wanted.name)

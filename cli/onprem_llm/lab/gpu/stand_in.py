@@ -12,6 +12,8 @@ from importlib import resources
 import yaml
 
 from onprem_llm.errors import UsageError
+from onprem_llm.planning.compatibility.machines import cuda_of
+from onprem_llm.planning.compatibility.table import table
 
 SMI_PATH = "/usr/bin/nvidia-smi"
 SMI_LOG_PATH = "/usr/lib/onprem-llm-lab/smi_log.py"
@@ -20,6 +22,8 @@ CDI_PATH = "/etc/cdi/nvidia.yaml"
 TMPFILES_PATH = "/etc/tmpfiles.d/onprem-llm-lab-gpus.conf"
 USAGE_FOLDER = "/run/onprem-llm-lab"
 MAX_GPUS = 16
+# The driver that hosts have unless told otherwise.
+DEFAULT_DRIVER = "580.95.05"
 
 # Bus numbers as they are on 8-GPU servers; a host with more goes on counting.
 BUSES = (0x18, 0x2A, 0x3A, 0x5D, 0x9A, 0xAB, 0xBA, 0xDB, 0x19, 0x2B, 0x3B, 0x5E, 0x9B, 0xAC, 0xBB, 0xDC)
@@ -87,20 +91,13 @@ def _parse_set(text: str) -> GpuSet | None:
 
 
 def cuda_version(driver: str) -> str:
-    """Return the CUDA version that a driver reports: `580.95.05` → `13.0`."""
-    branches: dict[int, str] = yaml.safe_load(_data("drivers.yaml"))["cuda_by_branch"]
-    found = re.fullmatch(r"(\d{3})\.\d+(\.\d+)?", driver)
-    if found is None:
-        raise UsageError(f"--driver {driver}: expected a version such as {default_driver()}")
-    known = [branch for branch in branches if branch <= int(found[1])]
-    if not known:
-        raise UsageError(f"--driver {driver}: the oldest known branch is {min(branches)}")
-    return branches[max(known)]
-
-
-def default_driver() -> str:
-    """Return the driver version that hosts have unless told otherwise."""
-    return str(yaml.safe_load(_data("drivers.yaml"))["default"])
+    """Return the CUDA version that a driver reports, by the table of what runs on what: `580.95.05` → `13.0`."""
+    if re.fullmatch(r"\d{3}\.\d+(\.\d+)?", driver) is None:
+        raise UsageError(f"--driver {driver}: expected a version such as {DEFAULT_DRIVER}")
+    cuda = cuda_of(driver, table())
+    if cuda is None:
+        raise UsageError(f"--driver {driver}: the oldest known branch is {table().drivers[0].branch}")
+    return str(cuda)
 
 
 def host_files(host: str, gpus: GpuSet | None, driver: str) -> list[File]:
