@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from onprem_llm.planning.compatibility.machines import branch_for
-from onprem_llm.planning.compatibility.table import Image, Quantization, Sourced, Table, table
+from onprem_llm.planning.compatibility.table import Fp8Cache, Image, Quantization, Sourced, Table, table
 from onprem_llm.planning.compatibility.verdict import why_not
 
 PAGE = Path(__file__).with_name("hardware.md")
@@ -72,8 +72,14 @@ def _numbers(known: Table) -> str:
         ("`dtype: bfloat16`", bfloat16.capability, "all", _from(bfloat16)),
         ("arithmetic in fp8", fp8.capability, "all", _from(fp8)),
     ]
+    rows += [(_cached(row), row.capability or "CPUs", f"from v{row.since}", _from(row)) for row in known.fp8_cache]
     rows += [(f"`quantization: {row.method}`", row.capability, _span(row), _from(row)) for row in known.quantization]
     return f"### Numbers\n\n{_table(('what', 'from compute capability', 'releases', 'source'), rows)}"
+
+
+def _cached(row: Fp8Cache) -> str:
+    of = " of MLA" if row.attention == "latent" else ""
+    return f"`kv_cache_dtype: fp8`{of}{f', up to {row.most}' if row.most else ''}"
 
 
 def _span(row: Quantization) -> str:

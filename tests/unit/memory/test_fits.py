@@ -7,7 +7,9 @@ import pytest
 from tests.made_models import files_of
 from tests.published_models import GEMMA_3_4B, GPT_OSS_120B, LLAMA_3_8B, MODELS
 
+from onprem_llm.hosts import Gpu
 from onprem_llm.planning.memory.changes import STEP, remedies
+from onprem_llm.planning.memory.hosts import kind_of
 from onprem_llm.planning.memory.judge import GpuKind, Subject, Sum, subject_of, sum_of
 from onprem_llm.planning.memory.model_files import ModelFiles
 from onprem_llm.planning.memory.overhead import CPU
@@ -127,9 +129,37 @@ def test_a_shorter_context_is_the_longest_that_fits() -> None:
     assert total(LLAMA_31_8B, L4, max_model_len=length + STEP).answer != "fits"
 
 
+def gpu(name: str, mib: int) -> GpuKind:
+    """Return a kind as it is known from what a host says of a GPU."""
+    found = kind_of(Gpu(0, "GPU-0", name, mib, 0, None, ()))
+    assert found is not None
+    return found
+
+
+L40 = gpu("NVIDIA L40", 40960)
+
+
 def test_an_fp8_cache_where_that_is_enough() -> None:
-    found = check(LLAMA_31_8B, GpuKind("NVIDIA A100-PCIE-40GB", 40960 * MIB), 1, requests=2)
-    assert found[:2] == ["max_model_len", "kv_cache_dtype"]
+    assert check(LLAMA_31_8B, L40, 1, requests=2)[:2] == ["max_model_len", "kv_cache_dtype"]
+
+
+@pytest.mark.parametrize("name", ["NVIDIA A100-PCIE-40GB", "NVIDIA A40", "Tesla T4", "a GPU that nobody knows"])
+def test_no_fp8_cache_on_a_gpu_that_is_not_known_to_have_it(name: str) -> None:
+    """Less is needed then on each of them, and the engine would not start, or it is not known whether it would."""
+    assert "kv_cache_dtype" not in check(LLAMA_31_8B, gpu(name, 40960), 1, requests=2)
+
+
+@pytest.mark.parametrize(("tag", "proposed"), [("v0.33.0", True), ("v0.11.0", True), ("v0.10.2", False)])
+def test_an_fp8_cache_is_proposed_for_releases_that_are_known_to_have_it(tag: str, proposed: bool) -> None:
+    found = check(LLAMA_31_8B, L40, 1, requests=2, image=f"vllm/vllm-openai:{tag}")
+    assert ("kv_cache_dtype" in found) == proposed
+
+
+def test_an_fp8_cache_on_cpus() -> None:
+    host, more = GpuKind(CPU, 40 * GIB, 40 * GIB), "resources: {gpus: 0}"
+    new = check(LLAMA_31_8B, host, 0, requests=2, more=more, image="vllm/vllm-openai-cpu:v0.32.0")
+    old = check(LLAMA_31_8B, host, 0, requests=2, more=more, image="vllm/vllm-openai-cpu:v0.19.1")
+    assert ("kv_cache_dtype" in new, "kv_cache_dtype" in old) == (True, False)
 
 
 def test_more_gpus_where_the_weights_alone_are_too_much() -> None:
@@ -155,6 +185,15 @@ def test_a_variant_says_how_much_its_weights_take() -> None:
     (smaller,) = remedies(subject(LLAMA_70B), GpuKind("a GPU", 60 * GIB), 1)
     assert smaller.other_weights == pytest.approx(ends + (141_107_412_992 - ends) / 2 * (0.5 + 2.5 / 128), rel=0.0001)
     assert not remedies(subject(LLAMA_70B), L4, 1)
+
+
+@pytest.mark.parametrize(("tag", "eight"), [("v0.19.1", True), ("v0.11.0", False)])
+def test_a_variant_that_the_gpu_does_not_run_is_not_proposed(tag: str, eight: bool) -> None:
+    """Turing runs weights in fp8 from v0.14.1 on."""
+    turing = gpu("Quadro RTX 8000", 46080)
+    model = {**LLAMA_70B, "num_hidden_layers": 36}
+    (variant,) = remedies(subject(model, image=f"vllm/vllm-openai:{tag}", max_model_len=4096), turing, 1)
+    assert ("8-bit" in variant.what, "4-bit" in variant.what) == (eight, not eight)
 
 
 def test_a_variant_with_a_shorter_context_where_that_alone_does() -> None:

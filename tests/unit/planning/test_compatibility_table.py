@@ -1,6 +1,7 @@
 """Every combination that the table has, decided as its sources say: written down here a second time, by hand."""
 
 import itertools
+from typing import Literal
 
 import pytest
 import yaml
@@ -10,9 +11,10 @@ from pydantic import ValidationError
 from onprem_llm.lab.gpu import stand_in
 from onprem_llm.planning.compatibility.images import Tag, how_built, others, read_tag
 from onprem_llm.planning.compatibility.machines import Kind, Machine, kind_of
-from onprem_llm.planning.compatibility.numbers import Numbers
+from onprem_llm.planning.compatibility.numbers import Numbers, has_fp8_cache, numbers_of
 from onprem_llm.planning.compatibility.table import Image, Table, Target, parse_table, table
 from onprem_llm.planning.compatibility.verdict import Verdict, judge
+from onprem_llm.planning.memory.model_files import ModelFiles
 
 # Of each branch: the CUDAs whose programs it runs, and those that it runs with limits. Read off NVIDIA's tables: 12.x
 # from 525 on, 13.x from 580 on, without limits from the branch that came with the toolkit.
@@ -135,6 +137,41 @@ def test_every_quantization_and_gpu_is_decided_as_the_sources_say() -> None:
 def test_minima_are_those_of_vllms_code(method: str, release: str, least: str) -> None:
     rows = [row for row in table().quantization if row.method == method and row.holds_for(Version(release))]
     assert [str(row.capability) for row in rows] == [least]
+
+
+@pytest.mark.parametrize(
+    ("attention", "release", "capabilities"),
+    [
+        ("keys", "0.10.2", ""),
+        ("keys", "0.11.0", "8.9 9.0 10.0 10.3 12.0 12.1"),
+        ("keys", "0.33.0", "8.9 9.0 10.0 10.3 12.0 12.1"),
+        ("latent", "0.11.0", "9.0 10.0 10.3"),
+        ("latent", "0.14.1", "9.0 10.0 10.3"),
+        ("latent", "0.19.1", "8.9 9.0 10.0 10.3 12.0 12.1"),
+    ],
+)  # fmt: skip
+def test_an_fp8_cache_is_where_vllms_code_has_it(
+    attention: Literal["keys", "latent"], release: str, capabilities: str
+) -> None:
+    had = [
+        str(row.capability)
+        for row in table().capabilities
+        if has_fp8_cache(attention, row.capability, Version(release), table())
+    ]
+    assert had == capabilities.split()
+    config = {"kv_lora_rank": 512} if attention == "latent" else {}
+    for row in table().capabilities:
+        machine = Machine("x86_64", "590.1", (Kind("GPU", row.capability, True),))
+        asked = numbers_of({"kv-cache-dtype": "fp8"}, ModelFiles(config, ()))
+        warnings = judge(machine, f"vllm/vllm-openai:v{release}", asked).warnings
+        warned = any("to store keys and values in fp8" in text for text in warnings)
+        assert warned == (str(row.capability) not in had), row.capability
+
+
+def test_an_fp8_cache_on_cpus_is_of_no_gpu() -> None:
+    assert not has_fp8_cache("cpu", Version("9.0"), None, table())
+    assert not has_fp8_cache("keys", None, None, table())
+    assert [has_fp8_cache("cpu", None, Version(one), table()) for one in ("0.19.1", "0.25.1")] == [False, True]
 
 
 def test_bfloat16_begins_with_ampere() -> None:

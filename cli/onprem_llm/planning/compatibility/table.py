@@ -149,6 +149,21 @@ class Fp8(Sourced):
     capability: Of
 
 
+class Fp8Cache(Sourced):
+    """Where an engine keeps keys and values (`latent`: MLA's vectors) in fp8; no capability for one on CPUs."""
+
+    attention: Literal["keys", "latent", "cpu"]
+    capability: Of | None = None
+    most: Of | None = None
+    since: Of
+
+    def runs_on(self, capability: Version | None) -> bool:
+        """Tell whether a GPU has it; None is a host's CPUs."""
+        if capability is None or self.capability is None:
+            return capability == self.capability
+        return self.capability <= capability and (self.most is None or capability <= self.most)
+
+
 class Quantization(Sourced):
     """The least compute capability of a method, in releases from `since` to `until`."""
 
@@ -175,12 +190,21 @@ class Table(Model):
     images: Annotated[tuple[Image, ...], BeforeValidator(_listed)]
     bfloat16: Bfloat16
     fp8: Fp8
+    fp8_cache: Annotated[tuple[Fp8Cache, ...], BeforeValidator(_listed)]
     quantization: Annotated[tuple[Quantization, ...], BeforeValidator(_listed)]
 
     def rows(self) -> Iterator[Sourced]:
         """Yield every row."""
         yield from (*self.drivers, *self.majors, *self.forward.rows, *self.capabilities, *self.images)
-        yield from (*self.quantization, self.minor_versions, self.tegra, self.forward, self.bfloat16, self.fp8)
+        yield from (
+            *self.quantization,
+            *self.fp8_cache,
+            self.minor_versions,
+            self.tegra,
+            self.forward,
+            self.bfloat16,
+            self.fp8,
+        )
 
     @model_validator(mode="after")
     def _whole(self) -> "Table":

@@ -3,14 +3,17 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from onprem_llm.planning.compatibility.machines import Kind
+from onprem_llm.planning.compatibility.numbers import Numbers, has_fp8_cache, number_findings
+from onprem_llm.planning.compatibility.table import table
 from onprem_llm.planning.memory.judge import GpuKind, Subject, sum_of
+from onprem_llm.planning.memory.overhead import CPU
 from onprem_llm.planning.memory.settings import SHORTEST
 from onprem_llm.planning.memory.weights import FOUR_BITS, weights_of
 
 # A context is cut to a multiple of this.
 STEP = 1024
 SIZES = (2, 4, 8)
-# fp8 keys and values want compute capability 8.9; the engine says where it cannot.
 FP8 = "fp8"
 
 
@@ -57,7 +60,7 @@ def _tries(subject: Subject, kind: GpuKind, most_gpus: int) -> Iterator[_Try]:
     settings, model = subject.settings, subject.model
     yield from _smaller_share(subject, kind)
     yield from _shorter(_Try("", subject), kind)
-    if (settings.kv_bytes or 0) > 1 and subject.model.attends:
+    if (settings.kv_bytes or 0) > 1 and subject.model.attends and _stores_fp8(subject, kind):
         smaller = replace(subject, settings=replace(settings, kv_bytes=1.0, kv_dtype=FP8))
         yield _Try("an fp8 KV cache", smaller, {"kv_cache_dtype": FP8})
     for size in SIZES:
@@ -65,6 +68,15 @@ def _tries(subject: Subject, kind: GpuKind, most_gpus: int) -> Iterator[_Try]:
         if size > settings.tensor and model.divides(size) and gpus <= most_gpus:
             wider = replace(subject, settings=replace(settings, tensor=size))
             yield _Try(f"tensor parallel over {size} GPUs", wider, {"tensor_parallel_size": size}, gpus)
+
+
+def _stores_fp8(subject: Subject, kind: GpuKind) -> bool:
+    """Tell whether this release is known to keep the cache in fp8 on such a GPU: what is proposed must run."""
+    release, latent = subject.settings.release, subject.model.latent is not None
+    if kind.name == CPU:
+        return not latent and has_fp8_cache("cpu", None, release, table())
+    found = kind.capability
+    return found is not None and has_fp8_cache("latent" if latent else "keys", found, release, table())
 
 
 def _smaller_share(subject: Subject, kind: GpuKind) -> Iterator[_Try]:
@@ -102,15 +114,20 @@ def _variants(subject: Subject, kind: GpuKind, *, last: bool) -> Iterator[Remedy
     """
     if subject.model.quantization or subject.settings.quantization or not subject.files.tensors:
         return
-    tries = [
-        _quantised(subject, *one) for one in (("8-bit weights (fp8)", "fp8"), ("4-bit weights (awq, gptq)", FOUR_BITS))
-    ]
+    kinds = [("8-bit weights (fp8)", FP8)] if _runs(FP8, subject, kind) else []
+    tries = [_quantised(subject, *one) for one in (*kinds, ("4-bit weights (awq, gptq)", FOUR_BITS))]
     shorter = [second for first in tries for second in _shorter(first, kind)] if last else []
     for one in (*tries, *shorter):
         total = sum_of(one.subject, kind)
         if total.answer == "fits":
             yield Remedy(one.what, one.args, None, total.left, total.weights)
             return
+
+
+def _runs(method: str, subject: Subject, kind: GpuKind) -> bool:
+    """Tell whether nothing is known against weights of this method on such a GPU."""
+    asked, gpu = Numbers(quantization=method), Kind(kind.name, kind.capability, data_center=False)
+    return not any(one.refused for one in number_findings(gpu, asked, subject.settings.release, table()))
 
 
 def _quantised(subject: Subject, what: str, made: str) -> _Try:

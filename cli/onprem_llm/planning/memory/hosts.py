@@ -6,6 +6,7 @@ from typing import Literal
 
 from onprem_llm.hosts import Gpu, HostMark, HostState
 from onprem_llm.output import human_bytes
+from onprem_llm.planning.compatibility import machines
 from onprem_llm.planning.memory.changes import Remedy, remedies
 from onprem_llm.planning.memory.judge import GpuKind, Subject, Sum, sum_of
 from onprem_llm.planning.memory.overhead import CPU, driver_reserve
@@ -35,7 +36,8 @@ def kind_of(gpu: Gpu) -> GpuKind | None:
     """Return a GPU's kind, as if nothing were on it; None where its memory is not known."""
     if gpu.memory_total is None or gpu.memory_total <= 0:
         return None
-    return GpuKind(gpu.name, gpu.memory_total * MIB)
+    capability = machines.kind_of(gpu.name, gpu.compute_cap).capability
+    return GpuKind(gpu.name, gpu.memory_total * MIB, capability=capability)
 
 
 def fit_on(subject: Subject, deployment: Deployment, host: HostState, mark: HostMark | None = None) -> HostFit:

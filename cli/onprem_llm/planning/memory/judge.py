@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from packaging.version import Version
+
 from onprem_llm.json_values import is_mapping
 from onprem_llm.planning.memory.architecture import Architecture, read_architecture
 from onprem_llm.planning.memory.config_values import inner
@@ -53,11 +55,15 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class GpuKind:
-    """A kind of GPU: bytes as nvidia-smi counts them; `free` where something else holds a part."""
+    """A kind of GPU: bytes as nvidia-smi counts them; `free` where something else holds a part.
+
+    `capability`: compute capability, None where it is not known, and for a host's CPUs.
+    """
 
     name: str
     memory: int
     free: int | None = None
+    capability: Version | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from packaging.version import Version
+
 from onprem_llm.planning.memory.architecture import DTYPES, Architecture
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.engine_args import normal
@@ -54,6 +56,7 @@ class Settings:
     offloaded: int  # bytes of weights on each GPU that stay in the host's memory
     kv_memory: int | None  # bytes that a person has set aside for the cache on a GPU
     not_counted: tuple[str, ...] = ()  # flags by which less may be needed than is counted here
+    release: Version | None = None  # None: the image's name does not say it
 
     @property
     def gpus(self) -> int:
@@ -61,16 +64,17 @@ class Settings:
         return self.tensor * self.pipeline * self.data
 
 
-def version_of(image: str) -> tuple[int, int] | None:
+def release_of(image: str) -> Version | None:
     """Return the release of a vLLM image as its tag says it; None where it does not."""
-    found = re.search(r"vllm[^:@]*:v?(\d+)\.(\d+)", image)
-    return (int(found[1]), int(found[2])) if found else None
+    found = re.search(r"vllm[^:@]*:v?(\d{1,6}\.\d{1,6}(?:\.\d{1,6})?(?:\.post\d{1,6})?)", image)
+    return Version(found[1]) if found else None
 
 
 def settings_of(deployment: Deployment, model: Architecture) -> Settings:
     """Read the engine's flags; a value that is not understood counts as not set."""
     args = {normal(flag): value for flag, value in deployment.engine.engine_args.items()}
-    version = version_of(deployment.engine.image) or (1, 0)
+    release = release_of(deployment.engine.image)
+    version = (release.major, release.minor) if release else (1, 0)
     dtype = _dtype(args.get("dtype"), model)
     kv_dtype, kv_bytes = _kv_dtype(str(args.get("kv_cache_dtype") or "auto"), model, dtype)
     quantization = args.get("quantization")
@@ -96,6 +100,7 @@ def settings_of(deployment: Deployment, model: Architecture) -> Settings:
         offloaded=_offloaded(args.get("cpu_offload_gb")),
         kv_memory=_kv_memory(deployment, args),
         not_counted=_not_counted(args),
+        release=release,
     )
 
 
