@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.scenarios import CACHE, ROOT, Passed, on_hosts, scenarios, tree
+from tests.stage_processes import Processes
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def run(stage: Stage, environment: dict[str, str]) -> tuple[float, int]:
     """Run a stage with its output on ours; return its seconds and exit status."""
     print(f"\n=== {stage.name}: {stage.command}", flush=True)
     began = time.monotonic()
-    status = subprocess.run(["bash", "-c", stage.command], cwd=ROOT, env=environment, check=False).returncode
+    status = Processes(ROOT, environment).shown(stage.command)
     return time.monotonic() - began, status
 
 
@@ -175,22 +176,25 @@ def run_side_by_side(chains: list[list[Stage]], environment: dict[str, str], tab
     What a stage said is shown when it has ended.
     """
 
+    processes = Processes(ROOT, environment)
+
     def run_chain(chain: list[Stage]) -> None:
         for stage in chain:
             began = time.monotonic()
-            command = ["bash", "-c", stage.command]
-            ended = subprocess.run(
-                command, cwd=ROOT, env=environment, check=False, text=True, errors="replace",
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-            print(f"\n=== {stage.name}: {stage.command}\n{ended.stdout}", flush=True)
-            table.append((stage.name, time.monotonic() - began, ended.returncode))
-            if ended.returncode:
+            status, said = processes.kept(stage.command)
+            print(f"\n=== {stage.name}: {stage.command}\n{said}", flush=True)
+            table.append((stage.name, time.monotonic() - began, status))
+            if status:
                 return
 
     with ThreadPoolExecutor(len(chains)) as pool:
-        for done in [pool.submit(run_chain, chain) for chain in chains]:
-            done.result()
+        try:
+            for done in [pool.submit(run_chain, chain) for chain in chains]:
+                done.result()
+        except BaseException:
+            # The pool waits for its threads, whose commands know nothing of a signal to us.
+            processes.stop()
+            raise
     return not any(status for _, _, status in table)
 
 
@@ -280,9 +284,13 @@ def main(kind: str) -> int:
     return 1 if any(status for _, _, status in table) else 0
 
 
-if __name__ == "__main__":
+def take_signals() -> None:
+    """Have SIGTERM (CI's limit) end what runs and take the labs down, as Ctrl-C does."""
     # Started in the background of a script, Ctrl-C is ignored by us and by all that we start: tests send it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # SIGTERM (CI's limit) takes the lab down as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+if __name__ == "__main__":
+    take_signals()
     sys.exit(main(sys.argv[1]))
