@@ -76,13 +76,17 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A Compose project of ours on a host: its files (path -> sha256) and containers."""
+    """A Compose project of ours on a host: its files (path -> sha256) and containers.
+
+    `stored`: the digests that a registry's folder has whole; None where it was not looked at.
+    """
 
     name: str
     path: str
     files: Mapping[str, str]
     secrets_digest: str | None
     containers: tuple[Container, ...]
+    stored: frozenset[str] | None = None
 
     def label(self, name: str) -> str | None:
         """Return our label from the first container that has it."""

@@ -69,4 +69,5 @@ def _decisive_project(host: "HostState", project: "Project") -> list[object]:
     secrets = host.env_secrets.get(project.name, {})
     key = project.label("deployment")
     spread = key is not None and secrets.get("VLLM_API_KEY") == host.keys.get(key)
-    return [project.path, project.files, project.secrets_digest, containers, sorted(secrets), spread]
+    found: list[object] = [project.path, project.files, project.secrets_digest, containers, sorted(secrets), spread]
+    return found if project.stored is None else [*found, sorted(project.stored)]

@@ -131,7 +131,9 @@ def _image(raw: Mapping[str, object]) -> Image:
 
 def _project(name: str, raw: Mapping[str, object]) -> Project:
     containers = tuple(_container(item) for item in mappings(raw.get("containers")))
-    return Project(name, text(raw, "path") or "", text_map(raw.get("files")), text(raw, "secrets_digest"), containers)
+    stored = frozenset(texts(raw["stored"])) if "stored" in raw else None
+    files, secrets = text_map(raw.get("files")), text(raw, "secrets_digest")
+    return Project(name, text(raw, "path") or "", files, secrets, containers, stored)
 
 
 def _container(raw: Mapping[str, object]) -> Container:

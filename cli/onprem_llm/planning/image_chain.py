@@ -3,11 +3,11 @@
 One image a plan: the deployment's own, which all its hosts need. Others (a gateway's, the page's) go to a host each.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from onprem_llm.bundle.registry_view import blob_path
-from onprem_llm.hosts import Current, HostState
+from onprem_llm.hosts import Current, HostState, Project
 from onprem_llm.image_names import image_name
 from onprem_llm.planning.addresses import LOOPBACK
 from onprem_llm.planning.fan_out import WORTH, Chain, chain_of
@@ -42,19 +42,26 @@ class Passing:
 
 
 def served(host: HostState) -> frozenset[str] | None:
-    """Return the digests that a host's own registry serves; None where it has none on its loopback."""
+    """Return the digests that a host's own registry serves; None where it has none on its loopback.
+
+    Those that its folder has whole alone, where that is known: what was lost comes as to a host that never had it.
+    """
     project = host.projects.get(PROJECT)
     if project is None:
         return None
     listens = project.label("listen")
     if listens is not None:
         known = (project.label(SERVES) or "").split()
-        return frozenset(known) if listens.startswith(f"{LOOPBACK}:") else None
+        return _whole(project, known) if listens.startswith(f"{LOOPBACK}:") else None
     if project.files.get(CONFIG) != LOCAL_CONFIGURATION_SUM:
         return None
     # Its container is gone, and the label with it: what was pulled from it still says so.
     pulled = [name for image in host.images for name in image.digests if name.startswith(f"{LOOPBACK}:")]
-    return frozenset(digest for name in pulled if (digest := digest_of(name)))
+    return _whole(project, [digest for name in pulled if (digest := digest_of(name))])
+
+
+def _whole(project: Project, digests: Iterable[str]) -> frozenset[str]:
+    return frozenset(digests) if project.stored is None else frozenset(digests) & project.stored
 
 
 def pass_on(

@@ -12,6 +12,7 @@ from ansible.module_utils import onprem_llm_probe_engine as engine_part
 from ansible.module_utils import onprem_llm_probe_facts as facts_part
 from ansible.module_utils import onprem_llm_probe_gpus as gpus_part
 from ansible.module_utils import onprem_llm_probe_machine as machine_part
+from ansible.module_utils import onprem_llm_probe_registry as registry_part
 from ansible.module_utils import onprem_llm_probe_serving as serving_part
 from ansible.module_utils import onprem_llm_probe_state as state_part
 from ansible.module_utils.basic import AnsibleModule
@@ -136,6 +137,8 @@ def projects(data_root, salt, containers):
     for name in sorted({*state_part.project_names(data_root), *containers}):
         found[name], secrets[name] = state_part.project(Path(data_root, name), salt)
         found[name]["containers"] = containers.get(name, [])
+        if name == registry_part.PROJECT:
+            found[name]["stored"] = registry_part.stored(Path(data_root, name))
     return found, secrets
 
 

@@ -144,6 +144,39 @@ def test_one_that_runs_while_its_image_is_called_otherwise_runs_on() -> None:
     assert [text for text in done.warnings if "lab-2" in text]
 
 
+def lost(facts: Hosts, host: str, *kept: str) -> Hosts:
+    """The folder of a host's registry has these images alone, as the probe says it."""
+    facts[host]["projects"][PROJECT]["stored"] = [digest(ref) for ref in kept]
+    return facts
+
+
+def test_a_folder_that_is_whole_changes_nothing() -> None:
+    assert planned(lost(deployed(lab(1, 1, 1)), "lab-2", made.VLLM_IMAGE)).is_noop
+
+
+def test_a_folder_that_was_lost_is_not_filled_for_what_docker_has() -> None:
+    done = planned(lost(deployed(lab(1, 1, 1)), "lab-2"))
+    order: Any = registries(done).steps[0].orders["lab-2"]
+    assert (order["store"]["files"], order["store"]["keep"]) == ([], [])
+    assert "lab-2" not in done.send_bytes
+    after = made.applied(done, lost(deployed(lab(1, 1, 1)), "lab-2"))
+    assert planned(lost(after, "lab-2")).is_noop, "its label says now what it has"
+
+
+def test_an_image_that_both_lost_comes_along_the_chain_and_is_counted() -> None:
+    after = lost(deployed(lab(1, 1, 1)), "lab-2")
+    lose_image(after, "lab-2")
+    step = chain_of(planned(after))
+    assert step is not None
+    assert step.hosts == ("lab-1", "lab-2")
+    for disk in after["lab-2"]["disks"].values():
+        disk["free"] = 2 * (BIG + 7) - 1
+    with pytest.raises(InvalidError, match=r"not enough disk on lab-2: .* of the registry"):
+        planned(after, settings=site(fan_out="always"))
+    # What it pulls from the gateway host nobody counts, so there is room for that.
+    assert names(planned(after))["lab-2"].startswith(f"{ADDRESS}/")
+
+
 @pytest.mark.parametrize("setting", ["auto", "never"])
 def test_an_image_that_the_folder_has_no_more_comes_back_from_the_hosts_own(setting: str) -> None:
     """Another bundle was loaded without it; the book's revision still means it."""
