@@ -76,7 +76,7 @@ class Locked:
             deployments=deployments,
             ui_image=pin(wanted.ui_image),
             gateway_image=pin(wanted.gateway_image),
-            registry_image=pin(wanted.registry_image),
+            registry_image=self._archived(pin(wanted.registry_image), site),
         )
 
     def check_plan(self, plan: Plan, wanted: Wanted) -> None:
@@ -125,6 +125,13 @@ class Locked:
         if not served and (everywhere or (having and source.pull is None)):
             return ImageSource(source.ref, id=image.id, exact=True)
         return ImageSource(source.ref, pull=pull)
+
+    def _archived(self, source: ImageSource | None, site: Site) -> ImageSource | None:
+        """Return the image of the site's own registry, which cannot serve itself: no host is told to pull it."""
+        image = self.lock.image(source.ref) if source else None
+        if source is None or image is None or source.archive is not None or site.registry is not None:
+            return source
+        return ImageSource(source.ref, id=image.id, exact=True)
 
     def _refuse(self, refs: Collection[str]) -> None:
         if refs:

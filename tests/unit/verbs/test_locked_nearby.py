@@ -58,13 +58,15 @@ def rehearsed(folder: Path, settings: Mapping[str, Any]) -> Site:
     return parse_site(data["all"]["hosts"]["lab-1"]["onprem_llm_site"], "inventory.yml")
 
 
-def planned(folder: Path, site: Site, digests: Mapping[str, str], facts: dict[str, Any]) -> tuple[Plan, Locked, Any]:
+def planned(
+    folder: Path, site: Site, digests: Mapping[str, str], facts: dict[str, Any], *, archived: bool = True
+) -> tuple[Plan, Locked, Any]:
     refs = {**digests, REGISTRY: f"sha256:{'5' * 64}"}
     images = [{"ref": ref, "digest": one, "id": made.image_id(ref), "size": 1} for ref, one in refs.items()]
     lock = locked(folder, images=images)
     asked = test_locked.wanted(folder, lock, facts, site)
-    # The archive of the registry's own image is another test's.
-    asked = replace(asked, registry_image=made.archive(REGISTRY))
+    if archived:
+        asked = replace(asked, registry_image=made.archive(REGISTRY))
     return plan(site, asked, made.current(facts)), lock, asked
 
 
@@ -86,6 +88,13 @@ def test_names_on_loopback_are_the_locks_images(folder: Path, loaded: dict[str, 
     again, lock, asked = planned(folder, site, loaded, after)
     lock.check_plan(again, asked)
     assert again.is_noop
+
+
+def test_a_registry_whose_own_image_nothing_brings_is_refused(folder: Path, loaded: dict[str, str]) -> None:
+    site = parse_site({**GIVEN, "fan_out": "auto", "registry_dir": "registry", "images_dir": "images"}, "test")
+    with pytest.raises(InvalidError, match=REGISTRY) as raised:
+        planned(folder, site, loaded, made.lab(), archived=False)
+    assert "images" in (raised.value.hint or "")
 
 
 def test_another_image_under_a_name_on_loopback_is_refused(folder: Path, loaded: dict[str, str]) -> None:
