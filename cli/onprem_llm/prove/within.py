@@ -24,6 +24,8 @@ _held: list[TextIO] = []
 
 def begin() -> None:
     """Bind this process to its rehearsal, as the first thing that it does."""
+    # Its rehearsal ends it so. In the background of a script a shell has it ignored, in all that is started there.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # As a stop by systemd: what was begun is put in order. It is Linux's, as rehearsals are.
     ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
     if os.getppid() != int(os.environ[PARENT]):  # it was killed before the line above

@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import signal
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -279,6 +281,15 @@ def test_a_tool_that_fails_says_its_last_words(tmp_path: Path) -> None:
     assert Tool(tmp_path, said.append)("--version").stdout.startswith("onprem-llm")
 
 
+@pytest.fixture
+def sigint() -> Iterator[None]:
+    """In the background of a script it is ignored, by what is started here too: nobody would be interrupted."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("sigint")
 def test_ctrl_c_reaches_the_command_that_runs_and_waits_for_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,6 +313,7 @@ def test_ctrl_c_reaches_the_command_that_runs_and_waits_for_its_end(
     assert marks.read_text() == "began cleaned"
 
 
+@pytest.mark.usefixtures("sigint")
 def test_ctrl_c_in_a_commands_first_moment_reaches_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
     monkeypatch.setattr("onprem_llm.prove.tool.PROGRAM", ["python3", "-c", code])
@@ -318,6 +330,35 @@ def test_ctrl_c_in_a_commands_first_moment_reaches_it_too(tmp_path: Path, monkey
         Tool(tmp_path, lambda text: None)(str(mark))
     with pytest.raises(ProcessLookupError):
         os.kill(int(mark.read_text()), 0)
+
+
+def test_one_that_is_stopped_in_the_background_of_a_script_ends_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGINT is ignored there and by all that is started, but this is how a rehearsal ends its commands."""
+    mark = tmp_path / "mark"
+    code = (
+        "from onprem_llm.prove.within import begin; begin()\nimport sys, time\n"
+        "try:\n    open(sys.argv[1], 'w').write('began '); time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    open(sys.argv[1], 'a').write('cleaned')\n"
+    )
+    monkeypatch.setattr("onprem_llm.prove.tool.PROGRAM", [sys.executable, "-c", code])
+    monkeypatch.setattr("onprem_llm.prove.tool.STOP_S", 10)
+
+    class Interrupted(threading.Thread):
+        def start(self) -> None:
+            while not (mark.exists() and mark.read_text()):
+                time.sleep(0.05)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("onprem_llm.prove.tool.threading.Thread", Interrupted)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Tool(tmp_path, lambda text: None)(str(mark))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert mark.read_text() == "began cleaned"
 
 
 def test_bytes_that_cannot_be_counted_cost_their_number_and_nothing_else(play) -> None:
