@@ -35,8 +35,9 @@ def _decisive(host: "HostState") -> list[object]:
     weights = sorted((w.id, sorted(w.drift), w.complete) for w in host.weights.values())
     book = host.book and _decisive_book(host.book)
     projects = {name: _decisive_project(host, project) for name, project in host.projects.items()}
-    return [host.name, host.cluster_address, ports, gpus, engine, images, weights, book, projects, host.site,
-            sorted(host.groups), sorted(host.keys), sorted(host.client_keys), _decisive_guards(host)]  # fmt: skip
+    return [host.name, host.cluster_address, ports, host.driver, gpus, engine, images, weights, book, projects,
+            host.site, sorted(host.groups), sorted(host.keys), sorted(host.client_keys),
+            _decisive_guards(host)]  # fmt: skip
 
 
 def _decisive_book(book: "Book") -> list[object]:

@@ -93,7 +93,7 @@ class Connected:
             (self.model / path).parent.mkdir(parents=True, exist_ok=True)
             (self.model / path).write_bytes(data)
         large = [self._large(path, size) for path, size in self.large.items()]
-        text = "name: tiny\nmodel: ./Tiny\n"
+        text = "api_version: 1\nname: tiny\nmodel: ./Tiny\nengine: {image: 'vllm/vllm-openai:v0.20.2'}\n"
         hub = self.source != "path"
         (self.root / "model.yaml").write_text(text)
         files = [{"path": p, "size": len(d), "sha256": sha256(d)} for p, d in self.weights.items()] + large

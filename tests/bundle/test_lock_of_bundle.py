@@ -38,9 +38,12 @@ def test_a_lock_of_a_newer_tool_in_a_manifest_that_we_know(bench: Bench, bundle:
         ({"os": {"id": "debian", "version_id": "12", "codename": "bookworm"}}, "found debian 12, and the lock has"),
         ({"architecture": "aarch64"}, "found linux/arm64, and the lock is for linux/amd64"),
         ({"kernels": {"running": "6.12.2-amd64", "installed": []}}, "found the kernel 6.12.2-amd64, which runs"),
+        ({"gpus": [{"name": "NVIDIA H100", "memory_bytes": None, "pci_id": None}], "driver": "535.183.01"},
+         "gpu-1: driver 535.183.01 cannot run vllm/vllm-openai:v0.20.2"),
+        ({"gpus": [{"name": "NVIDIA H100", "memory_bytes": None, "pci_id": None}], "driver": "580.95.05"}, ""),
         ({}, ""),
     ],
-)
+)  # fmt: skip
 def test_made_for_other_hosts(bench: Bench, bundle: Path, change: dict[str, object], said: str) -> None:
     hosts = {"gpu-1": host_facts(**change)}
     (bench.root / "facts.json").write_text(json.dumps({"schema_version": 1, "hosts": hosts}))

@@ -8,9 +8,13 @@ from onprem_llm.bundle.manifest import AGAIN, BLOBS, NEWER
 from onprem_llm.bundle.opening import Opened
 from onprem_llm.bundle.place import is_there
 from onprem_llm.errors import InvalidError, OnpremError
+from onprem_llm.facts.as_hosts import hosts_of
+from onprem_llm.planning.compatibility.check import check_hosts
 from onprem_llm.planning.drift import drift
+from onprem_llm.spec.deployment import parse_deployment
 from onprem_llm.spec.facts import Facts
 from onprem_llm.spec.lock import Lock, parse_lock
+from onprem_llm.spec.site import Site
 
 
 def lock_of(opened: Opened) -> Lock | None:
@@ -36,7 +40,10 @@ def read_lock_blob(place: Path, sha256: str) -> Lock:
 
 
 def made_for(opened: Opened, lock: Lock | None, facts: Facts) -> None:
-    """Raise InvalidError with a sentence for each host that is no longer what the lock has."""
+    """Raise InvalidError with a sentence for each host that is no longer what the lock has.
+
+    And where a deployment's image could run on none of those that have the GPUs for it.
+    """
     if lock is None:
         raise InvalidError(
             f"the lock is in {', '.join(opened.absent)}, which is not here: hosts cannot be compared with it",
@@ -48,3 +55,7 @@ def made_for(opened: Opened, lock: Lock | None, facts: Facts) -> None:
             "the bundle was made for other hosts; nothing was loaded",
             details="\n".join(f"  {problem}" for problem in problems),
         )
+    known = tuple(hosts_of(facts, Site()))
+    for one in lock.deployments:
+        # The lock was judged by the facts of its day; a driver may be another one since, and the hosts others.
+        check_hosts(parse_deployment(one.text, one.file), None, known)
