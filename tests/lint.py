@@ -9,6 +9,7 @@ CI, lints everything: nothing rests on what was remembered.
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import os
@@ -47,13 +48,18 @@ def units(root: Path) -> dict[str, Unit]:
     return found
 
 
+@functools.cache
+def packages() -> tuple[str, ...]:
+    """Return Python and its packages, with their versions; they are read once a process, which takes a while."""
+    return (sys.version, *sorted(f"{one.metadata['Name']} {one.version}" for one in distributions()))
+
+
 def common(root: Path) -> str:
     """Return the digest of all that every result rests on: settings, variables, Python and its packages."""
     files = [path for pattern in SETTINGS for path in sorted(root.glob(pattern)) if path.is_file()]
     own = [path.expanduser() for path in OWN_SETTINGS]
-    versions = sorted(f"{one.metadata['Name']} {one.version}" for one in distributions())
     variables = sorted(item for item in os.environ.items() if item[0].startswith(VARIABLES))
-    said = json.dumps([sys.version, versions, variables])
+    said = json.dumps([packages(), variables])
     return digest([said.encode(), *_contents(root, [*files, *(path for path in own if path.is_file())])])
 
 

@@ -85,7 +85,8 @@ LABS = {
     "faults": [Lab("faults", 3)],
 }
 # A process a core that we may use; one that is done takes tests from the others, so that a slow file holds up nobody.
-FAST = "python -m pytest -q -n auto --dist worksteal tests/unit tests/contract tests/golden"
+# no:anyio: it comes with other packages, nothing here uses it, and it loads another event loop into each process.
+FAST = "python -m pytest -q -p no:anyio -n auto --dist worksteal tests/unit tests/contract tests/golden"
 # Half of the processor time of all four is ansible-lint's: `check` leaves out what has passed as it is (tests/lint.py).
 LINT = {"check": "python -m tests.lint", "test": "python -m tests.lint --all"}
 ENGINE = Stage("engine", "sh images/ensure-engine.sh")

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
+from ansible.parsing.vault import VaultLib, VaultSecret
 
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError
@@ -28,15 +30,12 @@ def ansible(program: str, *words: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def encrypted(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A wholly encrypted file's text and a single encrypted value; each takes ansible-vault a second."""
-    folder = tmp_path_factory.mktemp("vault")
-    password, vault = folder / "password", folder / "vault.yml"
-    password.write_text(PASSWORD)
-    vault.write_text("vault_user: bob-of-the-vault\nvault_root_password: n3ver-written\n")
-    ansible("ansible-vault", "encrypt", "--vault-password-file", str(password), str(vault))
-    value = ansible("ansible-vault", "encrypt_string", "--vault-password-file", str(password), "t0ken")
-    return vault.read_text(), value
+def encrypted() -> tuple[str, str]:
+    """A wholly encrypted file's text and a single encrypted value, by what ansible-vault itself encrypts with."""
+    vault = VaultLib([("default", VaultSecret(PASSWORD.strip().encode()))])
+    whole = vault.encrypt("vault_user: bob-of-the-vault\nvault_root_password: n3ver-written\n").decode()
+    value = vault.encrypt("t0ken").decode()
+    return whole, f"!vault |\n{textwrap.indent(value, ' ' * 10)}"
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from onprem_llm.spec.deployment import parse_deployment
 from onprem_llm.spec.site import Site, parse_site
 from onprem_llm.spec.weights_identity import WeightsFile, WeightsManifest
 
+pytestmark = pytest.mark.usefixtures("read_once")
+
 MODEL = """api_version: 1
 name: big
 model: ./Tiny
