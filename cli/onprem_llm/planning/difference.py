@@ -45,6 +45,15 @@ class Outcome:
             return self
         return replace(self, change=replace(self.change, action="restart", reasons=(reason,)), recreate=True)
 
+    def anew_with(self, path: str, host: HostState) -> "Outcome":
+        """Return the same, its container made anew where a file differs that it reads when it starts, and never again.
+
+        One that a person has edited is put right while compose.yaml stays as it is: Compose sees no reason.
+        """
+        project = host.projects.get(self.rendered.project)
+        differs = project is not None and project.files.get(path) != self.rendered.sums()[path]
+        return replace(self, recreate=True) if differs else self
+
 
 def compare(
     host: HostState,

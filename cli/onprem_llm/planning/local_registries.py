@@ -13,7 +13,7 @@ from onprem_llm.planning.places import digest_of
 from onprem_llm.planning.replicas import project_order
 from onprem_llm.planning.staging import HostImage, where_from
 from onprem_llm.planning.types import RegistryStore, Step, Wanted
-from onprem_llm.rendering.registry import PROJECT, START_SECONDS, STORE, LocalRegistry, local_draft
+from onprem_llm.rendering.registry import CONFIG, PROJECT, START_SECONDS, STORE, LocalRegistry, local_draft
 from onprem_llm.spec.site import Site
 
 
@@ -100,7 +100,7 @@ def _plan_one(
     image = own_image(site, wanted, host)
     draft = local_draft(LocalRegistry(image.reference, claim.address, claim.port, digests))
     why = (f"for images that are passed on from {gateway.name}",)
-    outcome = compare(host, draft, revision=None, image_id=image.id, secrets={}, why=why)
+    outcome = compare(host, draft, revision=None, image_id=image.id, secrets={}, why=why).anew_with(CONFIG, host)
     coming = 0
     if passing and host.name in passing.receivers:
         known = _blobs(store, served(host) or frozenset())

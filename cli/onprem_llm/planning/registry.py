@@ -14,7 +14,16 @@ from onprem_llm.planning.removal import removal
 from onprem_llm.planning.replicas import project_order
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import Change, ImageSource, RegistryStore, Step, Wanted
-from onprem_llm.rendering.registry import CERTIFICATE, CONTENTS, PROJECT, START_SECONDS, STORE, OwnRegistry, draft
+from onprem_llm.rendering.registry import (
+    CERTIFICATE,
+    CONFIG,
+    CONTENTS,
+    PROJECT,
+    START_SECONDS,
+    STORE,
+    OwnRegistry,
+    draft,
+)
 from onprem_llm.spec.site import Site
 
 SETTING = "onprem_llm_site.registry_dir"
@@ -54,6 +63,7 @@ def plan_registry(site: Site, wanted: Wanted, gateway: HostState) -> PlannedRegi
     registry = OwnRegistry(image.reference, claim.address, claim.port, store.images)
     why = (f"serves {len(store.images)} images",)
     outcome = _explained(compare(gateway, draft(registry), revision=None, image_id=image.id, secrets={}, why=why))
+    outcome = outcome.anew_with(CONFIG, gateway)
     stale = _stale(site, gateway) if outcome.change.action != "create" else None
     if stale:
         # Where files change its container may stay as it is, and go on with the certificate that it read.

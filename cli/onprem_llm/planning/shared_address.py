@@ -13,7 +13,7 @@ from onprem_llm.planning.removal import removal
 from onprem_llm.planning.replicas import project_order, serves
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import Change, ImageSource, Step, Wanted
-from onprem_llm.rendering.keepalived import PROJECT, SharedAddress, draft
+from onprem_llm.rendering.keepalived import CONFIG, PROJECT, SharedAddress, draft
 from onprem_llm.spec.site import Site
 
 __all__ = ["PROJECT", "PlannedAddress", "address_steps", "plan_shared_address"]
@@ -63,6 +63,7 @@ def _plan(
     )
     why = (f"shares {address}",)
     outcome = compare(host, draft(shared), revision=None, image_id=image.id, secrets={}, why=why)
+    outcome = outcome.anew_with(CONFIG, host)
     untouched = _untouched(current, host, address)
     if untouched is not None:
         outcome = replace(outcome, change=Change(host.name, PROJECT, "keep", untouched))

@@ -96,6 +96,15 @@ def test_a_container_that_is_gone_is_started_again_with_what_it_served() -> None
     ]
 
 
+def test_a_configuration_that_somebody_edited_is_put_right_with_a_restart() -> None:
+    after = deployed(lab(1, 1, 1))
+    after["lab-2"]["projects"][PROJECT]["files"]["config.yml"] = "0" * 64
+    done = planned(after)
+    assert steps(done) == [("registry", ("lab-2",))]
+    order: Any = registries(done).steps[0].orders["lab-2"]
+    assert order["projects"][0]["recreate"]
+
+
 def without_its_image(facts: Hosts, host: str, *, running: bool = False) -> Hosts:
     facts[host]["images"] = [image for image in facts[host]["images"] if REGISTRY_IMAGE not in image["tags"]]
     if not running:

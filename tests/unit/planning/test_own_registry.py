@@ -124,7 +124,10 @@ def test_a_configuration_of_it_that_somebody_edited_is_said_to_be() -> None:
     facts = lab(1, 1)
     after = made.applied(planned(facts), facts)
     after["lab-1"]["projects"][PROJECT]["files"]["config.yml"] = "0" * 64
-    assert why(planned(after)) == ("config.yml was edited on the host",)
+    done = planned(after)
+    assert why(done) == ("config.yml was edited on the host",)
+    order: Any = of_kind(done, "registry").orders["lab-1"]
+    assert order["projects"][0]["recreate"], "compose.yaml is the same, and it runs on with what it read"
 
 
 def test_a_certificate_that_ends_is_renewed_with_a_restart() -> None:

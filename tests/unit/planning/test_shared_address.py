@@ -62,6 +62,15 @@ def test_nothing_to_do_the_second_time() -> None:
     assert made.planned(facts, model(), site()).is_noop
 
 
+def test_a_configuration_that_somebody_edited_is_put_right_with_a_restart() -> None:
+    """compose.yaml is the same, and keepalived runs on with what it read."""
+    facts = made.applied(made.planned(hosts(), model(), site()), hosts())
+    facts["lab-1"]["projects"][PROJECT]["files"][CONFIG] = "0" * 64
+    (step,) = made.planned(facts, model(), site()).steps
+    assert step.hosts == ("lab-1",)
+    assert step.orders["lab-1"]["projects"][0]["recreate"]
+
+
 def test_clients_and_certificates_have_the_address() -> None:
     result = made.planned(hosts(), model(), site())
     assert result.endpoints[0].url == f"https://{VIP}:8080/v1"
