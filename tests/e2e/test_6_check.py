@@ -65,4 +65,4 @@ def test_a_host_that_is_down_is_named_and_the_other_is_shown(faulty: Site, tmp_p
     inventory.write_text("gone ansible_host=127.0.0.1 ansible_port=1\n" + faulty.lab.inventory.read_text())
     done = faulty.run("check", str(inventory), "--no-trial", "--limit", f"{first},gone", code=4)
     assert "NVIDIA H100" in done.stdout
-    assert "1 hosts could not be looked at: gone" in done.stderr
+    assert "1 host could not be looked at: gone" in done.stderr

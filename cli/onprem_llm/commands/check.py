@@ -112,9 +112,10 @@ def end(report: Report, changed: dict[str, tuple[Finding, ...]] | None, *, skip_
     if silent:
         from onprem_llm.look import failures_text  # as much again, and most runs end without it
 
+        count = f"{len(silent)} host{'s' if len(silent) != 1 else ''}"
         kind = UnreachableError if any(one.unreachable for one in silent) else OnpremError
         raise kind(
-            f"{len(silent)} hosts could not be looked at: {names([one.host for one in silent])}",
+            f"{count} could not be looked at: {names([one.host for one in silent])}",
             details=failures_text(silent),
             hint="mend what is said above; --skip-unreachable shows the others and no error",
         )
