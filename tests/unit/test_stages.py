@@ -145,7 +145,7 @@ STOPPED = """
 import os, sys
 from tests import stage_processes, stages
 
-stage_processes.GRACE = 3
+stage_processes.GRACE = 5 if len({commands!r}) > 1 else 20
 found = [stages.Stage(name, command) for name, command in {commands!r}]
 stages.checks = lambda kind: found
 stages.take_signals()
