@@ -24,21 +24,38 @@ ALWAYS = {"gpus", "driver", "gpu_access", "container_engine", "engine"}
 
 @click.command("bootstrap", short_help="Prepare every host: checks, container engine, GPU driver.")
 @connection_options(argument=True)
+@click.option(
+    "--upgrade-driver",
+    "driver",
+    metavar="VERSION",
+    help="Bring the hosts' NVIDIA driver to a branch (580) or version (580.95.05), and do nothing else.",
+)
 @click.option("--check", is_flag=True, help="Look, say what is found, and change nothing.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--verbose", "-v", is_flag=True, help="Show the checks that passed, too.")
-def command(check: bool, yes: bool, as_json: bool, verbose: bool, connection: Connection) -> None:
+def command(
+    driver: str | None, check: bool, yes: bool, as_json: bool, verbose: bool, connection: Connection
+) -> None:  # fmt: skip
     """Prepare every host: checks with remedies, Docker with Compose, a GPU driver. The first host becomes the gateway.
 
     A second run changes nothing and says so. A host that fails does not stop the others. A driver that runs is left
     alone, and a host is rebooted for its driver only as `reboot` in the site's settings says (--yes is no leave).
 
+    --upgrade-driver takes one host after the other, a canary first: drained, upgraded, looked at, let in again. It
+    stops at the first bad host; a second run goes on there.
+
     \b
     Example:
       onprem-llm bootstrap inventory.ini
       onprem-llm bootstrap inventory.ini --limit gpu --ask-become-pass
+      onprem-llm bootstrap inventory.ini --upgrade-driver 580 --check
     """
+    if driver is not None:
+        from onprem_llm.commands.upgrade_driver import upgrade_driver  # a job of its own
+
+        upgrade_driver(driver, connection, check=check, yes=yes, as_json=as_json)
+        return
     with output.progress() as progress:
         prepared = prepare(connection, progress)
     report = prepared.report

@@ -1,0 +1,69 @@
+"""What `onprem-llm bootstrap --upgrade-driver VERSION` does: the plan, questions, turns, and what is left."""
+
+import re
+import sys
+from collections.abc import Collection
+
+from onprem_llm import output
+from onprem_llm.connection import Connection
+from onprem_llm.errors import UsageError
+from onprem_llm.planning.driver_upgrade import UpgradePlan, check_reboots
+from onprem_llm.upgrade_view import upgrade_json, upgrade_text
+from onprem_llm.upgrading import Outcome, carry_out, prepare
+
+VERSION = re.compile(r"\d{3,4}(\.\d+(\.\d+)?)?")
+
+
+def upgrade_driver(version: str, connection: Connection, *, check: bool, yes: bool, as_json: bool) -> None:
+    """Plan, show, ask, carry out. What keeps it from being done is raised, after --json's document."""
+    if not VERSION.fullmatch(version):
+        raise UsageError(
+            f"--upgrade-driver: found {version!r}, expected a branch or a version of the driver",
+            hint="as 580, which takes its newest, or 580.95.05",
+        )
+    with output.progress() as progress:
+        prepared = prepare(version, connection, progress)
+    plan = prepared.plan
+    if not as_json:
+        output.say(upgrade_text(plan))
+    outcome = Outcome()
+    if plan.hosts and not check:
+        reboots = _asked(plan, prepared.site.reboot, yes=yes, as_json=as_json)
+        with output.progress() as progress:
+            outcome = carry_out(prepared, connection, progress, reboots=reboots)
+    if as_json:
+        output.show_json(upgrade_json(plan, outcome.states))
+    elif not check:
+        output.say(f"\n{ending(plan, outcome)}")
+    if outcome.error is not None:
+        raise outcome.error
+
+
+def _asked(plan: UpgradePlan, policy: str, *, yes: bool, as_json: bool) -> Collection[str]:
+    """Ask what is to be asked; return the hosts that may be rebooted. --yes agrees to all but that."""
+    asks = policy == "ask" and not yes and not as_json and sys.stdin.isatty()
+    check_reboots(plan, allowed=asks or policy == "auto")
+    hosts = ", ".join(turn.host for turn in plan.hosts)
+    output.agree(f"\nUpgrade the driver of {hosts}, one after the other?", yes=yes)
+    if plan.downgrades:
+        output.agree(f"Go back to an older driver on {', '.join(plan.downgrades)}?", yes=yes)
+    if policy == "auto":
+        return [turn.host for turn in plan.hosts]
+    if plan.reboots:
+        output.agree(f"Reboot {', '.join(plan.reboots)}, each drained first?", yes=False)
+    return list(plan.reboots)
+
+
+def ending(plan: UpgradePlan, outcome: Outcome) -> str:
+    """Say in words what was done."""
+    done = [host for host, state in outcome.states.items() if state == "upgraded"]
+    lines = [f"Upgraded: {', '.join(done)}."] if done else ["No driver was changed."]
+    if not plan.hosts:
+        lines = (
+            [f"Nothing to do: driver {plan.version} runs wherever it could."]
+            if plan.there
+            else ["No host has a driver."]
+        )
+    if outcome.drained and outcome.error is None:
+        lines.append(f"Still drained, as before: {', '.join(outcome.drained)} (onprem-llm host undrain HOST).")
+    return "\n".join(lines)

@@ -1,0 +1,260 @@
+"""Another version of the driver over a fleet: look and plan first, then one host after the other, the canary first."""
+
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from onprem_llm.apply import apply, carry, record_event
+from onprem_llm.checks.after_upgrade import Returned, trouble
+from onprem_llm.connection import Connection
+from onprem_llm.errors import InvalidError, OnpremError
+from onprem_llm.hosts import Current
+from onprem_llm.look import View, look_whole, unexpected
+from onprem_llm.output import Progress, note
+from onprem_llm.package_trees import SOURCES_FILE
+from onprem_llm.person import person
+from onprem_llm.planning.driver_upgrade import HostUpgrade, Seen, UpgradePlan, plan_upgrade, serving_on
+from onprem_llm.planning.hosts_change import recorded_on
+from onprem_llm.planning.replicas import serves
+from onprem_llm.rotations import plan_rotation
+from onprem_llm.run_events import RunResult
+from onprem_llm.run_lock import locked
+from onprem_llm.runner import raise_for_failures, run
+from onprem_llm.seam import run_folder, write_orders
+from onprem_llm.spec.deployment import parse_deployment
+from onprem_llm.spec.site import Site
+from onprem_llm.upgrade_view import state_text
+from onprem_llm.wanted import load_site
+
+POLL_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was found out before anything is changed; `before` is what each host said of its GPUs."""
+
+    plan: UpgradePlan
+    site: Site
+    before: Mapping[str, Returned]
+
+
+@dataclass
+class Outcome:
+    """What came of it. `states`: host -> upgraded or failed; no entry: it was not touched."""
+
+    states: dict[str, str] = field(default_factory=dict)
+    drained: list[str] = field(default_factory=list)
+    """Hosts that are out of rotation still."""
+    error: OnpremError | None = None
+
+
+def prepare(version: str, connection: Connection, progress: Progress) -> Prepared:
+    """Look at every host and plan the turns; nothing is changed.
+
+    InvalidError for hosts that cannot have the version, whatever keeps them from it.
+    """
+    view = look_whole(connection, progress)
+    site = load_site(view.current, connection.inventory)
+    if site.nvidia_driver.run_file is not None:
+        raise InvalidError(
+            "onprem_llm_site.nvidia_driver.run_file is set, and drivers are upgraded by packages",
+            hint="leave the setting out where hosts have a driver of packages",
+        )
+    names = [*(host.name for host in view.current.hosts), *view.current.unreachable]
+    orders = dict.fromkeys(names, order_of(site, version))
+    result = _run("upgrade_look.yml", "Looking at drivers", orders, None, connection, progress)
+    gating = unexpected(replace(view, failures=result.failures), connection)
+    raise_for_failures(replace(result, failures=gating), doing="looking at drivers (nothing was changed)")
+    seen = [Seen.of(host, returned) for host, returned in result.returned.items()]
+    return Prepared(plan_upgrade(version, seen, view.current), site, result.returned)
+
+
+def order_of(site: Site, version: str, *, downgrade: bool = False, reboot: bool = False) -> dict[str, object]:
+    """Return a host's order; it holds no secret but what the proxy's address may have, as bootstrap's."""
+    return {
+        "version": version,
+        "downgrade": downgrade,
+        "reboot": reboot,
+        "nvidia_driver": site.nvidia_driver.model_dump(mode="json"),
+        "package_mirrors": site.package_mirrors.model_dump(exclude_none=True),
+        "package_source": SOURCES_FILE if site.packages_dir is not None else None,
+        "proxy": site.proxy.model_dump(mode="json", exclude_none=True) if site.proxy else None,
+    }
+
+
+def carry_out(prepared: Prepared, connection: Connection, progress: Progress, *, reboots: Collection[str]) -> Outcome:
+    """Take the hosts' turns; the first that is not well ends it, and stays drained. The others are not touched then.
+
+    `reboots`: the hosts that may be rebooted.
+    """
+    outcome = Outcome(drained=[turn.host for turn in prepared.plan.hosts if turn.drained])
+    for number, turn in enumerate(prepared.plan.hosts):
+        later = [one.host for one in prepared.plan.hosts[number + 1 :]]
+        one = _Turn(turn, prepared, connection, progress, turn.host in reboots)
+        try:
+            one.take()
+        except OnpremError as error:
+            outcome.states[turn.host] = "failed" if one.touched else "waiting"
+            outcome.drained += [turn.host] if one.drained else []
+            outcome.error = _ending(error, one, list(outcome.states)[:-1], later)
+            return outcome
+        except KeyboardInterrupt:
+            note(_stopped(one, list(outcome.states), later))
+            raise
+        outcome.states[turn.host] = "upgraded"
+    return outcome
+
+
+@dataclass
+class _Turn:
+    """One host's turn."""
+
+    turn: HostUpgrade
+    prepared: Prepared
+    connection: Connection
+    progress: Progress
+    reboots: bool
+    drained: bool = False  # by us, and not let in again
+    touched: bool = False
+
+    @property
+    def host(self) -> str:
+        return self.turn.host
+
+    def take(self) -> None:
+        """Drain, upgrade, look, wait for the replicas, let in again. OnpremError."""
+        view = look_whole(self.connection, self.progress, again=True)
+        with self._locked(view):
+            self._drain(view)
+            served = served_on(view.current, self.host)
+            self.touched = True
+            self._judge(self._upgrade())
+            self._await(served)
+        if self.drained:
+            apply(plan_rotation(self.host, self.connection, back=True), self.connection, self.progress)
+            self.drained = False
+        if view.current.gateway is not None:
+            said = f"driver of {self.host}: {self.turn.seen.now} -> {self.turn.seen.then}"
+            event = {"action": "driver", "by": person(), "result": "ok", "message": said}
+            record_event(event, view.current.gateway.name, self.connection)
+
+    @contextmanager
+    def _locked(self, view: View) -> Iterator[None]:
+        """Hold the site's lock, where there is a gateway host that has one."""
+        gateway = view.current.gateway
+        if gateway is None:
+            yield
+            return
+        with locked(gateway.name, f"driver of {self.host}", self.connection, self.progress):
+            yield
+
+    def _drain(self, view: View) -> None:
+        """Take the host out of rotation where replicas serve on it; never one more than was agreed to."""
+        serving, alone = serving_on(view.current, self.host)
+        more = [name for name in alone if name not in self.turn.alone]
+        if more:
+            raise OnpremError(
+                f"{self.host}: found no other replica in rotation of {', '.join(more)}, expected one, as planned",
+                hint="onprem-llm status shows why",
+            )
+        if serving:
+            plan = plan_rotation(self.host, self.connection, back=False, view=view)
+            carry(plan, self.connection, self.progress)
+            self.drained = True
+
+    def _upgrade(self) -> RunResult:
+        result = self._run(f"Upgrading the driver of {self.host}", reboot=False)
+        reasons = result.returned.get(self.host, {}).get("reboot") or []
+        if not reasons:
+            return result
+        if not self.reboots:
+            why = "; ".join(str(one) for one in reasons)
+            raise OnpremError(
+                f"{self.host}: driver {self.turn.seen.then} is installed and wants a reboot that nobody allowed: {why}",
+                hint="reboot the host",
+            )
+        return self._run(f"Rebooting {self.host}", reboot=True)
+
+    def _run(self, title: str, *, reboot: bool) -> RunResult:
+        seen = self.turn.seen
+        # The very version that was shown, whatever the sources have by now.
+        order = order_of(self.prepared.site, seen.then or "", downgrade=seen.is_downgrade, reboot=reboot)
+        orders = {self.host: order}
+        result = _run("upgrade_driver.yml", title, orders, [self.host], self.connection, self.progress)
+        raise_for_failures(result, doing="upgrading the driver", hint="mend what is said above")
+        return result
+
+    def _judge(self, result: RunResult) -> None:
+        after = result.returned.get(self.host, {})
+        bad = trouble(self.host, self.turn.seen.then or "", self.prepared.before.get(self.host, {}), after)
+        if bad:
+            raise OnpremError(f"{self.host}: {bad}", hint="mend what is said above")
+
+    def _await(self, projects: Sequence[str]) -> None:
+        """Wait until the replicas that served before answer again, each as long as its model.yaml gives it."""
+        if not projects:
+            return
+        self.progress.step(f"Waiting for the replicas on {self.host}", [self.host])
+        end = None
+        while True:
+            current = look_whole(self.connection, again=True).current
+            there = current.host(self.host)
+            missing = [one for one in projects if there is None or not serves(there, one)]
+            if not missing:
+                return
+            end = end or time.monotonic() + start_seconds(current, self.host)
+            if time.monotonic() > end:
+                raise OnpremError(
+                    f"{self.host}: found {', '.join(missing)} not healthy under the new driver, expected healthy",
+                    hint=f"onprem-llm logs and onprem-llm check --limit {self.host} say why; mend it",
+                )
+            self.progress.host(self.host, "running", f"waiting for {', '.join(missing)}")
+            time.sleep(POLL_SECONDS)
+
+
+def served_on(current: Current, host: str) -> list[str]:
+    """Return the projects of ours that are healthy on a host, in rotation or not."""
+    state = current.host(host)
+    projects = [project for those in recorded_on(current, host).values() for project in those]
+    return [project for project in projects if state is not None and serves(state, project)]
+
+
+def start_seconds(current: Current, host: str) -> float:
+    """Return how long the replicas of a host may take to start, as their model.yaml says."""
+    names = recorded_on(current, host)
+    specs = [parse_deployment(current.book[name].model_yaml, f"the book's {name}") for name in names]
+    return float(max((one.timeouts.start for one in specs), default=0))
+
+
+def _run(
+    playbook: str,
+    title: str,
+    orders: Mapping[str, Mapping[str, object]],
+    hosts: Sequence[str] | None,
+    connection: Connection,
+    progress: Progress,
+) -> RunResult:
+    with run_folder() as folder:
+        variables = {"onprem_llm_order_file": str(write_orders(folder, 0, orders)), "onprem_llm_seam": str(folder)}
+        return run(playbook, connection, hosts=hosts, variables=variables, progress=progress, title=title)
+
+
+def _ending(error: OnpremError, one: _Turn, done: Sequence[str], later: Sequence[str]) -> OnpremError:
+    """Say what is, and how to go on: the same command takes up what is left."""
+    lines = [error.details] if error.details else []
+    lines.append(state_text(one.host, drained=one.drained, touched=one.touched, done=done, later=later))
+    first = error.hint or "mend what is said above"
+    return OnpremError(
+        error.message, details="\n".join(lines), hint=f"{first}; {_ways_on(one)}", exit_code=error.exit_code
+    )
+
+
+def _stopped(one: _Turn, done: Sequence[str], later: Sequence[str]) -> str:
+    state = state_text(one.host, drained=one.drained, touched=one.touched, done=done, later=later)
+    return f"Stopped in the middle of {one.host}. {state} To go on: {_ways_on(one)}"
+
+
+def _ways_on(one: _Turn) -> str:
+    again = "then run the same command again: it goes on where it stopped"
+    return f"{again}. Afterwards: onprem-llm host undrain {one.host}" if one.drained else again

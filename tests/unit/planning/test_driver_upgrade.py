@@ -1,0 +1,165 @@
+"""Another driver for a fleet: who has a turn and when, who is left out, and what forbids all of it."""
+
+from dataclasses import replace
+
+import pytest
+import recorded_facts as made
+from planning_lab import Hosts, deploy, lab, mark, model, stop
+
+from onprem_llm.errors import InvalidError
+from onprem_llm.planning.driver_upgrade import Seen, UpgradePlan, check_reboots, plan_upgrade, serving_on
+
+OLD, NEW = "550.163.01", "580.95.05"
+USED = ("the GPUs are in use by VLLM::Worker",)
+
+
+def seen(host: str, **changes: object) -> Seen:
+    one = Seen(host, gpus=2, loaded=OLD, installed=OLD, then=NEW, kind="open")
+    return replace(one, **changes)  # type: ignore[arg-type]
+
+
+def planned(facts: Hosts, *changed: Seen, version: str = "580") -> UpgradePlan:
+    known = {one.host: one for one in changed}
+    return plan_upgrade(version, [known.get(name, seen(name)) for name in facts], made.current(facts))
+
+
+def order(plan: UpgradePlan) -> list[str]:
+    return [turn.host for turn in plan.hosts]
+
+
+def refused(facts: Hosts, *changed: Seen, version: str = "580") -> InvalidError:
+    with pytest.raises(InvalidError) as error:
+        planned(facts, *changed, version=version)
+    assert "nothing was changed" in error.value.message
+    assert "--limit" in str(error.value.hint)
+    return error.value
+
+
+@pytest.fixture
+def three() -> Hosts:
+    """Two replicas on two of three hosts; the first is the gateway."""
+    return deploy(lab(1, 1, 1), model("replicas: 2\n"))
+
+
+def test_the_canary_is_a_host_without_traffic(three: Hosts) -> None:
+    plan = planned(three)
+    assert order(plan) == ["lab-3", "lab-2", "lab-1"]
+    assert plan.why_first == "nothing serves there"
+    assert [turn.serves for turn in plan.hosts] == [(), ("tiny/tiny-1",), ("tiny/tiny-0",)]
+    assert not any(turn.alone for turn in plan.hosts)
+
+
+def test_a_drained_host_has_no_traffic() -> None:
+    facts = mark(deploy(lab(1, 1), model("replicas: 2\n")), "lab-2", "drained")
+    plan = planned(facts)
+    assert (order(plan), plan.why_first) == (["lab-2", "lab-1"], "it is drained")
+    assert plan.hosts[0].drained
+    assert plan.hosts[1].alone == ("tiny",)  # the other replica gets no requests now
+
+
+def test_where_all_serve_the_canary_is_one_whose_replicas_are_elsewhere_too() -> None:
+    facts = deploy(deploy(lab(0, 2, 1), model("replicas: 2\n")), model(name="solo", port=8001))
+    plan = planned(facts, seen("lab-1", gpus=0))
+    assert order(plan) == ["lab-3", "lab-2"]
+    assert plan.why_first == "every host serves; the other replicas carry tiny"
+    assert plan.hosts[1].alone == ("solo",)
+    assert plan.left_out == (("lab-1", "it has no NVIDIA GPU"),)
+
+
+def test_what_serves_alone_is_said(three: Hosts) -> None:
+    stop(three, "tiny-1")
+    (solo,) = [turn for turn in planned(three).hosts if turn.alone]
+    assert (solo.host, solo.alone) == ("lab-1", ("tiny",))
+    assert serving_on(made.current(three), "lab-2") == ((), ())  # what does not serve misses nothing
+
+
+def test_gateways_come_last_even_where_nothing_serves_there() -> None:
+    facts = lab(1, 1)
+    assert order(planned(facts)) == ["lab-2", "lab-1"]
+    assert planned(facts, seen("lab-2", gpus=0)).why_first == "no other host is left"
+
+
+def test_an_earlier_runs_bad_host_is_first_again(three: Hosts) -> None:
+    bad = seen("lab-1", loaded=None, installed=NEW)
+    plan = planned(three, bad, seen("lab-3", loaded=NEW, installed=NEW, done=True))
+    assert order(plan) == ["lab-1", "lab-2"]
+    assert plan.why_first == f"driver {NEW} is there since an earlier run, and does not run"
+    assert plan.there == ("lab-3",)
+
+
+def test_all_there_is_nothing_to_do(three: Hosts) -> None:
+    plan = planned(three, *(seen(host, loaded=NEW, installed=NEW, done=True) for host in three))
+    assert (plan.hosts, plan.there, plan.why_first) == ((), ("lab-1", "lab-2", "lab-3"), "")
+
+
+def test_who_has_no_driver_is_bootstraps(three: Hosts) -> None:
+    plan = planned(three, seen("lab-3", loaded=None, installed=None, then=None))
+    assert plan.left_out == (("lab-3", "it has no driver: bootstrap installs one"),)
+    assert order(plan) == ["lab-2", "lab-1"]
+
+
+def test_who_is_gone_is_left_out(three: Hosts) -> None:
+    plan = planned(mark(three, "lab-3", "lost"))
+    assert plan.left_out == (("lab-3", "the book says that it is lost"),)
+
+
+SOURCES = "found driver 550 in Debian's sources, expected one for Hopper: branch 580 as was asked for"
+
+
+def test_no_hosts_sources_have_it(three: Hosts) -> None:
+    error = refused(three, *(seen(host, then=None, refused=SOURCES) for host in three))
+    assert error.details == f"lab-1, lab-2, lab-3: {SOURCES}"
+    assert error.exit_code == 3
+
+
+def test_one_host_that_cannot_have_it_stops_all_before_anything_is_touched(three: Hosts) -> None:
+    why = "found Volta, which driver 590 cannot run, expected a branch for them: 525 to 580"
+    error = refused(three, seen("lab-2", then=None, refused=why), version="590")
+    assert error.message.startswith("driver 590 cannot be brought to lab-2;")
+    assert error.details == f"lab-2: {why}"
+
+
+def test_an_image_in_use_that_would_not_run(three: Hosts) -> None:
+    facts = deploy(lab(1, 1), model("replicas: 2\n").replace(made.VLLM_IMAGE, "vllm/vllm-openai:v0.20.2"))
+    back = [seen(host, loaded=NEW, installed=NEW, then="570.86.15") for host in facts]
+    error = refused(facts, *back, version="570")
+    assert "driver 570.86.15 cannot run vllm/vllm-openai:v0.20.2 (CUDA 13.0, driver >= 580.65.06)" in str(error.details)
+    assert "tiny-0 runs there" in str(error.details)
+    # The same image where it is not: nobody minds.
+    plan = planned(lab(1, 1), *back, version="570")
+    assert plan.downgrades == ("lab-2", "lab-1")
+
+
+def test_an_image_that_runs_on_an_older_driver_runs_on_a_newer_one(three: Hosts) -> None:
+    for facts in three.values():
+        facts["gpus"]["driver"] = OLD
+    assert order(planned(three)) == ["lab-3", "lab-2", "lab-1"]
+
+
+def test_a_downgrade_is_named(three: Hosts) -> None:
+    plan = planned(three, seen("lab-2", loaded="590.44.01", installed="590.44.01"))
+    assert plan.downgrades == ("lab-2",)
+    assert seen("x", loaded="580.105.08", then="580.95.05").is_downgrade
+    assert not seen("x", loaded="580.95.05", then="580.105.08").is_downgrade
+
+
+def test_a_reboot_that_nobody_allows_stops_all_before_anything_is_touched(three: Hosts) -> None:
+    plan = planned(three, seen("lab-2", reboot=USED))
+    check_reboots(plan, allowed=True)
+    check_reboots(planned(three), allowed=False)
+    with pytest.raises(InvalidError) as error:
+        check_reboots(plan, allowed=False)
+    assert "lab-2" in error.value.message
+    assert "nothing was changed" in error.value.message
+    assert error.value.details == f"lab-2: {USED[0]}"
+    assert "onprem_llm_site.reboot" in str(error.value.hint)
+
+
+def test_what_a_host_returned() -> None:
+    returned = {
+        "driver_upgrade": {"gpus": 8, "names": "Hopper", "loaded": OLD, "installed": OLD, "then": NEW, "kind": "open",
+                           "done": False, "refused": ""},
+        "reboot": list(USED),
+    }  # fmt: skip
+    assert Seen.of("a", returned) == seen("a", gpus=8, reboot=USED)
+    assert Seen.of("a", {}) == Seen("a")
