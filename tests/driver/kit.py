@@ -6,15 +6,13 @@ import os
 import re
 import struct
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 T4, H100, NVSWITCH = ("0x1eb8", "0x030200"), ("0x2330", "0x030200"), ("0x22a3", "0x068000")
-SAY = {"ansible.builtin.debug": {"msg": "ANSWER {{ nvidia_driver_result | to_json }}"}}
-TASKS = [{"block": [{"ansible.builtin.import_role": {"name": "nvidia_driver"}}], "always": [SAY]}]
-PLAY = [{"hosts": "all", "gather_facts": False, "become": True, "tasks": TASKS}]
 
 
 @dataclass
@@ -23,22 +21,22 @@ class Host:
 
     folder: Path
     lab: str = field(default_factory=lambda: os.environ.get("ONPREM_LLM_TEST_DRIVER_LAB", "driver"))
+    number: int = 1
 
     @property
     def name(self) -> str:
-        return f"{self.lab}-1"
+        return f"{self.lab}-{self.number}"
 
     @property
     def inventory(self) -> Path:
         return self.folder / "inventory.ini"
 
-    def up(self) -> "Host":
-        """Make it anew: what a run that was killed left has half a test on it."""
+    def up(self, *options: str) -> "Host":
+        """Make it anew: what a run that was killed left has half a test on it. `options`: of `lab up`."""
         self.down()
-        subprocess.run(
-            ["onprem-llm", "lab", "up", "--name", self.lab, "--hosts", "1", "--inventory", str(self.inventory)],
-            check=True,
-        )
+        options = options or ("--hosts", "1")
+        argv = ["onprem-llm", "lab", "up", "--name", self.lab, *options, "--inventory", str(self.inventory)]
+        subprocess.run(argv, check=True)
         return self
 
     def down(self) -> None:
@@ -54,11 +52,11 @@ class Host:
     def send(self, source: Path, target: str) -> None:
         subprocess.run(["docker", "cp", str(source), f"{self.name}:{target}"], check=True, capture_output=True)
 
-    def has_on_its_bus(self, *cards: tuple[str, str]) -> None:
+    def has_on_its_bus(self, *cards: tuple[str, str], buses: Sequence[int] = range(0x17, 0x20)) -> None:
         """Mount a PCI bus with these cards: (device id, class)."""
         lines = ["rm -rf /run/bus; mkdir -p /run/bus"]
-        for number, (device, kind) in enumerate(cards):
-            place = f"/run/bus/0000:{0x17 + number:02x}:00.0"
+        for number, (device, kind) in zip(buses, cards, strict=False):
+            place = f"/run/bus/0000:{number:02x}:00.0"
             lines.append(
                 f"mkdir {place}; cd {place}; echo 0x10de > vendor; echo {device} > device; echo {kind} > class"
             )
@@ -73,10 +71,13 @@ class Host:
         text = "".join(f'{key}="{value}"\n' for key, value in release.items())
         self.run(f"rm -f /etc/os-release; cat > /etc/os-release <<'E'\n{text}E")
 
-    def role(self, *options: str) -> dict[str, Any]:
+    def role(self, *options: str, entry: str = "main", register: str = "nvidia_driver_result") -> dict[str, Any]:
         """Run the role, and return its module's answer. An error of the role is in `failure`."""
         play = self.folder / "play.json"
-        play.write_text(json.dumps(PLAY))
+        block = [{"ansible.builtin.import_role": {"name": "nvidia_driver", "tasks_from": entry}}]
+        say = [{"ansible.builtin.debug": {"msg": f"ANSWER {{{{ {register} | to_json }}}}"}}]
+        tasks = [{"block": block, "always": say}]
+        play.write_text(json.dumps([{"hosts": self.name, "gather_facts": False, "become": True, "tasks": tasks}]))
         argv = ["ansible-playbook", "-i", str(self.inventory), str(play), *options]
         environment = {**os.environ, "ANSIBLE_ROLES_PATH": str(ROOT / "roles")}
         done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
@@ -114,7 +115,7 @@ class AptRepository:
 
     def add(self, name: str, version: str, depends: str = "", files: dict[str, bytes] | None = None) -> None:
         """Make a package; `files`: path on the host to content."""
-        work = self.folder / "work" / name
+        work = self.folder / "work" / f"{name}_{version}"
         (work / "DEBIAN").mkdir(parents=True)
         for path, data in (files or {}).items():
             (work / path.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +124,7 @@ class AptRepository:
         control += f"Depends: {depends}\n" if depends else ""
         control += f"Description: stand-in for {name}\n"
         (work / "DEBIAN/control").write_text(control)
-        path = self.folder / f"{name}.deb"
+        path = self.folder / f"{name}_{version}.deb"
         subprocess.run(["dpkg-deb", "--build", "--root-owner-group", str(work), str(path)], check=True, stdout=-3)
         data = path.read_bytes()
         sums = f"Size: {len(data)}\nSHA256: {hashlib.sha256(data).hexdigest()}\n"

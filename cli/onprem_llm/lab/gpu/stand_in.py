@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -20,6 +20,8 @@ SMI_LOG_PATH = "/usr/lib/onprem-llm-lab/smi_log.py"
 GPUS_PATH = "/etc/onprem-llm-lab/gpus.json"
 CDI_PATH = "/etc/cdi/nvidia.yaml"
 TMPFILES_PATH = "/etc/tmpfiles.d/onprem-llm-lab-gpus.conf"
+MODPROBE_PATH = "/usr/local/sbin/modprobe"
+DRIVERS_PATH = "/etc/onprem-llm-lab/drivers"
 USAGE_FOLDER = "/run/onprem-llm-lab"
 MAX_GPUS = 16
 # The driver that hosts have unless told otherwise.
@@ -113,6 +115,15 @@ def host_files(host: str, gpus: GpuSet | None, driver: str) -> list[File]:
         File(CDI_PATH, _cdi_text([str(fact["uuid"]) for fact in facts])),
         File(TMPFILES_PATH, _tmpfiles_text(gpus.count)),
     ]
+
+
+def driver_files(drivers: Mapping[str, str]) -> list[File]:
+    """Return the files that pretend that the kernel loads NVIDIA's modules.
+
+    `drivers`: version -> the words with which it refuses to load, empty where it loads.
+    """
+    lines = [f"{version} {cuda_version(version)} {words}".rstrip() for version, words in drivers.items()]
+    return [File(MODPROBE_PATH, _data("modprobe"), 0o755), File(DRIVERS_PATH, "\n".join([*lines, ""]))]
 
 
 def _gpu_fact(host: str, index: int, model: str) -> dict[str, object]:
