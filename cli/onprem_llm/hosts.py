@@ -196,6 +196,7 @@ class HostState:
     healer: bool = False
     client_keys: Mapping[str, str] = field(default_factory=dict)  # fingerprints, as of `keys`
     interfaces: Mapping[str, str] = field(default_factory=dict)  # address -> network interface
+    links: Mapping[str, str] = field(default_factory=dict)  # of GPUs by index: "0-1" -> NV18, PIX, SYS…
 
     def image(self, reference: str) -> Image | None:
         """Find an image by id, tag or repo@sha256 digest."""

@@ -63,6 +63,7 @@ def parse_host(name: str, raw: object) -> HostState:
         cuda=text(gpus, "cuda"),
         gpu_error=text(gpus, "error"),
         gpus=tuple(_gpu(item) for item in mappings(gpus.get("devices"))),
+        links=text_map(gpus.get("links")),
         engine=_engine(mapping(probe.get("engine"))),
         images=tuple(_image(item) for item in mappings(probe.get("images"))),
         projects={key: _project(key, mapping(value)) for key, value in mapping(probe.get("projects")).items()},

@@ -1,9 +1,10 @@
 """What one host offers a replica: GPUs that are free and alike, or why it is passed over."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from onprem_llm.hosts import Gpu, HostState, Project
+from onprem_llm.planning.gpu_links import best_joined
 from onprem_llm.spec.deployment import Deployment
 
 # Says why a GPU will not do; None where it may.
@@ -56,7 +57,7 @@ def consider(
         if len(free) == len(host.gpus):
             return Verdict(host, tuple(free), tuple(free))
         return Verdict(host, free=tuple(free), why=_why_busy(busy) or "not all of its GPUs are of the models named")
-    chosen = _choose(free, wanted.gpus, own)
+    chosen = _choose(free, wanted.gpus, own, host.links)
     if chosen is None:
         return Verdict(
             host, free=tuple(free), why=_why_busy(busy) or wrong or f"has {len(suitable)}, not {wanted.gpus}"
@@ -64,13 +65,20 @@ def consider(
     return Verdict(host, chosen, tuple(free))
 
 
-def _choose(free: Sequence[Gpu], count: int, own: set[str]) -> tuple[Gpu, ...] | None:
-    """Take the replica's own GPUs first, and all of one model: an engine over unlike GPUs runs as the worst."""
+def _choose(free: Sequence[Gpu], count: int, own: set[str], links: Mapping[str, str]) -> tuple[Gpu, ...] | None:
+    """Take the replica's own GPUs, else those that reach each other best.
+
+    All of one model: an engine over unlike GPUs runs as the worst.
+    """
     by_model: dict[str, list[Gpu]] = {}
     for gpu in sorted(free, key=lambda gpu: (gpu.uuid not in own, gpu.index)):
         by_model.setdefault(gpu.name, []).append(gpu)
-    enough = next((gpus[:count] for gpus in by_model.values() if len(gpus) >= count), None)
-    return tuple(sorted(enough, key=lambda gpu: gpu.index)) if enough else None
+    enough = next((gpus for gpus in by_model.values() if len(gpus) >= count), None)
+    if enough is None:
+        return None
+    stays = all(gpu.uuid in own for gpu in enough[:count])
+    chosen = enough[:count] if stays else best_joined(enough, count, links)
+    return tuple(sorted(chosen, key=lambda gpu: gpu.index))
 
 
 def _busy(gpu: Gpu, host: HostState, project: str, taken: set[str]) -> str | None:

@@ -3,10 +3,12 @@
 from onprem_llm.hosts import Current
 from onprem_llm.planning.addresses import EVERY_INTERFACE
 from onprem_llm.planning.fleet import Fleet, only_counts
+from onprem_llm.planning.gpu_links import FAR, worst_link
 from onprem_llm.planning.replicas import PlannedReplica, Revision, newer_certificate
 from onprem_llm.planning.standing import standing_of
 from onprem_llm.planning.types import Wanted
 from onprem_llm.spec.deployment import Deployment
+from onprem_llm.spec.engine_args import tensor_size
 from onprem_llm.spec.site import Site
 
 
@@ -32,7 +34,21 @@ def deployment_warnings(site: Site, deployment: Deployment, replicas: tuple[Plan
         if deployment.gpu_access == "cdi" and not (engine.cdi and engine.cdi_devices):
             why = "no CDI specification in /etc/cdi or /var/run/cdi" if engine.cdi else "CDI switched off in its engine"
             warnings.append(f"{replica.host.name} has {why} (gpu_access: cdi): the start will fail")
+        warnings += _far_apart(deployment, replica)
     return tuple(warnings)
+
+
+def _far_apart(deployment: Deployment, replica: PlannedReplica) -> tuple[str, ...]:
+    """Say that a model is split over GPUs of both processors: each token crosses there and back in each layer."""
+    gpus, size = replica.placement.gpus, tensor_size(deployment.engine.engine_args) or 1
+    # With a pipeline too, which GPUs share a stage is the engine's matter.
+    if size < 2 or size != len(gpus) or worst_link(gpus, replica.host.links) != FAR:
+        return ()
+    return (
+        f"{replica.project} on {replica.host.name}: some of its {len(gpus)} GPUs reach each other through both "
+        f"processors alone ({FAR}), which is slow for tensor_parallel_size: fewer GPUs, or pipeline_parallel_size over "
+        "the processors, may be faster",
+    )
 
 
 def silent_warning(change: Revision, fleet: Fleet) -> tuple[str, ...]:

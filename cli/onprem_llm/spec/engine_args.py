@@ -85,6 +85,12 @@ def parallel_size(args: Mapping[str, object]) -> int:
     return size
 
 
+def tensor_size(args: Mapping[str, object]) -> int | None:
+    """Return the tensor parallel size; None where it is not set, or no number."""
+    found = next((value for flag, value in args.items() if normal(flag) == TENSOR), None)
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+
 def is_auto(args: Mapping[str, object]) -> bool:
     """Tell whether the planner is to find the tensor parallel size."""
     return any(normal(flag) == TENSOR and value == AUTO for flag, value in args.items())

@@ -20,6 +20,7 @@ from ansible.module_utils.gpu_check_judge_access import access_findings
 from ansible.module_utils.gpu_check_judge_cards import card_findings
 from ansible.module_utils.gpu_check_judge_driver import driver_findings
 from ansible.module_utils.gpu_check_judge_links import link_findings, xid_findings
+from ansible.module_utils.onprem_llm_gpu_matrix import matrix
 
 DOCUMENTATION = r"""
 module: gpu_check
@@ -78,7 +79,7 @@ def look(timeout: float, root: Path = Path("/")) -> dict[str, Any]:
         facts["driver"].update(version=said.get("driver"), cuda=said.get("cuda"), error=said.get("error"))
         facts["driver"]["lost"] = said.get("lost", [])
     facts["links"] = {
-        "pairs": links_part.matrix(answers.get("topology") or ""),
+        "pairs": matrix(answers.get("topology") or ""),
         "states": links_part.link_states(answers.get("nvlink") or ""),
     }
     facts.update(log=answers.get("log") or [], log_read=answers.get("log") is not None)

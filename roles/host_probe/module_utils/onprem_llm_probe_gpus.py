@@ -6,10 +6,13 @@ import concurrent.futures
 import os
 import re
 import shutil
+from pathlib import Path
 
+from ansible.module_utils.onprem_llm_gpu_matrix import matrix
 from ansible.module_utils.onprem_llm_limited import call
 
 TIME_LIMIT = 10.0  # seconds a call
+DEVICES = Path("/dev")
 FIELDS = ("index", "uuid", "name", "driver_version", "memory.total", "memory.used", "compute_cap")
 OLD_FIELDS = FIELDS[:-1]  # compute_cap came with driver 510
 APP_FIELDS = ("gpu_uuid", "pid", "process_name", "used_memory")
@@ -109,23 +112,35 @@ def described():
     return found
 
 
+def _links(tool):
+    """Return how GPUs reach each other, where there are more than two: of two there is nothing to be chosen."""
+    if len(list(DEVICES.glob("nvidia[0-9]*"))) <= 2:
+        return {}
+    try:
+        return matrix(_call(tool, "topo", "-m"))
+    except (GpuToolError, OSError):
+        return {}
+
+
 def gpus():
     """Return the `gpus` part of the probe; memory in MiB. No nvidia-smi is an answer too, not an error."""
-    found = {"tool": False, "driver": None, "cuda": None, "error": None, "devices": []}
+    found = {"tool": False, "driver": None, "cuda": None, "error": None, "devices": [], "links": {}}
     tool = _tool()
     if tool is None:
         return found
     found["tool"] = True
-    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
         rows = pool.submit(_gpus, tool)
         apps = pool.submit(_query, tool, "compute-apps", APP_FIELDS)
         table = pool.submit(_call, tool)
+        links = pool.submit(_links, tool)
         try:
             devices = rows.result()
             version = CUDA_VERSION.search(table.result())
             found["driver"] = next((_said(row["driver_version"]) for row in devices), None)
             found["cuda"] = version.group(1) if version else None
             found["devices"] = [_device(row, apps.result()) for row in devices]
+            found["links"] = links.result()
         except (GpuToolError, OSError) as error:
             found["error"] = str(error)
     return found

@@ -188,9 +188,10 @@ NVML: Unable to retrieve NVLink information as all links are inActive
 
 
 def test_links(load: Load) -> None:
+    matrix = load("module_parts/onprem_llm_gpu_matrix").matrix
+    assert matrix(TOPOLOGY) == {"0-1": "NV12", "0-2": "NV12", "1-2": "SYS"}
+    assert matrix("") == {}
     part = load("gpu_check/gpu_check_links")
-    assert part.matrix(TOPOLOGY) == {"0-1": "NV12", "0-2": "NV12", "1-2": "SYS"}
-    assert part.matrix("") == {}
     assert part.link_states(NVLINK) == {"3": {"up": [0, 2], "down": [1]}, "4": {"up": [], "down": []}}
 
 

@@ -11,13 +11,16 @@ from onprem_llm.hosts import fingerprint
 
 from .conftest import Load
 
-SMI = """#!/bin/sh
+SMI = r"""#!/bin/sh
 case "$1" in
 --query-gpu=*compute_cap*) [ -z "$OLD" ] || { echo 'Field "compute_cap" is not a valid field to query.'; exit 2; }
   echo '0, GPU-a, NVIDIA H100 80GB HBM3, 580.95.05, 81559, 10, 9.0'
   echo '1, GPU-b, NVIDIA GB10, 580.95.05, [N/A], [N/A], 12.1' ;;
 --query-gpu=*) echo '0, GPU-a, Tesla T4, 450.80.02, 15109, 0' ;;
 --query-compute-apps=*) echo 'GPU-a, 77, /opt/a, b/python, 512' ;;
+topo) [ -z "$NO_TOPOLOGY" ] || { echo 'Unknown Error'; exit 255; }
+  printf '\tGPU0\tGPU1\tGPU2\tCPU Affinity\nGPU0\t X \tNV4\tSYS\t0-15\nGPU1\tNV4\t X \tSYS\t0-15\n'
+  printf 'GPU2\tSYS\tSYS\t X \t16-31\n' ;;
 *) echo '| NVIDIA-SMI 580.95.05    Driver Version: 580.95.05    CUDA Version: 13.0 |' ;;
 esac
 """
@@ -63,7 +66,22 @@ def test_a_hanging_driver_is_said_to_hang(gpus: ModuleType, tmp_path: Path, monk
 def test_no_tool_is_an_answer(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     gpus = load("host_probe/onprem_llm_probe_gpus")
     monkeypatch.setattr(gpus.shutil, "which", lambda *_, **__: None)
-    assert gpus.gpus() == {"tool": False, "driver": None, "cuda": None, "error": None, "devices": []}
+    nothing = {"tool": False, "driver": None, "cuda": None, "error": None, "devices": [], "links": {}}
+    assert gpus.gpus() == nothing
+
+
+@pytest.mark.parametrize(("cards", "links"), [(2, {}), (3, {"0-1": "NV4", "0-2": "SYS", "1-2": "SYS"})])
+def test_links_are_asked_for_where_there_is_a_choice(
+    gpus: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cards: int, links: dict[str, str]
+) -> None:
+    for name in (*(f"nvidia{number}" for number in range(cards)), "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(gpus, "DEVICES", tmp_path)
+    assert gpus.gpus()["links"] == links
+    # A driver that does not say is no fault of the GPUs.
+    monkeypatch.setenv("NO_TOPOLOGY", "1")
+    found = gpus.gpus()
+    assert (found["links"], found["error"], len(found["devices"])) == ({}, None, 2)
 
 
 def test_one_part_that_fails_or_hangs_hides_no_other(load: Load) -> None:

@@ -10,7 +10,7 @@ from onprem_llm.planning.memory.model_files import ModelFiles
 from onprem_llm.planning.memory.words import sum_lines
 from onprem_llm.planning.offers import may_run_on, model_accepted
 from onprem_llm.spec.deployment import Deployment
-from onprem_llm.spec.engine_args import AUTO, TENSOR, is_auto, normal
+from onprem_llm.spec.engine_args import AUTO, TENSOR, is_auto, normal, tensor_size
 
 SIZES = (1, 2, 4, 8, 16)
 
@@ -30,7 +30,11 @@ def resolved(
     """
     if not is_auto(deployment.engine.engine_args):
         return deployment
-    if before is not None and (size := _size(before)) and _same_memory(before, kept := sized(deployment, size)):
+    if (
+        before is not None
+        and (size := tensor_size(before.engine.engine_args))
+        and _same_memory(before, kept := sized(deployment, size))
+    ):
         return kept
     hosts = _open(deployment, hosts, marked)
     fits = {size: found for size in SIZES if (found := _best(sized(deployment, size), files, hosts))}
@@ -61,11 +65,6 @@ def _open(deployment: Deployment, hosts: Sequence[HostState], marked: Collection
     """Return the hosts that could take a replica now; all that may where none can, and placing says why none can."""
     may = [host for host in hosts if may_run_on(deployment, host)]
     return [host for host in may if host.engine.running and host.name not in marked] or may
-
-
-def _size(deployment: Deployment) -> int | None:
-    found = next((v for f, v in deployment.engine.engine_args.items() if normal(f) == TENSOR), None)
-    return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
 def _best(deployment: Deployment, files: ModelFiles, hosts: Sequence[HostState]) -> tuple[Verdict, Sum, Subject] | None:
