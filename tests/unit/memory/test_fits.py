@@ -169,6 +169,21 @@ def test_more_gpus_where_the_weights_alone_are_too_much() -> None:
     assert "resources.gpus: 2" in remedy_line(first)
 
 
+def test_layers_over_gpus_whose_number_does_not_divide_the_heads() -> None:
+    """Three of 80 GB hold Llama 3 70B, and no tensor parallel size of up to three does."""
+    found = remedies(subject(LLAMA_70B), H100, 3)
+    assert [remedy.args for remedy in found if remedy.gpus] == [{"tensor_parallel_size": 2}]
+    odd = {**LLAMA_70B, "num_attention_heads": 63, "num_key_value_heads": 7, "head_dim": 128}
+    (first, *_) = remedies(subject(odd), H100, 3)
+    assert (first.args, first.gpus) == ({"pipeline_parallel_size": 2}, 2)
+    assert total(odd, H100, pipeline_parallel_size=2).answer == "fits"
+    assert total(odd, H100, pipeline_parallel_size=2).left == first.left
+    assert not any(remedy.gpus for remedy in remedies(subject({**odd, "num_hidden_layers": 1}), L4, 8))
+    # Behind a tensor parallel size that is there already: 2 x 2 of the smaller ones.
+    twice = remedies(subject(LLAMA_70B, tensor_parallel_size=2), GpuKind("a GPU", 48 * GIB), 6)
+    assert next(remedy.gpus for remedy in twice if remedy.gpus) == 4
+
+
 def test_only_sizes_that_divide_the_heads_and_that_are_there() -> None:
     odd = {**LLAMA_70B, "num_attention_heads": 12, "num_key_value_heads": 4, "head_dim": 128, "hidden_size": 8192}
     assert [remedy.args.get("tensor_parallel_size") for remedy in remedies(subject(odd), H100, 8)][:2] == [2, 4]

@@ -14,6 +14,7 @@ from onprem_llm.planning.memory.weights import FOUR_BITS, weights_of
 # A context is cut to a multiple of this.
 STEP = 1024
 SIZES = (2, 4, 8)
+MOST_STAGES = 8
 FP8 = "fp8"
 
 
@@ -50,6 +51,8 @@ def remedies(subject: Subject, kind: GpuKind, most_gpus: int) -> tuple[Remedy, .
     """
     single = [*_tries(subject, kind, most_gpus)]
     found = [remedy for one in single if (remedy := _remedy(one, kind))]
+    if not any(remedy.gpus for remedy in found):
+        found += [remedy for one in _stages(subject, most_gpus) if (remedy := _remedy(one, kind))][:1]
     if not found:
         pairs = (second for first in single for second in _shorter(first, kind))
         found = [remedy for one in pairs if (remedy := _remedy(one, kind))][:1]
@@ -68,6 +71,17 @@ def _tries(subject: Subject, kind: GpuKind, most_gpus: int) -> Iterator[_Try]:
         if size > settings.tensor and model.divides(size) and gpus <= most_gpus:
             wider = replace(subject, settings=replace(settings, tensor=size))
             yield _Try(f"tensor parallel over {size} GPUs", wider, {"tensor_parallel_size": size}, gpus)
+
+
+def _stages(subject: Subject, most_gpus: int) -> Iterator[_Try]:
+    """Lay layers over more GPUs: for a number of them that does not divide the heads. It wants more time a token."""
+    settings, layers = subject.settings, subject.model.layers
+    for size in range(settings.pipeline + 1, MOST_STAGES + 1):
+        gpus = settings.tensor * size * settings.data
+        if gpus <= most_gpus and size <= layers:
+            batches = settings.batches + size - settings.pipeline
+            longer = replace(subject, settings=replace(settings, pipeline=size, batches=batches))
+            yield _Try(f"pipeline parallel over {size} stages", longer, {"pipeline_parallel_size": size}, gpus)
 
 
 def _stores_fp8(subject: Subject, kind: GpuKind) -> bool:
