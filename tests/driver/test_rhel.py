@@ -83,3 +83,29 @@ def test_a_second_run_changes_nothing(host: Host) -> None:
     found = host.role()
     assert (found["actions"], found["changed"]) == ([], False)
     assert found["onprem_llm"]["reboot"] == ["the driver nouveau has the GPUs"]
+
+
+def test_another_stream_and_back(host: Host) -> None:
+    options = ("-e", "nvidia_driver_version=570.95.05", "-e", '{"nvidia_driver_downgrade": true}')
+    found = host.role(*options, entry="upgrade", register="nvidia_driver_upgraded")
+    assert found["failure"] == "", found
+    assert found["actions"][:2] == ["let go of the packages that are held", "choose the stream nvidia-driver:570-open"]
+    names = "nvidia-driver-cuda kmod-nvidia-open-dkms nvidia-persistenced nvidia-fabric-manager"
+    versions = f"rpm --query --queryformat '%{{VERSION}}\\n' {names}"
+    assert host.run(versions).split() == ["570.95.05"] * 4
+    found = host.role("-e", "nvidia_driver_version=580", entry="upgrade", register="nvidia_driver_upgraded")
+    assert found["failure"] == "", found
+    assert host.run(versions).split() == ["580.95.05"] * 4
+    assert host.run(f"modinfo --field version /lib/modules/{KERNEL}/extra/nvidia.ko") == "580.95.05"
+    locked = host.run("dnf --quiet versionlock list")
+    assert "nvidia-driver-cuda-3:580.95.05" in locked or "nvidia-driver-cuda-580.95.05" in locked, locked
+    assert "570.95.05" not in locked
+
+
+def test_what_no_stream_has_changes_nothing(host: Host) -> None:
+    before = host.run("stat -c '%n %Y' /etc/yum.repos.d /var/lib/rpm; dnf --quiet versionlock list")
+    for version in ("590", "580.65.06"):
+        options = ("-e", f"nvidia_driver_version={version}")
+        found = host.role(*options, entry="upgrade", register="nvidia_driver_upgraded")
+        assert "expected" in found["failure"]
+    assert host.run("stat -c '%n %Y' /etc/yum.repos.d /var/lib/rpm; dnf --quiet versionlock list") == before

@@ -23,13 +23,13 @@ def kernel(host: Host, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def archive(folder: Path, running: str) -> AptRepository:
     made = AptRepository(folder)
-    modules = f"/lib/modules/{running}/kernel/nvidia-580srv-open/nvidia.ko"
     for branch in (535, 580, 595):
         version = VERSION.replace("580", str(branch))
         for kind in ("", "-open"):
             made.add(f"nvidia-driver-{branch}-server{kind}", version, f"nvidia-utils-{branch}-server (= {version})")
             made.add(f"nvidia-dkms-{branch}-server{kind}", version)
-            files = {modules: module_file("580.95.05", "Dual MIT/GPL")} if (branch, kind) == (580, "-open") else {}
+            modules = f"/lib/modules/{running}/kernel/nvidia-{branch}srv-open/nvidia.ko"
+            files = {modules: module_file(f"{branch}.95.05", "Dual MIT/GPL")} if kind == "-open" else {}
             made.add(f"linux-modules-nvidia-{branch}-server{kind}-{running}", version, files=files)
         made.add(f"nvidia-utils-{branch}-server", version)
         made.add(f"nvidia-fabricmanager-{branch}", version)
@@ -70,3 +70,25 @@ def test_a_second_run_changes_nothing(host: Host, kernel: str) -> None:
     assert found["actions"] == []
     assert found["changed"] is False
     assert found["onprem_llm"]["reboot"] == ["the driver nouveau has the GPUs"]
+
+
+def test_another_branch_takes_its_place_in_one_go(host: Host, kernel: str) -> None:
+    found = host.role("-e", "nvidia_driver_version=595", entry="upgrade", register="nvidia_driver_upgraded")
+    assert found["failure"] == "", found
+    seen = found["onprem_llm"]["driver_upgrade"]
+    assert (seen["installed"], seen["then"], seen["kind"]) == ("580.95.05", "595.95.05", "open")
+    form = "${Package} ${Version}\\n"
+    there = host.run(f"dpkg-query --show --showformat '{form}' 'nvidia-*' 'linux-modules-nvidia-*'").splitlines()
+    version = VERSION.replace("580", "595")
+    assert sorted(line for line in there if line.split()[1:]) == [
+        f"linux-modules-nvidia-595-server-open-{kernel} {version}", f"nvidia-driver-595-server-open {version}",
+        f"nvidia-fabricmanager-595 {version}", f"nvidia-utils-595-server {version}",
+    ]  # fmt: skip
+    assert host.run(f"modinfo --field version /lib/modules/{kernel}/kernel/nvidia-595srv-open/nvidia.ko") == "595.95.05"
+    assert {"nvidia-driver-595-server-open", "nvidia-fabricmanager-595"} <= set(host.run("apt-mark showhold").split())
+    assert found["onprem_llm"]["reboot"] == ["the driver nouveau has the GPUs"]
+
+
+def test_and_has_it_then(host: Host, kernel: str) -> None:
+    found = host.role("-e", "nvidia_driver_version=595", entry="upgrade", register="nvidia_driver_upgraded")
+    assert (found["failure"], found["actions"]) == ("", [])

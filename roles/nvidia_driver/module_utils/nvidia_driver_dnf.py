@@ -83,11 +83,14 @@ class Dnf:
             said = self._ask("module", "info", f"{MODULE}:{stream}")
             for name, version in ARTIFACT.findall(said):
                 key = f"{MODULE}:{stream}" if name == "nvidia-driver-cuda" else f"{name}@{stream}"
-                found[key] = max(version, found.get(key, ""), key=lambda one: (one == self.exact, _as_numbers(one)))
+                found[key] = max(found.get(key, ""), version, key=self._rank)
         for kernel in targets(self.facts):
             if self._ask("repoquery", f"kernel-devel-{kernel}").strip():
                 found[f"kernel-devel-{kernel}"] = kernel
         return found
+
+    def _rank(self, version: str) -> tuple[bool, list[int]]:
+        return bool(version) and version == self.exact, _as_numbers(version)
 
     def _streams(self) -> list[str]:
         text = self._ask("module", "list", MODULE)
