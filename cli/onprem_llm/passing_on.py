@@ -162,11 +162,13 @@ def _chunk_sums(source: str) -> dict[str, tuple[str, ...]]:
 
 
 def came_again(result: RunResult) -> list[str]:
-    """Name the hosts to which far more came than they lacked: a line was lost, or damages what it carries."""
-    totals, damaged = _told(result, "total"), _told(result, "again")
+    """Name the hosts to which far more came than they lacked, and all that can be why."""
+    totals = _told(result, "total")
+    lost, damaged, lies = (_told(result, what) for what in ("lost", "again", "lies"))
     return [
-        f"{host}: {human_bytes(came)} came for {human_bytes(totals[host])}: its line was lost in between, or damages "
-        f"what it carries ({damaged.get(host) or 0} pieces)"
+        f"{host}: {human_bytes(came)} came for {human_bytes(totals[host])}: lines lost in between: "
+        f"{lost.get(host) or 0}; pieces that came damaged: {damaged.get(host) or 0}; "
+        f"files or parts of 64 MiB that came whole and wrong: {lies.get(host) or 0}"
         for host, came in _told(result, "received").items()
         if came and totals.get(host) and came > 1.2 * totals[host]
     ]

@@ -272,8 +272,10 @@ def test_an_edited_step_that_lacks_something_is_refused_before_any_host_is_asked
 
 def test_a_host_to_which_far_more_came_than_it_lacked_is_named() -> None:
     def said(received: int) -> dict[str, dict[str, object]]:
-        return {"fan_out": {"state": "done", "total": 1_000_000, "received": received, "again": 2}}
+        why = {"again": 2, "lies": 1, "lost": 3}
+        return {"fan_out": {"state": "done", "total": 1_000_000, "received": received, **why}}
 
     result = RunResult(("a", "b"), {"a": said(1_010_000), "b": said(2_300_000)}, {}, ())
     (line,) = came_again(result)
-    assert line.startswith("b: 2.3 MB came for 1.0 MB: its line was lost")
+    assert line.startswith("b: 2.3 MB came for 1.0 MB: lines lost in between: 3; pieces that came damaged: 2; ")
+    assert line.endswith("wrong: 1")

@@ -2,9 +2,10 @@
 """Take part in a run: `python3 -m fan_out FOLDER [--measure]`, where FOLDER holds order.json and secret.
 
 status.json there says how far it is: "state" (serving: it had all; running, done, failed, stopped), "done" and "total"
-(bytes), "sent" and "received" (bytes on the wire), "again" (pieces that came damaged), "from" (who serves us), and
-"error". It goes on serving until SIGTERM, or until nobody has pulled for `linger` seconds. Exit status: 0 all is here
-(or measured) and status.json says so, 1 it is not; the last line on standard error says why.
+(bytes), "sent" and "received" (bytes on the wire), "again" (pieces that came damaged), "lies" (tables that were not the
+manifest's: what came by them came in vain), "lost" (lines that ended too early), "from" (who serves us), and "error".
+It goes on serving until SIGTERM, or until nobody has pulled for `linger` seconds. Exit status: 0 all is here (or
+measured) and status.json says so, 1 it is not; the last line on standard error says why.
 """
 
 import errno
@@ -93,7 +94,8 @@ class Run:
         status = {
             "done": self.content.bytes, "total": self.order.total, "error": self.error,
             "sent": self.server.sent_so_far(), "received": self.puller.received_so_far(), "again": self.content.again,
-            "from": self.puller.upstream, "seconds": self.seconds, "ended": self.content.ended,
+            "lies": self.content.lies, "lost": self.puller.lost, "from": self.puller.upstream,
+            "seconds": self.seconds, "ended": self.content.ended,
         }  # fmt: skip
         return self.status.tell(state, **status)
 

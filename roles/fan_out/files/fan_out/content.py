@@ -110,9 +110,19 @@ class Content:
             table = self.tables.get(number)
             if table is None and self.state[number] != HAVE:
                 return None
-        if table is None:
-            table = self.tables[number] = self.digest_and_table(self.places[span.file], span)[1]
-        return table, table_mac(self._secret, self.order, span, table)
+        table = table or self._made_table(span)
+        return None if table is None else (table, table_mac(self._secret, self.order, span, table))
+
+    def _made_table(self, span):
+        """Make the table of a span that was right, and is compared again: a wrong one costs all behind a span."""
+        place = self.places[span.file]
+        digest, table = self.digest_and_table(place, span)
+        if digest == span.sha256:
+            self.tables[span.number] = table
+            return table
+        what = f"{place.path} has changed since it was looked at, in the {span.size} bytes at {span.offset}"
+        self.on_error(Refused(f"{what}: see what else writes there, and run it again"))
+        return None
 
     def piece(self, number, piece):
         """Return the bytes of a piece that was checked, or None."""
@@ -140,6 +150,8 @@ class Content:
         proof = table_mac(self._secret, self.order, span, table)
         if len(table) != DIGEST * self.order.pieces(span) or not hmac.compare_digest(proof, bytes(body[-DIGEST:])):
             return False
+        if self.state[number] == HAVE:  # asked for before the last piece of it was compared
+            return True
         place, got = self.places[span.file], bytearray(self.order.pieces(span))
         if place.has_bytes(span.offset, span.size):
             for piece in range(len(got)):
@@ -155,6 +167,8 @@ class Content:
     def wanted(self, number):
         """Return the pieces of a span that are not here; None while its table is not."""
         with self.changed:
+            if self.state[number] == HAVE:
+                return []
             got = self.got.get(number)
             return None if got is None else [piece for piece, there in enumerate(got) if not there]
 

@@ -26,8 +26,9 @@ class Puller:
         """`server` knows whether somebody pulls from us; `say(text)` is the log."""
         self.order, self.secret, self.content, self.server, self.say = order, secret, content, server, say
         self.upstream = None  # the name of who serves us
-        self._received = 0
-        self._channel = None
+        self.lost = 0  # lines that ended before all was here
+        self._received = 0  # over lines that have ended
+        self._channel, self._counting = None, threading.Lock()
         self._suspects = []  # who were lost or bad since it last went well
         self._last = "none"
 
@@ -37,8 +38,8 @@ class Puller:
 
     def received_so_far(self):
         """Return all bytes that came."""
-        channel = self._channel
-        return self._received + (channel.received if channel else 0)
+        with self._counting:
+            return self._received + (self._channel.received if self._channel else 0)
 
     def _run(self):
         began = heard = time.monotonic()
@@ -116,10 +117,12 @@ class Puller:
             self._suspects = []
         except Gone as error:
             self.say(f"{self.upstream}: {error}")
+            self.lost += 1
             self._suspects = [rank for rank in self._suspects if rank != self._rank] + [self._rank]
         finally:
-            self._received += channel.received
-            self._channel = self.upstream = None
+            with self._counting:
+                self._received += channel.received
+                self._channel = self.upstream = None
             channel.close()
 
 
