@@ -168,7 +168,7 @@ def registry_password(site: Site) -> dict[str, str]:
 def peers(site: Site, current: Current) -> list[str]:
     """Return the names and addresses that docker's networks must never hide: what hosts fetch from, and each other."""
     mirrors = site.package_mirrors
-    urls = [mirrors.debian, mirrors.debian_security, mirrors.ubuntu, mirrors.docker, mirrors.cuda]
+    urls: list[str | None] = list(mirrors.model_dump().values())
     urls += [site.proxy.http, site.proxy.https] if site.proxy else []
     found = [urlsplit(url).hostname for url in urls if url]
     found += [urlsplit(f"//{site.registry.address}").hostname] if site.registry else []
@@ -188,6 +188,7 @@ def base_order(site: Site, peers: Sequence[str]) -> dict[str, object]:
         "proxy": site.proxy.model_dump(mode="json", exclude_none=True) if site.proxy else None,
         "extra_ca": site.extra_ca,
         "nvidia_driver": site.nvidia_driver.model_dump(mode="json"),
+        "nvidia_container_toolkit": site.nvidia_container_toolkit.model_dump(mode="json"),
     }
 
 

@@ -31,6 +31,7 @@ def _decisive(host: "HostState") -> list[object]:
     claimed = {uuid for p in host.projects.values() for uuid in (p.label("gpus") or "").split(",")}
     gpus = [(g.uuid, g.name, g.memory_total, bool(g.processes) and g.uuid not in claimed) for g in host.gpus]
     engine = [host.engine.running, host.engine.cdi, sorted(host.engine.runtimes), sorted(host.engine.cdi_devices)]
+    engine += [sorted(host.engine.cdi_missing)]
     images = sorted((i.id, sorted(i.tags), sorted(i.digests)) for i in host.images)
     weights = sorted((w.id, sorted(w.drift), w.complete) for w in host.weights.values())
     book = host.book and _decisive_book(host.book)

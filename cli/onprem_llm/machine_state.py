@@ -25,6 +25,7 @@ class Engine:
     root: str | None
     error: str | None
     cdi_devices: tuple[str, ...] = ()  # what stands after nvidia.com/gpu=: 0, GPU-…, all
+    cdi_missing: tuple[str, ...] = ()  # what the specifications name and the host does not have
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,9 @@ def _engine(raw: Mapping[str, object]) -> Engine:
         runtimes=texts(raw.get("runtimes")),
         root=text(raw, "root"),
         error=text(raw, "error"),
-        cdi_devices=texts(raw.get("cdi_devices")),
+        # As docker takes them: nvidia.com/gpu=GPU-….
+        cdi_devices=tuple(name.rpartition("=")[2] for name in texts(raw.get("cdi_devices"))),
+        cdi_missing=texts(raw.get("cdi_missing")),
     )
 
 

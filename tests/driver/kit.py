@@ -71,11 +71,16 @@ class Host:
         text = "".join(f'{key}="{value}"\n' for key, value in release.items())
         self.run(f"rm -f /etc/os-release; cat > /etc/os-release <<'E'\n{text}E")
 
-    def role(self, *options: str, entry: str = "main", register: str = "nvidia_driver_result") -> dict[str, Any]:
-        """Run the role, and return its module's answer. An error of the role is in `failure`."""
+    def role(
+        self, *options: str, name: str = "nvidia_driver", entry: str = "main", register: str = "", **variables: Any
+    ) -> dict[str, Any]:
+        """Run a role, and return its module's answer (or what the expression REGISTER says).
+
+        An error of the role is in `failure`.
+        """
         play = self.folder / "play.json"
-        block = [{"ansible.builtin.import_role": {"name": "nvidia_driver", "tasks_from": entry}}]
-        say = [{"ansible.builtin.debug": {"msg": f"ANSWER {{{{ {register} | to_json }}}}"}}]
+        block = [{"ansible.builtin.import_role": {"name": name, "tasks_from": entry}, "vars": variables}]
+        say = [{"ansible.builtin.debug": {"msg": f"ANSWER {{{{ {register or f'{name}_result'} | to_json }}}}"}}]
         tasks = [{"block": block, "always": say}]
         play.write_text(json.dumps([{"hosts": self.name, "gather_facts": False, "become": True, "tasks": tasks}]))
         argv = ["ansible-playbook", "-i", str(self.inventory), str(play), *options]
@@ -113,17 +118,24 @@ class AptRepository:
     folder: Path
     index: list[str] = field(default_factory=list)
 
-    def add(self, name: str, version: str, depends: str = "", files: dict[str, bytes] | None = None) -> None:
-        """Make a package; `files`: path on the host to content."""
+    def add(
+        self, name: str, version: str, depends: str = "", files: dict[str, bytes] | None = None, postinst: str = ""
+    ) -> None:
+        """Make a package; `files`: path on the host to content, programs where they are below /usr/bin."""
         work = self.folder / "work" / f"{name}_{version}"
         (work / "DEBIAN").mkdir(parents=True)
         for path, data in (files or {}).items():
-            (work / path.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
-            (work / path.lstrip("/")).write_bytes(data)
+            target = work / path.lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+            target.chmod(0o755 if path.startswith("/usr/bin/") else 0o644)
         control = f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: us <us@example.com>\n"
         control += f"Depends: {depends}\n" if depends else ""
         control += f"Description: stand-in for {name}\n"
         (work / "DEBIAN/control").write_text(control)
+        if postinst:
+            (work / "DEBIAN/postinst").write_text(postinst)
+            (work / "DEBIAN/postinst").chmod(0o755)
         path = self.folder / f"{name}_{version}.deb"
         subprocess.run(["dpkg-deb", "--build", "--root-owner-group", str(work), str(path)], check=True, stdout=-3)
         data = path.read_bytes()

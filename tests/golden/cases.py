@@ -89,7 +89,7 @@ def _every_type() -> dict:
 def _cdi_by_uuid() -> dict:
     hosts = facts_of.lab()
     for name, host in hosts.items():
-        host["engine"]["cdi_devices"] = ["all", *(f"GPU-{name}-{n}" for n in range(2))]
+        host["engine"]["cdi_devices"] = [f"nvidia.com/gpu={one}" for one in ("all", f"GPU-{name}-0", f"GPU-{name}-1")]
     text = facts_of.MODEL.format(name="by-uuid", image=facts_of.VLLM_IMAGE, gpus=2, model="h100", port=8000)
     return _alone(text, facts_of.weights("by-uuid"), hosts)
 

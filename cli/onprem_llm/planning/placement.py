@@ -177,21 +177,27 @@ def homes(project: str, current: Current, recorded: str | None = None) -> list[H
 
 
 def access_path(deployment: Deployment, host: HostState) -> GpuAccess | None:
-    """Return how a container reaches GPUs: as model.yaml says, else CDI where it is set up, else --gpus."""
+    """Return how a container reaches GPUs: as model.yaml says, else CDI where it works, else --gpus."""
     if deployment.resources.gpus == 0:
         return None
+    engine = host.engine
     # Bootstrap switches CDI on everywhere; it is set up where a specification names devices.
-    return deployment.gpu_access or ("cdi" if host.engine.cdi and host.engine.cdi_devices else "gpus")
+    set_up = engine.cdi and bool(engine.cdi_devices)
+    # One that names what is gone starts nothing. NVIDIA's runtime looks for the driver's files itself.
+    broken = bool(engine.cdi_missing) and "nvidia" in engine.runtimes
+    return deployment.gpu_access or ("cdi" if set_up and not broken else "gpus")
 
 
 def device_names(placement: Placement, deployment: Deployment, access: GpuAccess | None) -> tuple[str, ...]:
-    """Name the GPUs as the access path does: UUIDs; CDI by UUID only where such a device is known to exist."""
+    """Name the GPUs as the access path does: by UUID; by index alone where the specification has no other names."""
     if access != "cdi":
         return tuple(gpu.uuid for gpu in placement.gpus)
     existing = set(placement.host.engine.cdi_devices)
     if deployment.resources.gpus == "all" and (not existing or "all" in existing):
         return ("nvidia.com/gpu=all",)
-    return tuple(f"nvidia.com/gpu={gpu.uuid if gpu.uuid in existing else gpu.index}" for gpu in placement.gpus)
+    # A card that is not among those by UUID is not that of its index, either: cards were swapped, or one dropped.
+    by_index = not any(name.startswith("GPU-") for name in existing)
+    return tuple(f"nvidia.com/gpu={gpu.index if by_index else gpu.uuid}" for gpu in placement.gpus)
 
 
 def _refuse_blind_move(deployment: Deployment, project: str, having: Sequence[HostState]) -> None:

@@ -4,6 +4,7 @@ from onprem_llm.hosts import Current
 from onprem_llm.planning.addresses import EVERY_INTERFACE
 from onprem_llm.planning.fleet import Fleet, only_counts
 from onprem_llm.planning.gpu_links import FAR, worst_link
+from onprem_llm.planning.placement import access_path
 from onprem_llm.planning.replicas import PlannedReplica, Revision, newer_certificate
 from onprem_llm.planning.standing import standing_of
 from onprem_llm.planning.types import Wanted
@@ -35,6 +36,7 @@ def deployment_warnings(site: Site, deployment: Deployment, replicas: tuple[Plan
             why = "no CDI specification in /etc/cdi or /var/run/cdi" if engine.cdi else "CDI switched off in its engine"
             warnings.append(f"{replica.host.name} has {why} (gpu_access: cdi): the start will fail")
         warnings += _far_apart(deployment, replica)
+        warnings += _cdi_warnings(deployment, replica)
     return tuple(warnings)
 
 
@@ -49,6 +51,24 @@ def _far_apart(deployment: Deployment, replica: PlannedReplica) -> tuple[str, ..
         f"processors alone ({FAR}), which is slow for tensor_parallel_size: fewer GPUs, or pipeline_parallel_size over "
         "the processors, may be faster",
     )
+
+
+def _cdi_warnings(deployment: Deployment, replica: PlannedReplica) -> list[str]:
+    """Say where a specification does not fit its host: the driver or the cards have changed since it was made."""
+    engine, mend = replica.host.engine, "`onprem-llm bootstrap` makes it anew"
+    if deployment.resources.gpus == 0 or not engine.cdi:
+        return []
+    if engine.cdi_missing:
+        by_cdi = access_path(deployment, replica.host) == "cdi"
+        then = "the start will fail" if by_cdi else "GPUs are given by --gpus instead"
+        return [
+            f"{replica.host.name}: its CDI specification names {engine.cdi_missing[0]}, which is gone: {then}; {mend}"
+        ]
+    names = [name for name in engine.cdi_devices if name.startswith("GPU-")]
+    unknown = [gpu.uuid for gpu in replica.placement.gpus if names and gpu.uuid not in names]
+    if unknown and access_path(deployment, replica.host) == "cdi":
+        return [f"{replica.host.name}: its CDI specification does not know {unknown[0]}: the start will fail; {mend}"]
+    return []
 
 
 def silent_warning(change: Revision, fleet: Fleet) -> tuple[str, ...]:

@@ -90,6 +90,7 @@ class PackageMirrors(Model):
     ubuntu: Url | None = None
     docker: Url | None = None
     cuda: Url | None = None
+    nvidia_container_toolkit: Url | None = None
 
 
 class NvidiaDriver(Model):
@@ -103,6 +104,16 @@ class NvidiaDriver(Model):
     kernel_modules: Literal["auto", "open", "proprietary"] = "auto"
     build: Literal["auto", "dkms", "precompiled"] = "auto"
     run_file: ControlPath | None = None
+
+
+class NvidiaContainerToolkit(Model):
+    """What gives containers the GPUs, on hosts that have NVIDIA's; one that is whole and new enough is left alone.
+
+    `version`: 1.18.2, say; without it the newest that the hosts' sources have.
+    """
+
+    install: bool = True
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] | None = None
 
 
 class Proxy(Model):
@@ -177,6 +188,7 @@ class Site(Model):
     extra_ca: ControlPath | None = None
     docker: Docker = Docker()
     nvidia_driver: NvidiaDriver = NvidiaDriver()
+    nvidia_container_toolkit: NvidiaContainerToolkit = NvidiaContainerToolkit()
     reboot: Literal["ask", "auto", "never"] = "ask"
     open_webui: OpenWebui = OpenWebui()
     gateway: GatewaySettings = GatewaySettings()

@@ -7,7 +7,7 @@ from typing import Any, Dict
 
 Settings = Dict[str, Any]
 # What the engine takes over on SIGHUP, of what we write; logs, pools, features and proxies want a restart.
-RELOADABLE = frozenset({"live-restore"})
+RELOADABLE = frozenset({"live-restore", "runtimes"})
 # Other drivers refuse max-size and max-file, and the engine would not start.
 ROTATING_DRIVERS = ("json-file", "local")
 

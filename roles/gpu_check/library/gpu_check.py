@@ -37,7 +37,15 @@ author: [onprem-llm]
 SCHEMA = 1
 GRACE = 5.0  # seconds beside two answers of nvidia-smi, the most that are waited for one after the other
 OPTIONS: dict[str, Any] = {"timeout": {"type": "float", "default": 30}}
-NO_ACCESS = {"engine": False, "error": "no answer", "runtimes": [], "cdi": [], "cdi_on": None, "containers": []}
+NO_ACCESS = {
+    "engine": False,
+    "error": "no answer",
+    "runtimes": [],
+    "cdi": [],
+    "cdi_missing": [],
+    "cdi_on": None,
+    "containers": [],
+}
 
 
 def gather(parts: dict[str, Callable[[], Any]], limit: float) -> dict[str, Any]:

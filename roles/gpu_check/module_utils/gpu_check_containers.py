@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.gpu_check_bus import text_of
+from ansible.module_utils.onprem_llm_cdi import FOLDERS, missing
 from ansible.module_utils.onprem_llm_engine_api import ERRORS, ask, cdi_devices
 
-CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
 LABEL = "onprem-llm."
 CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 
 
 def access() -> dict[str, Any]:
-    """Return the engine's runtimes, the devices that CDI offers, the containers; `error` where no engine answers."""
-    found: dict[str, Any] = {"engine": False, "error": None, "runtimes": [], "cdi": [], "containers": []}
-    found["cdi"] = cdi_devices(CDI_FOLDERS)
+    """Return the engine's runtimes, the devices that CDI offers and what it names that is gone, the containers.
+
+    `error` says why no engine answers.
+    """
+    found: dict[str, Any] = {"engine": False, "error": None, "runtimes": [], "containers": []}
+    found.update(cdi=cdi_devices(FOLDERS), cdi_missing=missing(FOLDERS))
     try:
         info = ask("/info")
         listed = ask("/containers/json?all=1")
@@ -27,7 +30,8 @@ def access() -> dict[str, Any]:
     # The engine names its folders where CDI is switched on.
     folders = info.get("CDISpecDirs")
     found["cdi_on"] = bool(folders)
-    found["cdi"] = cdi_devices(folders) if folders else found["cdi"]
+    if folders:
+        found.update(cdi=cdi_devices(folders), cdi_missing=missing(folders))
     found.update(engine=True, runtimes=sorted(info.get("Runtimes") or {}))
     found["containers"] = [_container(one) for one in listed]
     _name_images(found["containers"])

@@ -8,8 +8,12 @@ import re
 from ansible.module_utils.gpu_check_findings import OK, WARNING, Facts, Finding, finding
 
 TOOLKIT_REMEDY = (
-    "Install the NVIDIA Container Toolkit, then `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` "
-    "or `nvidia-ctk runtime configure --runtime=docker` and a restart of docker."
+    "onprem-llm bootstrap installs the NVIDIA Container Toolkit and has it write a CDI specification (unless "
+    "nvidia_container_toolkit.install is false)."
+)
+ANEW = (
+    "onprem-llm bootstrap makes it anew (by hand: /usr/local/libexec/onprem-llm-nvidia-cdi); containers take it at "
+    "their next start."
 )
 EXPECTED = "a CDI specification or the nvidia runtime"
 BY_UUID = re.compile(r"=(GPU-[0-9a-fA-F-]+)$")
@@ -30,8 +34,17 @@ def access_findings(facts: Facts) -> list[Finding]:
         return [
             finding("gpu_access", WARNING, "neither " + EXPECTED.replace(" or ", " nor "), EXPECTED, TOOLKIT_REMEDY)
         ]
-    found = [finding("gpu_access", OK, " and ".join(ways), EXPECTED)]
+    found = [finding("gpu_access", OK, " and ".join(ways), EXPECTED), *_gone(access.get("cdi_missing") or [])]
     return found + _stale({match.group(1) for match in map(BY_UUID.search, devices) if match}, facts)
+
+
+def _gone(missing: list[str]) -> list[Finding]:
+    """Say where a CDI specification names files of a driver that is gone: no container that wants a GPU starts."""
+    if not missing:
+        return []
+    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+    text = f"the CDI specification names {missing[0]}{more}, which the host does not have"
+    return [finding("cdi", WARNING, text, "a specification that was made for this driver", ANEW)]
 
 
 def _stale(named: set[str], facts: Facts) -> list[Finding]:
@@ -42,5 +55,4 @@ def _stale(named: set[str], facts: Facts) -> list[Finding]:
     gone, new = len(named - there), len(there - named)
     parts = [f"names {gone} that are gone" if gone else "", f"lacks {new} that are there" if new else ""]
     text = f"the CDI specification {' and '.join(part for part in parts if part)}"
-    remedy = "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml; containers take it at their next start."
-    return [finding("cdi", WARNING, text, "the GPUs of this host, by UUID", remedy)]
+    return [finding("cdi", WARNING, text, "the GPUs of this host, by UUID", ANEW)]

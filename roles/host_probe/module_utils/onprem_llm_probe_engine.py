@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
+from ansible.module_utils.onprem_llm_cdi import missing
 from ansible.module_utils.onprem_llm_engine_api import ERRORS, SOCKET, TIME_LIMIT, ask, cdi_devices
 
 PLUGIN_FOLDERS = (
@@ -33,6 +34,7 @@ def engine():
     """Return the `engine` part of the probe."""
     found = {
         "running": False, "version": None, "compose": None, "cdi": False, "cdi_devices": [],
+        "cdi_missing": [],
         "runtimes": [], "root": None, "error": None,
     }  # fmt: skip
     if not Path(SOCKET).exists():
@@ -43,12 +45,14 @@ def engine():
     except ERRORS as error:
         found["error"] = f"the docker engine does not answer on {SOCKET}: {error}"
         return found
-    devices = cdi_devices(info.get("CDISpecDirs") or [])
+    folders = info.get("CDISpecDirs") or []
+    devices = cdi_devices(folders)
     found.update(
         running=True,
         version=info.get("ServerVersion"),
         cdi=bool(devices),
         cdi_devices=devices,
+        cdi_missing=missing(folders),
         runtimes=sorted(info.get("Runtimes") or {}),
         root=info.get("DockerRootDir"),
     )

@@ -190,8 +190,11 @@ def test_ways_into_containers(cards: ModuleType, check: ModuleType) -> None:
     seen = case(cards, "h100")
     uuids = [f"nvidia.com/gpu={gpu['uuid']}" for gpu in seen["gpus"]]
 
-    def said(cdi: list[str], runtimes: list[str], *, on: bool | None = True) -> list[tuple[str, str, str]]:
+    def said(
+        cdi: list[str], runtimes: list[str], *, on: bool | None = True, gone: tuple[str, ...] = ()
+    ) -> list[tuple[str, str, str]]:
         access = {"engine": True, "error": None, "runtimes": runtimes, "cdi": cdi, "cdi_on": on, "containers": []}
+        access["cdi_missing"] = list(gone)
         found = by_check(check.findings_of(facts(seen, access=access)))
         return [(one["check"], one["level"], one["found"]) for one in found["gpu_access"] + found.get("cdi", [])]
 
@@ -206,3 +209,7 @@ def test_ways_into_containers(cards: ModuleType, check: ModuleType) -> None:
     assert said([uuids[0], "nvidia.com/gpu=GPU-99999999-0000"], [])[1] == (
         "cdi", "warning", "the CDI specification names 1 that are gone and lacks 1 that are there",
     )  # fmt: skip
+    assert said(uuids, [], gone=("/lib/libcuda.so.550.54.14", "/lib/libnvidia-ml.so.550.54.14"))[1:] == [(
+        "cdi", "warning",
+        "the CDI specification names /lib/libcuda.so.550.54.14 and 1 more, which the host does not have",
+    )]  # fmt: skip

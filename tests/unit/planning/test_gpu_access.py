@@ -40,7 +40,7 @@ def test_all_gpus() -> None:
     text = MODEL.replace("gpus: 2,", "gpus: all,")
     facts = made.lab()
     for state in facts.values():
-        state["engine"]["cdi_devices"] = ["0", "1", "all"]
+        state["engine"]["cdi_devices"] = [f"nvidia.com/gpu={one}" for one in ("0", "1", "all")]
     assert devices(service(facts, text))[0]["device_ids"] == ["nvidia.com/gpu=all"]
     assert devices(service(made.lab(), text))[0]["device_ids"] == ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]
     found = service(made.lab(), text + "gpu_access: gpus\n")
@@ -65,6 +65,38 @@ def test_a_specification_that_appears_is_the_reason() -> None:
     facts = without_cdi()
     facts = made.applied(made.planned(facts, made.deployment(MODEL)), facts)
     for state in facts.values():
-        state["engine"]["cdi_devices"] = ["0", "1", "all"]
+        state["engine"]["cdi_devices"] = [f"nvidia.com/gpu={one}" for one in ("0", "1", "all")]
     (change,) = [change for change in made.planned(facts, made.deployment(MODEL)).changes if change.subject == "tiny-0"]
     assert change.reasons == ("GPU access gpus -> cdi",)
+
+
+def by_uuid(*names: str, **engine: object) -> dict[str, Facts]:
+    facts = made.lab()
+    for state in facts.values():
+        state["engine"].update(cdi_devices=[f"nvidia.com/gpu={one}" for one in ("0", "1", *names)], **engine)
+    return facts
+
+
+def test_gpus_are_named_by_uuid_where_the_specification_does() -> None:
+    found = service(by_uuid("GPU-lab-1-0", "GPU-lab-1-1"), MODEL)
+    assert devices(found)[0]["device_ids"] == ["nvidia.com/gpu=GPU-lab-1-0", "nvidia.com/gpu=GPU-lab-1-1"]
+
+
+def test_a_card_that_the_specification_does_not_know_is_never_another_one() -> None:
+    facts = by_uuid("GPU-lab-1-0", "GPU-gone")
+    assert devices(service(facts, MODEL))[0]["device_ids"][1] == "nvidia.com/gpu=GPU-lab-1-1"
+    plan = made.planned(facts, made.deployment(MODEL))
+    assert "does not know GPU-lab-1-1: the start will fail; `onprem-llm bootstrap` makes it anew" in plan.warnings[0]
+
+
+def test_a_specification_that_names_what_is_gone_is_not_used_where_there_is_another_way() -> None:
+    gone = ["/usr/lib/libcuda.so.550.54.14"]
+    facts = by_uuid("GPU-lab-1-0", "GPU-lab-1-1", cdi_missing=gone, runtimes=["nvidia", "runc"])
+    assert devices(service(facts, MODEL)) == [DEVICES]
+    assert "GPUs are given by --gpus instead" in made.planned(facts, made.deployment(MODEL)).warnings[0]
+    facts = by_uuid("GPU-lab-1-0", "GPU-lab-1-1", cdi_missing=gone)
+    assert devices(service(facts, MODEL))[0]["driver"] == "cdi"
+    assert (
+        "libcuda.so.550.54.14, which is gone: the start will fail"
+        in made.planned(facts, made.deployment(MODEL)).warnings[0]
+    )

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a host's package sources offer of the toolkit, installing it, holding it: by apt or by dnf."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Mapping, Union
+
+from ansible.module_utils import nvidia_toolkit_sources as sources
+from ansible.module_utils import onprem_llm_apt as apt
+from ansible.module_utils import onprem_llm_dnf as dnf
+from ansible.module_utils import onprem_llm_record as record
+from ansible.module_utils.nvidia_toolkit_packages import NAMES, Choice, of_madison
+from ansible.module_utils.onprem_llm_apt_get import PackageError
+from ansible.module_utils.onprem_llm_command import run
+from ansible.module_utils.onprem_llm_write import put
+
+MIRROR = "nvidia_container_toolkit"
+LOCK_PLUGIN = "python3-dnf-plugin-versionlock"
+
+
+class Apt:
+    """Debian and Ubuntu."""
+
+    def __init__(self, machine: str, options: Mapping[str, Any]) -> None:
+        """Read the module's options; one source of a bundle's stands alone."""
+        self.machine, self.fingerprints = machine, options["fingerprints"]
+        self.mirror = None if options["source"] else options["mirrors"].get(MIRROR)
+
+    def prepare(self) -> None:
+        """Name the mirror where there is one, and fetch package lists. PackageError."""
+        written = sources.APT_SOURCES
+        if self.mirror:
+            record.note_absent([str(path) for path in (written, sources.APT_KEY, sources.APT_KEY.parent)], False)
+            sources.fetch_key(self.mirror, sources.APT_KEY, self.fingerprints)
+            put(written, sources.apt_text(self.mirror, self.machine), 0o644)
+        apt.refresh([written] if self.mirror else [])
+
+    def offered(self) -> dict[str, list[str]]:
+        """Return the versions of each package."""
+        return of_madison(run(["apt-cache", *apt.scope, "madison", *NAMES], 60)[1])
+
+    def install(self, choice: Choice) -> None:
+        """Install, and note it for uninstall. PackageError."""
+        record.begin_packages(apt.installed())
+        # The packages of another version, which somebody holds, would keep these out.
+        apt.install(choice.names("="), "--allow-change-held-packages", "--allow-downgrades")
+        record.end_packages(apt.installed())
+
+    def hold(self) -> None:
+        """Hold them, and note what was not held before. PackageError."""
+        names = sorted(set(NAMES) - set(run(["apt-mark", "showhold"])[1].split()))
+        record.note_held(names)
+        code, text = run(["apt-mark", "hold", *names], 60) if names else (0, "")
+        if code != 0:
+            raise PackageError(f"{', '.join(names)} could not be held: apt-mark says\n{text[-400:]}")
+
+
+class Dnf:
+    """The RHEL family."""
+
+    def __init__(self, machine: str, options: Mapping[str, Any]) -> None:
+        """Read the module's options."""
+        self.mirror, self.fingerprints = options["mirrors"].get(MIRROR), options["fingerprints"]
+        self.source = options["source"]
+
+    def prepare(self) -> None:
+        """Name the mirror where there is one. PackageError."""
+        if self.source:
+            raise PackageError("found a host without apt, expected one that takes Debian packages from a bundle")
+        if self.mirror:
+            record.note_absent([str(sources.DNF_REPOSITORY), str(sources.DNF_KEY)], False)
+            sources.fetch_key(self.mirror, sources.DNF_KEY, self.fingerprints)
+            put(sources.DNF_REPOSITORY, sources.dnf_text(self.mirror), 0o644)
+
+    def offered(self) -> dict[str, list[str]]:
+        """Return the versions of each package."""
+        form = "%{name} %{version}-%{release}\n"
+        said = run(["dnf", "--quiet", "repoquery", "--showduplicates", "--queryformat", form, *NAMES], 300)[1]
+        found: dict[str, list[str]] = {}
+        for words in map(str.split, said.splitlines()):
+            if len(words) == 2 and words[0] in NAMES:
+                found.setdefault(words[0], []).append(words[1])
+        return found
+
+    def install(self, choice: Choice) -> None:
+        """Install, and note it for uninstall. PackageError."""
+        record.begin_packages(dnf.installed())
+        dnf.install(choice.names("-"))
+        record.end_packages(dnf.installed())
+
+    def hold(self) -> None:
+        """Lock their version, and note what was not locked before. PackageError."""
+        if dnf.missing([LOCK_PLUGIN]):
+            record.begin_packages(dnf.installed())
+            dnf.install([LOCK_PLUGIN])
+            record.end_packages(dnf.installed())
+        names = sorted(set(NAMES) - _locked(run(["dnf", "--quiet", "versionlock", "list"], 120)[1]))
+        record.note_held(names)
+        code, text = run(["dnf", "--quiet", "versionlock", "add", *names], 300) if names else (0, "")
+        if code != 0:
+            raise PackageError(f"{', '.join(names)} could not be held: dnf versionlock says\n{text[-400:]}")
+
+
+def _locked(text: str) -> set[str]:
+    """Return the packages that `dnf versionlock list` names, as name-epoch:version-release.*."""
+    return {re.sub(r"-(?:\d+:)?[^-]+-[^-]+$", "", line.strip()) for line in text.splitlines()}
+
+
+Hands = Union[Apt, Dnf]
