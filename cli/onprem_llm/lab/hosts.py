@@ -11,6 +11,8 @@ from onprem_llm.lab.state import USER, Host, Lab
 
 BOOT_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 30
+KEYS_TIMEOUT_S = 20
+END = "end-of-keys"
 
 # Folders on a real file system: an overlay cannot lie on the container's own, and weights should not pass through one.
 VOLUMES = {"docker": "/var/lib/docker", "srv": "/srv"}
@@ -113,9 +115,23 @@ def wait_booted(host: Host) -> None:
 
 
 def public_keys(host: Host) -> list[str]:
-    """Return the host's own public ssh keys, read through the engine: nothing is trusted on first sight."""
-    text = _as_root(host, ["sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub"])
-    return [" ".join(line.split()[:2]) for line in text.splitlines()]
+    """Return the host's own public ssh keys, read through the engine: nothing is trusted on first sight.
+
+    A busy docker may lose the end, or all, of what a short command says: what is not whole is read again.
+    """
+    deadline = time.monotonic() + KEYS_TIMEOUT_S
+    while True:
+        text = _as_root(host, ["sh", "-c", f"cat /etc/ssh/ssh_host_*_key.pub; echo {END}"])
+        lines = text.splitlines()
+        keys = [" ".join(line.split()[:2]) for line in lines[:-1]]
+        if lines[-1:] == [END] and any(key.startswith("ssh-ed25519 ") for key in keys):
+            return keys
+        if time.monotonic() >= deadline:
+            raise OnpremError(
+                f"host {host.name}: /etc/ssh has no ed25519 host key: found {text.strip() or 'nothing'}",
+                hint=f"docker exec {host.name} systemctl status onprem-llm-lab-host-keys ssh",
+            )
+        time.sleep(0.5)
 
 
 def describe(host: Host) -> dict[str, object]:
