@@ -104,7 +104,7 @@ class _Builder:
     def _tight(self, replica: PlannedReplica) -> str | None:
         if replica.outcome.change.action not in {"create", "update"}:
             return None
-        return tight_warning(self.memory, replica.host.name, replica.project, replica.placement.gpus)
+        return tight_warning(self.memory, replica.host, replica.project, replica.placement.gpus)
 
     def _away(self, replica: PlannedReplica) -> bool:
         left_down = replica.serving and not replica.replaced and is_down(self._server(replica), self.current)

@@ -100,6 +100,22 @@ def test_an_estimate_warns_and_refuses_nothing() -> None:
     assert not any("may not start" in text for text in planned(lab(1), model(), LLAMA_8B).warnings)
 
 
+def test_what_others_hold_of_a_gpu_is_a_warning() -> None:
+    """4 % of it: so little that the GPU counts as free, and too much for an engine that wants nearly all."""
+    facts, greedy = lab(1), model().replace("gpu_memory_utilization: 0.9", "gpu_memory_utilization: 0.98")
+    facts["lab-1"]["gpus"]["devices"][0]["memory_used"] = 3300
+    (said,) = [text for text in planned(facts, greedy, LLAMA_8B).warnings if "others hold" in text]
+    assert said.startswith(
+        "tiny-0 will not start on lab-1: others hold 3.5 GB of NVIDIA H100 80GB HBM3, and the engine"
+    )
+    assert not any("others hold" in text for text in planned(facts, model(), LLAMA_8B).warnings)
+    # What a replica holds of its own GPUs is its own.
+    after = deploy(lab(1), greedy)
+    after["lab-1"]["gpus"]["devices"][0]["memory_used"] = 70_000
+    warnings = planned(after, greedy.replace("8192", "4096"), LLAMA_8B).warnings
+    assert not any("others hold" in text for text in warnings)
+
+
 def test_heads_that_are_not_divided_are_a_warning() -> None:
     text = model(gpus=3)
     assert any(

@@ -81,7 +81,7 @@ def _judge(subject: Subject, host: HostState, alike: list[Gpu], mine: Collection
     kind = kind_of(alike[0])
     if kind is None:
         return HostFit(host.name, "unknown", f"{alike[0].name} does not say how much memory it has", len(alike))
-    kind = replace(kind, free=_least_free(kind, host, alike, mine))
+    kind = replace(kind, free=least_free(kind, host, alike, mine))
     total = sum_of(subject, kind)
     why = _impossible(subject, len(alike), kind)
     if why:
@@ -97,7 +97,7 @@ def _impossible(subject: Subject, count: int, kind: GpuKind) -> str | None:
     return subject.undivided
 
 
-def _least_free(kind: GpuKind, host: HostState, alike: list[Gpu], mine: Collection[str]) -> int | None:
+def least_free(kind: GpuKind, host: HostState, alike: Iterable[Gpu], mine: Collection[str]) -> int | None:
     """Return what is free on the fullest, None where it is all: what a driver keeps is nobody's, nor what is ours."""
     own = {uuid for name in mine for uuid in claimed(host, only=name)}
     used = max(((gpu.memory_used or 0) * MIB for gpu in alike if gpu.uuid not in own), default=0)

@@ -1,11 +1,12 @@
 """What memory says while replicas are placed: which GPUs are too small for sure, and how to say it."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from onprem_llm.hosts import Gpu
+from onprem_llm.hosts import Gpu, HostState
 from onprem_llm.output import human_bytes
 from onprem_llm.planning.memory.changes import remedies
-from onprem_llm.planning.memory.hosts import kind_of
+from onprem_llm.planning.memory.hosts import kind_of, least_free
 from onprem_llm.planning.memory.judge import GpuKind, Sum, subject_of, sum_of
 from onprem_llm.planning.memory.model_files import ModelFiles
 from onprem_llm.planning.memory.words import remedy_line, sum_lines
@@ -60,14 +61,26 @@ class Memory:
         return "\n".join(sum_lines(total, self.subject)), hint
 
 
-def tight_warning(memory: Memory | None, host: str, project: str, gpus: tuple[Gpu, ...]) -> str | None:
-    """Warn of a replica that fits by what is counted, and with what is estimated does not, or whose heads are odd."""
+def tight_warning(memory: Memory | None, host: HostState, project: str, gpus: tuple[Gpu, ...]) -> str | None:
+    """Warn of a replica that fits by what is counted, and with what is estimated does not, or whose heads are odd.
+
+    And of one whose GPUs others hold a part of, so that the engine cannot have its share.
+    """
     if memory and memory.subject.undivided:
-        return f"{project} will not start on {host}: {memory.subject.undivided}"
-    total = memory.sum(gpus[0]) if memory and gpus else None
-    if total is None or total.answer != "tight":
+        return f"{project} will not start on {host.name}: {memory.subject.undivided}"
+    kind = kind_of(gpus[0]) if memory and gpus else None
+    if memory is None or kind is None:
+        return None
+    total = sum_of(memory.subject, replace(kind, free=least_free(kind, host, gpus, {project})))
+    if total.held_by_others:
+        held = human_bytes(total.kind.memory - total.free)
+        return (
+            f"{project} will not start on {host.name}: others hold {held} of {kind.name}, and the engine wants "
+            f"{total.share:g} of it; onprem-llm fit MODEL_YAML says which gpu_memory_utilization would do"
+        )
+    if total.answer != "tight":
         return None
     return (
-        f"{project} may not start on {host}: by estimate {human_bytes(total.missing)} are missing on each "
+        f"{project} may not start on {host.name}: by estimate {human_bytes(total.missing)} are missing on each "
         f"{total.kind.name}{f' ({total.doubt})' if total.doubt else ''}; onprem-llm fit MODEL_YAML shows the sum"
     )
