@@ -399,6 +399,8 @@ def _remove(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> Non
     for project in order["projects"]:
         facts[name]["projects"].pop(project["name"], None)
         facts[name]["env_secrets"].pop(project["name"], None)
+        if project["name"] == "registry" and project["purge"]:
+            facts[name]["registry_strays"] = 0
         if project["name"] == "gateway":
             facts[name]["gateway"] = None
     for key in order["keys"]:
@@ -444,6 +446,8 @@ def _marks(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None
 
 def _registry(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
     state = facts[name]
+    if "keep" in order["store"]:
+        state["registry_strays"] = 0
     _stage(facts, name, {"images": order["images"], "weights": []}, done)
     if "tls" in order:
         state.setdefault("certificates", {})["registry"] = {"not_after": 2_000_000_000, "names": order["tls"]["names"]}

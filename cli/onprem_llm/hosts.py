@@ -194,6 +194,7 @@ class HostState:
     firewall: Firewall | None = None
     certificates: Mapping[str, Certificate] = field(default_factory=dict)  # ca, gateway, engine
     healer: bool = False
+    strays: int = 0  # bytes in a registry's folder that no image has; a chain that was cut off leaves them
     client_keys: Mapping[str, str] = field(default_factory=dict)  # fingerprints, as of `keys`
     interfaces: Mapping[str, str] = field(default_factory=dict)  # address -> network interface
     links: Mapping[str, str] = field(default_factory=dict)  # of GPUs by index: "0-1" -> NV18, PIX, SYS…

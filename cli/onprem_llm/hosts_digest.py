@@ -36,9 +36,10 @@ def _decisive(host: "HostState") -> list[object]:
     weights = sorted((w.id, sorted(w.drift), w.complete) for w in host.weights.values())
     book = host.book and _decisive_book(host.book)
     projects = {name: _decisive_project(host, project) for name, project in host.projects.items()}
+    strays = ["strays"] if host.strays else []
     return [host.name, host.cluster_address, ports, host.driver, gpus, engine, images, weights, book, projects,
             host.site, sorted(host.groups), sorted(host.keys), sorted(host.client_keys),
-            _decisive_guards(host)]  # fmt: skip
+            _decisive_guards(host), *strays]  # fmt: skip
 
 
 def _decisive_book(book: "Book") -> list[object]:

@@ -80,6 +80,7 @@ def parse_host(name: str, raw: object) -> HostState:
         firewall=parse_firewall(probe.get("firewall")),
         certificates=parse_certificates(probe.get("certificates"), number(facts, "now")),
         healer=bool(probe.get("healer")),
+        strays=number(probe, "registry_strays") or 0,
         client_keys=text_map(probe.get("client_keys")),
     )
 

@@ -8,13 +8,14 @@ from onprem_llm.errors import InvalidError, RefusedError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.output import Progress, human_seconds
 from onprem_llm.planning.staging import OWN_IMAGES
+from onprem_llm.rendering.registry import PROJECT as REGISTRY
 from onprem_llm.run_events import RunResult
 from onprem_llm.runner import run
 from onprem_llm.seam import run_folder, write_orders
 from onprem_llm.spec.site import Site
 
 # Folders that have nothing that a person made.
-OWN_FOLDERS = {"gateway", "registry"}
+OWN_FOLDERS = {"gateway", REGISTRY}
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,16 @@ def refuse_if_locked(current: Current) -> None:
 def _order(host: HostState, site: Site, purge: bool) -> dict[str, object]:
     images = {container.image for project in host.projects.values() for container in project.containers}
     images |= {image.id for image in host.images if any(tag.startswith(OWN_IMAGES) for tag in image.tags)}
+    # Left by passing on an image that was cut off, before there was any project.
+    left = [] if not host.strays or REGISTRY in host.projects else [(REGISTRY, site.project_path(REGISTRY))]
     return {
         "purge": purge,
         "data_root": site.data_root,
         "weights_dir": site.weights_path,
         # What a gateway needs again is in the book's folder; what a registry has is on the control host.
         "projects": [
-            {"name": project.name, "path": project.path, "purge": purge or project.name in OWN_FOLDERS}
-            for project in host.projects.values()
+            {"name": name, "path": path, "purge": purge or name in OWN_FOLDERS}
+            for name, path in [*((project.name, project.path) for project in host.projects.values()), *left]
         ],
         "weights": [stored.path for stored in host.weights.values()] if purge else [],
         "images": sorted(images) if purge else [],

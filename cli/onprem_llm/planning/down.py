@@ -9,7 +9,7 @@ from onprem_llm.planning.addresses import check_ports
 from onprem_llm.planning.certificates import tls_references
 from onprem_llm.planning.gateway import PROJECT, gateway_step
 from onprem_llm.planning.guards import firewall_without
-from onprem_llm.planning.image_chain import served
+from onprem_llm.planning.image_chain import served, stray_text
 from onprem_llm.planning.local_registries import carries_others
 from onprem_llm.planning.out_of_sight import unseen_because
 from onprem_llm.planning.placement import is_lost
@@ -110,7 +110,7 @@ def _without_gateway(
     So does the site's registry; its images stay while the setting does, as the next deploy sends what is lacking. What
     hosts have passed on to each other does not: docker has it.
     """
-    changes = []
+    changes = _without_strays(site, current, orders, purge=purge)
     for host in current.hosts:
         for name in (SHARED_ADDRESS, PROJECT, REGISTRY):
             if name not in host.projects or (name == PROJECT and host not in current.gateways):
@@ -127,6 +127,17 @@ def _without_registries(site: Site, current: Current, orders: dict[str, dict[str
         _removed(site, orders, host, REGISTRY, "no replica is left on this host", purge=True)
         for host in idle
         if host is not current.gateway
+    ] + _without_strays(site, current, orders, purge=False)
+
+
+def _without_strays(site: Site, current: Current, orders: dict[str, dict[str, object]], *, purge: bool) -> list[Change]:
+    """So does what a first chain has left that was cut off. The gateway host's comes from here, and is gone on with."""
+    return [
+        _removed(site, orders, host, REGISTRY, stray_text(host), purge=True)
+        for host in current.hosts
+        if host.strays
+        and REGISTRY not in host.projects
+        and (purge or site.registry_dir is None or host is not current.gateway)
     ]
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from onprem_llm.bundle.registry_view import blob_path
 from onprem_llm.hosts import Current, HostState, Project
 from onprem_llm.image_names import image_name
+from onprem_llm.output import human_bytes
 from onprem_llm.planning.addresses import LOOPBACK
 from onprem_llm.planning.fan_out import WORTH, Chain, chain_of
 from onprem_llm.planning.fleet import Fleet
@@ -58,6 +59,11 @@ def served(host: HostState) -> frozenset[str] | None:
     # Its container is gone, and the label with it: what was pulled from it still says so.
     pulled = [name for image in host.images for name in image.digests if name.startswith(f"{LOOPBACK}:")]
     return _whole(project, [digest for name in pulled if (digest := digest_of(name))])
+
+
+def stray_text(host: HostState) -> str:
+    """Say of what a chain that was cut off has left, and nobody has repeated, that it goes."""
+    return f"{human_bytes(host.strays)} there are of no image: passing one on was cut off"
 
 
 def _whole(project: Project, digests: Iterable[str]) -> frozenset[str]:

@@ -1,13 +1,13 @@
 """Hosts' own registries, on loopback: docker pulls from them by digest what hosts have passed on."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import LOOPBACK, Claim
 from onprem_llm.planning.difference import Outcome, compare
 from onprem_llm.planning.fleet import Fleet
-from onprem_llm.planning.image_chain import Passing, blob_files, served
+from onprem_llm.planning.image_chain import Passing, blob_files, served, stray_text
 from onprem_llm.planning.image_receivers import can_start, own_image
 from onprem_llm.planning.places import digest_of
 from onprem_llm.planning.replicas import project_order
@@ -101,6 +101,8 @@ def _plan_one(
     draft = local_draft(LocalRegistry(image.reference, claim.address, claim.port, digests))
     why = (f"for images that are passed on from {gateway.name}",)
     outcome = compare(host, draft, revision=None, image_id=image.id, secrets={}, why=why).anew_with(CONFIG, host)
+    if host.strays and outcome.change.action == "keep":
+        outcome = replace(outcome, change=replace(outcome.change, action="update", reasons=(stray_text(host),)))
     coming = 0
     if passing and host.name in passing.receivers:
         known = _blobs(store, served(host) or frozenset())

@@ -9,7 +9,7 @@ from onprem_llm.planning.addresses import Claim
 from onprem_llm.planning.certificates import good, older
 from onprem_llm.planning.difference import Outcome, compare
 from onprem_llm.planning.gateway import certificate_names
-from onprem_llm.planning.image_chain import blob_files, served
+from onprem_llm.planning.image_chain import blob_files, served, stray_text
 from onprem_llm.planning.removal import removal
 from onprem_llm.planning.replicas import project_order
 from onprem_llm.planning.staging import HostImage, image_for
@@ -127,11 +127,13 @@ def leaving(
 ) -> list[tuple[HostState, str]]:
     """Return the hosts whose registry goes, and why; `local` are those that have, or get, one of their own."""
     staying = {*local, gateway.name} if planned else set()
-    having = [host for host in current.hosts if PROJECT in host.projects and host.name not in staying]
+    having = [host for host in current.hosts if (PROJECT in host.projects or host.strays) and host.name not in staying]
     return [(host, _why_leaving(planned, host)) for host in having]
 
 
 def _why_leaving(planned: PlannedRegistry | None, host: HostState) -> str:
+    if PROJECT not in host.projects:
+        return stray_text(host)
     if planned is None:
         return f"{SETTING} is left out"
     return "this is not the gateway host any more" if served(host) is None else "no replica is left on this host"

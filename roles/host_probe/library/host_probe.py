@@ -173,6 +173,7 @@ def probe(params):
         {
             "disks": lambda: disks(data_root, weights_dir, seen["engine"].get("root")),
             "projects": lambda: projects(data_root, params["salt"], seen["containers"]),
+            "registry_strays": lambda: registry_part.strays(Path(data_root, registry_part.PROJECT)),
         }
     )
     own, secrets = answers_too.get("projects") or ({}, {})
@@ -191,6 +192,7 @@ def probe(params):
         "engine": seen["engine"],
         "images": seen["images"],
         "projects": own,
+        "registry_strays": answers_too.get("registry_strays") or 0,
         "keys": keys,
         "client_keys": client_keys,
         "gateway": answers.get("gateway"),

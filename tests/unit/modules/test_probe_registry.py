@@ -70,3 +70,60 @@ def test_the_probe_says_it_of_that_project_alone(load: Load, folder: Path, regis
     found, _ = load("host_probe/host_probe").projects(str(folder.parent), "", {})
     assert found["registry"]["stored"] == registry.stored(folder)
     assert "stored" not in found["tiny-0"]
+
+
+BLOB = "data/docker/registry/v2/blobs/sha256/ab/" + "ab" * 32
+
+
+@pytest.fixture
+def stray(registry: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a chain has left of a blob of 16 MiB: as long as it will be, with 1 MiB of it there."""
+    monkeypatch.setattr(registry, "RUN", folder.parent / "run")
+    assert registry.strays(folder) == 0
+    (folder / BLOB).mkdir(parents=True)
+    with (folder / BLOB / "data.partial").open("wb") as file:
+        file.write(b"x" * 2**20)
+        file.truncate(16 * 2**20)
+    return folder / BLOB
+
+
+def test_blobs_that_no_image_has_are_counted_as_they_lie_on_the_disk(
+    registry: ModuleType, folder: Path, stray: Path
+) -> None:
+    assert 2**20 <= registry.strays(folder) < 2 * 2**20
+    shutil.rmtree(folder / "data" / "docker" / "registry" / "v2" / "repositories")
+    before = registry.strays(folder)
+    assert before > 2**20, "nothing names what else is there either"
+    shutil.rmtree(stray)
+    assert 0 < registry.strays(folder) < before
+
+
+@pytest.mark.parametrize("name", ["onprem-llm-fan-out-0a1b", "systemd/transient/onprem-llm-fan-out-0a1b.service"])
+def test_while_hosts_pass_one_on_they_are_no_strays(registry: ModuleType, folder: Path, stray: Path, name: str) -> None:
+    at_work = folder.parent / "run" / name
+    at_work.mkdir(parents=True)
+    assert registry.strays(folder) == 0
+    at_work.rmdir()
+    assert registry.strays(folder) > 0
+
+
+def test_what_is_counted_is_what_the_store_removes(load: Load, registry: ModuleType, folder: Path, stray: Path) -> None:
+    store = load("image_registry/registry_store")
+    layer(folder, "docker.io/a:1").unlink()
+    for link in (folder / "data").glob("**/_layers/**/link"):
+        link.unlink()
+    assert store.keep_only(folder / "data", set(registry.stored(folder)) or {"sha256:" + "0" * 64}, False)
+    assert not stray.exists()
+    assert registry.strays(folder) == 0
+
+
+def test_the_probe_says_it_of_a_host_without_a_project_too(
+    load: Load, folder: Path, registry: ModuleType, stray: Path
+) -> None:
+    module = load("host_probe/host_probe")
+    module.registry_part.RUN = registry.RUN
+    found = module.probe({**{name: one.get("default") for name, one in module.ARGUMENTS.items()},
+                          "data_root": str(folder.parent), "book_dir": str(folder.parent / "book"),
+                          "weights_dir": str(folder.parent / "weights")})  # fmt: skip
+    assert found["registry_strays"] == registry.strays(folder) > 0
+    assert "registry" not in found["projects"]
