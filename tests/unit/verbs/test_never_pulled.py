@@ -164,6 +164,17 @@ def test_more_replicas(world: dict[str, Facts]) -> None:
     assert "a host was changed" in str(done.exception), (done.output, done.exception)
 
 
+def test_what_stands_still_and_lost_its_image(world: dict[str, Facts]) -> None:
+    """A replica that serves is believed to run; one that does not would have its image pulled again."""
+    drivers(world, "535.183.01", tag=NEW)
+    (container,) = world["lab-1"]["projects"]["tiny-0"]["containers"]
+    done = run("restart", "tiny", "--yes")
+    assert "a host was changed" in str(done.exception), (done.output, done.exception)
+    container.update(state="exited", health=None, exit_code=1)
+    world["lab-1"]["images"] = []
+    refused(run("restart", "tiny", "--yes"))
+
+
 def test_an_earlier_revision(world: dict[str, Facts], monkeypatch: pytest.MonkeyPatch) -> None:
     """It ran when the driver was a newer one."""
     drivers(world, "535.183.01", "535.183.01", tag=OLD)
