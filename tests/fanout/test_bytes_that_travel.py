@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from tests.fanout.kit import CHUNK, PIECE, SECRET, Flipper, content, entry
@@ -87,6 +88,33 @@ def test_a_file_that_changes_before_its_table_is_made_costs_nobody_a_blob(blobs)
     assert "host1" in said
 
 
+def test_who_gave_a_wrong_table_is_not_asked_again_while_the_others_are_busy(chain):
+    """The file came three times, and then the host gave up."""
+    from fan_out import serve
+    from fan_out.content import Content
+    from fan_out.order import Order
+
+    class Liar(Content):
+        source = True
+
+        def digest_and_table(self, place, span):
+            return span.sha256, super().digest_and_table(place, span)[1]
+
+    run = chain(3, files={"f": BLOBS["a"]})
+    run.common["files"][0]["chunks"] = []
+    (run.data(1) / "f").write_bytes(bytes(len(BLOBS["a"])))
+    order = Order({**run.order(1), "rank": 1})
+    liar = Liar(order, SECRET.encode(), print)
+    liar.start()
+    serve.Server(order, SECRET.encode(), liar, print).start()
+    run.start(2)
+    run.until(lambda: "not the manifest's" in run.log(2))
+    time.sleep(3)
+    run.start(0).until_done(2)
+    assert run.status(2)["lies"] == 1
+    assert run.status(2)["received"] <= 2 * bound(run)
+
+
 def test_tables_that_are_not_the_manifests_are_told(tmp_path):
     relay, source = two(tmp_path, bytes(PIECE))
     assert relay.put_table(0, b"".join(source.table(0)))
@@ -169,7 +197,7 @@ def test_what_came_over_a_line_that_ends_is_counted_once(monkeypatch):
             self.__dict__["line"] = channel
 
     monkeypatch.setattr(pull, "Fetch", Fetch)
-    puller = Looked(None, b"", None, None, print)
+    puller = Looked(None, b"", SimpleNamespace(lies=0), None, print)
     puller._pull(Channel())
     puller.__dict__["asking"].join()
     assert told == [100]

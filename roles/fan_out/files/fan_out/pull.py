@@ -30,6 +30,7 @@ class Puller:
         self._received = 0  # over lines that have ended
         self._channel, self._counting = None, threading.Lock()
         self._suspects = []  # who were lost or bad since it last went well
+        self._liars = set()  # who gave a table that is not the manifest's: what came by it came in vain
         self._last = "none"
 
     def start(self):
@@ -73,6 +74,7 @@ class Puller:
             found = [rank for rank in range(count - 1, -1, -1) if rank != ours]
         else:
             found = list(range(ours - 1, -1, -1))
+        found = [rank for rank in found if rank not in self._liars] or found
         if waited < self.order.patience and not self._suspects and not self._is_tail:
             return found[:1]
         return [rank for rank in found if rank not in self._suspects] + [r for r in self._suspects if r in found]
@@ -111,13 +113,15 @@ class Puller:
         )
 
     def _pull(self, channel):
-        self._channel = channel
+        self._channel, lies = channel, self.content.lies
         try:
             Fetch(self.order, self.content, channel).run()
             self._suspects = []
         except Gone as error:
             self.say(f"{self.upstream}: {error}")
             self.lost += 1
+            if self.content.lies != lies:
+                self._liars.add(self._rank)
             self._suspects = [rank for rank in self._suspects if rank != self._rank] + [self._rank]
         finally:
             with self._counting:
