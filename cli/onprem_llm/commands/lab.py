@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from onprem_llm.errors import OnpremError
+from onprem_llm.lab_systems import DEFAULT, NAMES
 from onprem_llm.output import note, say, show_json, show_table
 
 NAME = click.option("--name", default="lab", show_default=True, help="Which lab.")
@@ -35,7 +36,18 @@ def lab() -> None:
 @click.option("--hosts", "host_count", type=click.IntRange(1, 64), default=2, show_default=True, help="How many hosts.")
 @click.option("--gpus", multiple=True, metavar="[hostN=]COUNTxMODEL", help="For every host, or for one; repeatable.")
 @click.option("--driver", metavar="VERSION", help="The NVIDIA driver that hosts with GPUs pretend to have.")
-@click.option("--os", "os_name", default="debian-13", show_default=True, help="What the hosts run.")
+@click.option(
+    "--os", "os_name", type=click.Choice(NAMES), default=DEFAULT, show_default=True, help="What the hosts run."
+)
+@click.option(
+    "--mirror", metavar="URL", help="A mirror of that system, where it has no image yet.  [default: this machine's own]"
+)
+@click.option(
+    "--mirror-key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The keys that sign the mirror.  [default: the system's, where this machine has them]",
+)
 @click.option(
     "--ready", is_flag=True, help="With bootstrap's packages (docker, compose, nftables, rsync) already installed."
 )
@@ -47,18 +59,23 @@ def lab() -> None:
 )  # fmt: skip
 @JSON
 def up(
-    name: str, host_count: int, gpus: tuple[str, ...], driver: str | None, os_name: str, ready: bool,
-    memory: str | None, closed: bool, inventory: Path, as_json: bool,
+    name: str, host_count: int, gpus: tuple[str, ...], driver: str | None, os_name: str, mirror: str | None,
+    mirror_key: Path | None, ready: bool, memory: str | None, closed: bool, inventory: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Make the hosts and write their inventory; a second time, start what is switched off.
 
     \b
     Example:
       onprem-llm lab up --hosts 2 --gpus 2xH100-80GB
+      onprem-llm lab up --os ubuntu-24.04 --mirror http://mirror.example/ubuntu
     """
     from onprem_llm.lab import lifecycle  # --help stays fast
+    from onprem_llm.lab.mirrors import Given
 
-    wanted = lifecycle.Wanted(name, host_count, gpus, os_name, ready, inventory.absolute(), driver, memory, closed)
+    wanted = lifecycle.Wanted(
+        name, host_count, gpus, os_name, ready, inventory.absolute(), driver, memory, closed,
+        given=Given(mirror, mirror_key.absolute() if mirror_key else None),
+    )  # fmt: skip
     made, changed = lifecycle.up(wanted, note)
     rows = [{"host": one.name, "address": one.address, "gpus": one.gpus} for one in made.hosts]
     if as_json:

@@ -1,5 +1,6 @@
 """One rehearsal host: a container that boots systemd and runs sshd."""
 
+import re
 import time
 
 from docker.types import EndpointConfig
@@ -8,25 +9,23 @@ from onprem_llm.errors import OnpremError
 from onprem_llm.lab import engine
 from onprem_llm.lab.gpu import stand_in
 from onprem_llm.lab.state import USER, Host, Lab
+from onprem_llm.lab_systems import SYSTEMS
 
 BOOT_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 30
 KEYS_TIMEOUT_S = 20
 END = "end-of-keys"
 
-# Folders on a real file system: an overlay cannot lie on the container's own, and weights should not pass through one.
-VOLUMES = {"docker": "/var/lib/docker", "srv": "/srv"}
 
-
-def volume_names(host: str) -> dict[str, str]:
+def volume_names(host: str, system: str) -> dict[str, str]:
     """Return volume name → mount point."""
-    return {f"onprem-llm-lab-{host}-{name}": path for name, path in VOLUMES.items()}
+    return {f"onprem-llm-lab-{host}-{path.rpartition('/')[2]}": path for path in SYSTEMS[system].volumes}
 
 
 def create(lab: Lab, host: Host, image: str) -> None:
     """Make the container, without starting it."""
     label = {engine.LABEL: lab.name}
-    volumes = volume_names(host.name)
+    volumes = volume_names(host.name, lab.os)
     for volume in volumes:
         engine.client().volumes.create(volume, labels=label)
     # The SDK's lower half: its upper half has no stop_timeout.
@@ -104,7 +103,7 @@ def wait_booted(host: Host) -> None:
         if done.stdout.strip() == "degraded":
             failed = engine.exec_root(host.name, ["systemctl", "--failed", "--plain", "--no-legend"]).stdout
             # Somebody's own unit on a host that is in use is not the boot's fault.
-            if "ssh.service" not in failed:
+            if not re.search(r"^sshd?\.service", failed, re.MULTILINE):
                 return
             raise OnpremError(f"host {host.name}: sshd does not run", details=failed.strip())
         time.sleep(0.5)

@@ -8,6 +8,7 @@ from pathlib import Path
 from onprem_llm.errors import OnpremError, UsageError
 from onprem_llm.lab import closed, engine, hosts, image, inventory, network, state
 from onprem_llm.lab.gpu import stand_in
+from onprem_llm.lab.mirrors import NOTHING, Given
 from onprem_llm.lab.state import Lab
 
 
@@ -25,6 +26,7 @@ class Wanted:
     memory: str | None
     closed: bool = False
     hostnames: tuple[str, ...] = ()
+    given: Given = NOTHING
 
 
 @engine.explained
@@ -36,6 +38,7 @@ def up(wanted: Wanted, say: Callable[[str], None]) -> tuple[Lab, bool]:
 
 
 def _up(wanted: Wanted, say: Callable[[str], None]) -> tuple[Lab, bool]:
+    image.system_of(wanted.os, wanted.ready)
     gpus = stand_in.parse_gpus(wanted.gpus, wanted.hosts)
     driver = wanted.driver or stand_in.DEFAULT_DRIVER
     stand_in.cuda_version(driver)
@@ -46,7 +49,7 @@ def _up(wanted: Wanted, say: Callable[[str], None]) -> tuple[Lab, bool]:
         if known is None:
             _refuse_strangers(lab)
             state.save(lab)
-    changed = _make_hosts(lab, gpus, say)
+    changed = _make_hosts(lab, wanted.given, gpus, say)
     state.write_known_hosts(lab, {host.name: hosts.public_keys(host) for host in lab.hosts})
     written = inventory.write(lab)
     return lab, changed or written
@@ -103,11 +106,11 @@ def _refuse_strangers(lab: Lab) -> None:
         )
 
 
-def _make_hosts(lab: Lab, gpus: Sequence[stand_in.GpuSet | None], say: Callable[[str], None]) -> bool:
+def _make_hosts(lab: Lab, given: Given, gpus: Sequence[stand_in.GpuSet | None], say: Callable[[str], None]) -> bool:
     key = state.ensure_key(lab)
     missing = [host for host in lab.hosts if engine.find(host.name) is None]
     if missing:
-        name = image.ensure(lab.os, lab.ready, say)
+        name = image.ensure(lab.os, lab.ready, say, given)
         network.ensure(lab.network, lab.name, lab.subnet, internal=lab.closed)
         for host in missing:
             hosts.create(lab, host, name)

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from onprem_llm.errors import OnpremError, RefusedError
-from onprem_llm.lab import closed, engine, image, inventory, lifecycle, state
+from onprem_llm.lab import closed, engine, inventory, lifecycle, state
 from onprem_llm.lab.attempts import Attempt, group
 from onprem_llm.lab.gpu import stand_in
+from onprem_llm.lab.mirrors import is_known
 from onprem_llm.lab.state import Lab
+from onprem_llm.lab_systems import DEFAULT, SYSTEMS
 from onprem_llm.prove.likeness import Likeness, Machine
 from onprem_llm.prove.places import FORMER, hold, where
 
@@ -22,7 +24,9 @@ def machine() -> Machine:
     gpus: dict[str, tuple[str, int]] = {}
     for model, known in stand_in.models().items():
         gpus[model] = (str(known["name"]), int(str(known["memory_mib"])))
-    return Machine(image.OS_NAMES, gpus, platform.machine(), os.uname().release)
+    systems = [one for one in SYSTEMS.values() if one.family == "apt" and (one.name == DEFAULT or is_known(one))]
+    ready = [one.name for one in systems if one.ready]
+    return Machine([one.name for one in systems], gpus, platform.machine(), os.uname().release, ready)
 
 
 class Hosts:

@@ -51,6 +51,7 @@ class Machine:
     gpus: Mapping[str, tuple[str, int]]
     architecture: str
     kernel: str
+    ready: Sequence[str] | None = None  # systems that have bootstrap's packages themselves; None: all
 
 
 def check_architecture(wanted: Mapping[str, str], machine: Machine) -> None:
@@ -108,9 +109,10 @@ def _system(
     """Choose the one system of the lab: what most hosts have, of those that can be made here."""
     wanted = {name: "-".join(facts[name].release) for name in names if name in facts}
     unknown = [name for name in names if name not in facts]
-    counts = Counter(one for one in wanted.values() if one in machine.systems)
     in_bundle = [system for system in machine.systems if _release(system) in packaged]
-    system = counts.most_common(1)[0][0] if counts else [*in_bundle, machine.systems[0]][0]
+    able = [one for one in machine.systems if one in in_bundle or machine.ready is None or one in machine.ready]
+    counts = Counter(one for one in wanted.values() if one in able)
+    system = counts.most_common(1)[0][0] if counts else [*in_bundle, able[0]][0]
     others = [Substitute("system", one, system, name) for name, one in wanted.items() if one != system]
     missing = [Substitute("system", "not known: no facts", system, name) for name in unknown]
     return system, [*others, *missing]

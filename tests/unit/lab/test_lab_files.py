@@ -9,22 +9,9 @@ from pathlib import Path
 import pytest
 
 from onprem_llm.errors import OnpremError, RefusedError, UsageError
-from onprem_llm.lab import image, inventory, lifecycle, machine, network, state
+from onprem_llm.lab import image, inventory, lifecycle, network, state
 from onprem_llm.lab.lifecycle import Wanted
 from onprem_llm.lab.state import Host, Lab
-
-DEB822 = """\
-# a comment
-Types: deb
-URIs: http://mirror.example/debian
-Suites: bookworm bookworm-updates
-Components: main
-
-Types: deb
-URIs: http://mirror.example/debian-security
-Suites: bookworm-security
-Components: main
-"""
 
 
 @pytest.fixture
@@ -184,32 +171,3 @@ def test_digest_changes_with_content_and_path() -> None:
         len({before, image.digest({**files, "sources": b"y"}), image.digest({"Dockerfile": b"FROM a", "s": b"x"})}) == 3
     )
     assert image.tag("debian-13", True, files) == f"onprem-llm/lab-host:debian-13-{before}-ready"
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("sources.list.d/debian.sources", DEB822),
-        (
-            "sources.list",
-            "deb https://vendor.example/linux/debian bookworm stable\n"
-            "deb https://other.example/debian bookworm main\n"
-            "deb [arch=amd64] http://mirror.example/debian bookworm main contrib\n"
-            "deb http://mirror.example/debian bookworm-updates main\n"
-            "deb http://mirror.example/debian-security bookworm-security main\n"
-            "deb https://vendor.example/apt stable main\n",
-        ),
-    ],
-)
-def test_mirror_is_the_machines_own(tmp_path: Path, name: str, text: str) -> None:
-    (tmp_path / "sources.list.d").mkdir()
-    (tmp_path / name).write_text(text, "utf-8")
-    found = machine.find_mirror(tmp_path)
-    assert found == machine.Mirror("http://mirror.example/debian", "http://mirror.example/debian-security")
-    assert "Suites: trixie-security\n" in machine.sources_text(found)
-
-
-def test_a_machine_without_a_debian_mirror_is_told_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(OnpremError) as caught:
-        machine.find_mirror(tmp_path)
-    assert "ONPREM_LLM_DEBIAN_MIRROR" in (caught.value.hint or "")
