@@ -167,9 +167,9 @@ def test_hosts_are_put_together_by_release() -> None:
     kernels = {"running": "6.12.9", "installed": ["6.12.8", "6.12.9"]}
     bookworm = {"id": "debian", "version_id": "12", "codename": "bookworm"}
     old = {**gpu, "pci_id": "10de:102d"}
-    several = host_facts(gpus=[gpu, gpu, old], kernels=kernels)
+    several = host_facts(gpus=[gpu, gpu, old], kernels=kernels, nvswitches=4)
     found = releases(facts_of(a=host_facts(), b=several, c=host_facts(os=bookworm)))
-    assert [one.gpus for one in found] == [(), (GpuHost(("b",), (0x2330,), "6.12.9", "6.12.9"),)]
+    assert [one.gpus for one in found] == [(), (GpuHost(("b",), (0x2330,), "6.12.9", "6.12.9", 4),)]
     assert [(one.label, one.kernels, one.headers) for one in found] == [
         ("debian 12 (amd64)", ("6.12.1-amd64",), ()),
         ("debian 13 (amd64)", ("6.12.1-amd64", "6.12.8", "6.12.9"), ("6.12.8", "6.12.9")),

@@ -134,6 +134,18 @@ END
     done
 )
 
+# How many NVSwitches join its GPUs: bridges of another kind on the bus.
+switches() (
+    count=0
+    for device in "$root"/sys/bus/pci/devices/*; do
+        vendor='' class=''
+        [ ! -r "$device/vendor" ] || read -r vendor <"$device/vendor" || :
+        [ ! -r "$device/class" ] || read -r class <"$device/class" || :
+        case $vendor$class in 0x10de0x0680??) count=$((count + 1)) ;; esac
+    done
+    printf %s "$count"
+)
+
 # The driver that is loaded, as its kernel module says; null where there is none.
 driver() (
     line=''
@@ -218,6 +230,7 @@ cat <<END
  "cpu": {"model": $(quoted "${model:-unknown}"), "cores": $(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)},
  "memory_bytes": $((${memory%%[!0-9]*} * 1024)),
  "gpus": [$(gpus)],
+ "nvswitches": $(switches),
  "driver": $(driver),
  "disks": [$(disks)],
  "python": $(python),

@@ -14,12 +14,13 @@ _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 @dataclass(frozen=True, slots=True)
 class GpuHost:
-    """Hosts with the same GPUs (PCI device ids) and kernels, and what they are called."""
+    """Hosts with the same GPUs (PCI device ids) and kernels, and what they are called; `switches`: NVSwitches."""
 
     names: tuple[str, ...]
     devices: tuple[int, ...]
     running: str
     newest: str
+    switches: int = 0
 
 
 def gpu_hosts(hosts: Sequence[tuple[str, HostFacts]]) -> tuple[GpuHost, ...]:
@@ -28,14 +29,14 @@ def gpu_hosts(hosts: Sequence[tuple[str, HostFacts]]) -> tuple[GpuHost, ...]:
     Left out are GPUs without a PCI id, and those that are too old for any driver.
     """
     look, is_old = _part("look"), _part("needs").is_old
-    alike: dict[tuple[tuple[int, ...], str, str], list[str]] = {}
+    alike: dict[tuple[tuple[int, ...], str, str, int], list[str]] = {}
     for name, host in hosts:
         ids = [gpu.pci_id for gpu in host.gpus if gpu.pci_id]
         known = {int(one.partition(":")[2], 16) for one in ids if one.startswith("10de:")}
         devices = tuple(sorted(device for device in known if not is_old({"device": device})))
         if devices:
             newest = look.newest(list(host.kernels.installed) or [host.kernels.running])
-            alike.setdefault((devices, host.kernels.running, newest), []).append(name)
+            alike.setdefault((devices, host.kernels.running, newest, host.nvswitches), []).append(name)
     return tuple(GpuHost(tuple(names), *key) for key, names in sorted(alike.items()))
 
 
@@ -82,8 +83,8 @@ def _facts(release: Mapping[str, str], host: GpuHost) -> dict[str, Any]:
     """Return a host as the role sees it before anything is installed."""
     return {
         "os": release["os"], "version": release["version"], "codename": release["codename"],
-        "machine": _MACHINES[release["architecture"]], "switches": 0, "headers": [], "running": host.running,
-        "newest": host.newest,
+        "machine": _MACHINES[release["architecture"]], "switches": host.switches, "headers": [],
+        "running": host.running, "newest": host.newest,
         "gpus": [{"address": "", "device": device, "driver": None} for device in host.devices],
     }  # fmt: skip
 

@@ -76,6 +76,7 @@ class HostFacts(Model):
     cpu: Cpu
     memory_bytes: Size
     gpus: Listed[GpuFacts]
+    nvswitches: Annotated[int, Field(ge=0)] = 0  # what joins the GPUs; older facts do not say
     driver: str | None = None  # NVIDIA's, where it is loaded; facts of before it was asked for have none
     disks: Listed[DiskFacts]
     python: str | None

@@ -21,7 +21,7 @@ NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9.+:~_-]*$")
 DRIVER = re.compile(r"^[0-9]{3}(\.[0-9]+){1,2}$")
 ESCAPED = re.compile(r"\\([0-7]{3})")
 NVIDIA = "0x10de"
-DISPLAY = "0x03"
+DISPLAY, SWITCH = "0x03", "0x0680"  # display controllers; bridges of another kind
 # Images that never change, mounted from a file or a disc.
 READ_ONLY = {"squashfs", "iso9660", "udf"}
 # File systems whose device is no path.
@@ -63,6 +63,13 @@ def _bus():
             pci_id = f"10de:{number[2:]}"
             found.append({"name": f"NVIDIA {pci_id}", "memory_bytes": None, "pci_id": pci_id})
     return found
+
+
+def _count_switches():
+    """Return how many NVSwitches join the GPUs."""
+    devices = (ROOT / "sys/bus/pci/devices").glob("*")
+    said = [[machine_part.read_text(one / name).strip() for name in ("vendor", "class")] for one in devices]
+    return sum(vendor == NVIDIA and kind.startswith(SWITCH) for vendor, kind in said)
 
 
 def _gpus():
@@ -139,6 +146,7 @@ def facts():
         "cpu": {"model": _cpu_model(), "cores": len(os.sched_getaffinity(0))},
         "memory_bytes": _memory(),
         "gpus": _gpus(),
+        "nvswitches": _count_switches(),
         "driver": _driver(),
         "disks": _disks(),
         "python": platform.python_version(),

@@ -27,7 +27,14 @@ def made_root(tmp_path: Path) -> Path:
         "lib/modules/6.1.0-gone/updates/dkms/x.ko": "",
     }
     for number, (vendor, kind, device) in enumerate(
-        [("0x10de", "0x030200", "0x2330"), ("0x10de", "0x040300", "0x22a3"), ("0x8086", "0x030000", "0x46a6")]
+        [
+            ("0x10de", "0x030200", "0x2330"),
+            ("0x10de", "0x040300", "0x22a3"),
+            ("0x8086", "0x030000", "0x46a6"),
+            ("0x10de", "0x068000", "0x22a3"),
+            ("0x10de", "0x068000", "0x22a3"),
+            ("0x8086", "0x068000", "0x1234"),
+        ]
     ):
         folder = f"sys/bus/pci/devices/0000:0{number}:00.0"
         texts |= {f"{folder}/vendor": vendor, f"{folder}/class": kind, f"{folder}/device": f"{device}\n"}

@@ -88,6 +88,7 @@ def test_odd_characters_are_the_same_both_ways(
     odd = '/data \\ "7"\tx\ny'
     assert names == [("/", "overlay"), (odd, "ext4"), ("/caf�", "xfs"), ("/nfs", "nfs4")]
     assert [(gpu.name, gpu.memory_bytes, gpu.pci_id) for gpu in one.gpus] == [("NVIDIA 10de:2330", None, "10de:2330")]
+    assert one.nvswitches == 2
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=IDS)
