@@ -17,6 +17,11 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     # Networks without a way out, for the recorder and the fan-out.
     command -v ip >/dev/null || wanted="$wanted iproute2"
     command -v iptables >/dev/null || wanted="$wanted iptables"
+    # Packages of the RHEL family, in a lock and out of a bundle.
+    command -v dnf >/dev/null || wanted="$wanted dnf"
+    command -v rpmbuild >/dev/null || wanted="$wanted rpm"
+    command -v createrepo_c >/dev/null || wanted="$wanted createrepo-c"
+    command -v gpg >/dev/null || wanted="$wanted gpg"
     if [ -n "$wanted" ]; then
         echo "Installing:$wanted"
         apt-get update -qq

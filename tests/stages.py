@@ -103,7 +103,7 @@ BARE = ["tests/e2e/test_1_bootstrap.py", "tests/e2e/test_2_real.py", "tests/e2e/
 SERVED = ["tests/e2e/test_5_gateway.py"]
 # What has hosts of its own, or none.
 REST = [
-    Stage("hubs, locking", "pytest -q --durations=5 tests/hubs tests/locking"),
+    Stage("hubs, locking", "pytest -q --durations=5 tests/hubs tests/locking tests/dnf"),
     Stage("bundles", "pytest -q --durations=5 tests/bundle"),
     Stage("molecule", "sh molecule/run.sh"),
     Stage("fan-out", "pytest -q --durations=5 tests/fanout"),

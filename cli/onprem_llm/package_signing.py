@@ -13,17 +13,21 @@ from onprem_llm.private_files import write_private
 KEY = "private/packages.pgp"
 PUBLIC = "key.asc"
 RELEASE, SIGNED = "Release", "InRelease"
+REPOMD, SIGNATURE = "repodata/repomd.xml", "repodata/repomd.xml.asc"  # what dnf reads
 OWNER = "onprem-llm package repository"
 
 
 def sign_repository(folder: Path, site: Path) -> bool:
     """Sign `Release` in `folder` as `InRelease` and put `key.asc` beside it; False where both are so already.
 
+    A repository for dnf has a signature beside its index instead.
+
     `site` is the site's folder, which has the key. InvalidError where there is nothing to sign or the key is none.
     """
     from pysequoia import SignatureMode, Tsk, sign
 
-    release = folder / RELEASE
+    by_dnf = (folder / REPOMD).is_file()
+    release, signed = (folder / REPOMD, folder / SIGNATURE) if by_dnf else (folder / RELEASE, folder / SIGNED)
     try:
         data = release.read_bytes()
     except OSError as error:
@@ -38,9 +42,9 @@ def sign_repository(folder: Path, site: Path) -> bool:
             hint="remove it and load again: a new one is made, and bootstrap brings it to the hosts",
         ) from None
     public = str(key.extract_certificate())
-    if _is_signed(folder / SIGNED, data, public):
+    if (_is_detached if by_dnf else _is_signed)(signed, data, public):
         return _write(folder / PUBLIC, public.encode())
-    _write(folder / SIGNED, sign(signer, data, mode=SignatureMode.CLEAR))
+    _write(signed, sign(signer, data, mode=SignatureMode.DETACHED if by_dnf else SignatureMode.CLEAR))
     _write(folder / PUBLIC, public.encode())
     return True
 
@@ -76,6 +80,17 @@ def _is_signed(signed: Path, data: bytes, public: str) -> bool:
         return False
     # What ends a line before the signature belongs to neither.
     return found.bytes is not None and found.bytes.rstrip(b"\r\n") == data.rstrip(b"\r\n")
+
+
+def _is_detached(signature: Path, data: bytes, public: str) -> bool:
+    """Tell whether a signature is that of these bytes, by this key."""
+    from pysequoia import Cert, Sig, verify
+
+    try:
+        verify(bytes=data, store=lambda _: [Cert.from_bytes(public.encode())], signature=Sig.from_file(str(signature)))
+    except Exception:  # not there, damaged, or by another key
+        return False
+    return True
 
 
 def _write(path: Path, data: bytes) -> bool:

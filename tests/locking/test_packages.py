@@ -179,7 +179,10 @@ def test_hosts_are_put_together_by_release() -> None:
 @pytest.mark.parametrize(
     ("system", "said"),
     [
-        ({"id": "rhel", "version_id": "9.4", "codename": ""}, "a: found rhel 9.4, expected Debian or Ubuntu"),
+        (
+            {"id": "sles", "version_id": "15.6", "codename": ""},
+            "a: found sles 15.6, expected Debian, Ubuntu or the RHEL",
+        ),
         ({"id": "debian", "version_id": "", "codename": "forky"}, "without a version"),
         ({"id": "debian", "version_id": "13", "codename": ""}, "with no codename"),
     ],

@@ -80,9 +80,13 @@ def _weights(weights: LockedWeights) -> Component:
 
 def _package(release: LockedPackages, package: LockedPackage) -> Component:
     distribution = f"{release.os}-{release.release}"
+    kind, version, more = "deb", package.version, ""
+    if package.filename.endswith(".rpm"):
+        epoch, _, version = package.version.rpartition(":")
+        kind, more = "rpm", f"&epoch={epoch}" if epoch else ""
     purl = (
-        f"pkg:deb/{release.os}/{quote(package.name)}@{quote(package.version, safe='')}"
-        f"?arch={package.architecture}&distro={distribution}"
+        f"pkg:{kind}/{release.os}/{quote(package.name)}@{quote(version, safe='')}"
+        f"?arch={package.architecture}&distro={distribution}{more}"
     )
     return {
         "type": "library", "bom-ref": purl, "purl": purl, "name": package.name, "version": package.version,

@@ -9,10 +9,10 @@ from onprem_llm.bundle.debs import INDEX
 from onprem_llm.bundle.files import link
 from onprem_llm.bundle.manifest import BLOBS, FolderView, Manifest
 from onprem_llm.bundle.place import is_there, place_file
+from onprem_llm.package_signing import PUBLIC, RELEASE, SIGNATURE, SIGNED
 from onprem_llm.weights.store import sync_folder
 from onprem_llm.whole_files import write_whole
 
-RELEASE = "Release"
 # A repository is what its signature says, not when it was made; apt wants a date, and keeps a newer one.
 _DATE = "Thu, 01 Jan 1970 00:00:00 UTC"
 
@@ -33,7 +33,7 @@ def is_made(root: Path, view: FolderView, sizes: dict[str, int], links: bool) ->
     # A blob that was damaged and brought again has left its old bytes here.
     if links and not all((folder / f.path).samefile(root / BLOBS / f.sha256) for f in view.files):
         return False
-    if view.kind == "packages" and not _is_released(folder, view):
+    if is_apt(view) and not _is_released(folder, view):
         return False
     known = {folder / file.path for file in view.files}
     own = _own_files(view)
@@ -61,7 +61,7 @@ def make_view(root: Path, view: FolderView, sizes: dict[str, int], blobs: Path) 
         target.parent.mkdir(parents=True, exist_ok=True)
         if not link(blobs / file.sha256, target):
             place_file(blobs, file.sha256, target, (file.sha256, sizes[file.sha256]), _quiet)
-    if view.kind == "packages":
+    if is_apt(view):
         write_whole(new / RELEASE, release_bytes(view, (new / INDEX).read_bytes()))
     sync_folder(new)
     with contextlib.suppress(FileNotFoundError):
@@ -69,6 +69,11 @@ def make_view(root: Path, view: FolderView, sizes: dict[str, int], blobs: Path) 
     new.rename(folder)
     sync_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def is_apt(view: FolderView) -> bool:
+    """Tell whether a view is a repository for apt; dnf's has its index among its files, and nothing is made for it."""
+    return view.kind == "packages" and any(file.path == INDEX for file in view.files)
 
 
 def release_bytes(view: FolderView, index: bytes) -> bytes:
@@ -95,7 +100,9 @@ def copied_bytes(manifest: Manifest, root: Path, sizes: dict[str, int]) -> int:
 
 def _own_files(view: FolderView) -> set[str]:
     """Names that stand in a view beside its files: the repository's, and its signatures."""
-    return {RELEASE, "InRelease", "key.asc"} if view.kind == "packages" else set()
+    if view.kind != "packages":
+        return set()
+    return {RELEASE, SIGNED, PUBLIC} if is_apt(view) else {Path(SIGNATURE).name, PUBLIC}
 
 
 def _quiet(_: int) -> None:

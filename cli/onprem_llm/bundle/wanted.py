@@ -12,6 +12,7 @@ from onprem_llm.bundle.debs import INDEX, POOL, Deb, index_text, read_deb
 from onprem_llm.bundle.images import LAYOUT_BYTES, Image, index_bytes, read_image
 from onprem_llm.bundle.licences import MISSING, WEIGHTS_LICENCE, Licences, add_debs, add_wheel, read_wheel
 from onprem_llm.bundle.manifest import ROLES, FolderView, ImageView, NamedFile, Role
+from onprem_llm.bundle.rpms import index_of, licences_of
 from onprem_llm.bundle.sbom import bill
 from onprem_llm.bundle.sources import Sources
 from onprem_llm.errors import InvalidError
@@ -140,9 +141,14 @@ def _add_weights(wanted: Wanted, weights: LockedWeights) -> None:
 def _add_made(wanted: Wanted, cache: Path) -> None:
     licences, said = Licences(), {}
     for release in wanted.lock.packages:
-        debs = _debs(wanted, release, cache)
-        add_debs(licences, release_name(release), {package.name: deb for package, deb in debs})
-        _add_release(wanted, release, index_text(debs))
+        if release.files and all(one.filename.endswith(".rpm") for one in release.files):
+            index = index_of([(one, _path(wanted, one.sha256)) for one in release.files])
+            add_debs(licences, release_name(release), licences_of(index))
+        else:
+            debs = _debs(wanted, release, cache)
+            add_debs(licences, release_name(release), {package.name: deb for package, deb in debs})
+            index = {INDEX: index_text(debs)}
+        _add_release(wanted, release, index)
     for wheels in wanted.lock.wheels:
         for wheel in wheels.files:
             facts = read_wheel(_path(wanted, wheel.sha256), wheel.filename)
@@ -163,10 +169,11 @@ def _debs(wanted: Wanted, release: LockedPackages, cache: Path) -> list[tuple[Lo
         return [(one, job.result()) for one, job in zip(release.files, read, strict=True)]
 
 
-def _add_release(wanted: Wanted, release: LockedPackages, index: bytes) -> None:
+def _add_release(wanted: Wanted, release: LockedPackages, index: Mapping[str, bytes]) -> None:
     name = release_name(release)
     files = {f"{POOL}/{one.filename}": one.sha256 for one in release.files}
-    files[INDEX] = wanted.add_data(index, "packages-index", f"packages/{name}/{INDEX}")
+    for path, data in index.items():
+        files[path] = wanted.add_data(data, "packages-index", f"packages/{name}/{path}")
     about = {
         "os": release.os, "release": release.release, "codename": release.codename,
         "architecture": release.architecture, "kernels": tuple(sorted(release.kernels)),

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound=Callable[..., Any])
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 PYTHONS = ("3.11", "3.12", "3.13")
-MIRRORS = ("debian", "debian_security", "ubuntu", "docker")
+MIRRORS = (
+    "debian", "debian_security", "ubuntu", "docker", "cuda", "nvidia_container_toolkit", "rocky", "almalinux", "rhel",
+    "centos", "ol",
+)  # fmt: skip
 
 
 def _options(function: C) -> C:
@@ -36,6 +39,8 @@ def _options(function: C) -> C:
         click.option("--registry-ca", type=FILE, help="The CA that signed the registry's certificate."),
         click.option("--package-mirror", "mirrors", multiple=True, metavar="NAME=URL",
                      help=f"A mirror: {', '.join(MIRRORS)}; repeatable.  [default: this machine's own]"),
+        click.option("--package-key", "keys", multiple=True, metavar="NAME=FILE",
+                     help="The keys that sign a mirror, where they are not its makers' own; repeatable."),
         click.option("--python", "pythons", multiple=True, default=PYTHONS, show_default=True, metavar="VERSION",
                      help="A Python that the control host may have; repeatable."),
         click.option("--expires", metavar="YYYY-MM-DD", help="The last day (UTC) on which a bundle of it is loaded."),
@@ -63,6 +68,7 @@ def command(
     authfile: Path | None,
     registry_ca: Path | None,
     mirrors: tuple[str, ...],
+    keys: tuple[str, ...],
     pythons: tuple[str, ...],
     expires: str | None,
     skip: tuple[str, ...],
@@ -94,7 +100,8 @@ def command(
         settings, archives = _site(inventory, site, vault_password_file, progress)
         request = Request(
             models, known, settings, pythons, images_dir or archives, expires,
-            RegistryAccess(registry, authfile, registry_ca), dict(_mirror(one) for one in mirrors), skip,
+            RegistryAccess(registry, authfile, registry_ca), dict(_mirror(one) for one in mirrors),
+            dict(_key(one) for one in keys), skip,
         )  # fmt: skip
         built = build(request, progress)
     built.origins.remember(built.lock)
@@ -135,6 +142,16 @@ def _check(pythons: tuple[str, ...], expires: str | None) -> None:
         raise UsageError(
             f"--expires: found {expires!r}, expected a day such as 2027-01-31", hint="name it again"
         ) from None
+
+
+def _key(text: str) -> tuple[str, str]:
+    name, _, file = text.partition("=")
+    if name in MIRRORS and Path(file).is_file():
+        return name, str(Path(file).absolute())
+    raise UsageError(
+        f"--package-key: found {text!r}, expected one of {', '.join(MIRRORS)}, =, and a file that is there",
+        hint="for example: --package-key docker=docker.asc",
+    )
 
 
 def _mirror(text: str) -> tuple[str, str]:

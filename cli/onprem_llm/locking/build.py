@@ -54,6 +54,7 @@ class Request:
     expires: str | None = None
     access: RegistryAccess = field(default_factory=RegistryAccess)
     mirrors: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)  # of mirrors, files
     skip: Sequence[str] = ()  # packages, wheels
 
 
@@ -121,6 +122,7 @@ def build(request: Request, progress: Progress) -> Built:
         request.mirrors,
         archives,
         {model.weights.name: str(model.folder) for model in models},
+        request.keys,
     )
     return Built(lock, origins, (*(note for one in named for note in one.notes), *unlike, *notes))
 
@@ -241,7 +243,7 @@ def _archives(folder: Path | None) -> Mapping[str, ImageSource]:
 def _packages(
     request: Request, groups: Sequence[Release], progress: Progress
 ) -> tuple[tuple[LockedPackages, ...], tuple[str, ...]]:
-    packages = Packages(request.mirrors, driver=request.site.nvidia_driver)
+    packages = Packages(request.mirrors, driver=request.site.nvidia_driver, keys=request.keys)
     found, notes = list[LockedPackages](), list[str]()
     for release in groups:
         progress.step(f"Ask the mirror for the packages of {release.label}", [])

@@ -62,21 +62,48 @@ def wanted(
     """
     found: list[list[str]] = []
     notes: list[str] = []
-    apt, needs, packages = _part("apt"), _part("needs"), _part("packages")
+    apt = _part("apt")
     known = [name for prefix in apt.PREFIXES for name in ask(["apt-cache", "pkgnames", prefix]).split()]
     for host in hosts:
         facts = _facts(release, host)
         names = apt.asked_names(facts, known)
         policies = module_utils(ROLE, "onprem_llm_apt").parse_policies(ask(["apt-cache", "policy", *names]), names)
-        wishes = packages.Wishes(driver.branch, driver.kernel_modules, driver.build)
-        try:
-            choice = packages.chosen(facts, needs.asked(facts["gpus"]), wishes, apt.offers(policies))
-        except needs.DriverError as error:
-            notes.append(f"{', '.join(host.names)}: no driver for its GPUs in this bundle: {error}")
-        else:
-            group = [name for _, names in choice.groups for name in names]
+        choice = _chosen(facts, host, driver, apt.offers(policies), notes)
+        group = [name for _, names in choice.groups for name in names] if choice else []
+        found += [group] if choice and group not in found else []
+    return found, tuple(notes)
+
+
+def stream_groups(
+    release: Mapping[str, str], hosts: Sequence[GpuHost], driver: NvidiaDriver, offered: Mapping[str, str]
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Return the same for the RHEL family: {install: packages, stream: of NVIDIA's module}, and notes.
+
+    `offered` as the role's `redhat` takes it.
+    """
+    found: list[dict[str, Any]] = []
+    notes: list[str] = []
+    for host in hosts:
+        choice = _chosen(_facts({"codename": "", **release}, host), host, driver, offered, notes)
+        if choice is not None:
+            group = {"install": [name for _, names in choice.groups for name in names], "stream": choice.stream}
             found += [group] if group not in found else []
     return found, tuple(notes)
+
+
+def _chosen(
+    facts: Mapping[str, Any], host: GpuHost, driver: NvidiaDriver, offered: Mapping[str, str], notes: list[str]
+) -> Any:
+    """Ask the role; None, with a note, for hosts that get no driver out of this bundle, or one for some kernels."""
+    needs, packages = _part("needs"), _part("packages")
+    wishes = packages.Wishes(driver.branch, driver.kernel_modules, driver.build)
+    names = ", ".join(host.names)
+    try:
+        choice = packages.chosen(facts, needs.asked(facts["gpus"], facts["switches"]), wishes, offered)
+    except needs.DriverError as error:
+        notes.append(f"{names}: no driver for its GPUs in this bundle: {error}")
+        return None
+    return choice
 
 
 def _facts(release: Mapping[str, str], host: GpuHost) -> dict[str, Any]:

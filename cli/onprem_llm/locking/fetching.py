@@ -31,7 +31,7 @@ def fetcher(lock: Lock, origins: Origins | None = None) -> Fetch:
             files = [one for one in release.files if one.sha256 in wanted and not blobs.has(one.sha256, one.size)]
             if files:
                 progress.step(f"Fetch {len(files)} packages of {release.os} {release.release}", [])
-                Packages(known.mirrors, blobs).fetch(release, files)
+                Packages(known.mirrors, blobs, keys=known.keys).fetch(release, files)
         for wheels in lock.wheels:
             if any(one.sha256 in wanted and not blobs.has(one.sha256, one.size) for one in wheels.files):
                 progress.step(f"Fetch wheels for Python {wheels.python}", [])

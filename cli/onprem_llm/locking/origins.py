@@ -26,6 +26,7 @@ class Origins:
     mirrors: Mapping[str, str] = field(default_factory=dict)
     archives: Mapping[str, str] = field(default_factory=dict)  # ref -> file
     weights: Mapping[str, str] = field(default_factory=dict)  # weights' name -> folder
+    keys: Mapping[str, str] = field(default_factory=dict)  # mirror's name -> file of its keys
 
     @property
     def access(self) -> RegistryAccess:
@@ -48,7 +49,7 @@ def origins_of(lock: Lock) -> Origins:
         raw = mapping(json.loads(_path(lock).read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return Origins()
-    maps = [text_map(raw.get(name)) for name in ("mirrors", "archives", "weights")]
+    maps = [text_map(raw.get(name)) for name in ("mirrors", "archives", "weights", "keys")]
     return Origins(text(raw, "registry"), text(raw, "authfile"), text(raw, "ca_file"), *maps)
 
 

@@ -11,9 +11,12 @@ from typing import Any
 from urllib.parse import unquote
 
 from onprem_llm.errors import InvalidError
+from onprem_llm.locking import dnf_packages
 from onprem_llm.locking.apt_root import AptRoot, apt_root, own_mirrors
 from onprem_llm.locking.blobs import Blobs
 from onprem_llm.locking.driver_packages import GpuHost, components, gpu_hosts, is_driver, wanted
+from onprem_llm.locking.repositories import RHEL_FAMILY, System, apt_paragraph, key_file
+from onprem_llm.locking.repositories import wanted as repositories_wanted
 from onprem_llm.locking.role_code import defaults, module_utils
 from onprem_llm.spec.facts import ARCHITECTURES, Facts, HostFacts
 from onprem_llm.spec.lock import LockedPackage, LockedPackages
@@ -22,6 +25,7 @@ from onprem_llm.weights.lock import held
 
 ROLE = "container_engine"
 BY_APT = ("debian", "ubuntu")
+APT_ARCHIVES = ("debian", "debian_security", "ubuntu")
 # 'http://mirror/pool/d/docker.io_26.1.5%2bdfsg1-9_amd64.deb' docker.io_26.1.5+dfsg1-9_amd64.deb 27213012 SHA256:…
 _URI = re.compile(r"'[^']+' (?P<file>[^ /]+\.deb) (?P<size>\d+) SHA256:(?P<sum>[0-9a-f]{64})")
 # Of a suite's key, where the mirror is a copy of the archive.
@@ -41,6 +45,11 @@ class Release:
     gpus: tuple[GpuHost, ...] = ()
 
     @property
+    def system(self) -> System:
+        """Return it as repositories name it."""
+        return System(self.os, self.release, self.codename, self.architecture)
+
+    @property
     def label(self) -> str:
         """Name it for people."""
         return f"{self.os} {self.release} ({self.architecture})"
@@ -48,14 +57,20 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Packages:
-    """Packages of releases, from this machine's mirrors or those that `mirrors` names (debian, ubuntu, docker)."""
+    """Packages of releases, from this machine's mirrors or those that `mirrors` names (repositories.NAMES).
+
+    `keys`: files of the keys that sign them, where those are others than we know.
+    """
 
     mirrors: Mapping[str, str]
     blobs: Blobs = field(default_factory=Blobs)
     driver: NvidiaDriver = field(default_factory=NvidiaDriver)
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     def resolve(self, release: Release) -> tuple[LockedPackages, tuple[str, ...]]:
         """Return the closure, and notes about what no mirror has."""
+        if release.os in RHEL_FAMILY:
+            return dnf_packages.resolve(release, self.mirrors, self.keys, self.driver)
         with_driver = bool(release.gpus) and self.driver.install
         with self._root(release, with_driver) as root:
             root.update()
@@ -74,6 +89,9 @@ class Packages:
 
     def fetch(self, locked: LockedPackages, files: Sequence[LockedPackage]) -> None:
         """Bring packages by name and version; a version that the mirror no longer has is an InvalidError."""
+        if locked.os in RHEL_FAMILY:
+            dnf_packages.fetch(locked, files, self.mirrors, self.keys, self.blobs)
+            return
         release = Release(locked.os, locked.release, locked.codename, locked.architecture, locked.kernels)
         exact = [f"{one.name}:{one.architecture}={one.version}" for one in files]
         with_driver = any(is_driver(one.name) for one in locked.files)
@@ -100,7 +118,12 @@ class Packages:
         root.folder.mkdir(parents=True, exist_ok=True)
         with held(root.folder / ".lock", f"the package lists of {release.label}"):
             more = components(release.os) if with_driver else ()
-            root.prepare(release.architecture, apt.sources_text(mirrors, release.os, release.codename, more))
+            archives = {name: one for name, one in mirrors.items() if name in APT_ARCHIVES}
+            texts = [apt.sources_text(archives, release.os, release.codename, more)]
+            for one in repositories_wanted(release.system, mirrors):
+                key = key_file(one, release.system, mirrors[one.name], self.keys, root.folder / "keys")
+                texts.append(apt_paragraph(one, release.system, mirrors[one.name], key))
+            root.prepare(release.architecture, "\n".join(texts))
             yield root
 
     def _drivers(self, root: AptRoot, release: Release) -> tuple[list[list[str]], tuple[str, ...]]:
@@ -150,13 +173,14 @@ def releases(facts: Facts) -> tuple[Release, ...]:
 def _release(key: tuple[str, str, str], hosts: Sequence[tuple[str, HostFacts]]) -> Release:
     os_id, version, architecture = key
     names = ", ".join(name for name, _ in hosts)
-    if os_id not in BY_APT:
+    if os_id not in (*BY_APT, *RHEL_FAMILY):
         raise InvalidError(
-            f"{names}: found {os_id} {version}, expected Debian or Ubuntu: packages of others cannot be locked",
+            f"{names}: found {os_id} {version}, expected Debian, Ubuntu or the RHEL family: packages of others cannot "
+            "be locked",
             hint="leave packages out (--skip packages): bootstrap then installs from what these hosts have configured",
         )
-    codenames = {host.os.codename for _, host in hosts}
-    if len(codenames) != 1 or "" in codenames or not version:
+    codenames = {host.os.codename for _, host in hosts} if os_id in BY_APT else {""}
+    if len(codenames) != 1 or ("" in codenames and os_id in BY_APT) or not version:
         found = " and ".join(sorted(codenames - {""})) or "no codename"
         raise InvalidError(
             f"{names}: found {os_id} {version or 'without a version'} with {found}, expected one codename of a release",

@@ -34,6 +34,8 @@ Platform = Literal["linux/amd64", "linux/arm64"]
 # Names of packages, versions, kernels: they become arguments of apt and parts of file names.
 _WORD = r"[A-Za-z0-9][A-Za-z0-9.+:~_-]{0,127}"
 Word = Annotated[str, matching(_WORD, "letters, digits and .+:~_- only")]
+# rpm has ^ for what comes after a release.
+Version = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9.+:~^_-]{0,127}", "letters, digits and .+:~^_- only")]
 MaybeWord = Annotated[str, matching(f"|{_WORD}", "letters, digits and .+:~_- only, or nothing")]
 
 
@@ -109,7 +111,7 @@ class LockedPackage(Model):
     """A package's file, as a package manager names it."""
 
     name: Word
-    version: Word
+    version: Version
     architecture: Word
     filename: SafeName
     size: Size
@@ -121,7 +123,7 @@ class LockedPackages(Model):
 
     os: Word
     release: Word
-    codename: Word
+    codename: MaybeWord  # the RHEL family has none
     architecture: Word
     kernels: Listed[Word]
     files: Listed[LockedPackage]
@@ -129,8 +131,14 @@ class LockedPackages(Model):
     @model_validator(mode="after")
     def _once(self) -> "LockedPackages":
         no_name_twice([file.filename for file in self.files])
-        no_key_twice("a package", [f"{file.name}:{file.architecture}" for file in self.files])
+        # rpm has kernels' headers side by side, all under one name.
+        no_key_twice("a package", [_key_of(file) for file in self.files])
         return self
+
+
+def _key_of(package: LockedPackage) -> str:
+    name = f"{package.name}:{package.architecture}"
+    return f"{name} {package.version}" if package.filename.endswith(".rpm") else name
 
 
 class LockedWheel(Model):

@@ -28,7 +28,7 @@ options:
   min_engine: {description: The oldest Docker Engine that will do., type: str, required: true}
   min_compose: {description: The oldest Compose that will do., type: str, required: true}
   mirrors: {description: Mirrors by name; debian debian_security ubuntu docker., type: dict, default: {}}
-  source: {description: The apt source that alone is asked, type: path}
+  source: {description: The source of apt or dnf that alone is asked, type: path}
   extra: {description: Packages to install in the same go, type: list, elements: str, default: []}
   engine: {description: The engine is wanted, not O(extra) alone., type: bool, default: true}
   proxy: {description: The proxy for fetching packages as http https no_proxy., type: dict}
@@ -102,9 +102,12 @@ def _wanted_by_apt(options: dict[str, Any]) -> list[str]:
 
 def by_dnf(options: dict[str, Any], check_mode: bool) -> list[str]:
     """Return what was (or would be) installed."""
-    if options["source"]:
-        raise PackageError("found a host without apt, expected one that takes Debian packages from a bundle")
-    if not check_mode:
+    with dnf.only(options["source"]):
+        return _by_dnf(options, check_mode)
+
+
+def _by_dnf(options: dict[str, Any], check_mode: bool) -> list[str]:
+    if not check_mode and not options["source"]:
         if options["mirrors"]:
             record.note_absent([str(engine_dnf.REPOSITORY)], check_mode)
         engine_dnf.write_repository(options["mirrors"], system().os_id)

@@ -7,13 +7,15 @@ from pathlib import Path
 from ansible.module_utils.container_engine_apt import DOCKER_CE
 from ansible.module_utils.onprem_llm_apt_get import PackageError
 from ansible.module_utils.onprem_llm_command import run
+from ansible.module_utils.onprem_llm_dnf import scope
 
 REPOSITORY = Path("/etc/yum.repos.d/onprem-llm-docker-ce.repo")
 
 
 def packages(extra: list[str]) -> list[str]:
     """Return the packages that are wanted. PackageError when no repository has docker-ce."""
-    if run(["rpm", "--query", "docker-ce"])[0] != 0 and run(["dnf", "--quiet", "list", "docker-ce"], 300)[0] != 0:
+    asks = ["dnf", "--quiet", *scope, "list", "docker-ce"]
+    if run(["rpm", "--query", "docker-ce"])[0] != 0 and run(asks, 300)[0] != 0:
         raise PackageError(
             "found no docker-ce in the host's package repositories, expected one. Configure docker-ce's repository on "
             "the host, or name a mirror of it: onprem_llm_site.package_mirrors.docker ("

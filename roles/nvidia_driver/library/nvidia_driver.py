@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -12,6 +11,7 @@ from ansible.module_utils import nvidia_driver_look as look
 from ansible.module_utils import nvidia_driver_plan as plans
 from ansible.module_utils import nvidia_driver_steps as steps
 from ansible.module_utils import onprem_llm_apt as apt
+from ansible.module_utils import onprem_llm_dnf as dnf
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.nvidia_driver_apt import Apt
 from ansible.module_utils.nvidia_driver_dnf import Dnf
@@ -99,7 +99,7 @@ class Driver:
         plan = plans.settled(facts)
         if plan is None:
             asked(plans.ours(facts), facts["switches"])  # before anything is fetched
-            with apt.only(self.options["source"]) if facts["os"] not in RHEL_FAMILY else contextlib.nullcontext():
+            with (dnf if facts["os"] in RHEL_FAMILY else apt).only(self.options["source"]):
                 self._install(facts)
         else:
             self.findings, self.reboot = plan.findings, plan.reboot

@@ -12,6 +12,7 @@ from ansible.module_utils import nvidia_driver_plan as plans
 from ansible.module_utils import nvidia_driver_steps as steps
 from ansible.module_utils import nvidia_driver_upgrade as upgrade
 from ansible.module_utils import onprem_llm_apt as apt
+from ansible.module_utils import onprem_llm_dnf as dnf
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.nvidia_driver_apt import Apt
 from ansible.module_utils.nvidia_driver_dnf import Dnf
@@ -115,7 +116,7 @@ class Upgrade:
         upgrade.check_generation(needs, self.goal, self.options["kernel_modules"])
         redhat = self.facts["os"] in RHEL_FAMILY
         hands = (Dnf if redhat else Apt)(self.facts, self.options["mirrors"], self.options["source"])
-        with contextlib.nullcontext() if redhat else apt.only(self.options["source"]), self._asked(hands):
+        with (dnf if redhat else apt).only(self.options["source"]), self._asked(hands):
             self._bring_with(hands)
 
     @contextlib.contextmanager

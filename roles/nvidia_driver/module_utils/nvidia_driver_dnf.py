@@ -13,13 +13,15 @@ from typing import Any, Iterable, Iterator, Mapping
 from ansible.module_utils import nvidia_driver_sources as sources
 from ansible.module_utils import onprem_llm_dnf as dnf
 from ansible.module_utils import onprem_llm_record as record
-from ansible.module_utils.nvidia_driver_packages import targets
+from ansible.module_utils.nvidia_driver_packages import BROUGHT, targets
 from ansible.module_utils.onprem_llm_apt_get import PackageError
 from ansible.module_utils.onprem_llm_command import run
 from ansible.module_utils.onprem_llm_write import put
 
 MODULE = "nvidia-driver"
 LOCK_PLUGIN = "python3-dnf-plugin-versionlock"
+# What a stream has of kernel modules, and what the stream's name ends in after the branch.
+KMODS = (("kmod-nvidia-open-dkms$", "-open"), ("kmod-nvidia-latest-dkms$", "-dkms"), (r"kmod-nvidia-\d", ""))
 FABRIC = ("nvidia-fabric-manager", "nvidia-fabricmanager")
 HELD = re.compile(r"^(nvidia-|libnvidia-|kmod-nvidia|kernel(-core|-modules|-modules-core|-devel|-headers)?$)")
 OTHERS = re.compile(r"^(nvidia-container|libnvidia-container|nvidia-docker)")
@@ -31,7 +33,7 @@ class Dnf:
     """The hands of a host of the RHEL family."""
 
     def __init__(self, facts: Mapping[str, Any], mirrors: Mapping[str, str], source: str | None) -> None:
-        """A bundle brings no packages for these yet: `source` is refused by `prepare`."""
+        """`source`: the repository that alone is asked (`dnf.only`), where a bundle brought it."""
         self.facts, self.mirrors, self.source = facts, mirrors, source
         self.options = ["--allowerasing"]
         self.scope: list[str] = []  # dnf's options for other repositories than the host's
@@ -40,8 +42,7 @@ class Dnf:
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
         """Ask the repositories as `prepare` would have them, and change nothing: files and lists are in a folder."""
-        self._check_source()
-        text = sources.dnf_text(self.facts, self.mirrors)
+        text = "" if self.source else sources.dnf_text(self.facts, self.mirrors)
         with tempfile.TemporaryDirectory(prefix="onprem-llm-dnf-") as folder:
             parts = Path(folder) / "parts"
             shutil.copytree(sources.DNF_REPOSITORY.parent, parts)
@@ -61,25 +62,20 @@ class Dnf:
 
     def prepare(self) -> bool:
         """Write NVIDIA's repository where the site names a mirror; return whether the file changed. PackageError."""
-        self._check_source()
-        text, path = sources.dnf_text(self.facts, self.mirrors), sources.DNF_REPOSITORY
+        text, path = "" if self.source else sources.dnf_text(self.facts, self.mirrors), sources.DNF_REPOSITORY
         if not text or (path.exists() and path.read_text(encoding="utf-8") == text):
             return False
         record.note_absent([str(path)], False)
         put(path, text, 0o644)
         return True
 
-    def _check_source(self) -> None:
-        if self.source:
-            raise PackageError("found a host without apt, expected one that takes Debian packages from a bundle")
-
     def _ask(self, *words: str) -> str:
-        return run(["dnf", "--quiet", *self.scope, *words], 300)[1]
+        return run(["dnf", "--quiet", *dnf.scope, *self.scope, *words], 300)[1]
 
     def offered(self) -> dict[str, str]:
         """Return {package, or nvidia-driver:STREAM, or package@STREAM: version}."""
-        found: dict[str, str] = {}
-        for stream in self._streams():
+        found: dict[str, str] = self._brought() if self.source else {}
+        for stream in [] if self.source else self._streams():
             said = self._ask("module", "info", f"{MODULE}:{stream}")
             for name, version in ARTIFACT.findall(said):
                 key = f"{MODULE}:{stream}" if name == "nvidia-driver-cuda" else f"{name}@{stream}"
@@ -91,6 +87,21 @@ class Dnf:
 
     def _rank(self, version: str) -> tuple[bool, list[int]]:
         return bool(version) and version == self.exact, _as_numbers(version)
+
+    def _brought(self) -> dict[str, str]:
+        """Return the same of a bundle: its packages say which streams they are of."""
+        text = self._ask("repoquery", "--queryformat", "%{name}\t%{version}", "nvidia-*", "kmod-nvidia-*")
+        rows = [line.split("\t") for line in text.splitlines() if line.count("\t") == 1]
+        found = {BROUGHT: ""}
+        for name, version in rows:
+            kind = next((kind for pattern, kind in KMODS if re.match(pattern, name)), None)
+            if kind is not None:
+                found[f"{MODULE}:{version.partition('.')[0]}{kind}"] = version
+        for name, version in rows:
+            if name in FABRIC:
+                streams = [one.partition(":")[2] for one, other in found.items() if other == version]
+                found.update({f"{name}@{stream}": version for stream in streams})
+        return found
 
     def _streams(self) -> list[str]:
         text = self._ask("module", "list", MODULE)

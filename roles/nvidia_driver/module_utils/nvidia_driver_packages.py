@@ -12,6 +12,7 @@ from typing import Any, Mapping, NamedTuple
 
 from ansible.module_utils.nvidia_driver_needs import Asked, DriverError
 
+BROUGHT = "(a bundle's)"
 RHEL_FAMILY = ("rhel", "rocky", "almalinux", "centos", "ol")
 UBUNTU_DRIVER = re.compile(r"^nvidia-driver-(\d+)-server(-open)?$")
 STREAM = re.compile(r"^(\d+)(-open|-dkms)?$")
@@ -161,7 +162,8 @@ def ubuntu(facts: Mapping[str, Any], asked: Asked, wishes: Wishes, offered: Mapp
 def redhat(facts: Mapping[str, Any], asked: Asked, wishes: Wishes, offered: Mapping[str, str]) -> Choice:
     """The RHEL family: a stream of NVIDIA's module nvidia-driver.
 
-    `offered` has the streams as `nvidia-driver:580-open`, what is in one as `nvidia-fabric-manager@580-open`.
+    `offered` has the streams as `nvidia-driver:580-open`, what is in one as `nvidia-fabric-manager@580-open`. With
+    BROUGHT in it the packages are a bundle's, which are there whatever stream is enabled.
     """
     prefix, at = "nvidia-driver:", "@"
     streams = {name[len(prefix) :]: version for name, version in offered.items() if name.startswith(prefix)}
@@ -183,7 +185,8 @@ def redhat(facts: Mapping[str, Any], asked: Asked, wishes: Wishes, offered: Mapp
         unbuilt = _checked(facts, missing)
     in_stream = {name.partition(at)[0]: one for name, one in offered.items() if name.endswith(at + stream)}
     fabric = _fabric(asked, branch, version, {**offered, **in_stream}, "-")
-    return Choice(branch, version, kind, [*groups, *fabric], f"{prefix}{stream}", unbuilt)
+    enabled = None if BROUGHT in offered else f"{prefix}{stream}"
+    return Choice(branch, version, kind, [*groups, *fabric], enabled, unbuilt)
 
 
 def _fitting(

@@ -17,8 +17,8 @@ CUDA_KEY = Path("/etc/apt/keyrings/onprem-llm-cuda.asc")
 MARK = "# Written by onprem-llm: where NVIDIA's driver comes from"
 # Components that Debian and Ubuntu keep the driver in, apart from main.
 COMPONENTS = {"debian": ["contrib", "non-free", "non-free-firmware"], "ubuntu": ["restricted", "multiverse"]}
-# File of the repository's public key in each tree of NVIDIA's repository, by the tree's first letters.
-KEYS = {"rhel": "D42D0685.pub", "ubuntu": "3bf863cc.pub", "debian": "3bf863cc.pub"}
+# File of the repository's public key in each tree of NVIDIA's repository, by how the tree begins: the longest fits.
+KEYS = {"rhel": "D42D0685.pub", "ubuntu": "3bf863cc.pub", "debian": "3bf863cc.pub", "debian13": "8793F200.pub"}
 TARGETS = "$(CREATED_BY)\t$(REPO_URI)\t$(RELEASE)\t$(COMPONENT)\t$(SOURCESENTRY)\t$(SIGNED_BY)"
 
 
@@ -27,6 +27,13 @@ def tree(facts: Mapping[str, Any]) -> str:
     name = "rhel" if facts["os"] in RHEL_FAMILY else facts["os"]
     version = facts["version"] if facts["os"] == "ubuntu" else facts["version"].partition(".")[0]
     return f"{name}{version.replace('.', '')}/{'sbsa' if facts['machine'] == 'aarch64' else 'x86_64'}"
+
+
+def key_address(facts: Mapping[str, Any], mirror: str) -> str:
+    """Return where the key of a system's folder in NVIDIA's repository is."""
+    here = tree(facts)
+    name = max((one for one in KEYS if here.startswith(one)), key=len)
+    return f"{mirror}/{here}/{KEYS[name]}"
 
 
 def apt_text(facts: Mapping[str, Any], mirrors: Mapping[str, str], targets: str) -> str:
@@ -74,7 +81,7 @@ def dnf_text(facts: Mapping[str, Any], mirrors: Mapping[str, str]) -> str:
     address = f"{mirrors['cuda']}/{tree(facts)}"
     return (
         f"{MARK}\n[onprem-llm-nvidia]\nname=NVIDIA\nbaseurl={address}\nenabled=1\ngpgcheck=1\n"
-        f"gpgkey={address}/{KEYS['rhel']}\n"
+        f"gpgkey={key_address(facts, mirrors['cuda'])}\n"
     )
 
 
@@ -82,7 +89,7 @@ def fetch_key(facts: Mapping[str, Any], mirror: str, path: Path = CUDA_KEY) -> N
     """Fetch the key of NVIDIA's repository, over TLS alone: it decides whose packages run as root. PackageError."""
     if path.exists():
         return
-    address = f"{mirror}/{tree(facts)}/{KEYS[facts['os']]}"
+    address = key_address(facts, mirror)
     remedy = f"Put the key of NVIDIA's repository at {CUDA_KEY} on the host (mode 0644), then run bootstrap again."
     if not address.startswith("https://"):
         raise PackageError(

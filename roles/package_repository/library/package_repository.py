@@ -15,7 +15,7 @@ from ansible.module_utils.onprem_llm_write import put
 
 DOCUMENTATION = r"""
 module: package_repository
-short_description: A signed package repository in a folder of the host
+short_description: A signed package repository in a folder of the host, for apt or dnf
 description:
   - C(look) says which files are missing or not as they should be. C(present) writes the apt source and removes what
     does not belong there: files, links and folders. C(absent) takes both away. apt checks the signature each time;
@@ -39,7 +39,7 @@ options:
     elements: dict
     default: []
   sources_file:
-    description: File of the apt source.
+    description: File of the apt source, or (its name ends in C(.repo)) of dnf's.
     type: path
     default: /etc/apt/sources.list.d/onprem-llm-packages.sources
 author: the onprem-llm authors
@@ -61,6 +61,7 @@ folders:
 """
 
 KEY = "key.asc"
+REPOSITORY = Path("/etc/yum.repos.d/onprem-llm-packages.repo")
 
 
 def missing(folder, files):
@@ -113,10 +114,26 @@ def sources_text(folder, key):
     )
 
 
+def repository_text(folder):
+    """Return the .repo file for dnf: the index is signed, and has the sums of all packages.
+
+    Packages of module streams are offered whichever stream a host has enabled: the bundle has one choice alone.
+    """
+    address = "file://" + quote(str(folder))
+    return (
+        "# Written by onprem-llm: packages that came with a bundle.\n[onprem-llm-packages]\nname=onprem-llm\n"
+        f"baseurl={address}\nenabled=1\ngpgcheck=0\nrepo_gpgcheck=1\ngpgkey={address}/{KEY}\nmetadata_expire=1\n"
+        "module_hotfixes=1\n"
+    )
+
+
 def present(folder, files, sources_file, check_mode):
     """Write the source and remove strays; return whether anything changed."""
     wrong = strays(folder, files)
-    text = sources_text(folder, (folder / KEY).read_text(encoding="ascii"))
+    if sources_file.suffix == ".repo":
+        text = repository_text(folder)
+    else:
+        text = sources_text(folder, (folder / KEY).read_text(encoding="ascii"))
     same = sources_file.is_file() and sources_file.read_text(encoding="utf-8") == text
     if not check_mode:
         if not same:
@@ -127,8 +144,8 @@ def present(folder, files, sources_file, check_mode):
 
 
 def absent(folder, sources_file, check_mode):
-    """Take the source and the folder away; return whether there was one."""
-    there = [path for path in (sources_file, folder) if os.path.lexists(str(path))]
+    """Take the source, of either kind, and the folder away; return whether there was one."""
+    there = [path for path in {sources_file, REPOSITORY, folder} if os.path.lexists(str(path))]
     for path in there if not check_mode else []:
         remove(path)
     return bool(there)

@@ -1,0 +1,94 @@
+"""Mirrors of Rocky Linux, docker and NVIDIA, whose packages a stand-in key signs."""
+
+import functools
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from tests.driver.kit import module_file
+from tests.made_rpms import Key, Rpms
+
+KERNEL, NEWER = "5.14.0-570.12.1.el9_6", "5.14.0-999.1.1.el9_6"
+VERSION, OTHER = "580.95.05-1.el9", "575.57.08-1.el9"
+ENGINE = ("docker-ce-cli", "containerd.io", "docker-compose-plugin")
+
+
+@dataclass(frozen=True)
+class Mirrors:
+    """What answers on loopback; `folder` is what it shows."""
+
+    address: str
+    folder: Path
+    key: Key
+
+    @property
+    def named(self) -> dict[str, str]:
+        return {name: f"{self.address}/{name}" for name in ("rocky", "docker", "cuda")}
+
+    @property
+    def keys(self) -> dict[str, str]:
+        return dict.fromkeys(self.named, str(self.key.public))
+
+
+@pytest.fixture(scope="session")
+def mirrors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrors]:
+    folder = tmp_path_factory.mktemp("mirrors")
+    key = Key(tmp_path_factory.mktemp("keyring") / "home").make()
+    rocky(folder / "rocky/9.6", key)
+    engine(folder / "docker/linux/centos/9/x86_64/stable", key)
+    nvidia(folder / "cuda/rhel9/x86_64", key)
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    handler = functools.partial(Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield Mirrors(f"http://127.0.0.1:{server.server_port}", folder, key)
+        server.shutdown()
+
+
+def rocky(folder: Path, key: Key) -> None:
+    """Make BaseOS and AppStream, with headers of two kernels."""
+    base, more = Rpms(folder / "BaseOS/x86_64/os"), Rpms(folder / "AppStream/x86_64/os")
+    for name in ("nftables", "openssl", "rsync", "python3-dnf-plugin-versionlock", "gcc"):
+        base.add(name, "1.0-1.el9")
+    for kernel in (KERNEL, NEWER):
+        base.add("kernel-headers", kernel)
+        more.add("kernel-devel", kernel, "gcc")
+        more.add("kernel-devel-matched", kernel, f"kernel-devel = {kernel}")
+    base.build(key)
+    more.build(key)
+
+
+def engine(folder: Path, key: Key) -> None:
+    """Make docker-ce's repository."""
+    made = Rpms(folder)
+    made.add("docker-ce", "28.5.1-1.el9", ", ".join(ENGINE), epoch=3)
+    for name in ENGINE:
+        made.add(name, "28.5.1-1.el9")
+    made.build(key)
+
+
+def nvidia(folder: Path, key: Key) -> None:
+    """Make NVIDIA's repository: two branches with open modules, one with proprietary ones, dkms beside them."""
+    made = Rpms(folder)
+    made.add("dkms", "3.2.2-1.el9", "gcc, kernel-devel-matched")
+    for version, streams in ((VERSION, ("580-open", "580-dkms")), (OTHER, ("575-open",))):
+        common = [
+            made.add("nvidia-driver-cuda", version, f"nvidia-kmod = {version.partition('-')[0]}", epoch=3),
+            made.add("nvidia-persistenced", version, epoch=3),
+            made.add("nvidia-fabric-manager", version),
+        ]
+        for stream in streams:
+            kind = "open" if stream.endswith("open") else "latest"
+            provides = f"dkms\nProvides: nvidia-kmod = {version.partition('-')[0]}"
+            text = module_file(version.partition("-")[0], "Dual MIT/GPL" if kind == "open" else "NVIDIA")
+            module = {f"/lib/modules/{KERNEL}.x86_64/extra/nvidia.ko": text}
+            kmod = made.add(f"kmod-nvidia-{kind}-dkms", version, provides, epoch=3, files=module)
+            made.stream(stream, [*common, kmod])
+    made.build(key)

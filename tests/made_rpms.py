@@ -1,0 +1,125 @@
+"""Signed stand-in packages for dnf, in repositories with NVIDIA's streams: by rpmbuild and createrepo_c."""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SPEC = """\
+Name: {name}
+Version: {version}
+Release: {release}
+Epoch: {epoch}
+Summary: stand-in for {name}
+License: MIT
+BuildArch: x86_64
+AutoReqProv: no
+{requires}
+%description
+stand-in
+%install
+mkdir -p %{{buildroot}}/usr/share/stand-ins
+echo {name} {version} > %{{buildroot}}/usr/share/stand-ins/{name}-{version}-{release}
+{install}
+%files
+{files}
+/usr/share/stand-ins/{name}-{version}-{release}
+"""
+STREAM = """\
+---
+document: modulemd
+version: 2
+data:
+  name: nvidia-driver
+  stream: "{stream}"
+  version: 20251001000000
+  context: {context}
+  arch: x86_64
+  summary: Nvidia driver for {stream} branch
+  description: stand-in
+  license: {{module: [MIT]}}
+  profiles:
+    default: {{rpms: [nvidia-driver-cuda]}}
+  artifacts:
+    rpms: [{artifacts}]
+...
+"""
+
+
+@dataclass
+class Key:
+    """A key that signs packages, in a keyring of its own."""
+
+    folder: Path
+
+    @property
+    def public(self) -> Path:
+        return self.folder / "key.asc"
+
+    def make(self) -> "Key":
+        self.folder.mkdir(mode=0o700, parents=True)
+        self.gpg("--passphrase", "", "--quick-gen-key", "stand-in <stand-in@example.com>", "rsa2048", "sign", "never")
+        self.public.write_bytes(self.gpg("--armor", "--export"))
+        return self
+
+    def gpg(self, *words: str) -> bytes:
+        argv = ["gpg", "--batch", "--quiet", "--homedir", str(self.folder), *words]
+        return subprocess.run(argv, check=True, capture_output=True).stdout
+
+
+@dataclass
+class Rpms:
+    """A repository in a folder."""
+
+    folder: Path
+    specs: list[str] = field(default_factory=list)
+    streams: list[str] = field(default_factory=list)
+
+    def add(
+        self, name: str, version: str, requires: str = "", epoch: int = 0, files: Mapping[str, bytes] | None = None
+    ) -> str:
+        """Describe a package (version-release; files are put there as they are); return it as a stream names it."""
+        number, _, release = version.partition("-")
+        more = f"Requires: {requires}" if requires else ""
+        install = []
+        for path, data in (files or {}).items():
+            source = self.folder.parent / f".files-{name}-{version}-{Path(path).name}"
+            source.parent.mkdir(parents=True, exist_ok=True)
+            source.write_bytes(data)
+            install.append(f"mkdir -p %{{buildroot}}{Path(path).parent}; cp {source} %{{buildroot}}{path}")
+        self.specs.append(SPEC.format(
+            name=name, version=number, release=release, epoch=epoch, requires=more, install="\n".join(install),
+            files="\n".join(files or {}),
+        ))  # fmt: skip
+        return f"{name}-{epoch}:{version}.x86_64"
+
+    def stream(self, name: str, artifacts: Sequence[str]) -> None:
+        quoted = ", ".join(f'"{one}"' for one in artifacts)
+        self.streams.append(STREAM.format(stream=name, context=f"c{len(self.streams):07d}", artifacts=quoted))
+
+    def build(self, key: Key) -> None:
+        """Build and sign the packages, and make the index."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        work = self.folder.parent / f".{self.folder.name}-work"
+        work.mkdir()
+        for number, text in enumerate(self.specs):
+            (work / f"{number}.spec").write_text(text)
+        macros = {"_topdir": work / "build", "_rpmdir": self.folder, "_gpg_name": "stand-in", "_gpg_path": key.folder}
+        macros |= {"__gpg": "/usr/bin/gpg"}
+        if self.specs:
+            specs = sorted(map(str, work.glob("*.spec")))
+            _run(["rpmbuild", "-bb", "--quiet", *_defined(macros), *specs])
+            _run(["rpmsign", *_defined(macros), "--addsign", *sorted(map(str, self.folder.glob("*/*.rpm")))])
+        _run(["createrepo_c", "--quiet", str(self.folder)])
+        if self.streams:
+            (work / "modules.yaml").write_text("".join(self.streams))
+            _run(["modifyrepo_c", "--mdtype=modules", str(work / "modules.yaml"), str(self.folder / "repodata")])
+
+
+def _defined(macros: Mapping[str, object]) -> list[str]:
+    return [word for name, value in macros.items() for word in ("--define", f"{name} {value}")]
+
+
+def _run(argv: list[str]) -> None:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{argv}\n{done.stdout[-1500:]}{done.stderr[-1500:]}"
