@@ -122,11 +122,11 @@ def resettled(
     least = 1 if leaving.state == "lost" else max(1, wanted_count - there)
     made, count, why = largest(planner, wanted_count, least)
     if made is None and leaving.state != "lost":
+        ways = f"add a host, name the folder of its weights (--model-dir DIR), or take it down: onprem-llm down {name}"
         raise InvalidError(
             f"{name} has no room elsewhere: {why.message if why else ''}",
             details=why.details if why else None,
-            hint="add a host, name the folder of its weights (--model-dir DIR), or take it down: "
-            f"onprem-llm down {name}",
+            hint=(f"{why.hint}; or " if why and why.hint else "") + ways,
         )
     return Resettled(name, wanted_count, count, made, why.message if why else None)
 

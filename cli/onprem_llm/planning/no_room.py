@@ -26,7 +26,7 @@ def no_room(
 ) -> NoRoomError:
     """Return the error: the image that none of them runs, the memory that none of them has, else each host's reason."""
     wanted = deployment.resources
-    may = [verdict.host for verdict in verdicts if may_run_on(deployment, verdict.host)]
+    may = [verdict.host for verdict in verdicts if may_run_on(deployment, verdict.host) and not verdict.closed]
     unlike = compatibility.refusal(may) if compatibility else None
     if unlike:
         return NoRoomError(unlike.message, details=unlike.details, hint=unlike.hint)

@@ -21,6 +21,7 @@ class Verdict:
     gpus: tuple[Gpu, ...] = ()
     free: tuple[Gpu, ...] = ()
     why: str | None = None
+    closed: bool = False  # to new replicas, whatever it could carry
 
 
 def consider(

@@ -117,13 +117,13 @@ class Placer:
     def _consider(self, host: HostState, project: str) -> Verdict:
         mark = self.current.marks.get(host.name)
         if mark is not None and (mark.state != "drained" or project not in host.projects):
-            return Verdict(host, why=mark.said)
+            return Verdict(host, why=mark.said, closed=True)
         if self.weights is not None and self.weights not in host.weights and project not in host.projects:
             return Verdict(host, why=f"{LACKS} weights {self.weights}")
         if self.image is not None and not can_have(host, self.image) and project not in host.projects:
             return Verdict(host, why=f"{LACKS} image {self.image.ref}, and no archive of it is here")
         if self.only and host.name not in self.only and project not in host.projects:
-            return Verdict(host, why=f"new replicas are to go to {', '.join(self.only)}")
+            return Verdict(host, why=f"new replicas are to go to {', '.join(self.only)}", closed=True)
         return consider(
             self.deployment, host, project, self._taken.get(host.name, set()), self._unsuited(host, project)
         )

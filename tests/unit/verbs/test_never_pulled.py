@@ -196,7 +196,12 @@ LEAVING = [("host replace", "lab-2", "lab-3"), ("host remove", "lab-2")]
 def test_replicas_that_leave_a_host(world: dict[str, Facts], words: tuple[str, ...]) -> None:
     """The host that is left has a GPU that is free, and an old driver."""
     drivers(world, None, "580.95.05", "535.183.01", tag=NEW)
-    refused(run(*words, "--yes"))
+    done = run(*words, "--yes")
+    refused(done)
+    assert "lab-3: driver 535.183.01" in str(done.exception)
+    hint = str(getattr(done.exception, "hint", ""))
+    assert "upgrade the driver to 580 or newer" in hint
+    assert "or add a host" in hint
     world["lab-3"]["gpus"]["driver"] = "580.95.05"
     done = run(*words, "--yes")
     assert "a host was changed" in str(done.exception), (done.output, done.exception)
