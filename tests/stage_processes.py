@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 GRACE = 20  # seconds in which a command that was told to end takes down what it has made
@@ -25,11 +26,14 @@ class Processes:
 
     def shown(self, command: str) -> int:
         """Run one with its output on ours; return its exit status. Ctrl-C ends it."""
-        try:
-            return self._run(command, None)
-        except BaseException:
-            self.stop()
-            raise
+        # In a thread: a signal that comes while the process is being started must not lose it.
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(self._run, command, None)
+            try:
+                return running.result()
+            except BaseException:
+                self.stop()
+                raise
 
     def kept(self, command: str) -> tuple[int, str]:
         """Run one; return its exit status and what it said. Of several threads, of which another one calls `stop`."""
