@@ -114,12 +114,13 @@ class Packages:
         """Give the release's apt to one of us at a time: RefusedError says who has it."""
         apt, root = _apt(), apt_root(release.os, release.release, release.architecture)
         mirrors = {**own_mirrors(release.os), **self.mirrors}
-        _check_mirrors(release, mirrors)
+        keyring = _check_mirrors(release, mirrors, self.keys)
         root.folder.mkdir(parents=True, exist_ok=True)
         with held(root.folder / ".lock", f"the package lists of {release.label}"):
             more = components(release.os) if with_driver else ()
             archives = {name: one for name, one in mirrors.items() if name in APT_ARCHIVES}
-            texts = [apt.sources_text(archives, release.os, release.codename, more)]
+            archive = apt.sources_text(archives, release.os, release.codename, more)
+            texts = [archive.replace(_KEYRING.format(release.os), str(keyring))]
             for one in repositories_wanted(release.system, mirrors):
                 key = key_file(one, release.system, mirrors[one.name], self.keys, root.folder / "keys")
                 texts.append(apt_paragraph(one, release.system, mirrors[one.name], key))
@@ -193,20 +194,22 @@ def _release(key: tuple[str, str, str], hosts: Sequence[tuple[str, HostFacts]]) 
     )
 
 
-def _check_mirrors(release: Release, mirrors: Mapping[str, str]) -> None:
+def _check_mirrors(release: Release, mirrors: Mapping[str, str], keys: Mapping[str, str]) -> Path:
+    """Return the file of the keys that the archive is signed with. InvalidError without a mirror, or without them."""
     if release.os not in mirrors:
         raise InvalidError(
             f"this machine knows no mirror of {release.os}: it is another system",
             hint=f"name one: --package-mirror {release.os}=URL"
             + (", and --package-mirror debian_security=URL" if release.os == "debian" else ""),
         )
-    keyring = Path(_KEYRING.format(release.os))
+    keyring = Path(keys.get(release.os, _KEYRING.format(release.os)))
     if not keyring.is_file():
         package = "ubuntu-keyring" if release.os == "ubuntu" else "debian-archive-keyring"
         raise InvalidError(
             f"{keyring} is not on this machine, expected the keys that {release.os} signs its archive with",
-            hint=f"apt-get install {package}",
+            hint=f"apt-get install {package}, or name their file: --package-key {release.os}=FILE",
         )
+    return keyring
 
 
 def _package(line: str) -> LockedPackage:

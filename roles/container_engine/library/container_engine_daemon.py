@@ -36,6 +36,7 @@ options:
   path: {description: The file., type: path, default: /etc/docker/daemon.json}
   enforced: {description: Settings that are written over what the file has., type: dict, default: {}}
   defaults: {description: Settings that are written where the file has none., type: dict, default: {}}
+  defaults_of_new: {description: The same where there is no engine yet., type: dict, default: {}}
   address_pools: {description: Networks that docker may use., type: list, elements: dict}
   proxy: {description: The engine's proxy as http https no_proxy., type: dict}
 author: [onprem-llm]
@@ -45,6 +46,7 @@ OPTIONS: dict[str, Any] = {
     "path": {"type": "path", "default": "/etc/docker/daemon.json"},
     "enforced": {"type": "dict", "default": {}},
     "defaults": {"type": "dict", "default": {}},
+    "defaults_of_new": {"type": "dict", "default": {}},
     "address_pools": {"type": "list", "elements": "dict"},
     # A proxy's address may hold a password.
     "proxy": {"type": "dict", "no_log": True},
@@ -64,7 +66,10 @@ class Daemon:
         self.text = self._read(self.path)
         self.before = self._parse(self.text, self.path)
         asked = asked_settings(module.params["address_pools"], module.params["proxy"])
-        self.after = merged(self.before, {**module.params["enforced"], **asked}, module.params["defaults"])
+        defaults = module.params["defaults"]
+        if run(["dockerd", "--version"])[0] != 0:
+            defaults = merged(module.params["defaults_of_new"], {}, defaults)
+        self.after = merged(self.before, {**module.params["enforced"], **asked}, defaults)
         self.unfinished = self.old.exists()
         # After a run that was cut off, what the engine has is the old file.
         running_with = self._parse(self._read(self.old), self.old) if self.unfinished else self.before

@@ -1,5 +1,7 @@
 """daemon.json is merged: what a person wrote stays."""
 
+from types import SimpleNamespace
+
 import pytest
 
 ENFORCED = {"live-restore": True}
@@ -72,3 +74,18 @@ def test_pools_and_proxy_as_docker_spells_them(settings):
     assert settings.holds_password(asked)
     assert not settings.holds_password(settings.asked_settings(None, {"http": "http://proxy:3128"}))
     assert settings.asked_settings(None, None) == {}
+
+
+@pytest.mark.parametrize(
+    ("there", "features"), [(False, {"containerd-snapshotter": False, "cdi": True}), (True, {"cdi": True})]
+)
+def test_an_engine_that_is_there_keeps_the_store_that_its_images_are_in(
+    role_module, monkeypatch, tmp_path, there, features
+):
+    daemon = role_module("container_engine_daemon")
+    monkeypatch.setattr(daemon, "run", lambda argv, *_: (0 if there else 127, ""))
+    params = {
+        "path": str(tmp_path / "daemon.json"), "enforced": {}, "defaults": {"features": {"cdi": True}},
+        "defaults_of_new": {"features": {"containerd-snapshotter": False}}, "address_pools": None, "proxy": None,
+    }  # fmt: skip
+    assert daemon.Daemon(SimpleNamespace(params=params)).after == {"features": features}
