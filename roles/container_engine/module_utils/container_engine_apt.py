@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ansible.module_utils.onprem_llm_apt import Policy, paragraph, policies
-from ansible.module_utils.onprem_llm_apt_get import PackageError, complaints, scope
-from ansible.module_utils.onprem_llm_command import Version, dotted, numbers, run
+from ansible.module_utils.onprem_llm_apt import Policy, fetch_key, paragraph, policies
+from ansible.module_utils.onprem_llm_apt_get import PackageError, scope
+from ansible.module_utils.onprem_llm_command import Version, dotted, numbers
 
 SOURCES = Path("/etc/apt/sources.list.d/onprem-llm.sources")
 DOCKER_KEY = Path("/etc/apt/keyrings/docker.asc")
@@ -44,7 +44,7 @@ def write_sources(mirrors: dict[str, str], os_id: str, codename: str) -> bool:
     if SOURCES.exists() and SOURCES.read_text(encoding="utf-8") == text:
         return False
     if "docker" in mirrors:
-        _docker_key(mirrors["docker"], os_id)
+        fetch_key(f"{mirrors['docker']}/linux/{os_id}/gpg", DOCKER_KEY, "docker's repository")
     SOURCES.write_text(text, encoding="utf-8")
     return True
 
@@ -62,23 +62,6 @@ def sources_text(mirrors: dict[str, str], os_id: str, codename: str, more: tuple
     if "docker" in mirrors:
         paragraphs.append(paragraph(f"{mirrors['docker']}/linux/{os_id}", codename, "stable", str(DOCKER_KEY)))
     return "\n\n".join(paragraphs) + "\n"
-
-
-def _docker_key(mirror: str, os_id: str) -> None:
-    """Fetch the repository's key, over TLS alone: it decides whose packages run as root."""
-    if DOCKER_KEY.exists():
-        return
-    address = f"{mirror}/linux/{os_id}/gpg"
-    remedy = f"Put docker's repository key at {DOCKER_KEY} on the host (mode 0644), then run bootstrap again."
-    if not address.startswith("https://"):
-        raise PackageError(
-            f"found no {DOCKER_KEY}, and {address} is not https, expected a key from a safe place. {remedy}"
-        )
-    DOCKER_KEY.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    # apt's own downloader knows apt's proxies.
-    code, text = run(["/usr/lib/apt/apt-helper", "download-file", address, str(DOCKER_KEY)], 60)
-    if code != 0:
-        raise PackageError(f"found no key at {address}, expected docker's repository key. {remedy}\n{complaints(text)}")
 
 
 def _compose_package(known: dict[str, Policy], minimum: Version) -> str | None:

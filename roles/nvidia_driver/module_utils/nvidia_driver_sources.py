@@ -6,10 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Mapping
 
+from ansible.module_utils import onprem_llm_apt as apt
 from ansible.module_utils.nvidia_driver_packages import RHEL_FAMILY
-from ansible.module_utils.onprem_llm_apt import paragraph
-from ansible.module_utils.onprem_llm_apt_get import PackageError
-from ansible.module_utils.onprem_llm_command import run
 
 APT_SOURCES = Path("/etc/apt/sources.list.d/onprem-llm-nvidia.sources")
 DNF_REPOSITORY = Path("/etc/yum.repos.d/onprem-llm-nvidia.repo")
@@ -47,9 +45,9 @@ def apt_text(facts: Mapping[str, Any], mirrors: Mapping[str, str], targets: str)
     parts = []
     if facts["os"] in mirrors:
         suites = [codename, f"{codename}-updates", *([f"{codename}-security"] if facts["os"] == "ubuntu" else [])]
-        parts.append(paragraph(mirrors[facts["os"]], " ".join(suites), components, keyring))
+        parts.append(apt.paragraph(mirrors[facts["os"]], " ".join(suites), components, keyring))
         if "debian_security" in mirrors and facts["os"] == "debian":
-            parts.append(paragraph(mirrors["debian_security"], f"{codename}-security", components, keyring))
+            parts.append(apt.paragraph(mirrors["debian_security"], f"{codename}-security", components, keyring))
     elif "cuda" not in mirrors:
         parts += _beside(targets, facts, keyring)
     if "cuda" in mirrors:
@@ -70,7 +68,7 @@ def _beside(targets: str, facts: Mapping[str, Any], keyring: str) -> list[str]:
         wanted = [one for one in COMPONENTS[facts["os"]] if (address, suite, one) not in known]
         if wanted:
             key = signed_by if signed_by.startswith("/") else keyring
-            parts.append(paragraph(address.rstrip("/"), suite, " ".join(wanted), key))
+            parts.append(apt.paragraph(address.rstrip("/"), suite, " ".join(wanted), key))
     return parts
 
 
@@ -85,17 +83,9 @@ def dnf_text(facts: Mapping[str, Any], mirrors: Mapping[str, str]) -> str:
     )
 
 
-def fetch_key(facts: Mapping[str, Any], mirror: str, path: Path = CUDA_KEY) -> None:
-    """Fetch the key of NVIDIA's repository, over TLS alone: it decides whose packages run as root. PackageError."""
-    if path.exists():
-        return
-    address = key_address(facts, mirror)
-    remedy = f"Put the key of NVIDIA's repository at {CUDA_KEY} on the host (mode 0644), then run bootstrap again."
-    if not address.startswith("https://"):
-        raise PackageError(
-            f"found no {CUDA_KEY}, and {address} is not https, expected a key from a safe place. {remedy}"
-        )
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    code, _ = run(["/usr/lib/apt/apt-helper", "download-file", address, str(path)], 60)
-    if code != 0:
-        raise PackageError(f"found no key at {address}, expected that of NVIDIA's repository. {remedy}")
+def fetch_key(facts: Mapping[str, Any], mirror: str, into: Path | None = None) -> None:
+    """Fetch the key of NVIDIA's repository where the host has none, `into` another file where one is named.
+
+    PackageError.
+    """
+    apt.fetch_key(key_address(facts, mirror), CUDA_KEY, "NVIDIA's repository", into)

@@ -1,5 +1,7 @@
 """Which packages make up an engine, told from what apt says on real systems."""
 
+from pathlib import Path
+
 import pytest
 
 DEBIAN_13 = {"docker.io": "26.1.5+dfsg1-9+b4", "docker-compose": "2.26.1-4", "docker-cli": "26.1.5+dfsg1-9+b4"}
@@ -115,6 +117,69 @@ def test_a_key_over_plain_http_is_refused(apt, tmp_path, monkeypatch):
     with pytest.raises(apt.PackageError, match="is not https"):
         apt.write_sources({"docker": "http://m/ce"}, "debian", "trixie")
     assert not list(tmp_path.iterdir())
+
+
+def test_dockers_key(apt, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(apt, "DOCKER_KEY", tmp_path / "docker.asc")
+    monkeypatch.setattr(apt, "SOURCES", tmp_path / "onprem-llm.sources")
+    monkeypatch.setattr(apt, "fetch_key", lambda *words: asked.append(words))
+    assert apt.write_sources({"docker": "https://m/ce"}, "debian", "trixie") is True
+    assert asked == [("https://m/ce/linux/debian/gpg", tmp_path / "docker.asc", "docker's repository")]
+
+
+def downloading(parts, monkeypatch, code, text):
+    """Have apt's downloader write a file, then end like this; return its calls."""
+    calls = []
+
+    def run(argv, timeout=30):
+        calls.append(argv)
+        Path(argv[-1]).write_bytes(b"the key" if code == 0 else b"the")
+        return code, text
+
+    monkeypatch.setattr(parts, "run", run)
+    return calls
+
+
+@pytest.fixture
+def parts(role_module):
+    return role_module("onprem_llm_apt")
+
+
+def test_a_key_is_there_whole_for_apts_own_user_and_is_fetched_once(parts, tmp_path, monkeypatch):
+    calls, path = downloading(parts, monkeypatch, 0, ""), tmp_path / "keyrings" / "x.asc"
+    for _ in range(2):
+        parts.fetch_key("https://m/gpg", path, "x's repository")
+    assert path.read_bytes() == b"the key"
+    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o644, 0o755)
+    assert [call[0] for call in calls] == ["/usr/lib/apt/apt-helper"]
+    assert calls[0][-3:-1] == ["download-file", "https://m/gpg"]
+
+
+def test_a_key_that_does_not_come_says_what_apt_said_and_leaves_nothing(parts, tmp_path, monkeypatch):
+    said = "Err:1 https://m/gpg\n  404  Not Found\nE: Failed to fetch https://m/gpg  404  Not Found\nE: Download Failed"
+    downloading(parts, monkeypatch, 100, said)
+    path = tmp_path / "x.asc"
+    with pytest.raises(parts.PackageError) as refused:
+        parts.fetch_key("https://m/gpg", path, "x's repository")
+    assert "E: Failed to fetch https://m/gpg  404  Not Found" in str(refused.value)
+    assert f"Put the key of x's repository at {path} on the host" in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_key_for_a_look_alone_goes_elsewhere_and_its_error_names_where_the_host_keeps_it(
+    parts, tmp_path, monkeypatch
+):
+    downloading(parts, monkeypatch, 0, "")
+    path, into = tmp_path / "x.asc", tmp_path / "aside" / "x.asc"
+    parts.fetch_key("https://m/gpg", path, "x's repository", into)
+    assert into.read_bytes() == b"the key"
+    assert not path.exists()
+    downloading(parts, monkeypatch, 127, "/usr/lib/apt/apt-helper: not found")
+    with pytest.raises(parts.PackageError) as refused:
+        parts.fetch_key("https://m/gpg", path, "x's repository", into)
+    assert f"at {path} on the host" in str(refused.value)
+    assert "apt-helper: not found" in str(refused.value), "a complaint that has not apt's form is said too"
 
 
 def test_repository_of_the_rhel_family(role_module):

@@ -86,9 +86,20 @@ def test_nvidias_repository(driver, host):
 
 def test_a_key_over_plain_http_is_refused(driver, host, tmp_path, monkeypatch):
     monkeypatch.setattr(driver.sources, "CUDA_KEY", tmp_path / "cuda.asc")
-    with pytest.raises(driver.sources.PackageError, match="is not https"):
+    with pytest.raises(driver.apt.PackageError, match="is not https"):
         driver.sources.fetch_key(host(), "http://m/cuda")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_key_of_the_hosts_tree(driver, host, tmp_path, monkeypatch):
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(driver.sources.apt, "fetch_key", lambda *words: asked.append(words))
+    driver.sources.fetch_key(host(), "https://m/cuda")
+    driver.sources.fetch_key(host(), "https://m/cuda", tmp_path / "aside.asc")
+    address = "https://m/cuda/debian13/x86_64/8793F200.pub"
+    assert asked == [
+        (address, driver.sources.CUDA_KEY, "NVIDIA's repository", into) for into in (None, tmp_path / "aside.asc")
+    ]
 
 
 @pytest.mark.parametrize(
