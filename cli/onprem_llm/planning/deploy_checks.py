@@ -8,6 +8,7 @@ from onprem_llm.hosts import HostState
 from onprem_llm.planning.addresses import Claim, check_ports
 from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.gateway import PlannedGateway
+from onprem_llm.planning.image_receivers import unless_auto
 from onprem_llm.planning.local_registries import PlannedLocal
 from onprem_llm.planning.registry import PlannedRegistry
 from onprem_llm.planning.staging import HostWork, check_space
@@ -88,5 +89,4 @@ def _with_own_registry(one: PlannedLocal, check: Callable[[], None], without: Ca
         if not one.coming:
             raise
         without()
-        hint = "or set onprem_llm_site.fan_out: auto, with which this host pulls from the gateway host's registry"
-        raise InvalidError(error.message, hint=f"{error.hint}; {hint}") from None
+        raise unless_auto(error) from None

@@ -45,6 +45,12 @@ def own_image(site: Site, wanted: Wanted, host: HostState) -> HostImage:
     return image_for(host, wanted.registry_image or ImageSource(site.registry_image), None)
 
 
+def unless_auto(error: InvalidError) -> InvalidError:
+    """Return why a receiver is refused, which it is where the site insists alone, with the setting that avoids it."""
+    hint = "or set onprem_llm_site.fan_out: auto, with which this host pulls from the gateway host's registry"
+    return InvalidError(error.message, details=error.details, hint=f"{error.hint}; {hint}")
+
+
 def can_start(site: Site, wanted: Wanted, host: HostState) -> bool:
     """Tell whether a host has what its own registry runs from, or something can bring it there."""
     try:

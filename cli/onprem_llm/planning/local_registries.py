@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import LOOPBACK, Claim
 from onprem_llm.planning.difference import Outcome, compare
 from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.image_chain import Passing, blob_files, served, stray_text
-from onprem_llm.planning.image_receivers import can_start, own_image
+from onprem_llm.planning.image_receivers import can_start, own_image, unless_auto
 from onprem_llm.planning.places import digest_of
 from onprem_llm.planning.replicas import project_order
 from onprem_llm.planning.staging import HostImage, where_from
@@ -97,7 +98,10 @@ def _plan_one(
     digests: frozenset[str],
 ) -> PlannedLocal:
     claim = Claim(PROJECT, LOOPBACK, site.registry_port)
-    image = own_image(site, wanted, host)
+    try:
+        image = own_image(site, wanted, host)
+    except InvalidError as error:  # the gateway host has it, or that would have been refused before
+        raise unless_auto(error) from None
     draft = local_draft(LocalRegistry(image.reference, claim.address, claim.port, digests))
     why = (f"for images that are passed on from {gateway.name}",)
     outcome = compare(host, draft, revision=None, image_id=image.id, secrets={}, why=why).anew_with(CONFIG, host)

@@ -134,8 +134,18 @@ def test_without_the_registrys_archive_hosts_pull_from_the_gateway_unless_the_si
     facts["lab-1"]["images"].append({"id": made.image_id(REGISTRY_IMAGE), "tags": [REGISTRY_IMAGE], "digests": []})
     ask = replace(wanted(facts), registry_image=ImageSource(REGISTRY_IMAGE))
     assert chain_of(plan(site(), ask, parse_current(facts))) is None
-    with pytest.raises(InvalidError, match="image onprem-llm/registry:1 is not on lab-2"):
+    with pytest.raises(InvalidError, match="image onprem-llm/registry:1 is not on lab-2") as refused:
         plan(site(fan_out="always"), ask, parse_current(facts))
+    assert "onprem_llm_site.fan_out: auto" in str(refused.value.hint)
+
+
+def test_a_gateway_host_without_the_registrys_image_is_refused_and_no_setting_would_help() -> None:
+    facts = lab(1, 1, 1)
+    ask = replace(wanted(facts), registry_image=ImageSource(REGISTRY_IMAGE))
+    for setting in ("auto", "always"):
+        with pytest.raises(InvalidError, match="image onprem-llm/registry:1 is not on lab-1") as refused:
+            plan(site(fan_out=setting), ask, parse_current(facts))
+        assert "fan_out" not in str(refused.value.hint)
 
 
 def test_the_chain_takes_a_port_that_is_free_on_all() -> None:

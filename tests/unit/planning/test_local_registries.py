@@ -143,8 +143,9 @@ def test_an_image_that_such_a_host_lacks_is_pulled_from_the_gateway() -> None:
     }  # fmt: skip
     assert steps(registries(done)) == []
     assert [text for text in done.warnings if "lab-2" in text]
-    with pytest.raises(InvalidError, match="image onprem-llm/registry:1 is not on lab-2"):
+    with pytest.raises(InvalidError, match="image onprem-llm/registry:1 is not on lab-2") as refused:
         unaided(after, site(fan_out="always"))
+    assert "onprem_llm_site.fan_out: auto" in str(refused.value.hint)
 
 
 def test_one_that_runs_while_its_image_is_called_otherwise_runs_on() -> None:
