@@ -38,7 +38,8 @@ options:
     type: str
     choices: [auto, dkms, precompiled]
     default: auto
-  run_file: {description: "NVIDIA's installer, a file on the host, instead of packages.", type: path}
+  run_file: {description: "NVIDIA's installer, a file on the control host, instead of packages.", type: str}
+  run_folder: {description: The folder on the host in which the installer is when it is run., type: path}
   mirrors: {description: Mirrors by name; debian debian_security ubuntu cuda., type: dict, default: {}}
   source: {description: The apt source that alone is asked., type: path}
   proxy: {description: The proxy for fetching packages as http https no_proxy., type: dict}
@@ -56,9 +57,10 @@ actions:
   description: What was (or, in check mode, would be) done, in words.
   type: list
   returned: always
-wants_run_file:
-  description: Whether the .run file is going to be run, so that it has to be on the host.
-  type: bool
+installer:
+  description: C(folder) and C(name) of the .run file on the control host where it is (or, in check mode, would be)
+    run, so that it has to be in C(run_folder); else none.
+  type: dict
   returned: always
 failure:
   description: Why the host has no driver, empty where all is well.
@@ -74,7 +76,8 @@ OPTIONS: dict[str, Any] = {
     "branch": {"type": "int"},
     "kernel_modules": {"type": "str", "choices": ["auto", "open", "proprietary"], "default": "auto"},
     "build": {"type": "str", "choices": ["auto", "dkms", "precompiled"], "default": "auto"},
-    "run_file": {"type": "path"},
+    "run_file": {"type": "str"},
+    "run_folder": {"type": "path"},
     "mirrors": {"type": "dict", "default": {}},
     "source": {"type": "path"},
     # A proxy's address may hold a password.
@@ -89,7 +92,7 @@ class Driver:
         """Nothing is looked at yet."""
         self.options, self.check_mode = options, check_mode
         self.done: list[str] = []
-        self.wants_run_file = False
+        self.installer: dict[str, str] | None = None
         self.findings: list[plans.Finding] = []
         self.reboot: list[str] = []
 
@@ -112,9 +115,7 @@ class Driver:
         wishes = Wishes(self.options["branch"], self.options["kernel_modules"], self.options["build"])
         offered = hands.offered()
         if self.options["run_file"]:
-            needs = asked(plans.ours(facts), facts["switches"])
-            choice = of_run_file(facts, needs, wishes, offered, Path(self.options["run_file"]).name)
-            self._carry_out(plans.for_run_file(facts, choice, steps.state(hands), self.options["run_file"]), hands)
+            self._run_file(facts, wishes, offered, hands)
             return
         if self.check_mode and not any("nvidia" in name for name in offered):
             self.done.append("install a driver, if its sources have one (package lists are not fetched in check mode)")
@@ -122,8 +123,16 @@ class Driver:
         choice = chosen(facts, asked(plans.ours(facts), facts["switches"]), wishes, offered)
         self._carry_out(plans.for_packages(facts, choice, steps.state(hands)), hands)
 
+    def _run_file(self, facts: dict[str, Any], wishes: Wishes, offered: Mapping[str, str], hands: steps.Hands) -> None:
+        file = Path(self.options["run_file"])
+        choice = of_run_file(facts, asked(plans.ours(facts), facts["switches"]), wishes, offered, file.name)
+        there = str(Path(self.options["run_folder"]) / file.name)
+        plan = plans.for_run_file(facts, choice, steps.state(hands), there)
+        if any(action["do"] == "run_file" for action in plan.actions):
+            self.installer = {"folder": str(file.parent), "name": file.name}
+        self._carry_out(plan, hands)
+
     def _carry_out(self, plan: plans.Plan, hands: steps.Hands) -> None:
-        self.wants_run_file = any(action["do"] == "run_file" for action in plan.actions)
         self.findings, self.reboot = plan.findings, plan.reboot
         carrying = steps.Steps(hands)
         for action in plan.actions:
@@ -144,7 +153,7 @@ def answer(options: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     return {
         "changed": bool(driver.done),
         "actions": driver.done,
-        "wants_run_file": driver.wants_run_file,
+        "installer": driver.installer,
         "failure": failure,
         "onprem_llm": {"findings": driver.findings, "reboot": driver.reboot},
     }
@@ -152,7 +161,8 @@ def answer(options: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Run as an Ansible module."""
-    module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
+    needs = {"run_file": "run_folder"}
+    module = AnsibleModule(argument_spec=OPTIONS, required_by=needs, supports_check_mode=True)
     use_proxy(module.params["proxy"] or {})
     module.exit_json(**answer(module.params, module.check_mode))
 

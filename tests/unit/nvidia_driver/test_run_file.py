@@ -1,5 +1,7 @@
 """NVIDIA's own installer: what its name says, what it needs, how it is called."""
 
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from tests.unit.nvidia_driver.test_plan import DEBIAN_13, words
 
 NAME = "NVIDIA-Linux-x86_64-580.95.05.run"
 PATH = f"/var/lib/onprem-llm/drivers/{NAME}"
+LIBRARY = Path(__file__).resolve().parents[3] / "roles/nvidia_driver/library/nvidia_driver.py"
 TOOLS = ["dkms", "gcc", "make", "libc6-dev"]
 
 
@@ -61,6 +64,47 @@ def test_files_that_will_not_do(driver, host, state, name, said):
 def test_nvswitches_want_packages(driver, host, state):
     with pytest.raises(driver.needs.DriverError, match="a Fabric Manager of the driver's version"):
         planned(driver, host(H100, switches=4), state)
+
+
+@pytest.fixture
+def module(driver, state, monkeypatch):
+    """The module on a host whose packages are as DEBIAN_13 says; facts come from `module.facts`."""
+    spec = importlib.util.spec_from_file_location("nvidia_driver_module", LIBRARY)
+    assert spec is not None
+    assert spec.loader is not None
+    made: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    monkeypatch.setattr(made.look, "facts", lambda: made.facts)
+    monkeypatch.setattr(made.steps, "state", lambda _: dict(state))
+    monkeypatch.setattr(made.Apt, "offered", lambda _: DEBIAN_13)
+    return made
+
+
+def answer(module: Any, run_file: str | None = f"/site/{NAME}") -> Any:
+    defaults = {name: one.get("default") for name, one in module.OPTIONS.items()}
+    given = {"run_file": run_file, "run_folder": str(Path(PATH).parent)}
+    return module.answer({**defaults, **given}, check_mode=True)
+
+
+def test_a_look_says_where_the_installer_comes_from_and_in_which_folder_it_will_be_run(module, host):
+    module.facts = host(H100)
+    found = answer(module)
+    assert found["failure"] == ""
+    assert found["installer"] == {"folder": "/site", "name": NAME}
+    assert f"run {PATH} for {RUNNING}" in found["actions"]
+
+
+@pytest.mark.parametrize("why", ["no GPU", "a driver that runs", "already built", "packages"])
+def test_a_host_that_does_not_run_it_does_not_get_it(module, host, why):
+    kernels = (RUNNING, NEWEST)
+    built = {"headers": list(kernels), "built": {one: {"version": "580.95.05", "open": True} for one in kernels}}
+    running = {"loaded": {"version": "580.95.05", "open": True}}
+    module.facts = host(
+        *([] if why == "no GPU" else [H100]), **{"a driver that runs": running, "already built": built}.get(why, {})
+    )
+    for gpu in module.facts["gpus"]:
+        gpu["driver"] = "nvidia" if why == "a driver that runs" else None
+    assert answer(module, *([None] if why == "packages" else []))["installer"] is None
 
 
 def test_the_installer_is_told_all_and_its_failure_is_said(driver, monkeypatch):
