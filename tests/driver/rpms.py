@@ -63,6 +63,7 @@ class DnfRepository:
         for count, (path, data) in enumerate((files or {}).items()):
             source = self.folder / f"{name}-{number}-{count}"
             source.write_bytes(data)
+            source.chmod(0o755 if path.startswith("/usr/bin/") else 0o644)
             install += [
                 f"mkdir -p %{{buildroot}}{Path(path).parent}",
                 f"cp /srv/specs/{source.name} %{{buildroot}}{path}",

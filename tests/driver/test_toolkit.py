@@ -226,6 +226,15 @@ def test_a_specification_that_names_what_is_gone_is_made_anew_by_bootstrap(host:
     host.run("rm /etc/cdi/nvidia.yaml; systemctl is-active onprem-llm-nvidia-cdi.path")
 
 
+def test_after_an_upgrade_of_the_driver_it_is_made_anew_without_the_rest_of_bootstrap(host: Host, key: str) -> None:
+    host.run("systemctl stop onprem-llm-nvidia-cdi.path")
+    drive(host, "590.48.01")
+    found = host.role(name="nvidia_container_toolkit", entry="refresh", register="nvidia_container_toolkit_cdi_result")
+    assert (found["changed"], found["failure"]) == (True, "")
+    assert "libcuda.so.590.48.01" in host.run(f"cat {SPEC}")
+    host.run("systemctl start onprem-llm-nvidia-cdi.path")
+
+
 def test_it_is_there_before_docker_starts_containers_at_boot(host: Host, key: str) -> None:
     # docker before 28.2 reads specifications after it has started containers: container_engine's unit mends that.
     for name, path in (("onprem-llm-start-cdi", "/usr/local/libexec/"), ("onprem-llm-start-cdi.service", UNITS)):

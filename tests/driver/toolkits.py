@@ -58,6 +58,21 @@ def mirror(folder: Path, *versions: str) -> str:
     )
     sign_repository(tree, folder / "site")
     shutil.copy(tree / "key.asc", folder / "mirror/gpgkey")
+    return _fingerprint(folder / "site")
+
+
+def signed_index(index: Path, folder: Path) -> str:
+    """Sign dnf's index beside it, write gpgkey, and return the key's fingerprint; the key is made in `folder`."""
+    from pysequoia import SignatureMode, Tsk, sign
+
+    key = Tsk.from_bytes(site_key(folder / "site").read_bytes())
+    signature = sign(key.signer(), index.read_bytes(), mode=SignatureMode.DETACHED)
+    index.with_name(f"{index.name}.asc").write_bytes(signature)
+    (folder / "gpgkey").write_text(str(key.extract_certificate()))
+    return _fingerprint(folder / "site")
+
+
+def _fingerprint(site: Path) -> str:
     from pysequoia import Tsk
 
-    return Tsk.from_bytes(site_key(folder / "site").read_bytes()).extract_certificate().fingerprint.upper()
+    return Tsk.from_bytes(site_key(site).read_bytes()).extract_certificate().fingerprint.upper()

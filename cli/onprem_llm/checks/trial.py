@@ -28,12 +28,18 @@ def trials(host: str, facts: Facts, image: str | None) -> tuple[list[dict[str, o
         free = []  # partitions have names of their own; torch sees the first of all that are given
     used = _of_deployments(access, free)
     if not used and image is not None:
-        used = [(image, image, "cdi" if access.get("cdi_on") and texts(access.get("cdi")) else "gpus", free)]
+        used = [(image, image, _ways(access)[0], free)]
     if not used:
         why = "no deployment has GPUs on this host, and no --image is given"
         return [], [*notes, _not_tried(host, why)]
-    cdi = texts(access.get("cdi"))
-    return [_trial(image, name, way, cards, cdi) for image, name, way, cards in used], notes
+    return [_trial(image, name, way, cards, access) for image, name, way, cards in used], notes
+
+
+def _ways(access: Facts) -> list[str]:
+    """Return the ways that this host may have, the one that a deployment takes by itself first."""
+    broken = texts(access.get("cdi_missing")) and "nvidia" in texts(access.get("runtimes"))
+    by_cdi = ["cdi"] if access.get("cdi_on") and texts(access.get("cdi")) else []
+    return ["gpus", *by_cdi] if broken else [*by_cdi, "gpus"]
 
 
 def _of_deployments(access: Facts, free: Sequence[Facts]) -> list[tuple[str, str, str, list[Facts]]]:
@@ -55,18 +61,23 @@ def _of_deployments(access: Facts, free: Sequence[Facts]) -> list[tuple[str, str
     return [(*key, cards) for key, cards in found.items()]
 
 
-def _trial(image: str, name: str, way: str, cards: Sequence[Facts], cdi: Sequence[str]) -> dict[str, object]:
-    devices = [_device(gpu, way, cdi) for gpu in cards]
-    return {"image": image, "name": name, "access": way, "devices": devices, "gpus": len(cards)}
+def _trial(image: str, name: str, way: str, cards: Sequence[Facts], access: Facts) -> dict[str, object]:
+    """Return a trial; `others`, the other ways, are for where containers do not get the GPUs by this one."""
+    cdi = texts(access.get("cdi"))
+    by = {one: [_device(gpu, one, cdi) for gpu in cards] for one in dict.fromkeys([way, *_ways(access)])}
+    others = [{"access": one, "devices": devices} for one, devices in by.items() if one != way]
+    return {
+        "image": image, "name": name, "access": way, "devices": by[way], "gpus": len(cards), "others": others,
+    }  # fmt: skip
 
 
 def _device(gpu: Facts, way: str, cdi: Sequence[str]) -> str:
-    """Name a card as the way has it: by UUID; CDI by UUID where the specification has such a device."""
+    """Name a card as the way has it: by UUID; CDI by index where the specification has no other names."""
     uuid = text(gpu, "uuid") or ""
     if way != "cdi":
         return uuid or str(gpu.get("index"))
-    name = f"nvidia.com/gpu={uuid}"
-    return name if name in cdi else f"nvidia.com/gpu={gpu.get('index')}"
+    by_uuid = any(name.startswith("nvidia.com/gpu=GPU-") for name in cdi)
+    return f"nvidia.com/gpu={uuid if by_uuid else gpu.get('index')}"
 
 
 def _not_tried(host: str, why: str) -> Finding:

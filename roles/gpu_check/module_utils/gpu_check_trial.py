@@ -52,8 +52,8 @@ print("onprem-llm-trial:" + json.dumps(answer), flush=True)
 DRIVER = "The image wants another driver than the host's: take an image that is built for this one, or upgrade it."
 FABRIC = "Fabric Manager must run, in the driver's exact version: systemctl status nvidia-fabricmanager."
 TOOLKIT = (
-    "The container did not get the GPU: `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`, restart docker, or "
-    "set gpu_access (cdi, gpus, runtime) in model.yaml to the way that works."
+    "The container did not get the GPU: onprem-llm bootstrap installs NVIDIA's container toolkit and makes the CDI "
+    "specification anew where it does not fit. gpu_access (cdi, gpus, runtime) in model.yaml chooses another way."
 )
 # What CUDA says, and what is behind it; the first that fits.
 CAUSES = (
@@ -103,6 +103,18 @@ def trial_finding(
     else:
         level, found, remedy = _answered(answer, count)
     return finding(CHECK, level, f"{trial.get('name') or trial['image']}: {found}", expected, remedy)
+
+
+def in_reach(trial: dict[str, Any], code: int | None, answer: dict[str, Any] | None) -> bool:
+    """Say whether the container had its GPUs, whatever became of them: one that hangs would hang by any way."""
+    if answer is None:
+        return code is None or code == OVER
+    return bool(answer["gpus"]) and len(answer["gpus"]) >= trial["gpus"]
+
+
+def another_way(access: str) -> str:
+    """Return what is to be done where another way works."""
+    return f"By {access} it works here: `gpu_access: {access}` in model.yaml, and deploy."
 
 
 def _silent(trial: dict[str, Any], code: int | None, text: str, timeout: float) -> tuple[str, str, str]:

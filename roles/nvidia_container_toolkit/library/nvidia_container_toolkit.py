@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from typing import Any, Mapping
 
 from ansible.module_utils import nvidia_toolkit_look as look
@@ -14,7 +13,7 @@ from ansible.module_utils import onprem_llm_apt as apt
 from ansible.module_utils import onprem_llm_record as record
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.nvidia_toolkit_hands import Apt, Dnf, Hands
-from ansible.module_utils.nvidia_toolkit_packages import NAMES, ToolkitError, chosen
+from ansible.module_utils.nvidia_toolkit_packages import NAMES, RHEL_FAMILY, ToolkitError, chosen
 from ansible.module_utils.onprem_llm_apt_get import PackageError
 from ansible.module_utils.onprem_llm_command import use_proxy
 
@@ -108,7 +107,7 @@ class Toolkit:
             )
 
     def _install(self, facts: Mapping[str, Any]) -> None:
-        by_apt = shutil.which("apt-get") is not None
+        by_apt = facts["os"] not in RHEL_FAMILY
         hands: Hands = (Apt if by_apt else Dnf)(facts["machine"], self.options)
         with apt.only(self.options["source"]) if by_apt else contextlib.nullcontext():
             if self.check_mode:

@@ -76,7 +76,9 @@ class Dnf:
     def offered(self) -> dict[str, list[str]]:
         """Return the versions of each package."""
         form = "%{name} %{version}-%{release}\n"
-        said = run(["dnf", "--quiet", "repoquery", "--showduplicates", "--queryformat", form, *NAMES], 300)[1]
+        # Without --assumeyes dnf asks whether it shall believe the repository's key, and leaves the repository out.
+        ask = ["dnf", "--assumeyes", "--quiet", "repoquery", "--showduplicates", "--queryformat", form]
+        said = run([*ask, *NAMES], 300)[1]
         found: dict[str, list[str]] = {}
         for words in map(str.split, said.splitlines()):
             if len(words) == 2 and words[0] in NAMES:
@@ -85,6 +87,10 @@ class Dnf:
 
     def install(self, choice: Choice) -> None:
         """Install, and note it for uninstall. PackageError."""
+        # Those of another version, which are locked, would keep these out.
+        locked = sorted(set(NAMES) & self._locked())
+        if locked:
+            run(["dnf", "--quiet", "versionlock", "delete", *locked], 300)
         record.begin_packages(dnf.installed())
         dnf.install(choice.names("-"))
         record.end_packages(dnf.installed())
@@ -95,14 +101,17 @@ class Dnf:
             record.begin_packages(dnf.installed())
             dnf.install([LOCK_PLUGIN])
             record.end_packages(dnf.installed())
-        names = sorted(set(NAMES) - _locked(run(["dnf", "--quiet", "versionlock", "list"], 120)[1]))
+        names = sorted(set(NAMES) - self._locked())
         record.note_held(names)
         code, text = run(["dnf", "--quiet", "versionlock", "add", *names], 300) if names else (0, "")
         if code != 0:
             raise PackageError(f"{', '.join(names)} could not be held: dnf versionlock says\n{text[-400:]}")
 
+    def _locked(self) -> set[str]:
+        return locked_names(run(["dnf", "--quiet", "versionlock", "list"], 120)[1])
 
-def _locked(text: str) -> set[str]:
+
+def locked_names(text: str) -> set[str]:
     """Return the packages that `dnf versionlock list` names, as name-epoch:version-release.*."""
     return {re.sub(r"-(?:\d+:)?[^-]+-[^-]+$", "", line.strip()) for line in text.splitlines()}
 

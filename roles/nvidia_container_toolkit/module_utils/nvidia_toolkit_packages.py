@@ -15,6 +15,7 @@ NAMES = (
     "libnvidia-container-tools",
     "libnvidia-container1",
 )
+RHEL_FAMILY = ("rhel", "rocky", "almalinux", "centos", "ol")
 # The first whose specifications name GPUs by index and by UUID at once (its CHANGELOG, v1.15.0-rc.4).
 LEAST: Version = (1, 15)
 # The first in which a hook is not run from within the image (CVE-2025-23266).

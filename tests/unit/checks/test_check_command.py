@@ -122,6 +122,7 @@ def test_the_trial_is_a_run_of_its_own_on_hosts_that_have_an_image(hosts: Hosts,
     hosts.trials["a"] = found("engine_image", "error", "vllm:1: GPU 0 multiplied wrongly")
     result = check(inventory, "--image", "vllm:1")
     order = {"image": "vllm:1", "name": "vllm:1", "access": "cdi", "devices": ["nvidia.com/gpu=GPU-a"], "gpus": 1}
+    order["others"] = [{"access": "gpus", "devices": ["GPU-a"]}]
     assert hosts.runs == [("check.yml", None, None), ("try_gpus.yml", ["a"], {"a": {"trials": [order]}})]
     assert code(result) == ExitCode.FAILED
     assert "GPU 0 multiplied wrongly" in result.stdout

@@ -45,7 +45,16 @@ def test_why_nothing_is_tried() -> None:
 def test_the_image_and_the_way_of_the_deployment() -> None:
     one = {**container("sha256:1", "gpus", "GPU-a,GPU-b"), "image_name": "vllm:1"}
     assert trials("h", facts(*TWO, containers=(one, one)), "other:1") == (
-        [{"image": "sha256:1", "name": "vllm:1", "access": "gpus", "devices": ["GPU-a", "GPU-b"], "gpus": 2}],
+        [
+            {
+                "image": "sha256:1",
+                "name": "vllm:1",
+                "access": "gpus",
+                "devices": ["GPU-a", "GPU-b"],
+                "gpus": 2,
+                "others": [{"access": "cdi", "devices": ["nvidia.com/gpu=GPU-a", "nvidia.com/gpu=GPU-b"]}],
+            }
+        ],
         [],
     )
 
@@ -64,14 +73,18 @@ def test_cards_of_no_deployment_are_tried_with_the_first_image() -> None:
 def test_an_image_that_is_named() -> None:
     [by_cdi], _ = trials("h", facts(*TWO), "vllm:1")
     # By UUID where the specification has it: an index moves when a card drops.
-    assert (by_cdi["access"], by_cdi["devices"]) == ("cdi", ["nvidia.com/gpu=GPU-a", "nvidia.com/gpu=1"])
+    assert (by_cdi["access"], by_cdi["devices"]) == ("cdi", ["nvidia.com/gpu=GPU-a", "nvidia.com/gpu=GPU-b"])
+    [by_index], _ = trials("h", facts(*TWO, cdi=["nvidia.com/gpu=0", "nvidia.com/gpu=all"]), "vllm:1")
+    assert by_index["devices"] == ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]
+    [stale], _ = trials("h", facts(*TWO, cdi_missing=["/lib/gone"], runtimes=["nvidia", "runc"]), "vllm:1")
+    assert (stale["access"], stale["others"][0]["access"]) == ("gpus", "cdi")
     [by_flag], _ = trials("h", facts(*TWO, cdi_on=False), "vllm:1")
     assert (by_flag["access"], by_flag["devices"]) == ("gpus", ["GPU-a", "GPU-b"])
 
 
 def test_a_full_card_is_left_out_and_said() -> None:
     [one], [note] = trials("h", facts(gpu(0, "GPU-a", 12), gpu(1, "GPU-b", None)), "vllm:1")
-    assert (one["devices"], one["gpus"]) == (["nvidia.com/gpu=1"], 1)
+    assert (one["devices"], one["gpus"]) == (["nvidia.com/gpu=GPU-b"], 1)
     assert note.found == "not tried: GPU 0: less than 1 GiB is free"
 
 

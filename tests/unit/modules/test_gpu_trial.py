@@ -210,10 +210,45 @@ def test_a_hanging_container_is_removed(load: Load, tmp_path: Path, monkeypatch:
     docker.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(module, "GRACE", 0.3)
-    one = module.tried(trial("gpus", "GPU-a", gpus=1), 0.1, 0)
+    other = {"access": "cdi", "devices": ["nvidia.com/gpu=GPU-a"]}
+    one = module.judged({**trial("gpus", "GPU-a", gpus=1), "others": [other]}, 0.1, 0)
+    # One that hangs is not tried by another way.
+    assert (tmp_path / "said").read_text().count("run ") == 1
     run_line, rm_line = (
         (tmp_path / "said").read_text().splitlines()[0],
         (tmp_path / "said").read_text().splitlines()[-1],
     )
     assert (one["level"], "no answer within 0.1 s" in one["found"]) == ("error", True)
     assert rm_line == f"rm --force {run_line.split('--name ')[1].split()[0]}"
+
+
+@pytest.mark.parametrize(
+    ("by_cdi", "by_gpus", "remedy"),
+    [
+        ("GOOD", "exit 1", "gpu_access: cdi"),
+        ("exit 1", "GOOD", "gpu_access: gpus"),
+        ("exit 1", "exit 1", "bootstrap"),
+        ("exit 1", "WRONG", "bootstrap"),
+    ],
+)
+def test_another_way_that_works_is_named(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_cdi: str, by_gpus: str, remedy: str
+) -> None:
+    """As Error 803 by CDI and by the runtime, and none by --gpus (gpustack#4678); and the other way round."""
+    module = load("gpu_check/gpu_trial")
+    card = {"name": "NVIDIA H100", "right": True, "error": None}
+    said = {"torch": "2.9", "cuda": "13.0", "error": None, "gpus": [card]}
+    texts = {"GOOD": said, "WRONG": {**said, "gpus": [{**card, "right": False}]}}
+    blind = "onprem-llm-trial:" + json.dumps({**said, "gpus": [], "error": "CUDA says that there is none"})
+
+    def does(what: str) -> str:
+        return f"echo '{blind}'" if what == "exit 1" else f"echo 'onprem-llm-trial:{json.dumps(texts[what])}'"
+
+    docker = tmp_path / "docker"
+    docker.write_text(f'#!/bin/sh\ncase "$*" in *--gpus*) {does(by_gpus)} ;; *) {does(by_cdi)} ;; esac\n')
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    ways = [{"access": "cdi", "devices": ["nvidia.com/gpu=GPU-a"]}, {"access": "gpus", "devices": ["GPU-a"]}]
+    first, second = reversed(ways) if by_cdi == "GOOD" else ways
+    one = module.judged({**trial(gpus=1), **first, "others": [second]}, 5, 0)
+    assert (one["level"], remedy in one["remedy"]) == ("error", True), one

@@ -95,4 +95,4 @@ def test_what_is_no_key_has_none(toolkit, data):
 
 def test_dnfs_locks_are_told_apart(toolkit):
     text = "nvidia-container-toolkit-base-0:1.18.2-1.*\nlibnvidia-container1-0:1.18.2-1.*\n"
-    assert toolkit.hands._locked(text) == {"nvidia-container-toolkit-base", "libnvidia-container1"}
+    assert toolkit.hands.locked_names(text) == {"nvidia-container-toolkit-base", "libnvidia-container1"}
