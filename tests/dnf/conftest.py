@@ -13,6 +13,9 @@ from tests.made_rpms import Key, Rpms
 
 KERNEL, NEWER = "5.14.0-570.12.1.el9_6", "5.14.0-999.1.1.el9_6"
 VERSION, OTHER = "580.95.05-1.el9", "575.57.08-1.el9"
+TOOLKIT = (
+    "nvidia-container-toolkit", "nvidia-container-toolkit-base", "libnvidia-container-tools", "libnvidia-container1",
+)  # fmt: skip
 ENGINE = ("docker-ce-cli", "containerd.io", "docker-compose-plugin")
 
 
@@ -26,7 +29,7 @@ class Mirrors:
 
     @property
     def named(self) -> dict[str, str]:
-        return {name: f"{self.address}/{name}" for name in ("rocky", "docker", "cuda")}
+        return {name: f"{self.address}/{name}" for name in ("rocky", "docker", "cuda", "nvidia_container_toolkit")}
 
     @property
     def keys(self) -> dict[str, str]:
@@ -40,6 +43,7 @@ def mirrors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrors]:
     rocky(folder / "rocky/9.6", key)
     engine(folder / "docker/linux/centos/9/x86_64/stable", key)
     nvidia(folder / "cuda/rhel9/x86_64", key)
+    toolkit(folder / "nvidia_container_toolkit/stable/rpm/x86_64", key)
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -92,3 +96,14 @@ def nvidia(folder: Path, key: Key) -> None:
             kmod = made.add(f"kmod-nvidia-{kind}-dkms", version, provides, epoch=3, files=module)
             made.stream(stream, [*common, kmod])
     made.build(key)
+
+
+def toolkit(folder: Path, key: Key) -> None:
+    """Make the container toolkit's repository in two versions; its index is signed."""
+    made = Rpms(folder)
+    for version in ("1.17.8-1", "1.18.2-1"):
+        for name in TOOLKIT:
+            made.add(name, version)
+    made.build(key)
+    index = folder / "repodata/repomd.xml"
+    key.gpg("--armor", "--output", f"{index}.asc", "--detach-sign", str(index))

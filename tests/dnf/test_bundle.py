@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 from click.testing import CliRunner
-from tests.dnf.conftest import Mirrors
+from tests.dnf.conftest import TOOLKIT, Mirrors
 from tests.dnf.test_lock import BASE, DRIVER, H100, ROCKY, RUNNING
 from tests.locking.registry import running
 from tests.locking.site import Site, made
@@ -101,6 +101,9 @@ def test_a_host_installs_all_of_it_from_the_bundle_alone(host: Host) -> None:
     done = host.dnf("install", "docker-ce", "nftables", "openssl", "rsync", "kmod-nvidia-open-dkms",
                     "nvidia-driver-cuda", "nvidia-fabric-manager-580.95.05")  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+    done = host.dnf("install", *(f"{name}-1.18.2-1" for name in TOOLKIT))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(TOOLKIT) <= host.installed()
     assert host.installed() - {"gpg-pubkey"} >= (BASE | DRIVER | {"nvidia-fabric-manager"}) - {
         "python3-dnf-plugin-versionlock", "kernel-headers", "nvidia-persistenced"
     }  # fmt: skip

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from tests.dnf.conftest import KERNEL, NEWER, Mirrors
+from tests.dnf.conftest import KERNEL, NEWER, TOOLKIT, Mirrors
 from tests.made_facts import facts_of, host_facts
 
 from onprem_llm.errors import InvalidError, OnpremError
@@ -13,6 +13,7 @@ from onprem_llm.locking.blobs import Blobs
 from onprem_llm.locking.packages import Packages, Release, releases
 from onprem_llm.spec.facts import Facts
 from onprem_llm.spec.lock import LockedPackages
+from onprem_llm.spec.site import NvidiaContainerToolkit
 
 ROCKY = {"id": "rocky", "version_id": "9.6", "codename": ""}
 H100 = {"name": "NVIDIA 10de:2330", "memory_bytes": None, "pci_id": "10de:2330"}
@@ -52,12 +53,22 @@ def test_a_host_without_gpus_gets_the_engine(mirrors: Mirrors) -> None:
 def test_a_host_with_gpus_gets_the_driver_for_its_kernel_and_no_other(mirrors: Mirrors) -> None:
     """One that asks for headers of any kernel gets those of the host's, not the newest with a kernel behind them."""
     locked, notes = resolved(mirrors, facts(gpus=[H100] * 8))
-    assert {one.name for one in locked.files} == BASE | DRIVER
+    assert {one.name for one in locked.files} == BASE | DRIVER | set(TOOLKIT)
     versions = {one.name: one.version for one in locked.files}
     assert versions["nvidia-driver-cuda"] == "3:580.95.05-1.el9"
     assert versions["kernel-devel"] == versions["kernel-devel-matched"] == KERNEL
     assert NEWER not in {one.version for one in locked.files if one.name.startswith("kernel-devel")}
+    assert {versions[name] for name in TOOLKIT} == {"1.18.2-1"}
     assert notes == ()
+
+
+def test_the_container_toolkit_that_is_wished_or_none(mirrors: Mirrors) -> None:
+    for wished, expected in ((NvidiaContainerToolkit(version="1.17.8"), {"1.17.8-1"}),
+                             (NvidiaContainerToolkit(install=False), set())):  # fmt: skip
+        packages = Packages(mirrors.named, Blobs(), keys=mirrors.keys, toolkit=wished)
+        locked, notes = packages.resolve(*releases(facts(gpus=[H100])))
+        assert {one.version for one in locked.files if one.name in TOOLKIT} == expected
+        assert notes == ()
 
 
 def test_nvswitches_want_the_fabric_manager_of_that_version(mirrors: Mirrors) -> None:
@@ -68,7 +79,7 @@ def test_nvswitches_want_the_fabric_manager_of_that_version(mirrors: Mirrors) ->
 def test_a_kernel_without_headers_is_told(mirrors: Mirrors) -> None:
     gone = {"running": "5.14.0-1.el9.x86_64", "installed": ["5.14.0-1.el9.x86_64"]}
     locked, notes = resolved(mirrors, facts_of(a=host_facts(os=ROCKY, kernels=gone, gpus=[H100])))
-    assert not [one.name for one in locked.files if "nvidia" in one.name]
+    assert not [one.name for one in locked.files if "nvidia" in one.name and one.name not in TOOLKIT]
     assert "a: no driver for its GPUs in this bundle: found no headers of the kernel 5.14.0-1.el9.x86_64" in notes[0]
 
 

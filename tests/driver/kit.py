@@ -14,6 +14,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 T4, H100, NVSWITCH = ("0x1eb8", "0x030200"), ("0x2330", "0x030200"), ("0x22a3", "0x068000")
 
+PLAY = [{"hosts": "all", "gather_facts": False, "become": True}]
+
 
 @dataclass
 class Host:
@@ -82,7 +84,7 @@ class Host:
         block = [{"ansible.builtin.import_role": {"name": name, "tasks_from": entry}, "vars": variables}]
         say = [{"ansible.builtin.debug": {"msg": f"ANSWER {{{{ {register or f'{name}_result'} | to_json }}}}"}}]
         tasks = [{"block": block, "always": say}]
-        play.write_text(json.dumps([{"hosts": self.name, "gather_facts": False, "become": True, "tasks": tasks}]))
+        play.write_text(json.dumps([{**PLAY[0], "hosts": self.name, "tasks": tasks}]))
         argv = ["ansible-playbook", "-i", str(self.inventory), str(play), *options]
         environment = {**os.environ, "ANSIBLE_ROLES_PATH": str(ROOT / "roles")}
         done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)

@@ -20,7 +20,7 @@ from onprem_llm.locking.blobs import Blobs
 from onprem_llm.locking.driver_packages import GpuHost
 from onprem_llm.locking.packages import Packages, Release, releases
 from onprem_llm.spec.lock import LockedPackages
-from onprem_llm.spec.site import NvidiaDriver
+from onprem_llm.spec.site import NvidiaContainerToolkit, NvidiaDriver
 
 TRIXIE = Release("debian", "13", "trixie", "amd64", ("6.1-gone-amd64",), ("6.1-gone-amd64",))
 
@@ -151,13 +151,16 @@ def test_a_driver_for_the_hosts_gpus_is_in_the_closure(
     assert {"nvidia-kernel-dkms", "dkms", f"linux-headers-{kernel}", "gcc-14", "libcuda1", "nvidia-smi"} <= names
     assert {one.name for one in resolved[0].files} <= names
     assert len({one.name for one in locked.files}) == len(locked.files)
-    assert len(notes) == 1
+    assert len(notes) == 2
+    assert notes[1].startswith("a, b, c: no NVIDIA Container Toolkit in this bundle: found no nvidia-container-toolkit")
     assert notes[0].startswith("b, c: no driver for its GPUs in this bundle: found driver 550 in Debian's sources")
     blobs = Blobs()
     some = [one for one in locked.files if one.name == "nvidia-persistenced"]
     Packages({}, blobs).fetch(locked, some)
     assert blobs.path(some[0].sha256).stat().st_size == some[0].size
-    without, notes = Packages({}, Blobs(), NvidiaDriver(install=False)).resolve(release)
+    without, notes = Packages({}, Blobs(), NvidiaDriver(install=False), NvidiaContainerToolkit(install=False)).resolve(
+        release
+    )
     assert not [one.name for one in without.files if "nvidia" in one.name]
     assert notes == ()
 

@@ -243,7 +243,10 @@ def _archives(folder: Path | None) -> Mapping[str, ImageSource]:
 def _packages(
     request: Request, groups: Sequence[Release], progress: Progress
 ) -> tuple[tuple[LockedPackages, ...], tuple[str, ...]]:
-    packages = Packages(request.mirrors, driver=request.site.nvidia_driver, keys=request.keys)
+    site = request.site
+    packages = Packages(
+        request.mirrors, driver=site.nvidia_driver, toolkit=site.nvidia_container_toolkit, keys=request.keys
+    )
     found, notes = list[LockedPackages](), list[str]()
     for release in groups:
         progress.step(f"Ask the mirror for the packages of {release.label}", [])

@@ -11,8 +11,9 @@ from onprem_llm.locking.dnf_root import DnfRoot, opened
 from onprem_llm.locking.driver_packages import GpuHost, stream_groups
 from onprem_llm.locking.repositories import system_of
 from onprem_llm.locking.role_code import defaults, module_utils
+from onprem_llm.locking.toolkit_packages import by_dnf
 from onprem_llm.spec.lock import LockedPackage, LockedPackages
-from onprem_llm.spec.site import NvidiaDriver
+from onprem_llm.spec.site import NvidiaContainerToolkit, NvidiaDriver
 
 if TYPE_CHECKING:
     from onprem_llm.locking.packages import Release
@@ -22,7 +23,11 @@ HINT = "name a mirror of docker-ce's repository: --package-mirror docker=URL"
 
 
 def resolve(
-    release: "Release", mirrors: Mapping[str, str], keys: Mapping[str, str], driver: NvidiaDriver
+    release: "Release",
+    mirrors: Mapping[str, str],
+    keys: Mapping[str, str],
+    driver: NvidiaDriver,
+    toolkit: NvidiaContainerToolkit,
 ) -> tuple[LockedPackages, tuple[str, ...]]:
     """Return the closure, and notes about what no mirror has."""
     with opened(release.system, mirrors, keys) as root:
@@ -32,6 +37,9 @@ def resolve(
             drivers, notes = _drivers(root, release.gpus, driver)
             names = [str(name) for name in groups[0]["install"]]
             groups += [{**one, "install": [*names, *one["install"]]} for one in drivers]
+        names, said = by_dnf(release.gpus, toolkit, lambda names: root.look(names)["offered"])
+        groups += [{**groups[0], "install": [*groups[0]["install"], *names]}] if names else []
+        notes = (*notes, *said)
         files = [_package(one) for one in root.resolve(groups)]
     locked = LockedPackages(
         os=release.os, release=release.release, codename=release.codename, architecture=release.architecture,

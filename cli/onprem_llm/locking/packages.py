@@ -18,9 +18,10 @@ from onprem_llm.locking.driver_packages import GpuHost, components, gpu_hosts, i
 from onprem_llm.locking.repositories import RHEL_FAMILY, System, apt_paragraph, key_file
 from onprem_llm.locking.repositories import wanted as repositories_wanted
 from onprem_llm.locking.role_code import defaults, module_utils
+from onprem_llm.locking.toolkit_packages import by_apt
 from onprem_llm.spec.facts import ARCHITECTURES, Facts, HostFacts
 from onprem_llm.spec.lock import LockedPackage, LockedPackages
-from onprem_llm.spec.site import NvidiaDriver
+from onprem_llm.spec.site import NvidiaContainerToolkit, NvidiaDriver
 from onprem_llm.weights.lock import held
 
 ROLE = "container_engine"
@@ -65,12 +66,13 @@ class Packages:
     mirrors: Mapping[str, str]
     blobs: Blobs = field(default_factory=Blobs)
     driver: NvidiaDriver = field(default_factory=NvidiaDriver)
+    toolkit: NvidiaContainerToolkit = field(default_factory=NvidiaContainerToolkit)
     keys: Mapping[str, str] = field(default_factory=dict)
 
     def resolve(self, release: Release) -> tuple[LockedPackages, tuple[str, ...]]:
         """Return the closure, and notes about what no mirror has."""
         if release.os in RHEL_FAMILY:
-            return dnf_packages.resolve(release, self.mirrors, self.keys, self.driver)
+            return dnf_packages.resolve(release, self.mirrors, self.keys, self.driver, self.toolkit)
         with_driver = bool(release.gpus) and self.driver.install
         with self._root(release, with_driver) as root:
             root.update()
@@ -79,6 +81,8 @@ class Packages:
             if with_driver:
                 drivers, said = self._drivers(root, release)
                 groups, notes = [names, *([*names, *one] for one in drivers)], (*notes, *said)
+            toolkit, said = self._toolkit(root, release)
+            groups, notes = [*groups, *([[*names, *toolkit]] if toolkit else [])], (*notes, *said)
             lines = {line for group in groups for line in _closure(root, release, group)}
         found = sorted((_package(line) for line in lines), key=lambda one: one.filename)
         locked = LockedPackages(
@@ -132,6 +136,10 @@ class Packages:
         about = f"NVIDIA's driver for {release.label}"
         ask = functools.partial(root.run, what=about)
         return wanted({**system, "architecture": release.architecture}, release.gpus, self.driver, ask)
+
+    def _toolkit(self, root: AptRoot, release: Release) -> tuple[list[str], tuple[str, ...]]:
+        about = f"NVIDIA's container toolkit for {release.label}"
+        return by_apt(release.gpus, self.toolkit, functools.partial(root.run, what=about))
 
     def _wanted(self, root: AptRoot, release: Release) -> tuple[list[str], tuple[str, ...]]:
         apt, settings = _apt(), defaults(ROLE)

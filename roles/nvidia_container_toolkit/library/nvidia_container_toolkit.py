@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any, Mapping
 
 from ansible.module_utils import nvidia_toolkit_look as look
 from ansible.module_utils import nvidia_toolkit_plan as plans
 from ansible.module_utils import onprem_llm_apt as apt
+from ansible.module_utils import onprem_llm_dnf as dnf
 from ansible.module_utils import onprem_llm_record as record
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.nvidia_toolkit_hands import Apt, Dnf, Hands
@@ -109,14 +109,14 @@ class Toolkit:
     def _install(self, facts: Mapping[str, Any]) -> None:
         by_apt = facts["os"] not in RHEL_FAMILY
         hands: Hands = (Apt if by_apt else Dnf)(facts["machine"], self.options)
-        with apt.only(self.options["source"]) if by_apt else contextlib.nullcontext():
+        with (apt if by_apt else dnf).only(self.options["source"]):
             if self.check_mode:
                 self.done.append("install the toolkit, if the sources have it (lists are not fetched in check mode)")
                 return
             hands.prepare()
             choice = chosen(hands.offered(), self.options["version"])
             hands.install(choice)
-        hands.hold()
+            hands.hold()
         self.done += [f"install {' '.join(NAMES)} {choice.version}", "hold them at this version"]
 
 

@@ -61,13 +61,11 @@ class Dnf:
 
     def __init__(self, machine: str, options: Mapping[str, Any]) -> None:
         """Read the module's options."""
-        self.mirror, self.fingerprints = options["mirrors"].get(MIRROR), options["fingerprints"]
-        self.source = options["source"]
+        self.fingerprints = options["fingerprints"]
+        self.mirror = None if options["source"] else options["mirrors"].get(MIRROR)
 
     def prepare(self) -> None:
         """Name the mirror where there is one. PackageError."""
-        if self.source:
-            raise PackageError("found a host without apt, expected one that takes Debian packages from a bundle")
         if self.mirror:
             record.note_absent([str(sources.DNF_REPOSITORY), str(sources.DNF_KEY)], False)
             sources.fetch_key(self.mirror, sources.DNF_KEY, self.fingerprints)
@@ -77,7 +75,7 @@ class Dnf:
         """Return the versions of each package."""
         form = "%{name} %{version}-%{release}\n"
         # Without --assumeyes dnf asks whether it shall believe the repository's key, and leaves the repository out.
-        ask = ["dnf", "--assumeyes", "--quiet", "repoquery", "--showduplicates", "--queryformat", form]
+        ask = ["dnf", "--assumeyes", "--quiet", *dnf.scope, "repoquery", "--showduplicates", "--queryformat", form]
         said = run([*ask, *NAMES], 300)[1]
         found: dict[str, list[str]] = {}
         for words in map(str.split, said.splitlines()):

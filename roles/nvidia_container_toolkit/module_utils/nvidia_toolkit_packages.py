@@ -57,7 +57,8 @@ def chosen(offered: Mapping[str, Sequence[str]], wished: str | None) -> Choice:
             f"found {_said(offered)} in the host's package sources, expected the NVIDIA Container Toolkit ({wanted} of "
             f"{', '.join(NAMES)}). Name a mirror of NVIDIA's repository for it "
             "(onprem_llm_site.package_mirrors.nvidia_container_toolkit), configure that repository on the host, or "
-            "load a bundle that has it; then run bootstrap again"
+            "load a bundle that has it; then run bootstrap again. "
+            "onprem_llm_site.nvidia_container_toolkit.install: false leaves it to people"
         )
     version = fitting[-1]
     packages = [(name, next(one for one in offered[name] if upstream(one) == version)) for name in NAMES]
