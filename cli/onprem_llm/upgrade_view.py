@@ -84,6 +84,6 @@ def state_text(host: str, *, drained: bool, touched: bool, done: Sequence[str], 
     """Say how the fleet is after a turn that did not end well."""
     parts = [f"Upgraded: {', '.join(done)}."] if done else []
     parts += [f"{host} is drained, and gets no requests."] if drained else []
-    parts += [] if touched else [f"{host} was not touched."]
+    parts += [] if touched else ["Its driver was not touched." if drained else f"{host} was not touched."]
     parts += [f"Not touched: {', '.join(later)}."] if later else []
     return " ".join(parts)

@@ -9,20 +9,18 @@ from onprem_llm.apply import apply, carry, record_event
 from onprem_llm.checks.after_upgrade import Returned, trouble
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, OnpremError
-from onprem_llm.hosts import Current
 from onprem_llm.look import View, look_whole, unexpected
 from onprem_llm.output import Progress, note
 from onprem_llm.package_trees import SOURCES_FILE
 from onprem_llm.person import person
-from onprem_llm.planning.driver_upgrade import HostUpgrade, Seen, UpgradePlan, plan_upgrade, serving_on
-from onprem_llm.planning.hosts_change import recorded_on
+from onprem_llm.planning.driver_serving import is_out, served_on, serving_on, start_seconds
+from onprem_llm.planning.driver_upgrade import HostUpgrade, Seen, UpgradePlan, plan_upgrade
 from onprem_llm.planning.replicas import serves
 from onprem_llm.rotations import plan_rotation
 from onprem_llm.run_events import RunResult
 from onprem_llm.run_lock import locked
 from onprem_llm.runner import raise_for_failures, run
 from onprem_llm.seam import run_folder, write_orders
-from onprem_llm.spec.deployment import parse_deployment
 from onprem_llm.spec.site import Site
 from onprem_llm.upgrade_view import state_text
 from onprem_llm.wanted import load_site
@@ -132,8 +130,8 @@ class _Turn:
             self._judge(self._upgrade())
             self._await(served)
         if self.drained:
-            apply(plan_rotation(self.host, self.connection, back=True), self.connection, self.progress)
-            self.drained = False
+            with self._rotating(out=False):
+                apply(plan_rotation(self.host, self.connection, back=True), self.connection, self.progress)
         if view.current.gateway is not None:
             said = f"driver of {self.host}: {self.turn.seen.now} -> {self.turn.seen.then}"
             event = {"action": "driver", "by": person(), "result": "ok", "message": said}
@@ -160,8 +158,26 @@ class _Turn:
             )
         if serving:
             plan = plan_rotation(self.host, self.connection, back=False, view=view)
-            carry(plan, self.connection, self.progress)
-            self.drained = True
+            with self._rotating(out=True):
+                carry(plan, self.connection, self.progress)
+
+    @contextmanager
+    def _rotating(self, *, out: bool) -> Iterator[None]:
+        """Know afterwards whether the host is drained, `out` if all went well; what was cut off says a look."""
+        self.drained = True
+        try:
+            yield
+        except (OnpremError, KeyboardInterrupt):
+            self.drained = self._is_out()
+            raise
+        self.drained = out
+
+    def _is_out(self) -> bool:
+        """Look whether the host is out of rotation; where nobody can tell, it counts as that."""
+        try:
+            return is_out(look_whole(self.connection, again=True).current, self.host)
+        except OnpremError:
+            return True
 
     def _upgrade(self) -> RunResult:
         result = self._run(f"Upgrading the driver of {self.host}", reboot=False)
@@ -211,20 +227,6 @@ class _Turn:
                 )
             self.progress.host(self.host, "running", f"waiting for {', '.join(missing)}")
             time.sleep(POLL_SECONDS)
-
-
-def served_on(current: Current, host: str) -> list[str]:
-    """Return the projects of ours that are healthy on a host, in rotation or not."""
-    state = current.host(host)
-    projects = [project for those in recorded_on(current, host).values() for project in those]
-    return [project for project in projects if state is not None and serves(state, project)]
-
-
-def start_seconds(current: Current, host: str) -> float:
-    """Return how long the replicas of a host may take to start, as their model.yaml says."""
-    names = recorded_on(current, host)
-    specs = [parse_deployment(current.book[name].model_yaml, f"the book's {name}") for name in names]
-    return float(max((one.timeouts.start for one in specs), default=0))
 
 
 def _run(

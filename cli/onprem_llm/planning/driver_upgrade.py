@@ -7,8 +7,8 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current, Gpu, HostState, Project
 from onprem_llm.planning.compatibility.images import is_own
 from onprem_llm.planning.compatibility.judging import asked_of
+from onprem_llm.planning.driver_serving import serving_on
 from onprem_llm.planning.hosts_change import recorded_on
-from onprem_llm.planning.standing import standing_of
 from onprem_llm.probe_values import mapping, number, text, texts
 from onprem_llm.recorded import GONE
 from onprem_llm.spec.deployment import parse_deployment
@@ -181,19 +181,6 @@ def _turn(seen: Seen, current: Current) -> HostUpgrade:
     serves, alone = serving_on(current, seen.host)
     gateways = {gateway.name for gateway in current.gateways}
     return HostUpgrade(seen, serves, alone, seen.host in gateways, seen.host in current.marks)
-
-
-def serving_on(current: Current, host: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the replicas that get requests on a host, and the deployments that have none elsewhere meanwhile."""
-    serves: list[str] = []
-    alone: list[str] = []
-    for name in recorded_on(current, host):
-        routed = [one for one in standing_of(name, current) if one.routed]
-        here = [f"{name}/{one.project}" for one in routed if one.host.name == host]
-        serves += here
-        if here and len(here) == len(routed):
-            alone.append(name)
-    return tuple(serves), tuple(alone)
 
 
 def _order(turn: HostUpgrade) -> tuple[bool, bool, bool, int]:

@@ -35,6 +35,11 @@ def is_up(server: str, current: Current) -> bool:
     return any(found.up and found.admin == "ready" for found in _seen(server, current))
 
 
+def is_held_out(server: str, current: Current) -> bool:
+    """Tell whether a gateway that runs was told to send a replica no requests, whether it answers or not."""
+    return any(found.admin != "ready" for found in _seen(server, current))
+
+
 def _seen(server: str, current: Current) -> list[ServerState]:
     states = [host.gateway_state for host in current.gateways if host.gateway_state and host.gateway_state.running]
     return [state.servers[server] for state in states if server in state.servers]

@@ -7,7 +7,8 @@ import recorded_facts as made
 from planning_lab import Hosts, deploy, lab, mark, model, stop
 
 from onprem_llm.errors import InvalidError
-from onprem_llm.planning.driver_upgrade import Seen, UpgradePlan, check_reboots, plan_upgrade, serving_on
+from onprem_llm.planning.driver_serving import serving_on
+from onprem_llm.planning.driver_upgrade import Seen, UpgradePlan, check_reboots, plan_upgrade
 
 OLD, NEW = "550.163.01", "580.95.05"
 USED = ("the GPUs are in use by VLLM::Worker",)

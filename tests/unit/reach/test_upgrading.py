@@ -51,6 +51,12 @@ class World:
         self.happened: list[str] = []
         self.answers: dict[str, list[Any]] = {}
         self.looks: list[Callable[[], None]] = []
+        self.rotations: dict[str, list[Callable[[], None]]] = {}
+
+    def rotate(self, plan: str, *_: Any) -> None:
+        self.happened.append(plan)
+        if self.rotations.get(plan):
+            self.rotations[plan].pop(0)()
 
     def look(self, *_: Any, **__: Any) -> View:
         if self.looks:
@@ -76,6 +82,9 @@ class World:
         yield
         self.happened.append("unlock")
 
+    def drained(self, *hosts: str) -> None:
+        self.facts["lab-1"]["book"]["hosts"] = {host: {"state": "drained", "by": "me@here"} for host in hosts}
+
     def healthy(self, project: str, health: str) -> None:
         for state in self.facts.values():
             if project in state["projects"]:
@@ -94,7 +103,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(upgrading, "locked", one.locked)
     monkeypatch.setattr(upgrading, "plan_rotation", rotation)
     for name in ("apply", "carry"):
-        monkeypatch.setattr(upgrading, name, lambda plan, *_: one.happened.append(plan))
+        monkeypatch.setattr(upgrading, name, one.rotate)
     monkeypatch.setattr(upgrading, "record_event", lambda event, *_: one.happened.append(event["message"]))
     monkeypatch.setattr(upgrading.time, "sleep", lambda _: None)
     return one
@@ -208,6 +217,69 @@ def test_ctrl_c_says_what_is_drained_and_how_to_go_on(world: World, capsys: pyte
     text = capsys.readouterr().err
     assert "Stopped in the middle of lab-2. Upgraded: lab-3. lab-2 is drained, and gets no requests." in text
     assert "onprem-llm host undrain lab-2" in text
+
+
+CUT_OFF = [OnpremError("lab-2: the book could not be written"), KeyboardInterrupt()]
+
+
+def half_drained(world: World, error: BaseException, *, book: bool, gateway: bool) -> None:
+    def half() -> None:
+        if book:
+            world.drained("lab-2")
+        if gateway:
+            world.facts["lab-1"]["gateway"]["servers"]["tiny/tiny-1"]["admin"] = "drain"
+        raise error
+
+    world.rotations["drain lab-2"] = [half]
+
+
+@pytest.mark.parametrize("error", CUT_OFF, ids=["error", "ctrl-c"])
+@pytest.mark.parametrize(("book", "gateway"), [(True, True), (False, True), (True, False)])
+def test_what_ends_in_the_middle_of_the_drain_says_that_the_host_is_drained(
+    world: World, capsys: pytest.CaptureFixture[str], error: BaseException, book: bool, gateway: bool
+) -> None:
+    half_drained(world, error, book=book, gateway=gateway)
+    state = "lab-2 is drained, and gets no requests. Its driver was not touched. Not touched: lab-1."
+    if isinstance(error, KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):
+            taken(world)
+        text = capsys.readouterr().err
+        assert state in text
+        assert "onprem-llm host undrain lab-2" in text
+        return
+    outcome = taken(world)
+    assert (outcome.states, outcome.drained) == ({"lab-3": "upgraded", "lab-2": "waiting"}, ["lab-2"])
+    assert state in str(outcome.error and outcome.error.details)
+    assert "onprem-llm host undrain lab-2" in str(outcome.error and outcome.error.hint)
+
+
+def test_what_was_put_back_in_the_middle_of_the_drain_is_not_drained(world: World) -> None:
+    half_drained(world, CUT_OFF[0], book=False, gateway=False)
+    outcome = taken(world)
+    assert outcome.drained == []
+    assert "lab-2 was not touched. Not touched: lab-1." in str(outcome.error and outcome.error.details)
+    assert "undrain" not in str(outcome.error and outcome.error.hint)
+
+
+def test_a_drain_of_which_nobody_can_tell_how_far_it_came_counts(world: World) -> None:
+    def gone() -> None:
+        raise OnpremError("lab-1 does not answer")
+
+    world.looks = [lambda: None, lambda: None, gone]
+    half_drained(world, CUT_OFF[0], book=False, gateway=False)
+    outcome = taken(world)
+    assert outcome.drained == ["lab-2"]
+    assert "the book could not be written" in str(outcome.error)
+
+
+def test_what_ends_after_the_host_was_let_in_does_not_call_it_drained(world: World) -> None:
+    def late() -> None:
+        world.drained()
+        raise OnpremError("lab-1 could not be reached")
+
+    world.rotations = {"drain lab-2": [lambda: world.drained("lab-2")], "let in lab-2": [late]}
+    outcome = taken(world)
+    assert (outcome.states["lab-2"], outcome.drained) == ("failed", [])
 
 
 def test_a_site_with_a_run_file_is_told(monkeypatch: pytest.MonkeyPatch, world: World) -> None:

@@ -1,0 +1,41 @@
+"""What serves on a host while the fleet gets another driver, and what is left elsewhere meanwhile. Pure."""
+
+from onprem_llm.hosts import Current
+from onprem_llm.planning.hosts_change import recorded_on
+from onprem_llm.planning.replicas import serves
+from onprem_llm.planning.rotation import is_held_out
+from onprem_llm.planning.standing import standing_of
+from onprem_llm.spec.deployment import parse_deployment
+
+
+def serving_on(current: Current, host: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the replicas that get requests on a host, and the deployments that have none elsewhere meanwhile."""
+    serving: list[str] = []
+    alone: list[str] = []
+    for name in recorded_on(current, host):
+        routed = [one for one in standing_of(name, current) if one.routed]
+        here = [f"{name}/{one.project}" for one in routed if one.host.name == host]
+        serving += here
+        if here and len(here) == len(routed):
+            alone.append(name)
+    return tuple(serving), tuple(alone)
+
+
+def served_on(current: Current, host: str) -> list[str]:
+    """Return the projects of ours that are healthy on a host, in rotation or not."""
+    projects = [project for those in recorded_on(current, host).values() for project in those]
+    state = current.host(host)
+    return [project for project in projects if state is not None and serves(state, project)]
+
+
+def is_out(current: Current, host: str) -> bool:
+    """Tell whether a host is out of rotation: the book says so, or a gateway keeps requests from a replica there."""
+    servers = [f"{name}/{project}" for name, those in recorded_on(current, host).items() for project in those]
+    return host in current.marks or any(is_held_out(server, current) for server in servers)
+
+
+def start_seconds(current: Current, host: str) -> float:
+    """Return how long the replicas of a host may take to start, as their model.yaml says."""
+    names = recorded_on(current, host)
+    specs = [parse_deployment(current.book[name].model_yaml, f"the book's {name}") for name in names]
+    return float(max((one.timeouts.start for one in specs), default=0))
