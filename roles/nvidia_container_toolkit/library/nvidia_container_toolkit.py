@@ -12,7 +12,7 @@ from ansible.module_utils import onprem_llm_apt as apt
 from ansible.module_utils import onprem_llm_dnf as dnf
 from ansible.module_utils import onprem_llm_record as record
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.nvidia_toolkit_hands import Apt, Dnf, Hands
+from ansible.module_utils.nvidia_toolkit_hands import MIRROR, Apt, Dnf, Hands
 from ansible.module_utils.nvidia_toolkit_packages import NAMES, RHEL_FAMILY, ToolkitError, chosen
 from ansible.module_utils.onprem_llm_apt_get import PackageError
 from ansible.module_utils.onprem_llm_command import use_proxy
@@ -23,6 +23,7 @@ short_description: The NVIDIA Container Toolkit on hosts with NVIDIA GPUs
 description:
   - What GPUs there are comes from the PCI bus. A toolkit that is whole and new enough is left alone, whoever put it
     there. What is installed is of one version, and held at it.
+  - Where none is to be had that is a warning, unless C(version) or a mirror asks for one.
 options:
   version: {description: "The version as 1.18.2; the newest that the sources have where it is not said.", type: str}
   mirrors: {description: Mirrors by name; nvidia_container_toolkit is asked., type: dict, default: {}}
@@ -92,10 +93,11 @@ class Toolkit:
             try:
                 self._install(facts)
             except (ToolkitError, PackageError) as problem:
-                if facts["toolkit"] is None:
+                if facts["toolkit"] is None and self._asked_for():
                     raise
-                # What is there may serve by --gpus, as it did before.
+                # The host goes on as it was before: it may serve by --gpus, or on CPUs, or be the gateway.
                 self.findings = [{**plans.failed(str(problem)), "level": "warning"}, *plans.toolkit_findings(facts)]
+                self.usable = not plans.wants_packages(facts, None)
                 return
         facts = look.facts()
         self.findings = plans.toolkit_findings(facts)
@@ -105,6 +107,11 @@ class Toolkit:
                 f"found no {', '.join(facts['lacks']) or 'nvidia-ctk that runs'} after the installation, expected the "
                 f"whole toolkit. Reinstall {', '.join(NAMES)} on the host, then run bootstrap again"
             )
+
+    def _asked_for(self) -> bool:
+        """Say whether the site named a toolkit, or where it comes from; a bundle's packages stand for all mirrors."""
+        named = MIRROR in self.options["mirrors"] and not self.options["source"]
+        return named or self.options["version"] is not None
 
     def _install(self, facts: Mapping[str, Any]) -> None:
         by_apt = facts["os"] not in RHEL_FAMILY

@@ -11,11 +11,11 @@ from typing import Any, Dict
 from ansible.module_utils import onprem_llm_cdi as cdi
 from ansible.module_utils.onprem_llm_command import dotted, numbers, run
 from ansible.module_utils.onprem_llm_limited import call
+from ansible.module_utils.onprem_llm_nvidia_chips import OLDER, TAKEN, generation
 
 ROOT = Path("/")  # another one serves the tests
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NVIDIA, DISPLAY = "0x10de", "0x03"  # of PCI: the vendor, display controllers
-TAKEN = ("vfio-pci", "pci-stub")  # a card that is lent to a virtual machine is not ours
 UUID = re.compile(r"^GPU \d+: .*\(UUID: (GPU-[0-9a-fA-F-]+)\)", re.MULTILINE)
 TOOLS = ("nvidia-container-runtime", "nvidia-container-runtime-hook", "nvidia-cdi-hook")
 
@@ -36,12 +36,12 @@ def facts() -> Facts:
 
 
 def gpus() -> int:
-    """Return how many NVIDIA GPUs are on the bus, without those that are lent."""
+    """Return how many NVIDIA GPUs engines may get: not lent ones, nor those that no driver of theirs knows."""
     count = 0
     for device in (ROOT / "sys/bus/pci/devices").glob("*"):
         lent = (device / "driver").exists() and (device / "driver").resolve().name in TAKEN
         nvidia = _line(device / "vendor") == NVIDIA and _line(device / "class").startswith(DISPLAY)
-        count += nvidia and not lent
+        count += nvidia and not lent and generation(int(_line(device / "device"), 16)) != OLDER
     return count
 
 

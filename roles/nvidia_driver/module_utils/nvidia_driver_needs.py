@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import Any, Iterable, Mapping, NamedTuple
 
-from ansible.module_utils.nvidia_driver_chips import (
+from ansible.module_utils.onprem_llm_nvidia_chips import (
     GENERATIONS,
     NEWER,
     NVLINK5,
+    OLDER,
     OPEN_FROM,
     PROPRIETARY_UNTIL,
     Needs,
@@ -80,7 +81,7 @@ def _mixed(needs: list[Needs]) -> str:
 
 def is_old(gpu: Mapping[str, Any]) -> bool:
     """Say whether no driver that a vLLM image runs on knows a card: one for the console, say."""
-    return generation(gpu["device"]) == "older"
+    return generation(gpu["device"]) == OLDER
 
 
 def is_unknown(gpus: Iterable[dict[str, Any]]) -> list[str]:

@@ -7,10 +7,10 @@ from typing import Any, Dict, Mapping, NamedTuple
 
 from ansible.module_utils.nvidia_driver_needs import DriverError, asked, is_old, is_unknown
 from ansible.module_utils.nvidia_driver_packages import Choice, branch_of, targets
+from ansible.module_utils.onprem_llm_nvidia_chips import TAKEN
 
 Finding = Dict[str, str]
 Action = Dict[str, Any]
-TAKEN = ("vfio-pci", "pci-stub")  # a card that is lent to a virtual machine is not ours
 PERSISTENCE = "nvidia-persistenced"
 UNITS = {"fabric": "nvidia-fabricmanager"}
 

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.nvidia_driver.made_hosts import BARE, STATE
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
-PARTS = ("chips", "needs", "packages", "plan", "reasons", "sources", "look", "steps", "apt", "dnf", "upgrade")
+PARTS = ("needs", "packages", "plan", "reasons", "sources", "look", "steps", "apt", "dnf", "upgrade")
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,8 @@ def driver() -> SimpleNamespace:
         if str(folder) not in ansible.module_utils.__path__:
             ansible.module_utils.__path__.append(str(folder))
     parts = {name: importlib.import_module(f"ansible.module_utils.nvidia_driver_{name}") for name in PARTS}
-    return SimpleNamespace(**parts)
+    chips = importlib.import_module("ansible.module_utils.onprem_llm_nvidia_chips")
+    return SimpleNamespace(**parts, chips=chips)
 
 
 @pytest.fixture

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+TAKEN = ("vfio-pci", "pci-stub")  # the kernel's drivers of a card that is lent to a virtual machine: it is not ours
+OLDER = "older"
 # First and last device id, generation. The PCI ID Repository (pci.ids of 2026-08-22): its names begin with the chip,
 # GM and GP and so on. Ids between two known ones of a generation are taken for that generation too.
 RANGES = (
-    (0x0000, 0x133F, "older"),  # Kepler and before: no driver that a vLLM image runs on knows them
+    (0x0000, 0x133F, OLDER),  # Kepler and before: no driver that a vLLM image runs on knows them
     (0x1340, 0x15BF, "maxwell"),
     (0x15C0, 0x15FF, "pascal"),
     (0x1600, 0x16FF, "maxwell"),
@@ -78,4 +80,4 @@ def generation(device: int) -> str:
     for first, last, name in RANGES:
         if first <= device <= last:
             return name
-    return NEWER if device >= FIRST_UNKNOWN else "older"
+    return NEWER if device >= FIRST_UNKNOWN else OLDER
