@@ -8,67 +8,32 @@ exits 1 where the bar is missed or a host shows another number of GPUs.
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from beside_a_ping import FORKS, ROUNDS, in_turn, run
 
 LAB = "bench-check"
 HOSTS = int(os.environ.get("ONPREM_LLM_BENCH_HOSTS", "2"))
 # An inventory of hosts that are there already, instead of a lab; each is to show two GPUs.
 INVENTORY = os.environ.get("ONPREM_LLM_BENCH_INVENTORY")
 GPUS = 2
-ROUNDS = 5
 BAR = 2.5  # times the ping, at most
-FORKS = 16
-# What the command line sets for its own runs, so that both sides have it.
-TUNED = {
-    "ANSIBLE_PIPELINING": "True",
-    "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s",
-    "ANSIBLE_HOST_KEY_CHECKING": "True",
-}
-
-
-def run(*command: str, folder: Path) -> str:
-    """Run a command and return its output; end with all of it where it fails."""
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, **TUNED},
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def timed(*command: str, folder: Path) -> tuple[float, str]:
-    """Return the seconds of a command, and its output."""
-    begun = time.perf_counter()
-    text = run(*command, folder=folder)
-    return time.perf_counter() - begun, text
 
 
 def measure(folder: Path, inventory: str) -> tuple[list[float], list[float], int]:
-    """Return the seconds of each ping and of each check, taken in turn after one of each to warm up, and the hosts."""
-    ping = ("ansible", "all", "-i", inventory, "-m", "ansible.builtin.ping", "--forks", str(FORKS))
-    check = ("onprem-llm", "check", inventory, "--no-trial", "--forks", str(FORKS), "--json")
-    pings, checks, hosts = [], [], 0
-    for number in range(ROUNDS + 1):
-        ping_seconds, _ = timed(*ping, folder=folder)
-        check_seconds, text = timed(*check, folder=folder)
+    """Return the seconds of each ping and of each check, and how many hosts there are."""
+    counts = []
+
+    def look(text: str) -> None:
         found = {host: len(one["facts"]["gpus"]) for host, one in json.loads(text)["hosts"].items()}
-        hosts = len(found)
+        counts.append(len(found))
         if set(found.values()) != {GPUS}:
             sys.exit(f"found {found} GPUs, expected {GPUS} on each host")
-        if number:
-            pings.append(ping_seconds)
-            checks.append(check_seconds)
-    return pings, checks, hosts
+
+    pings, checks = in_turn(("onprem-llm", "check", inventory, "--no-trial", "--json"), inventory, folder, look)
+    return pings, checks, counts[-1]
 
 
 def main() -> int:

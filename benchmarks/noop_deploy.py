@@ -8,20 +8,18 @@ pipelining and warm connections. Ends with one line of JSON; exits 1 where the b
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from beside_a_ping import FORKS, ROUNDS, in_turn, run
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ.get("ONPREM_LLM_CACHE") or Path.home() / ".cache" / "onprem-llm")
 STUB = CACHE / "test" / "images" / "stub-engine-1.tar"
 LAB = "bench"
 HOSTS = int(os.environ.get("ONPREM_LLM_BENCH_HOSTS", "2"))
-ROUNDS = 5
 BAR = 3.0  # times the ping, at most
-FORKS = 16
 
 SETTINGS = "onprem_llm_site: {images_dir: images, open_webui: {enabled: false}}\n"
 MODEL = """\
@@ -34,35 +32,6 @@ resources: {gpus: 0}
 port: 8000
 timeouts: {start: 120, readiness: 60}
 """
-# What the command line sets for its own runs, so that both sides have it.
-TUNED = {
-    "ANSIBLE_PIPELINING": "True",
-    "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s",
-    "ANSIBLE_HOST_KEY_CHECKING": "True",
-}
-
-
-def run(*command: str, folder: Path) -> str:
-    """Run a command in the site's folder and return its output; end with all of it where it fails."""
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, **TUNED},
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def timed(*command: str, folder: Path) -> tuple[float, str]:
-    """Return the seconds of a command, and its output."""
-    begun = time.perf_counter()
-    text = run(*command, folder=folder)
-    return time.perf_counter() - begun, text
 
 
 def lay_out(folder: Path) -> None:
@@ -88,20 +57,10 @@ def prepare(folder: Path) -> None:
     run("onprem-llm", "deploy", "model.yaml", "--yes", folder=folder)
 
 
-def measure(folder: Path) -> tuple[list[float], list[float]]:
-    """Return the seconds of each ping and of each deploy, taken in turn after one of each to warm up."""
-    ping = ("ansible", "all", "-i", "inventory.ini", "-m", "ansible.builtin.ping", "--forks", str(FORKS))
-    deploy = ("onprem-llm", "deploy", "model.yaml", "--yes", "--forks", str(FORKS), "--json")
-    pings, deploys = [], []
-    for number in range(ROUNDS + 1):
-        ping_seconds, _ = timed(*ping, folder=folder)
-        deploy_seconds, text = timed(*deploy, folder=folder)
-        if json.loads(text)["steps"]:
-            sys.exit(f"the second deploy had something to do:\n{text}")
-        if number:
-            pings.append(ping_seconds)
-            deploys.append(deploy_seconds)
-    return pings, deploys
+def look(text: str) -> None:
+    """End where a deploy had something to do."""
+    if json.loads(text)["steps"]:
+        sys.exit(f"the second deploy had something to do:\n{text}")
 
 
 def main() -> int:
@@ -110,7 +69,8 @@ def main() -> int:
         folder = Path(name)
         try:
             prepare(folder)
-            pings, deploys = measure(folder)
+            deploy_again = ("onprem-llm", "deploy", "model.yaml", "--yes", "--json")
+            pings, deploys = in_turn(deploy_again, "inventory.ini", folder, look)
         finally:
             run("onprem-llm", "lab", "down", "--name", LAB, folder=folder)
     ping, deploy = statistics.median(pings), statistics.median(deploys)
