@@ -7,12 +7,13 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from ansible import constants
 from ansible.parsing.vault import VaultLib, VaultSecret
 
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError
 from onprem_llm.prove import site_inventory, site_variables, vault_passwords
-from onprem_llm.prove.site_variables import Tagged, needed, role_variables, variables
+from onprem_llm.prove.site_variables import Tagged, Variables, needed, role_variables, variables
 from onprem_llm.prove.tool import Tool
 
 PASSWORD = "word\n"
@@ -38,13 +39,12 @@ def encrypted() -> tuple[str, str]:
     return whole, f"!vault |\n{textwrap.indent(value, ' ' * 10)}"
 
 
-@pytest.fixture
-def site(tmp_path: Path, encrypted: tuple[str, str]) -> Connection:
-    """An inventory with a wholly encrypted file and a single encrypted value."""
-    folder = tmp_path / "group_vars" / "all"
+def made_site(at: Path, encrypted: tuple[str, str]) -> Connection:
+    """Write an inventory with a wholly encrypted file and a single encrypted value."""
+    folder = at / "group_vars" / "all"
     folder.mkdir(parents=True)
-    (tmp_path / "inventory.ini").write_text("[gpu]\na ansible_host=10.0.0.1 ansible_password=hidden\nb\n")
-    password = tmp_path / "password"
+    (at / "inventory.ini").write_text("[gpu]\na ansible_host=10.0.0.1 ansible_password=hidden\nb\n")
+    password = at / "password"
     password.write_text(PASSWORD)
     vault, value = encrypted
     (folder / "vault.yml").write_text(vault)
@@ -53,11 +53,32 @@ def site(tmp_path: Path, encrypted: tuple[str, str]) -> Connection:
         f"    password: {value}\n"
         "user_of_registry: '{{ vault_user | lower }}'\nraw: 1\ncompose_project_absent: []\ncolour: red\n"
     )
-    return Connection(tmp_path / "inventory.ini", vault_password_files=(password,))
+    return Connection(at / "inventory.ini", vault_password_files=(password,))
 
 
-def test_what_settings_name_comes_along_and_secrets_that_nothing_names_do_not(site: Connection) -> None:
-    found = variables(site)
+@pytest.fixture
+def site(tmp_path: Path, encrypted: tuple[str, str]) -> Connection:
+    return made_site(tmp_path, encrypted)
+
+
+# What Ansible says of a site that nobody changes is asked once: its start is most of what a test here takes.
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory, encrypted: tuple[str, str]) -> Variables:
+    return variables(made_site(tmp_path_factory.mktemp("site"), encrypted))
+
+
+@pytest.fixture(scope="module")
+def without_password(tmp_path_factory: pytest.TempPathFactory, encrypted: tuple[str, str]) -> Variables:
+    """What Ansible says without a password of the single encrypted value, where no whole file is encrypted."""
+    connection = made_site(tmp_path_factory.mktemp("site"), encrypted)
+    (connection.inventory.parent / "group_vars" / "all" / "vault.yml").unlink()
+    with pytest.MonkeyPatch.context() as patched:
+        for name in vault_passwords.NAMES:
+            patched.delenv(name, raising=False)
+        return site_variables._all(Connection(connection.inventory))
+
+
+def test_what_settings_name_comes_along_and_secrets_that_nothing_names_do_not(found: Variables) -> None:
     assert found.keys() == {"a", "b"}
     assert found["a"]["user_of_registry"] == "{{ vault_user | lower }}"
     assert found["a"]["vault_user"] == "bob-of-the-vault"
@@ -65,9 +86,11 @@ def test_what_settings_name_comes_along_and_secrets_that_nothing_names_do_not(si
     assert not found["a"].keys() & {"ansible_password", "ansible_host", "colour", "vault_root_password"}
 
 
-def test_an_encrypted_value_stays_encrypted_on_the_disk_and_ansible_reads_it(site: Connection, tmp_path: Path) -> None:
+def test_an_encrypted_value_stays_encrypted_on_the_disk_and_ansible_reads_it(
+    site: Connection, found: Variables, tmp_path: Path
+) -> None:
     reach = {name: {"ansible_connection": "local"} for name in "ab"}
-    data, _ = site_inventory.inventory_data({"a": (), "b": ()}, variables(site), reach, tmp_path, "10.213.0.0/24")
+    data, _ = site_inventory.inventory_data({"a": (), "b": ()}, found, reach, tmp_path, "10.213.0.0/24")
     path = site_inventory.write(data, tmp_path)
     assert path.stat().st_mode & 0o777 == 0o600
     assert "t0ken" not in path.read_text()
@@ -80,11 +103,11 @@ def test_an_encrypted_value_stays_encrypted_on_the_disk_and_ansible_reads_it(sit
 
 
 def test_an_encrypted_setting_without_a_password_is_refused_by_name(
-    site: Connection, monkeypatch: pytest.MonkeyPatch
+    site: Connection, without_password: Variables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in vault_passwords.NAMES:
         monkeypatch.delenv(name, raising=False)
-    (site.inventory.parent / "group_vars" / "all" / "vault.yml").unlink()
+    monkeypatch.setattr(site_variables, "_all", lambda _: without_password)
     with pytest.raises(InvalidError, match="onprem_llm_site of host a is encrypted") as error:
         variables(Connection(site.inventory))
     assert "--vault-password-file" in str(error.value.hint)
@@ -117,8 +140,18 @@ def test_a_password_file_named_in_the_environment_is_found_from_every_folder(
     site: Connection, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", value)
-    assert variables(Connection(site.inventory)).keys() == {"a", "b"}
+    # Ansible itself means that file, and so does what runs elsewhere.
+    meant = constants.config.get_config_value("DEFAULT_VAULT_PASSWORD_FILE")
+    assert Path(meant).samefile(site.vault_password_files[0])
+    assert Path(vault_passwords.taken(os.environ, Path.cwd())[vault_passwords.FILE]).samefile(meant)
     assert open_passwords(elsewhere) == PASSWORD.strip()
+
+
+def test_a_password_file_named_in_the_environment_serves_for_reading(
+    site: Connection, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", "{{CWD}}/password")
+    assert variables(Connection(site.inventory)).keys() == {"a", "b"}
 
 
 @pytest.mark.parametrize("value", ["{}/password", "one@{}/password"])
@@ -130,11 +163,20 @@ def test_identities_with_absolute_paths_are_taken(
     assert open_passwords(elsewhere) == PASSWORD.strip()
 
 
-@pytest.mark.parametrize("value", ["password", "one@password", "one@{0}/password, two@password"])
+@pytest.mark.parametrize(
+    ("value", "asked_anew"), [("password", False), ("one@password", False), ("one@{0}/password, two@password", True)]
+)
 def test_identities_that_a_command_elsewhere_could_not_use_are_refused_before(
-    site: Connection, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, value: str
+    site: Connection,
+    without_password: Variables,
+    elsewhere: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    value: str,
+    asked_anew: bool,
 ) -> None:
     monkeypatch.setenv("ANSIBLE_VAULT_IDENTITY_LIST", value.format(site.inventory.parent))
+    if not asked_anew:
+        monkeypatch.setattr(site_variables, "_all", lambda _: without_password)
     (site.inventory.parent / "group_vars" / "all" / "vault.yml").unlink()
     with pytest.raises(InvalidError, match="is encrypted") as error:
         variables(Connection(site.inventory))

@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from onprem_llm import runner
+from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, UnreachableError
+from onprem_llm.facts import export as facts_export
 from onprem_llm.main import cli
 from onprem_llm.resources import PACKAGE
+from onprem_llm.run_events import RunResult
 
 
 def run(*arguments: object) -> str:
@@ -20,12 +24,16 @@ def run(*arguments: object) -> str:
     return done.stdout
 
 
-@pytest.fixture
-def inventory(tmp_path: Path) -> Path:
-    path = tmp_path / "inventory.ini"
+def written(folder: Path) -> Path:
+    path = folder / "inventory.ini"
     here = f"ansible_connection=local ansible_become=false ansible_python_interpreter={sys.executable}"
     path.write_text(f"web-7 {here}\n[all:vars]\nansible_ssh_common_args='-o BatchMode=yes -o ConnectTimeout=2'\n")
     return path
+
+
+@pytest.fixture
+def inventory(tmp_path: Path) -> Path:
+    return written(tmp_path)
 
 
 def test_export_writes_what_the_script_says(inventory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,24 +54,38 @@ def test_export_writes_what_the_script_says(inventory: Path, tmp_path: Path, mon
     assert not list(tmp_path.glob(".*"))
 
 
-@pytest.fixture
-def with_silent(inventory: Path) -> Path:
+@pytest.fixture(scope="module")
+def with_silent(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]:
+    """An inventory with a host that does not answer, and what a real run says of it: asked once."""
+    inventory = written(tmp_path_factory.mktemp("site"))
     with inventory.open("a") as stream:
         stream.write("[more]\nsilent ansible_host=127.0.0.1 ansible_port=1\n")
+    return inventory, runner.run("probe.yml", Connection(inventory), variables={"onprem_llm_facts": True})
+
+
+@pytest.fixture
+def half_silent(with_silent: tuple[Path, RunResult], monkeypatch: pytest.MonkeyPatch) -> Path:
+    inventory, said = with_silent
+
+    def again(playbook: str, connection: Connection, *, variables: dict[str, object], **_: object) -> RunResult:
+        assert (playbook, connection.inventory, variables) == ("probe.yml", inventory, {"onprem_llm_facts": True})
+        return said
+
+    monkeypatch.setattr(facts_export, "run", again)
     return inventory
 
 
-def test_a_silent_host_writes_nothing(with_silent: Path, tmp_path: Path) -> None:
+def test_a_silent_host_writes_nothing(half_silent: Path, tmp_path: Path) -> None:
     out = tmp_path / "facts.json"
     with pytest.raises(UnreachableError, match="silent") as raised:
-        run("facts", "export", "-i", with_silent, "-o", out)
+        run("facts", "export", "-i", half_silent, "-o", out)
     assert "collect-script" in (raised.value.hint or "")
     assert not out.exists()
 
 
-def test_a_silent_host_is_left_out(with_silent: Path, tmp_path: Path) -> None:
+def test_a_silent_host_is_left_out(half_silent: Path, tmp_path: Path) -> None:
     out = tmp_path / "facts.json"
-    run("facts", "export", "-i", with_silent, "-o", out, "--skip-unreachable")
+    run("facts", "export", "-i", half_silent, "-o", out, "--skip-unreachable")
     assert list(json.loads(out.read_text())["hosts"]) == ["web-7"]
 
 
