@@ -1,8 +1,11 @@
 """How an upgrade of drivers is laid out: the hosts in the order of their turns, and what each costs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from onprem_llm.errors import OnpremError
 from onprem_llm.output import table_text
+from onprem_llm.planning.driver_serving import undrain_words
 from onprem_llm.planning.driver_upgrade import HostUpgrade, UpgradePlan
 
 COLUMNS = ("host", "driver", "becomes", "serves", "its turn")
@@ -42,23 +45,40 @@ def warnings_of(plan: UpgradePlan) -> list[str]:
         if turn.seen.is_downgrade
     ]
     lines += [f"{turn.host}: {'; '.join(turn.seen.reboot)}: it is rebooted" for turn in plan.hosts if turn.seen.reboot]
+    turns = [turn.host for turn in plan.hosts]
+    lines += [
+        f"{name} is drained: it gets no requests (onprem-llm host undrain {name})"
+        for name in plan.drained
+        if name not in turns
+    ]
     for turn in plan.hosts:
         lines += [
-            f"{name} has replicas on {turn.host} alone: it does not answer during that turn" for name in turn.alone
+            f"{name} has replicas on {turn.host} alone: it does not answer during that turn"
+            for name in (() if turn.beside else turn.alone)
         ]
+        if turn.beside:
+            drained = ", ".join(turn.beside)
+            lines.append(
+                f"{turn.host} has no turn while {drained} is drained, which has {', '.join(turn.alone)} too: "
+                f"{undrain_words(turn.beside)}"
+            )
         if turn.gateway and turn.seen.reboot:
             lines.append(f"{turn.host} is a gateway host: what it answers is away while it reboots")
     return lines
 
 
-def upgrade_json(plan: UpgradePlan, states: Mapping[str, str]) -> dict[str, object]:
-    """Return a plan and what became of it as --json prints them; hosts that no state is said of are `waiting`."""
+def upgrade_json(plan: UpgradePlan, states: Mapping[str, str], drained: Sequence[str]) -> dict[str, object]:
+    """Return a plan and what became of it as --json prints them; hosts that no state is said of are `waiting`.
+
+    `drained`: the hosts that are out of rotation now.
+    """
     return {
         "version": plan.version,
         "canary": {"host": plan.hosts[0].host, "why": plan.why_first} if plan.hosts else None,
         "hosts": [_host(turn, states.get(turn.host, "waiting")) for turn in plan.hosts],
         "there": list(plan.there),
         "left_out": dict(plan.left_out),
+        "drained": list(drained),
         "warnings": warnings_of(plan),
     }
 
@@ -80,10 +100,41 @@ def _host(turn: HostUpgrade, state: str) -> dict[str, object]:
     }
 
 
-def state_text(host: str, *, drained: bool, touched: bool, done: Sequence[str], later: Sequence[str]) -> str:
-    """Say how the fleet is after a turn that did not end well."""
-    parts = [f"Upgraded: {', '.join(done)}."] if done else []
-    parts += [f"{host} is drained, and gets no requests."] if drained else []
-    parts += [] if touched else ["Its driver was not touched." if drained else f"{host} was not touched."]
-    parts += [f"Not touched: {', '.join(later)}."] if later else []
-    return " ".join(parts)
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A turn that did not come to its end: how its host is left, and the others. How to go on: the same command."""
+
+    host: str
+    drained: bool
+    touched: bool
+    done: tuple[str, ...]  # upgraded before
+    later: tuple[str, ...]
+
+    @property
+    def state(self) -> str:
+        """Say how the fleet is."""
+        parts = [f"Upgraded: {', '.join(self.done)}."] if self.done else []
+        parts += [f"{self.host} is drained, and gets no requests."] if self.drained else []
+        if not self.touched:
+            parts += ["Its driver was not touched." if self.drained else f"{self.host} was not touched."]
+        parts += [f"Not touched: {', '.join(self.later)}."] if self.later else []
+        return " ".join(parts)
+
+    @property
+    def stopped(self) -> str:
+        """Say what Ctrl-C has left."""
+        return f"Stopped in the middle of {self.host}. {self.state} To go on: {self._ways_on}"
+
+    def error(self, error: OnpremError) -> OnpremError:
+        """Return what ended it with what is, and how to go on."""
+        return OnpremError(
+            error.message,
+            details="\n".join(text for text in (error.details, self.state) if text),
+            hint=f"{error.hint or 'mend what is said above'}; {self._ways_on}",
+            exit_code=error.exit_code,
+        )
+
+    @property
+    def _ways_on(self) -> str:
+        again = "then run the same command again: it goes on where it stopped"
+        return f"{again}. Afterwards: {undrain_words([self.host])}" if self.drained else again

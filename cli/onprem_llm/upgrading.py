@@ -13,7 +13,14 @@ from onprem_llm.look import View, look_whole, unexpected
 from onprem_llm.output import Progress, note
 from onprem_llm.package_trees import SOURCES_FILE
 from onprem_llm.person import person
-from onprem_llm.planning.driver_serving import is_out, served_on, serving_on, start_seconds
+from onprem_llm.planning.driver_serving import (
+    drained_beside,
+    is_out,
+    served_on,
+    serving_on,
+    start_seconds,
+    undrain_words,
+)
 from onprem_llm.planning.driver_upgrade import HostUpgrade, Seen, UpgradePlan, plan_upgrade
 from onprem_llm.planning.replicas import serves
 from onprem_llm.rotations import plan_rotation
@@ -22,7 +29,7 @@ from onprem_llm.run_lock import locked
 from onprem_llm.runner import raise_for_failures, run
 from onprem_llm.seam import run_folder, write_orders
 from onprem_llm.spec.site import Site
-from onprem_llm.upgrade_view import state_text
+from onprem_llm.upgrade_view import Ended
 from onprem_llm.wanted import load_site
 
 POLL_SECONDS = 10.0
@@ -86,19 +93,20 @@ def carry_out(prepared: Prepared, connection: Connection, progress: Progress, *,
 
     `reboots`: the hosts that may be rebooted.
     """
-    outcome = Outcome(drained=[turn.host for turn in prepared.plan.hosts if turn.drained])
+    outcome = Outcome(drained=list(prepared.plan.drained))
     for number, turn in enumerate(prepared.plan.hosts):
         later = [one.host for one in prepared.plan.hosts[number + 1 :]]
         one = _Turn(turn, prepared, connection, progress, turn.host in reboots)
+        done = list(outcome.states)
         try:
             one.take()
         except OnpremError as error:
             outcome.states[turn.host] = "failed" if one.touched else "waiting"
             outcome.drained += [turn.host] if one.drained else []
-            outcome.error = _ending(error, one, list(outcome.states)[:-1], later)
+            outcome.error = one.ended(done, later).error(error)
             return outcome
         except KeyboardInterrupt:
-            note(_stopped(one, list(outcome.states), later))
+            note(one.ended(done, later).stopped)
             raise
         outcome.states[turn.host] = "upgraded"
     return outcome
@@ -119,6 +127,10 @@ class _Turn:
     @property
     def host(self) -> str:
         return self.turn.host
+
+    def ended(self, done: Sequence[str], later: Sequence[str]) -> Ended:
+        """Return how the fleet is where the turn did not come to its end."""
+        return Ended(self.host, self.drained, self.touched, tuple(done), tuple(later))
 
     def take(self) -> None:
         """Drain, upgrade, look, wait for the replicas, let in again. OnpremError."""
@@ -150,6 +162,14 @@ class _Turn:
     def _drain(self, view: View) -> None:
         """Take the host out of rotation where replicas serve on it; never one more than was agreed to."""
         serving, alone = serving_on(view.current, self.host)
+        beside = drained_beside(view.current, self.host, alone)
+        if beside:
+            them = ", ".join(alone)
+            raise OnpremError(
+                f"{self.host}: found that {', '.join(beside)} is drained, which has {them} too, expected {them} in "
+                "rotation there: it would have no replica in this turn",
+                hint=undrain_words(beside),
+            )
         more = [name for name in alone if name not in self.turn.alone]
         if more:
             raise OnpremError(
@@ -240,23 +260,3 @@ def _run(
     with run_folder() as folder:
         variables = {"onprem_llm_order_file": str(write_orders(folder, 0, orders)), "onprem_llm_seam": str(folder)}
         return run(playbook, connection, hosts=hosts, variables=variables, progress=progress, title=title)
-
-
-def _ending(error: OnpremError, one: _Turn, done: Sequence[str], later: Sequence[str]) -> OnpremError:
-    """Say what is, and how to go on: the same command takes up what is left."""
-    lines = [error.details] if error.details else []
-    lines.append(state_text(one.host, drained=one.drained, touched=one.touched, done=done, later=later))
-    first = error.hint or "mend what is said above"
-    return OnpremError(
-        error.message, details="\n".join(lines), hint=f"{first}; {_ways_on(one)}", exit_code=error.exit_code
-    )
-
-
-def _stopped(one: _Turn, done: Sequence[str], later: Sequence[str]) -> str:
-    state = state_text(one.host, drained=one.drained, touched=one.touched, done=done, later=later)
-    return f"Stopped in the middle of {one.host}. {state} To go on: {_ways_on(one)}"
-
-
-def _ways_on(one: _Turn) -> str:
-    again = "then run the same command again: it goes on where it stopped"
-    return f"{again}. Afterwards: onprem-llm host undrain {one.host}" if one.drained else again

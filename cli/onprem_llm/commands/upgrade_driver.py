@@ -7,7 +7,7 @@ from collections.abc import Collection
 from onprem_llm import output
 from onprem_llm.connection import Connection
 from onprem_llm.errors import UsageError
-from onprem_llm.planning.driver_upgrade import UpgradePlan, check_reboots
+from onprem_llm.planning.driver_upgrade import UpgradePlan, check_drained, check_reboots
 from onprem_llm.upgrade_view import upgrade_json, upgrade_text
 from onprem_llm.upgrading import Outcome, carry_out, prepare
 
@@ -26,13 +26,13 @@ def upgrade_driver(version: str, connection: Connection, *, check: bool, yes: bo
     plan = prepared.plan
     if not as_json:
         output.say(upgrade_text(plan))
-    outcome = Outcome()
+    outcome = Outcome(drained=list(plan.drained))
     if plan.hosts and not check:
         reboots = _asked(plan, prepared.site.reboot, yes=yes, as_json=as_json)
         with output.progress() as progress:
             outcome = carry_out(prepared, connection, progress, reboots=reboots)
     if as_json:
-        output.show_json(upgrade_json(plan, outcome.states))
+        output.show_json(upgrade_json(plan, outcome.states, outcome.drained))
     elif not check:
         output.say(f"\n{ending(plan, outcome)}")
     if outcome.error is not None:
@@ -41,6 +41,7 @@ def upgrade_driver(version: str, connection: Connection, *, check: bool, yes: bo
 
 def _asked(plan: UpgradePlan, policy: str, *, yes: bool, as_json: bool) -> Collection[str]:
     """Ask what is to be asked; return the hosts that may be rebooted. --yes agrees to all but that."""
+    check_drained(plan)
     asks = policy == "ask" and not yes and not as_json and sys.stdin.isatty()
     check_reboots(plan, allowed=asks or policy == "auto")
     hosts = ", ".join(turn.host for turn in plan.hosts)
@@ -64,6 +65,6 @@ def ending(plan: UpgradePlan, outcome: Outcome) -> str:
             if plan.there
             else ["No host has a driver."]
         )
-    if outcome.drained and outcome.error is None:
-        lines.append(f"Still drained, as before: {', '.join(outcome.drained)} (onprem-llm host undrain HOST).")
+    if plan.hosts and plan.drained:  # else the plan has said it just above
+        lines.append(f"Still drained, as before: {', '.join(plan.drained)} (onprem-llm host undrain HOST).")
     return "\n".join(lines)

@@ -1,24 +1,50 @@
 """What serves on a host while the fleet gets another driver, and what is left elsewhere meanwhile. Pure."""
 
+from collections.abc import Iterable
+
 from onprem_llm.hosts import Current
 from onprem_llm.planning.hosts_change import recorded_on
 from onprem_llm.planning.replicas import serves
-from onprem_llm.planning.rotation import is_held_out
+from onprem_llm.planning.rotation import away, is_held_out, is_up
 from onprem_llm.planning.standing import standing_of
 from onprem_llm.spec.deployment import parse_deployment
 
 
 def serving_on(current: Current, host: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the replicas that get requests on a host, and the deployments that have none elsewhere meanwhile."""
+    """Return the replicas that get requests on a host, and the deployments that have none elsewhere meanwhile.
+
+    Of a replica on a host that is not seen, out of a limit or silent, the gateway tells.
+    """
     serving: list[str] = []
     alone: list[str] = []
     for name in recorded_on(current, host):
         routed = [one for one in standing_of(name, current) if one.routed]
         here = [f"{name}/{one.project}" for one in routed if one.host.name == host]
         serving += here
-        if here and len(here) == len(routed):
+        if here and len(here) == len(routed) and not _serves_unseen(current, name):
             alone.append(name)
     return tuple(serving), tuple(alone)
+
+
+def _serves_unseen(current: Current, name: str) -> bool:
+    unseen = {project: at.host for project, at in current.book[name].replicas.items() if current.host(at.host) is None}
+    return any(is_up(f"{name}/{project}", current) and not away(host, current) for project, host in unseen.items())
+
+
+def drained_hosts(current: Current) -> tuple[str, ...]:
+    """Name the hosts that the book has for drained, seen or not."""
+    return tuple(name for name, mark in current.marks.items() if mark.state == "drained")
+
+
+def undrain_words(hosts: Iterable[str]) -> str:
+    """Say how hosts are let in again."""
+    return "; ".join(f"onprem-llm host undrain {host}" for host in hosts)
+
+
+def drained_beside(current: Current, host: str, alone: Iterable[str]) -> tuple[str, ...]:
+    """Name the drained hosts that have replicas of deployments too, which get no requests elsewhere than on a host."""
+    drained = [name for name in drained_hosts(current) if name != host]
+    return tuple(name for name in drained if set(alone) & set(recorded_on(current, name)))
 
 
 def served_on(current: Current, host: str) -> list[str]:

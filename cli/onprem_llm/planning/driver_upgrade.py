@@ -7,7 +7,7 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current, Gpu, HostState, Project
 from onprem_llm.planning.compatibility.images import is_own
 from onprem_llm.planning.compatibility.judging import asked_of
-from onprem_llm.planning.driver_serving import serving_on
+from onprem_llm.planning.driver_serving import drained_beside, drained_hosts, serving_on, undrain_words
 from onprem_llm.planning.hosts_change import recorded_on
 from onprem_llm.probe_values import mapping, number, text, texts
 from onprem_llm.recorded import GONE
@@ -64,6 +64,7 @@ class HostUpgrade:
     alone: tuple[str, ...] = ()  # deployments that have no replica elsewhere
     gateway: bool = False
     drained: bool = False  # before we came
+    beside: tuple[str, ...] = ()  # drained hosts that have replicas of those in `alone`
 
     @property
     def host(self) -> str:
@@ -78,12 +79,16 @@ class HostUpgrade:
 
 @dataclass(frozen=True, slots=True)
 class UpgradePlan:
-    """Hosts in the order of their turns, the canary first; `there` have the version, `left_out` take no part."""
+    """Hosts in the order of their turns, the canary first; `there` have the version, `left_out` take no part.
+
+    `drained`: hosts that get no requests before we come, with a turn or without.
+    """
 
     version: str
     hosts: tuple[HostUpgrade, ...]
     there: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
+    drained: tuple[str, ...] = ()
 
     @property
     def why_first(self) -> str:
@@ -112,6 +117,7 @@ def plan_upgrade(version: str, seen: Sequence[Seen], current: Current) -> Upgrad
         tuple(sorted(turns, key=_order)),
         tuple(one.host for one in mine if one.done),
         tuple(left_out.items()),
+        drained_hosts(current),
     )
 
 
@@ -177,10 +183,28 @@ def check_reboots(plan: UpgradePlan, *, allowed: bool) -> None:
     )
 
 
+def check_drained(plan: UpgradePlan) -> None:
+    """Raise InvalidError where a turn would take a deployment's last replica, since the others' host is drained.
+
+    One that has its own turn before may be let in by then; that turn looks again.
+    """
+    for index, turn in enumerate(plan.hosts):
+        before = [one.host for one in plan.hosts[:index]]
+        drained = [name for name in turn.beside if name not in before]
+        if drained:
+            raise InvalidError(
+                f"{', '.join(drained)} is drained, and {', '.join(turn.alone)} would have no replica in "
+                f"{turn.host}'s turn; nothing was changed",
+                hint=f"{undrain_words(drained)}; then run the same command again, or name the other hosts alone: "
+                "--limit",
+            )
+
+
 def _turn(seen: Seen, current: Current) -> HostUpgrade:
     serves, alone = serving_on(current, seen.host)
     gateways = {gateway.name for gateway in current.gateways}
-    return HostUpgrade(seen, serves, alone, seen.host in gateways, seen.host in current.marks)
+    beside = drained_beside(current, seen.host, alone)
+    return HostUpgrade(seen, serves, alone, seen.host in gateways, seen.host in current.marks, beside)
 
 
 def _order(turn: HostUpgrade) -> tuple[bool, bool, bool, int]:

@@ -7,8 +7,9 @@ import recorded_facts as made
 from planning_lab import Hosts, deploy, lab, mark, model, stop
 
 from onprem_llm.errors import InvalidError
+from onprem_llm.hosts import Current
 from onprem_llm.planning.driver_serving import serving_on
-from onprem_llm.planning.driver_upgrade import Seen, UpgradePlan, check_reboots, plan_upgrade
+from onprem_llm.planning.driver_upgrade import Seen, UpgradePlan, check_drained, check_reboots, plan_upgrade
 
 OLD, NEW = "550.163.01", "580.95.05"
 USED = ("the GPUs are in use by VLLM::Worker",)
@@ -72,6 +73,50 @@ def test_what_serves_alone_is_said(three: Hosts) -> None:
     (solo,) = [turn for turn in planned(three).hosts if turn.alone]
     assert (solo.host, solo.alone) == ("lab-1", ("tiny",))
     assert serving_on(made.current(three), "lab-2") == ((), ())  # what does not serve misses nothing
+
+
+def limited(facts: Hosts, *names: str) -> Current:
+    whole = made.current(facts)
+    out = tuple(name for name in facts if name not in names)
+    hosts = tuple(host for host in whole.hosts if host.name in names)
+    return replace(whole, hosts=hosts, unreachable=out, left_out=out)
+
+
+def test_replicas_that_a_limit_leaves_out_count_as_the_gateway_sees_them(three: Hosts) -> None:
+    only = limited(three, "lab-1")
+    assert serving_on(only, "lab-1") == (("tiny/tiny-0",), ())
+    assert not plan_upgrade("580", [seen("lab-1")], only).hosts[0].alone
+    three["lab-1"]["gateway"]["servers"]["tiny/tiny-1"]["up"] = False
+    assert serving_on(limited(three, "lab-1"), "lab-1") == (("tiny/tiny-0",), ("tiny",))
+    three["lab-1"]["gateway"]["servers"]["tiny/tiny-1"].update(up=True, admin="drain")
+    assert serving_on(limited(three, "lab-1"), "lab-1") == (("tiny/tiny-0",), ("tiny",))
+
+
+def test_a_drained_host_that_has_no_turn_is_not_forgotten(three: Hosts) -> None:
+    there = seen("lab-2", loaded=NEW, installed=NEW, done=True)
+    plan = planned(mark(three, "lab-2", "drained"), there)
+    assert (plan.drained, plan.there) == (("lab-2",), ("lab-2",))
+    assert [(turn.host, turn.alone, turn.beside) for turn in plan.hosts] == [
+        ("lab-3", (), ()),
+        ("lab-1", ("tiny",), ("lab-2",)),
+    ]
+    with pytest.raises(InvalidError) as refused:
+        check_drained(plan)
+    assert (
+        refused.value.message == "lab-2 is drained, and tiny would have no replica in lab-1's turn; nothing was changed"
+    )
+    assert "onprem-llm host undrain lab-2" in str(refused.value.hint)
+    # Nor where a limit leaves it out.
+    only = plan_upgrade("580", [seen("lab-1")], limited(three, "lab-1"))
+    assert (only.drained, only.hosts[0].beside) == (("lab-2",), ("lab-2",))
+    check_drained(planned(mark(three, "lab-3", "drained"), there))  # nothing is there that is missed
+
+
+def test_a_drained_host_whose_turn_comes_first_may_be_let_in_by_then(three: Hosts) -> None:
+    plan = planned(mark(three, "lab-2", "drained"), seen("lab-2", loaded=None, installed=NEW))
+    assert (order(plan), plan.drained) == (["lab-2", "lab-3", "lab-1"], ("lab-2",))
+    assert plan.hosts[2].beside == ("lab-2",)
+    check_drained(plan)
 
 
 def test_gateways_come_last_even_where_nothing_serves_there() -> None:

@@ -139,6 +139,49 @@ def test_a_host_that_a_person_has_drained_stays_so(world: World) -> None:
     assert "Still drained, as before: lab-3" in command.ending(prepared(world).plan, outcome)
 
 
+def test_no_turn_takes_the_last_replica_while_a_host_that_has_another_is_drained(world: World) -> None:
+    """A first run left lab-2 drained; the same command takes it up, and must not go on to lab-1 then."""
+    world.drained("lab-2")
+    ready = prepared(world)
+    assert [turn.host for turn in ready.plan.hosts][-1] == "lab-1"
+    outcome = carry_out(ready, CONNECTION, PlainProgress(), reboots=())
+    assert (outcome.states["lab-2"], outcome.states["lab-1"]) == ("upgraded", "waiting")
+    assert "upgrade lab-1" not in world.happened
+    assert "drain lab-1" not in world.happened
+    assert outcome.drained == ["lab-2"]
+    assert outcome.error is not None
+    assert "lab-1: found that lab-2 is drained, which has tiny too, expected tiny in rotation there" in str(
+        outcome.error
+    )
+    assert str(outcome.error.hint).startswith("onprem-llm host undrain lab-2; then run the same command again")
+
+
+def test_a_second_run_says_what_the_first_one_left_drained(
+    monkeypatch: pytest.MonkeyPatch, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.drained("lab-2")
+    ready = prepared(world, loaded=NEW, installed=NEW, done=True)
+    Asked(monkeypatch, ready, Outcome(), terminal=False)
+    for check in (False, True):
+        command.upgrade_driver("580", CONNECTION, check=check, yes=False, as_json=False)
+        assert "lab-2 is drained: it gets no requests (onprem-llm host undrain lab-2)" in capsys.readouterr().out
+    command.upgrade_driver("580", CONNECTION, check=False, yes=False, as_json=True)
+    assert '"drained": [\n    "lab-2"\n  ]' in capsys.readouterr().out
+
+
+def test_a_run_that_would_take_the_last_replica_is_refused_before_it_asks(
+    monkeypatch: pytest.MonkeyPatch, world: World
+) -> None:
+    world.drained("lab-2")
+    seen = {"gpus": 1, "loaded": OLD, "installed": OLD, "then": NEW, "kind": "open"}
+    there = Seen("lab-2", 1, NEW, NEW, NEW, "open", done=True)
+    plan = plan_upgrade("580", [Seen("lab-1", **seen), there], made.current(world.facts))  # type: ignore[arg-type]
+    asked = Asked(monkeypatch, Prepared(plan, parse_site({}, "x"), {}), Outcome(), terminal=True)
+    with pytest.raises(InvalidError, match="lab-2 is drained, and tiny would have no replica in lab-1's turn"):
+        command.upgrade_driver("580", CONNECTION, check=False, yes=True, as_json=False)
+    assert (asked.questions, asked.reboots) == ([], None)
+
+
 def test_the_first_bad_host_ends_it_drained_and_the_rest_is_untouched(world: World) -> None:
     why = "driver 580.95.05 is installed and does not load: found Secure Boot refuses the module. Enroll the key."
     world.answers["lab-2"] = [HostFailure("lab-2", "Fail", why, unreachable=False)]
