@@ -2,6 +2,7 @@
 
 import re
 import time
+from pathlib import Path
 
 from docker.types import EndpointConfig
 
@@ -12,6 +13,7 @@ from onprem_llm.lab.state import USER, Host, Lab
 from onprem_llm.lab_systems import SYSTEMS
 
 BOOT_TIMEOUT_S = 90
+FEW_INSTANCES = 512
 STOP_TIMEOUT_S = 30
 KEYS_TIMEOUT_S = 20
 END = "end-of-keys"
@@ -95,7 +97,7 @@ def wait_booted(host: Host) -> None:
             raise OnpremError(
                 f"host {host.name}: its container stopped while it booted",
                 details=engine.client().api.logs(host.name, tail=15).decode(errors="replace"),
-                hint=f"docker start --attach {host.name} shows why",
+                hint=_why_not_booted(host),
             )
         done = engine.exec_root(host.name, ["systemctl", "is-system-running", "--wait"])
         if done.stdout.strip() == "running":
@@ -110,6 +112,21 @@ def wait_booted(host: Host) -> None:
     raise OnpremError(
         f"host {host.name}: systemd has not finished booting after {BOOT_TIMEOUT_S} s",
         hint=f"docker exec {host.name} systemctl list-jobs",
+    )
+
+
+def _why_not_booted(host: Host, limit: Path = Path("/proc/sys/fs/inotify/max_user_instances")) -> str:
+    """Say what to do. systemd without an inotify instance ends at once, and says nothing."""
+    try:
+        instances = int(limit.read_text("ascii"))
+    except (OSError, ValueError):
+        instances = FEW_INSTANCES
+    attach = f"docker start --attach {host.name} shows why"
+    if instances >= FEW_INSTANCES:
+        return attach
+    return (
+        f"if it says nothing: all hosts share this machine's {instances} inotify instances, and ten want them all; "
+        f"as root: sysctl -w fs.inotify.max_user_instances=1024. Otherwise {attach}"
     )
 
 

@@ -8,8 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from onprem_llm.errors import OnpremError, UsageError
-from onprem_llm.lab import dnf_root_file_system, image, root_file_systems
+from onprem_llm.lab import dnf_root_file_system, hosts, image, root_file_systems
 from onprem_llm.lab.mirrors import ARMOUR, Given, Mirror, apt_sources, find_mirror, is_known
+from onprem_llm.lab.state import Host
 from onprem_llm.lab_systems import NAMES, SYSTEMS, System
 from onprem_llm.main import cli
 
@@ -190,3 +191,12 @@ def test_dnf_is_told_of_no_repository_but_the_mirror(tmp_path: Path, monkeypatch
     assert any(one.startswith("--setopt=reposdir=/") for one in dnf)
     assert dnf[dnf.index("install") + 1 :] == list(ROCKY.base)
     assert tar[0] == "tar"
+
+
+@pytest.mark.parametrize(("limit", "said"), [("128\n", "inotify instances"), ("8192\n", ""), (None, "")])
+def test_a_host_that_ends_at_once_may_lack_inotify_instances(tmp_path: Path, limit: str | None, said: str) -> None:
+    if limit is not None:
+        (tmp_path / "limit").write_text(limit)
+    hint = hosts._why_not_booted(Host("os-1", "10.213.0.11", None), tmp_path / "limit")
+    assert "docker start --attach os-1 shows why" in hint
+    assert ("fs.inotify.max_user_instances" in hint) is bool(said)
