@@ -55,11 +55,9 @@ def host(place: Path) -> Iterator[Host]:
     one = Host(place)
     try:
         one.up("--hosts", "1", "--ready", "--gpus", "2xT4-16GB")
-        (place / "init").write_text(BOOT)
-        (place / "init").chmod(0o755)
-        one.send(place / "init", "/usr/lib/onprem-llm-lab/init")
         one.run("sed -i 's/- 1:3$/- 10:237/' /etc/tmpfiles.d/onprem-llm-lab-gpus.conf; rm /etc/cdi/nvidia.yaml")
-        reboot(one)
+        one_hierarchy(one)
+        one.run("systemctl start docker")
         one.run(TINY)
         drive(one, "580.95.05")
         yield one
@@ -68,11 +66,19 @@ def host(place: Path) -> Iterator[Host]:
             one.down()
 
 
+def one_hierarchy(host: Host) -> None:
+    """Boot it with cgroup 2 alone."""
+    init = host.folder / "init"
+    init.write_text(BOOT)
+    init.chmod(0o755)
+    host.send(init, "/usr/lib/onprem-llm-lab/init")
+    reboot(host)
+
+
 def reboot(host: Host) -> None:
     # A host that reboots itself is a container that ended.
     subprocess.run(["docker", "restart", "--time", "10", host.name], check=True, capture_output=True)
     wait(host, "systemctl is-system-running --wait | grep -E 'running|degraded'", 90)
-    host.run("systemctl start docker")
     host.has_on_its_bus(T4, T4)
 
 
@@ -180,7 +186,7 @@ def opens(host: Host, container: str) -> bool:
 def test_gpus_survive_a_reload_of_systemd(host: Host, key: str) -> None:
     """As NVIDIA/nvidia-container-toolkit#48: lost where the device came behind systemd's back, kept where CDI gave it.
 
-    Older systemd applies its rules anew at every reload, 257 when the unit is touched: both are done here.
+    systemd 252 applies its rules anew at every reload (test_reload.py), 257 when the unit is touched.
     """
     host.send(Path(__file__).with_name("device_programs.py"), "/srv/device_programs.py")
     host.run(f"docker run --detach --name by-cdi --device nvidia.com/gpu={uuids(host)[0]} tiny /usr/bin/sleep 10000")
@@ -246,6 +252,7 @@ def test_it_is_there_before_docker_starts_containers_at_boot(host: Host, key: st
     given = f"--restart always --device nvidia.com/gpu={uuids(host)[1]}"
     host.run(f"docker run --detach --name at-boot {given} tiny /usr/bin/sleep 10000")
     reboot(host)
+    host.run("systemctl start docker")
     assert host.run(f"grep -c {uuids(host)[1]} {SPEC}") == "1"
     wait(host, "[ $(docker inspect --format '{{.State.Running}}' at-boot) = true ]")
     made = "systemctl show --property ExecMainExitTimestampMonotonic --value onprem-llm-nvidia-cdi"

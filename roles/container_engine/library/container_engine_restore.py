@@ -111,14 +111,14 @@ class Host:
         return True
 
     def _unhold(self) -> None:
-        """Let go of the versions of a GPU driver and its kernel: a held package cannot be removed."""
+        """Let go of the versions of a GPU driver, its kernel, the toolkit: a held package cannot be removed."""
         held = self.record.get("held", [])
         if held:
             tool = ["apt-mark", "unhold"] if shutil.which("apt-mark") else ["dnf", "--quiet", "versionlock", "delete"]
             run([*tool, *held], 300)
         if self.record.get("run_file") and shutil.which("nvidia-uninstall"):
             run(["nvidia-uninstall", "--silent"], LONG_S)
-        if held or self.record.get("run_file"):
+        if [name for name in held if not undo.TOOLKIT.match(name)] or self.record.get("run_file"):
             self.notes.append("NVIDIA's driver, where bootstrap installed it, is out of the kernel after a reboot")
 
     def _containers(self) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 from ansible.module_utils.container_engine_settings import Settings, SettingsError, parse, text_of
 
 ENGINES = ("docker.io", "docker-ce")
+# Of the packages that are held, those that leave nothing in the kernel.
+TOOLKIT = re.compile(r"^(lib)?nvidia-container")
 DOCKER_CHAIN = re.compile(r"^DOCKER(-[A-Z0-9-]+)?$")
 DOCKER_RULE = re.compile(r"(^| )(docker0|br-[0-9a-f]{12})( |$)|-[jg] DOCKER(-[A-Z0-9-]+)?( |$)")
 

@@ -127,3 +127,15 @@ def test_holds_stay_with_an_engine_that_stays(host):
     restore(host, purge=False)
     assert not [line for line in host.commands if line.startswith("apt-mark")]
     assert host.record_part.load()["held"] == ["nvidia-kernel-dkms"]
+
+
+@pytest.mark.parametrize(
+    ("held", "noted"),
+    [("nvidia-kernel-dkms", True), ("libnvidia-container1", False), ("nvidia-container-toolkit", False)],
+)
+def test_a_driver_alone_stays_in_the_kernel(host, held, noted):
+    host.present.add("apt-mark")
+    host.record_part.save({**host.record_part.load(), "held": [held]})
+    notes = restore(host, purge=False).notes
+    assert f"apt-mark unhold {held}" in host.commands
+    assert any("out of the kernel after a reboot" in note for note in notes) is noted
