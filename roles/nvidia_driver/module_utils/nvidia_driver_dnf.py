@@ -96,7 +96,8 @@ class Dnf:
         for name, version in rows:
             kind = next((kind for pattern, kind in KMODS if re.match(pattern, name)), None)
             if kind is not None:
-                found[f"{MODULE}:{version.partition('.')[0]}{kind}"] = version
+                stream = f"{MODULE}:{version.partition('.')[0]}{kind}"
+                found[stream] = max(found.get(stream, ""), version, key=self._rank)
         for name, version in rows:
             if name in FABRIC:
                 streams = [one.partition(":")[2] for one, other in found.items() if other == version]

@@ -7,7 +7,7 @@ import re
 from typing import Any, Iterable, Mapping, NamedTuple
 
 from ansible.module_utils.nvidia_driver_needs import Asked, DriverError
-from ansible.module_utils.nvidia_driver_packages import HEADERS, KEPT, Choice, branch_of, upstream
+from ansible.module_utils.nvidia_driver_packages import BROUGHT, HEADERS, KEPT, Choice, branch_of, upstream
 from ansible.module_utils.nvidia_driver_plan import Plan, finished, has
 
 ASKED = re.compile(r"^(\d{3,4})(\.\d+(?:\.\d+)?)?$")
@@ -127,7 +127,7 @@ def _is_outdated(name: str, choice: Choice) -> bool:
 def exact(choice: Choice, installed: Mapping[str, str], offered: Mapping[str, str]) -> list[str]:
     """Return the driver's packages with the version that each is to have; with all that is there and has it too."""
     names = [name for why, names in choice.groups if why not in (HEADERS, KEPT) for name in names]
-    if choice.stream is not None:
+    if choice.stream is not None or BROUGHT in offered:  # dnf's, of a stream or of a bundle, which has none
         return [name if name.endswith(choice.version) else f"{name}-{choice.version}" for name in names]
     beside = [
         name

@@ -28,3 +28,22 @@ def test_the_newest_or_the_one_that_is_asked_for(driver, host, monkeypatch, patt
         return
     with hands.pinned(pattern):
         assert hands.offered()["nvidia-driver:580-open"] == version
+
+
+BROUGHT = "\n".join(
+    f"{name}\t{version}"
+    for version in ("580.105.08", "580.65.06", "580.95.05")
+    for name in ("kmod-nvidia-open-dkms", "nvidia-driver-cuda", "nvidia-fabric-manager")
+)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "version"), [("580.*", "580.105.08"), ("580.65.06*", "580.65.06"), ("580.82.07*", "580.105.08")]
+)
+def test_a_bundle_may_have_several_versions_of_a_branch(driver, host, monkeypatch, pattern, version):
+    monkeypatch.setattr(driver.dnf, "run", lambda argv, *_: (0, BROUGHT if "nvidia-*" in argv else ""))
+    hands = driver.dnf.Dnf(host(os="rocky", version="9.6"), {}, "/packages")
+    with hands.pinned(pattern):
+        offered = hands.offered()
+    assert offered["nvidia-driver:580-open"] == version
+    assert offered["nvidia-fabric-manager@580-open"] == version

@@ -122,6 +122,27 @@ def test_the_rhel_family_takes_a_stream_and_names_versions(driver, running, havi
     ]
 
 
+def test_a_bundle_on_the_rhel_family_has_no_stream_and_names_versions_all_the_same(driver, running, having):
+    """Its packages are there whatever stream is enabled; without a version dnf would find the old ones good."""
+    kernel = ROCKY["running"]
+    offered = {driver.packages.BROUGHT: "", "nvidia-driver:580-open": NEW, "nvidia-fabric-manager@580-open": NEW}
+    had = dict.fromkeys(
+        ("kmod-nvidia-open-dkms", "nvidia-driver-cuda", "nvidia-persistenced", "kernel-headers"), f"{OLD}-1.el9"
+    )
+    facts = running(A100, **ROCKY, switches=6, built={kernel: {"version": OLD, "open": True}}, headers=[kernel])
+    plan = upgraded(driver, facts, having(had, stream="nvidia-driver:550-open"), offered)
+    assert words(driver, plan) == [
+        "let go of the packages that are held",
+        f"install kmod-nvidia-open-dkms-{NEW} nvidia-driver-cuda-{NEW} nvidia-persistenced-{NEW} "
+        f"nvidia-fabric-manager-{NEW}",
+        f"build the module {NEW} for {kernel}",
+        "hold its packages at this version",
+        "start nvidia-persistenced at boot",
+        "start nvidia-fabricmanager at boot",
+        f"load the driver {NEW} in the place of the other",
+    ]
+
+
 def test_secure_boot_refuses_before_anything_is_done(driver, running, having):
     with pytest.raises(driver.needs.DriverError, match=r"found that Secure Boot is on.*Enroll MOK"):
         upgraded(driver, running(H100, secure_boot=True), having(), CUDA)
