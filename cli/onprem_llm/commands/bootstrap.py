@@ -37,7 +37,7 @@ ALWAYS = {"gpus", "driver", "gpu_access", "container_engine", "engine"}
 def command(
     driver: str | None, check: bool, yes: bool, as_json: bool, verbose: bool, connection: Connection
 ) -> None:  # fmt: skip
-    """Prepare every host: checks with remedies, Docker with Compose, a GPU driver. The first host becomes the gateway.
+    """Prepare every host: checks, Docker with Compose, GPU driver and container toolkit; the first is the gateway.
 
     A second run changes nothing and says so. A host that fails does not stop the others. A driver that runs is left
     alone, and a host is rebooted for its driver only as `reboot` in the site's settings says (--yes is no leave).
