@@ -208,14 +208,26 @@ def test_gpus_survive_a_reload_of_systemd(host: Host, key: str) -> None:
     host.run("docker rm --force by-hook by-cdi")
 
 
-def test_a_new_driver_is_noticed_without_bootstrap(host: Host, key: str) -> None:
+MISMATCH = """#!/bin/sh
+[ ! -e /run/old-module ] || { echo "Failed to initialize NVML: Driver/library version mismatch"; exit 18; }
+exec /usr/bin/nvidia-smi.real "$@"
+"""
+
+
+def test_a_new_driver_is_noticed_without_bootstrap(host: Host, key: str, place: Path) -> None:
+    """In the order of an upgrade: the packages' files, with the old module loaded; later, behind no file, the new one."""
+    (place / "mismatch").write_text(MISMATCH)
+    host.send(place / "mismatch", "/usr/bin/nvidia-smi.new")
+    smi = "/usr/bin/nvidia-smi"
+    host.run(f"touch /run/old-module; chmod +x {smi}.new; mv {smi} {smi}.real; mv {smi}.new {smi}")
     drive(host, "580.105.08")
     start = f"docker run --rm --device nvidia.com/gpu={uuids(host)[0]} tiny /usr/bin/bash -c 'echo RAN' 2>&1"
+    wait(host, "journalctl --unit onprem-llm-nvidia-cdi-again | grep -q mismatch")
     assert "libcuda.so.580.95.05" in host.run(start, check=False)
-    # What an upgrade of the driver's packages does to the files that are watched.
-    host.run("cp /usr/bin/nvidia-smi /usr/bin/nvidia-smi.new; mv /usr/bin/nvidia-smi.new /usr/bin/nvidia-smi")
-    wait(host, f"grep -q libcuda.so.580.105.08 {SPEC}")
+    host.run("rm /run/old-module")
+    wait(host, f"grep -q libcuda.so.580.105.08 {SPEC}", 90)
     assert host.run(start) == "RAN"
+    host.run(f"mv {smi}.real {smi}")
 
 
 def test_a_specification_that_names_what_is_gone_is_made_anew_by_bootstrap(host: Host, key: str) -> None:
