@@ -215,7 +215,7 @@ exec /usr/bin/nvidia-smi.real "$@"
 
 
 def test_a_new_driver_is_noticed_without_bootstrap(host: Host, key: str, place: Path) -> None:
-    """In the order of an upgrade: the packages' files, with the old module loaded; later, behind no file, the new one."""
+    """In the order of an upgrade: the packages' files, under the old module; later, with no file, the new module."""
     (place / "mismatch").write_text(MISMATCH)
     host.send(place / "mismatch", "/usr/bin/nvidia-smi.new")
     smi = "/usr/bin/nvidia-smi"
