@@ -11,7 +11,7 @@ from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.look import View, look_whole, unexpected
 from onprem_llm.output import Progress, note
-from onprem_llm.package_trees import SOURCES_FILE
+from onprem_llm.package_trees import REPOSITORY_FILE, SOURCES_FILE
 from onprem_llm.person import person
 from onprem_llm.planning.driver_serving import (
     drained_beside,
@@ -66,8 +66,8 @@ def prepare(version: str, connection: Connection, progress: Progress) -> Prepare
             "onprem_llm_site.nvidia_driver.run_file is set, and drivers are upgraded by packages",
             hint="leave the setting out where hosts have a driver of packages",
         )
-    names = [*(host.name for host in view.current.hosts), *view.current.unreachable]
-    orders = dict.fromkeys(names, order_of(site, version))
+    systems = {**dict.fromkeys(view.current.unreachable, ""), **{one.name: one.os_name for one in view.current.hosts}}
+    orders = {host: order_of(site, version, system) for host, system in systems.items()}
     result = _run("upgrade_look.yml", "Looking at drivers", orders, None, connection, progress)
     gating = unexpected(replace(view, failures=result.failures), connection)
     raise_for_failures(replace(result, failures=gating), doing="looking at drivers (nothing was changed)")
@@ -75,15 +75,19 @@ def prepare(version: str, connection: Connection, progress: Progress) -> Prepare
     return Prepared(plan_upgrade(version, seen, view.current), site, result.returned)
 
 
-def order_of(site: Site, version: str, *, downgrade: bool = False, reboot: bool = False) -> dict[str, object]:
-    """Return a host's order; it holds no secret but what the proxy's address may have, as bootstrap's."""
+def order_of(
+    site: Site, version: str, system: str, *, downgrade: bool = False, reboot: bool = False
+) -> dict[str, object]:
+    """Return a host's order. `system`: what it calls its OS, which says how a bundle's packages came there."""
+    by_apt = system.startswith(("Debian", "Ubuntu"))
+    brought = (SOURCES_FILE if by_apt else REPOSITORY_FILE) if site.packages_dir is not None else None
     return {
         "version": version,
         "downgrade": downgrade,
         "reboot": reboot,
         "nvidia_driver": site.nvidia_driver.model_dump(mode="json"),
         "package_mirrors": site.package_mirrors.model_dump(exclude_none=True),
-        "package_source": SOURCES_FILE if site.packages_dir is not None else None,
+        "package_source": brought,
         "proxy": site.proxy.model_dump(mode="json", exclude_none=True) if site.proxy else None,
     }
 
@@ -139,13 +143,14 @@ class _Turn:
             self._drain(view)
             served = served_on(view.current, self.host)
             self.touched = True
-            self._judge(self._upgrade())
+            state = view.current.host(self.host)
+            self._judge(self._upgrade(state.os_name if state else ""))
             self._await(served)
         if self.drained:
             with self._rotating(out=False):
                 apply(plan_rotation(self.host, self.connection, back=True), self.connection, self.progress)
         if view.current.gateway is not None:
-            said = f"driver of {self.host}: {self.turn.seen.now} -> {self.turn.seen.then}"
+            said = f"{self.host}: {self.turn.seen.loaded or 'none that loads'} -> {self.turn.seen.then}"
             event = {"action": "driver", "by": person(), "result": "ok", "message": said}
             record_event(event, view.current.gateway.name, self.connection)
 
@@ -199,8 +204,8 @@ class _Turn:
         except OnpremError:
             return True
 
-    def _upgrade(self) -> RunResult:
-        result = self._run(f"Upgrading the driver of {self.host}", reboot=False)
+    def _upgrade(self, system: str) -> RunResult:
+        result = self._run(f"Upgrading the driver of {self.host}", system, reboot=False)
         reasons = result.returned.get(self.host, {}).get("reboot") or []
         if not reasons:
             return result
@@ -210,12 +215,13 @@ class _Turn:
                 f"{self.host}: driver {self.turn.seen.then} is installed and wants a reboot that nobody allowed: {why}",
                 hint="reboot the host",
             )
-        return self._run(f"Rebooting {self.host}", reboot=True)
+        return self._run(f"Rebooting {self.host}", system, reboot=True)
 
-    def _run(self, title: str, *, reboot: bool) -> RunResult:
+    def _run(self, title: str, system: str, *, reboot: bool) -> RunResult:
         seen = self.turn.seen
         # The very version that was shown, whatever the sources have by now.
-        order = order_of(self.prepared.site, seen.then or "", downgrade=seen.is_downgrade, reboot=reboot)
+        site, then = self.prepared.site, seen.then or ""
+        order = order_of(site, then, system, downgrade=seen.is_downgrade, reboot=reboot)
         orders = {self.host: order}
         result = _run("upgrade_driver.yml", title, orders, [self.host], self.connection, self.progress)
         raise_for_failures(result, doing="upgrading the driver", hint="mend what is said above")

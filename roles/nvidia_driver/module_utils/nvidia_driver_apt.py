@@ -7,6 +7,7 @@ import contextlib
 import re
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping
 
@@ -14,7 +15,7 @@ from ansible.module_utils import nvidia_driver_sources as sources
 from ansible.module_utils import onprem_llm_apt as apt
 from ansible.module_utils import onprem_llm_record as record
 from ansible.module_utils.nvidia_driver_packages import DEBIAN_PARTS, targets
-from ansible.module_utils.onprem_llm_apt_get import PackageError, apt_get
+from ansible.module_utils.onprem_llm_apt_get import LOCK_WAIT_S, PackageError, apt_get
 from ansible.module_utils.onprem_llm_command import run
 from ansible.module_utils.onprem_llm_write import put
 
@@ -165,18 +166,31 @@ class Apt:
         """Hold the driver's packages no longer; kernels stay held. PackageError."""
         held = run(["apt-mark", "showhold"])[1].split()
         names = [name for name in held if DRIVERS.match(name) and holdable(name)]
-        code, text = run(["apt-mark", "unhold", *names], 60) if names else (0, "")
-        if code != 0:
-            raise PackageError(f"{', '.join(names)} could not be let go: apt-mark says\n{text[-400:]}")
+        if names:
+            _mark("unhold", names)
 
     def hold(self) -> None:
         """Hold them, and note them for uninstall. PackageError."""
         names = self.unheld()
         if names:
             record.note_held(names)
-            code, text = run(["apt-mark", "hold", *names], 60)
-            if code != 0:
-                raise PackageError(f"{', '.join(names)} could not be held: apt-mark says\n{text[-400:]}")
+            _mark("hold", names)
+
+
+def _mark(word: str, names: list[str]) -> None:
+    """Hold packages, or hold them no longer; unlike apt-get, apt-mark does not wait for dpkg's lock. PackageError."""
+    end = time.monotonic() + LOCK_WAIT_S
+    while True:
+        code, text = run(["env", "LC_ALL=C", "apt-mark", word, *names], 60)
+        if code == 0:
+            return
+        if "lock was locked by" not in text or time.monotonic() > end:
+            break
+        time.sleep(5)
+    raise PackageError(
+        f"{', '.join(names)} could not be set to {word}: apt-mark says\n{text[-400:]}\nexpected dpkg to take it. Wait "
+        "for the program that holds dpkg's lock, or mend what it names, then run the same command again"
+    )
 
 
 @contextlib.contextmanager

@@ -124,7 +124,7 @@ def test_one_after_the_other_each_drained_and_let_in_again_before_the_next(world
     outcome = taken(world)
     assert outcome.states == {"lab-3": "upgraded", "lab-2": "upgraded", "lab-1": "upgraded"}
     assert outcome.error is None
-    turn = "lock lab-1|drain {0}|upgrade {0}|unlock|let in {0}|driver of {0}: 550.163.01 -> 580.95.05"
+    turn = "lock lab-1|drain {0}|upgrade {0}|unlock|let in {0}|{0}: 550.163.01 -> 580.95.05"
     assert "|".join(world.happened) == "|".join(
         [turn.format("lab-3").replace("drain lab-3|", "").replace("let in lab-3|", ""), turn.format("lab-2"),
          turn.format("lab-1")]
@@ -334,9 +334,11 @@ def test_a_site_with_a_run_file_is_told(monkeypatch: pytest.MonkeyPatch, world: 
 
 def test_an_order_has_what_the_role_asks_for() -> None:
     site = parse_site({"packages_dir": "p", "reboot": "auto", "nvidia_driver": {"kernel_modules": "open"}}, "x")
-    order = upgrading.order_of(site, "580", downgrade=True)
+    order = upgrading.order_of(site, "580", "Debian GNU/Linux 13 (trixie)", downgrade=True)
     assert order["package_source"] == "/etc/apt/sources.list.d/onprem-llm-packages.sources"
     assert (order["version"], order["downgrade"], order["reboot"], order["proxy"]) == ("580", True, False, None)
+    rocky = upgrading.order_of(site, "580", "Rocky Linux 9.6 (Blue Onyx)")
+    assert rocky["package_source"] == "/etc/yum.repos.d/onprem-llm-packages.repo"
     nvidia: Any = order["nvidia_driver"]
     assert nvidia["kernel_modules"] == "open"
 
