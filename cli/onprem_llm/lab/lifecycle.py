@@ -44,6 +44,9 @@ def _up(wanted: Wanted, say: Callable[[str], None]) -> tuple[Lab, bool]:
     stand_in.cuda_version(driver)
     known = state.load(wanted.name)
     inventory.check_writable(wanted.inventory, wanted.name)
+    if known is None:
+        # What needs a mirror comes before there is a lab: without one nothing is left behind.
+        image.ensure(wanted.os, wanted.ready, say, wanted.given)
     with state.alone("choosing"):
         lab = _described(wanted, driver, gpus, known)
         if known is None:

@@ -151,6 +151,7 @@ def test_two_labs_made_at_once_get_two_networks(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(network, "taken_subnets", nothing_is_taken)
     monkeypatch.setattr(lifecycle, "_refuse_strangers", lambda _: None)
+    monkeypatch.setattr(lifecycle.image, "ensure", lambda *_: "image")
     monkeypatch.setattr(lifecycle, "_make_hosts", lambda *_: True)
     monkeypatch.setattr(lifecycle.hosts, "public_keys", lambda _: [])
     monkeypatch.setattr(lifecycle.engine, "client", lambda: None)

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from onprem_llm.errors import OnpremError, UsageError
-from onprem_llm.lab import dnf_root_file_system, hosts, image, root_file_systems
+from onprem_llm.lab import dnf_root_file_system, hosts, image, lifecycle, root_file_systems, state
 from onprem_llm.lab.mirrors import ARMOUR, Given, Mirror, apt_sources, find_mirror, is_known
 from onprem_llm.lab.state import Host
 from onprem_llm.lab_systems import NAMES, SYSTEMS, System
@@ -200,3 +200,13 @@ def test_a_host_that_ends_at_once_may_lack_inotify_instances(tmp_path: Path, lim
     hint = hosts._why_not_booted(Host("os-1", "10.213.0.11", None), tmp_path / "limit")
     assert "docker start --attach os-1 shows why" in hint
     assert ("fs.inotify.max_user_instances" in hint) is bool(said)
+
+
+def test_a_lab_that_has_no_mirror_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(lifecycle.engine, "client", lambda: None)
+    wanted = lifecycle.Wanted("lab", 1, (), "rocky-9", False, tmp_path / "inventory.ini", None, None)
+    with pytest.raises(OnpremError, match="knows no mirror of Rocky Linux 9"):
+        lifecycle.up(wanted, print)
+    assert state.load("lab") is None
+    assert not (tmp_path / "inventory.ini").exists()
