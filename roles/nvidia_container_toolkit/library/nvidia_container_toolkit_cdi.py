@@ -48,6 +48,8 @@ def bring(program: str, check_mode: bool) -> tuple[bool, plans.Finding]:
     now = look.specification()
     if now["cards"] is None:
         return False, plans.later(now["error"])
+    if plans.undivided(now):
+        return False, plans.without_partitions(now)
     if plans.whole(now) or not plans.targets(now["files"]):
         return False, plans.cdi_finding(now)
     if check_mode:

@@ -17,6 +17,7 @@ ROOT = Path("/")  # another one serves the tests
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NVIDIA, DISPLAY = "0x10de", "0x03"  # of PCI: the vendor, display controllers
 UUID = re.compile(r"^GPU \d+: .*\(UUID: (GPU-[0-9a-fA-F-]+)\)", re.MULTILINE)
+SPLIT = re.compile(r"^GPU \d+: .*\(UUID: (GPU-[0-9a-fA-F-]+)\)\n +MIG ", re.MULTILINE)
 TOOLS = ("nvidia-container-runtime", "nvidia-container-runtime-hook", "nvidia-cdi-hook")
 
 # The spelling of types here is that of Python 3.8, the oldest that ansible-core 2.19 runs on.
@@ -54,31 +55,35 @@ def toolkit() -> str | None:
 def specification() -> Facts:
     """Return what CDI offers now: the files, the GPUs' names by UUID, what they name that is gone; the cards' UUIDs.
 
-    `cards` is None where nvidia-smi does not say (`error` has its last line); partitions have names of their own.
+    `cards` is None where nvidia-smi does not say (`error` has its last line). Those with MIG on are in `mig` instead:
+    of them containers get partitions alone, which have names of their own.
     """
     folders = [ROOT / one.lstrip("/") for one in cdi.FOLDERS]
     found = cdi.specifications(folders)
-    named = {name for _, text in found for name in re.findall(r"GPU-[0-9a-fA-F]{8}-[0-9a-fA-F-]+", text)}
-    cards, error, mig = _cards()
+    named = {name for _, text in found for name in re.findall(r"(?<!MIG-)GPU-[0-9a-fA-F]{8}-[0-9a-fA-F-]+", text)}
     return {
         "files": ["/" + str(path.relative_to(ROOT)) for path, _ in found],
         "named": sorted(named),
         "missing": cdi.missing(folders, ROOT),
-        "cards": cards,
-        "error": error,
-        "mig": mig,
+        **_cards(),
     }
 
 
-def _cards() -> tuple[list[str] | None, str, bool]:
+def _cards() -> Facts:
     """Ask nvidia-smi, which hangs where the driver does."""
+    none: Facts = {"cards": None, "error": "", "mig": [], "partitions": False}
     try:
         code, text = call(["nvidia-smi", "-L"], 60)
     except OSError as error:
-        return None, str(error), False
+        return {**none, "error": str(error)}
     if code != 0:
-        return None, (text.strip().splitlines() or ["no answer within 60 s"])[-1], False
-    return sorted(UUID.findall(text)), "", "  MIG " in text
+        return {**none, "error": (text.strip().splitlines() or ["no answer within 60 s"])[-1]}
+    code, modes = call(["nvidia-smi", "--query-gpu=uuid,mig.mode.current", "--format=csv,noheader"], 60)
+    # A driver that does not know the question lists partitions, where there are any.
+    pairs = [line.partition(",") for line in modes.splitlines()] if code == 0 else []
+    mig = {card.strip() for card, _, mode in pairs if mode.strip() == "Enabled"} if pairs else set(SPLIT.findall(text))
+    found = set(UUID.findall(text))
+    return {**none, "cards": sorted(found - mig), "mig": sorted(found & mig), "partitions": "  MIG " in text}
 
 
 def _os_release() -> dict[str, str]:

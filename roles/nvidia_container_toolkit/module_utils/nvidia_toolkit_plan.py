@@ -56,7 +56,21 @@ def whole(now: Mapping[str, Any]) -> bool:
     if not now["files"] or now["missing"]:
         return False
     # Partitions come and go without a change of cards, and nvidia-ctk names them itself.
-    return now["mig"] or now["cards"] is None or set(now["named"]) == set(now["cards"])
+    return now["cards"] is None or not (_gone(now) or _new(now))
+
+
+def _gone(now: Mapping[str, Any]) -> set[str]:
+    """Return the GPUs that are named and not there; one with MIG on may have a name, or none."""
+    return set(now["named"]) - set(now["cards"]) - set(now["mig"])
+
+
+def _new(now: Mapping[str, Any]) -> set[str]:
+    return set(now["cards"]) - set(now["named"])
+
+
+def undivided(now: Mapping[str, Any]) -> bool:
+    """Say whether there is nothing to name: MIG is on for every card, and none has a partition."""
+    return bool(now["mig"]) and not now["cards"] and not now["partitions"]
 
 
 def wrong(now: Mapping[str, Any]) -> str:
@@ -68,7 +82,7 @@ def wrong(now: Mapping[str, Any]) -> str:
         more = f" and {len(now['missing']) - 1} more" if len(now["missing"]) > 1 else ""
         parts.append(f"names {now['missing'][0]}{more}, which the host does not have")
     if not whole({**now, "missing": []}):
-        gone, new = set(now["named"]) - set(now["cards"]), set(now["cards"]) - set(now["named"])
+        gone, new = _gone(now), _new(now)
         parts += [f"names {len(gone)} GPU(s) that are gone"] if gone else []
         parts += [f"has no name by UUID of {len(new)} GPU(s)"] if new else []
     return f"{' and '.join(now['files'])} {' and '.join(parts)}" if parts else ""
@@ -86,6 +100,9 @@ def cdi_finding(now: Mapping[str, Any]) -> Finding:
     if not said:
         count = len(now["cards"] or now["named"])
         return finding("ok", f"{' and '.join(now['files'])}: {count} GPU(s) by UUID", EXPECTED, check="cdi")
+    if now["mig"]:
+        remedy = "Look at the partitions (nvidia-smi -L), then run bootstrap again."
+        return finding("warning", f"{said}; MIG is on for {len(now['mig'])} GPU(s)", EXPECTED, remedy, check="cdi")
     others = [path for path in now["files"] if path not in (SPECIFICATION, BY_HAND)]
     remedy = f"Have what wrote {' and '.join(others)} make it anew, or remove it and run bootstrap again."
     if others:
@@ -100,6 +117,13 @@ def later(driver_error: str) -> Finding:
     """Say that the specification waits for the driver, as after an installation that wants a reboot."""
     found = f"no driver that runs yet ({driver_error or 'its module is not loaded'})"
     return finding("ok", f"{found}: the CDI specification is made at the next boot", "any", check="cdi")
+
+
+def without_partitions(now: Mapping[str, Any]) -> Finding:
+    """Say that containers get none of the cards until somebody divides them."""
+    found = f"MIG is on for {len(now['mig'])} GPU(s), and there is no partition: containers get none of them"
+    remedy = "Make partitions (nvidia-smi mig -cgi ... -C) or switch MIG off (nvidia-smi -mig 0), then bootstrap again."
+    return finding("warning", found, "partitions, or MIG off", remedy, check="cdi")
 
 
 def failed(text: str) -> Finding:
