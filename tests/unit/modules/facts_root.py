@@ -4,7 +4,9 @@ import os
 import shutil
 from pathlib import Path
 
-SHELLS = [shell for shell in (["sh"], ["dash"], ["busybox", "sh"], ["bash"]) if shutil.which(shell[0])]
+# dash goes by its own name where it is not what sh is; bash behaves otherwise when it is called sh.
+OTHERS = (["busybox", "sh"], ["bash"], *([] if os.path.realpath("/bin/sh").endswith("/dash") else [["dash"]]))
+SHELLS = [shell for shell in (["sh"], *OTHERS) if shutil.which(shell[0])]
 SMI = """#!/bin/sh
 echo 'NVIDIA H100 "80GB", HBM3, 81559, 0x233010DE'
 echo 'NVIDIA GB10, [N/A], [N/A]'
