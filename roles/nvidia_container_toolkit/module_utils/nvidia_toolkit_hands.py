@@ -90,7 +90,12 @@ class Dnf:
         if locked:
             run(["dnf", "--quiet", "versionlock", "delete", *locked], 300)
         record.begin_packages(dnf.installed())
-        dnf.install(choice.names("-"))
+        try:
+            dnf.install(choice.names("-"))
+        except PackageError:
+            if locked:
+                run(["dnf", "--quiet", "versionlock", "add", *locked], 300)
+            raise
         record.end_packages(dnf.installed())
 
     def hold(self) -> None:

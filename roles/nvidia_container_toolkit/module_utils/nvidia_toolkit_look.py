@@ -18,7 +18,8 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NVIDIA, DISPLAY = "0x10de", "0x03"  # of PCI: the vendor, display controllers
 UUID = re.compile(r"^GPU \d+: .*\(UUID: (GPU-[0-9a-fA-F-]+)\)", re.MULTILINE)
 SPLIT = re.compile(r"^GPU \d+: .*\(UUID: (GPU-[0-9a-fA-F-]+)\)\n +MIG ", re.MULTILINE)
-TOOLS = ("nvidia-container-runtime", "nvidia-container-runtime-hook", "nvidia-cdi-hook")
+TOOLS = ("nvidia-container-runtime", "nvidia-container-runtime-hook")
+CDI_HOOK, HOOK_SINCE = "nvidia-cdi-hook", (1, 16)  # before, nvidia-ctk is the hook itself (CHANGELOG, v1.16.0-rc.1)
 
 # The spelling of types here is that of Python 3.8, the oldest that ansible-core 2.19 runs on.
 Facts = Dict[str, Any]
@@ -26,13 +27,14 @@ Facts = Dict[str, Any]
 
 def facts() -> Facts:
     """Return what the plan is made from."""
-    release = _os_release()
+    release, version = _os_release(), toolkit()
+    tools = [*TOOLS, CDI_HOOK] if version is None or numbers(version) >= HOOK_SINCE else TOOLS
     return {
         "os": release.get("ID", ""),
         "machine": run(["uname", "-m"])[1],
         "gpus": gpus(),
-        "toolkit": toolkit(),
-        "lacks": [name for name in TOOLS if shutil.which(name, path=SYSTEM_PATH) is None],
+        "toolkit": version,
+        "lacks": [name for name in tools if shutil.which(name, path=SYSTEM_PATH) is None],
     }
 
 

@@ -131,3 +131,32 @@ def test_dnf_asks_a_bundles_repository_alone(module, toolkit, host, monkeypatch)
     fetching = [set(argv) for argv in asked if {"repoquery", "install"} & set(argv)]
     assert len(fetching) == 2
     assert all(bundle <= argv for argv in fetching)
+
+
+def test_the_hook_that_came_with_1_16_is_not_missed_before(toolkit, monkeypatch):
+    """One that is whole and not older than 1.15 is left alone; 1.15 has its hooks in nvidia-ctk."""
+    there = ("nvidia-container-runtime", "nvidia-container-runtime-hook")
+    monkeypatch.setattr(toolkit.look.shutil, "which", lambda name, **_: name if name in there else None)
+    for version, lacks in (("1.15.0", []), ("1.16.0", ["nvidia-cdi-hook"])):
+        monkeypatch.setattr(toolkit.look, "toolkit", lambda version=version: version)
+        facts = toolkit.look.facts()
+        assert facts["lacks"] == lacks
+        assert toolkit.plan.wants_packages(facts, None) is bool(lacks)
+
+
+def test_where_dnf_cannot_install_the_locks_are_what_they_were(toolkit, monkeypatch):
+    asked: list[list[str]] = []
+    locks = "\n".join(f"{name}-0:1.17.4-1.*" for name in NAMES)
+
+    def run(argv: list[str], *_: Any) -> tuple[int, str]:
+        asked.append(argv)
+        return (1, "no such package") if "install" in argv else (0, locks if "list" in argv else "")
+
+    monkeypatch.setattr(toolkit.hands, "run", run)
+    monkeypatch.setattr(toolkit.hands.dnf, "run", run)
+    monkeypatch.setattr(toolkit.hands.record, "begin_packages", lambda *_: None)
+    choice = toolkit.packages.Choice("1.17.8", [(name, "1.17.8-1") for name in NAMES])
+    with pytest.raises(toolkit.hands.PackageError, match="no such package"):
+        toolkit.hands.Dnf("x86_64", OPTIONS).install(choice)
+    changed = [argv[3:] for argv in asked if "versionlock" in argv and "list" not in argv]
+    assert changed == [["delete", *sorted(NAMES)], ["add", *sorted(NAMES)]]
