@@ -1,26 +1,19 @@
 """Another version of the driver over a fleet: look and plan first, then one host after the other, the canary first."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from onprem_llm.apply import apply, carry, record_event
 from onprem_llm.checks.after_upgrade import Returned, trouble
 from onprem_llm.connection import Connection
-from onprem_llm.errors import InvalidError, OnpremError
+from onprem_llm.errors import InvalidError, OnpremError, RefusedError
 from onprem_llm.look import View, look_whole, unexpected
 from onprem_llm.output import Progress, note
 from onprem_llm.package_trees import REPOSITORY_FILE, SOURCES_FILE
 from onprem_llm.person import person
-from onprem_llm.planning.driver_serving import (
-    drained_beside,
-    is_out,
-    served_on,
-    serving_on,
-    start_seconds,
-    undrain_words,
-)
+from onprem_llm.planning.driver_serving import is_out, leaving, served_on, start_seconds
 from onprem_llm.planning.driver_upgrade import HostUpgrade, Seen, UpgradePlan, plan_upgrade
 from onprem_llm.planning.replicas import serves
 from onprem_llm.rotations import plan_rotation
@@ -33,6 +26,7 @@ from onprem_llm.upgrade_view import Ended
 from onprem_llm.wanted import load_site
 
 POLL_SECONDS = 10.0
+TRIES = 6  # to plan a rotation and carry it out while nothing moves in between
 
 
 @dataclass(frozen=True)
@@ -140,15 +134,14 @@ class _Turn:
         """Drain, upgrade, look, wait for the replicas, let in again. OnpremError."""
         view = look_whole(self.connection, self.progress, again=True)
         with self._locked(view):
-            self._drain(view)
+            self._while_hosts_move(self._drain, view)
             served = served_on(view.current, self.host)
             self.touched = True
             state = view.current.host(self.host)
             self._judge(self._upgrade(state.os_name if state else ""))
             self._await(served)
         if self.drained:
-            with self._rotating(out=False):
-                apply(plan_rotation(self.host, self.connection, back=True), self.connection, self.progress)
+            self._while_hosts_move(self._let_in)
         if view.current.gateway is not None:
             said = f"{self.host}: {self.turn.seen.loaded or 'none that loads'} -> {self.turn.seen.then}"
             event = {"action": "driver", "by": person(), "result": "ok", "message": said}
@@ -164,23 +157,27 @@ class _Turn:
         with locked(gateway.name, f"driver of {self.host}", self.connection, self.progress):
             yield
 
-    def _drain(self, view: View) -> None:
+    def _while_hosts_move(self, rotate: Callable[[View | None], None], view: View | None = None) -> None:
+        """Look and do it again where any host moved meanwhile: a CDI specification that one makes anew is enough."""
+        for left in reversed(range(TRIES)):
+            try:
+                rotate(view)
+                break
+            except RefusedError:
+                if not left:
+                    raise
+                view = None
+                time.sleep(POLL_SECONDS)
+
+    def _let_in(self, view: View | None) -> None:
+        with self._rotating(out=False):
+            plan = plan_rotation(self.host, self.connection, back=True, view=view)
+            apply(plan, self.connection, self.progress)
+
+    def _drain(self, view: View | None) -> None:
         """Take the host out of rotation where replicas serve on it; never one more than was agreed to."""
-        serving, alone = serving_on(view.current, self.host)
-        beside = drained_beside(view.current, self.host, alone)
-        if beside:
-            them = ", ".join(alone)
-            raise OnpremError(
-                f"{self.host}: found that {', '.join(beside)} is drained, which has {them} too, expected {them} in "
-                "rotation there: it would have no replica in this turn",
-                hint=undrain_words(beside),
-            )
-        more = [name for name in alone if name not in self.turn.alone]
-        if more:
-            raise OnpremError(
-                f"{self.host}: found no other replica in rotation of {', '.join(more)}, expected one, as planned",
-                hint="onprem-llm status shows why",
-            )
+        view = view or look_whole(self.connection, self.progress, again=True)
+        serving = leaving(view.current, self.host, self.turn.alone)
         if serving:
             plan = plan_rotation(self.host, self.connection, back=False, view=view)
             with self._rotating(out=True):

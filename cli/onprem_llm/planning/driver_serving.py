@@ -1,7 +1,8 @@
 """What serves on a host while the fleet gets another driver, and what is left elsewhere meanwhile. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+from onprem_llm.errors import OnpremError
 from onprem_llm.hosts import Current
 from onprem_llm.planning.hosts_change import recorded_on
 from onprem_llm.planning.replicas import serves
@@ -45,6 +46,29 @@ def drained_beside(current: Current, host: str, alone: Iterable[str]) -> tuple[s
     """Name the drained hosts that have replicas of deployments too, which get no requests elsewhere than on a host."""
     drained = [name for name in drained_hosts(current) if name != host]
     return tuple(name for name in drained if set(alone) & set(recorded_on(current, name)))
+
+
+def leaving(current: Current, host: str, agreed: Collection[str]) -> tuple[str, ...]:
+    """Return the replicas that leave rotation with a host. OnpremError where the last of a deployment would.
+
+    `agreed`: the deployments of which a person knows it; not where a drained host could be let in instead.
+    """
+    serving, alone = serving_on(current, host)
+    beside = drained_beside(current, host, alone)
+    if beside:
+        them = ", ".join(alone)
+        raise OnpremError(
+            f"{host}: found that {', '.join(beside)} is drained, which has {them} too, expected {them} in rotation "
+            "there: it would have no replica in this turn",
+            hint=undrain_words(beside),
+        )
+    more = [name for name in alone if name not in agreed]
+    if more:
+        raise OnpremError(
+            f"{host}: found no other replica in rotation of {', '.join(more)}, expected one, as planned",
+            hint="onprem-llm status shows why",
+        )
+    return serving
 
 
 def served_on(current: Current, host: str) -> list[str]:

@@ -15,7 +15,7 @@ from onprem_llm.checks.after_upgrade import trouble
 from onprem_llm.commands import bootstrap as bootstrap_command
 from onprem_llm.commands import upgrade_driver as command
 from onprem_llm.connection import Connection
-from onprem_llm.errors import ExitCode, InvalidError, OnpremError, UsageError
+from onprem_llm.errors import ExitCode, InvalidError, OnpremError, RefusedError, UsageError
 from onprem_llm.look import View
 from onprem_llm.output import PlainProgress
 from onprem_llm.planning.driver_upgrade import Seen, plan_upgrade
@@ -262,6 +262,25 @@ def test_ctrl_c_says_what_is_drained_and_how_to_go_on(world: World, capsys: pyte
     assert "onprem-llm host undrain lab-2" in text
 
 
+@pytest.mark.parametrize("plan", ["drain lab-2", "let in lab-2"])
+def test_hosts_that_moved_between_two_looks_are_looked_at_again(world: World, plan: str) -> None:
+    """A CDI specification that some host makes anew meanwhile is enough."""
+
+    def moved() -> None:
+        raise RefusedError("the hosts changed since this plan was made")
+
+    world.rotations[plan] = [moved, moved, lambda: None]
+    outcome = taken(world)
+    assert set(outcome.states.values()) == {"upgraded"}
+    assert world.happened.count(plan) == 3
+    world.happened.clear()
+    world.rotations[plan] = [moved] * 100
+    outcome = taken(world)
+    assert outcome.states["lab-2"] == ("waiting" if plan.startswith("drain") else "failed")
+    assert world.happened.count(plan) == upgrading.TRIES
+    assert "the hosts changed" in str(outcome.error)
+
+
 CUT_OFF = [OnpremError("lab-2: the book could not be written"), KeyboardInterrupt()]
 
 
@@ -368,6 +387,50 @@ def test_what_is_worse_than_before(after: dict[str, Any], text: str | None) -> N
 def test_what_was_bad_before_is_not_the_drivers_fault() -> None:
     bad = [error_of("ecc")]
     assert trouble("a", NEW, said("a", OLD, findings=bad), said("a", findings=bad)) is None
+
+
+def of_card(number: int, expected: str = "none", count: int = 1) -> dict[str, str]:
+    found = f"uncorrected memory errors: GPU {number} (0000:{number}:00.0): {count} since the driver was loaded"
+    return {**error_of("gpu_memory"), "found": found, "expected": expected}
+
+
+def xid(code: int) -> dict[str, str]:
+    return {**error_of("xid"), "found": f"Xid {code} (it hangs) on GPU 0 (0000:0:00.0), once", "expected": "none"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "bad"),
+    [
+        (of_card(0), of_card(0, count=3), False),
+        (of_card(0), of_card(1), True),
+        (of_card(0), of_card(0, "bad rows are replaced by spare ones"), True),
+        ({**of_card(0), "found": "GPU 0, 1, 2: 1"}, of_card(1), False),
+        ({**of_card(0), "found": "all 3 GPUs: 1"}, of_card(2), False),
+        ({**of_card(0), "found": "GPU 0, 1: 1"}, of_card(2), True),
+        (xid(62), xid(62), False),
+        (xid(62), xid(79), True),
+    ],
+)
+def test_an_error_is_known_where_its_cards_had_it_before(
+    before: dict[str, str], after: dict[str, str], bad: bool
+) -> None:
+    cards = {"gpu_check": gpus("a", 0, 1, 2)}
+    for card in cards["gpu_check"]["gpus"]:
+        card["index"] = int(card["uuid"][-1])
+    found = trouble("a", NEW, said("a", OLD, findings=[before], **cards), said("a", findings=[after], **cards))
+    assert bool(found) is bad
+
+
+def test_a_card_is_missed_where_the_driver_showed_none_before() -> None:
+    """As an unfinished run leaves a host: nothing is loaded, so what must be there tells the PCI bus."""
+    before = said("a", gpu_check={"gpus": []}, driver_upgrade={"loaded": None, "gpus": 2})
+    driver = {"loaded": NEW, "gpus": 2}
+    found = trouble("a", NEW, before, said("a", gpu_check=gpus("a", 1), driver_upgrade=driver))
+    assert str(found).startswith("found 1 of 2 GPUs, expected every NVIDIA GPU of the PCI bus")
+    assert trouble("a", NEW, before, said("a", driver_upgrade=driver)) is None
+    # One that was away before is not the driver's fault.
+    less = said("a", OLD, gpu_check=gpus("a", 1))
+    assert trouble("a", NEW, less, said("a", gpu_check=gpus("a", 1), driver_upgrade=driver)) is None
 
 
 class Asked:
