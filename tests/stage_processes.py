@@ -26,11 +26,10 @@ class Processes:
 
     def shown(self, command: str) -> int:
         """Run one with its output on ours; return its exit status. Ctrl-C ends it."""
-        # In a thread: a signal that comes while the process is being started must not lose it.
+        # In a thread: a signal that comes while it or the process is being started must not lose either.
         with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(self._run, command, None)
             try:
-                return running.result()
+                return pool.submit(self._run, command, None).result()
             except BaseException:
                 self.stop()
                 raise
