@@ -20,11 +20,12 @@ from ansible.module_utils.onprem_llm_command import run
 from ansible.module_utils.onprem_llm_write import put
 
 PATTERN = (
-    r"^(nvidia-(driver|kernel|open-kernel|dkms|smi|persistenced|fabricmanager)\S*|nvlsm|libcuda1|libnvidia-nvvm4"
+    r"^(nvidia-(driver|kernel|open-kernel|dkms|smi|persistenced|fabricmanager|imex)\S*|nvlsm|libcuda1"
+    r"|libnvidia-(nvvm4|nscq\S*)"
     r"|linux-modules-nvidia-\d+-server(-open)?-%(kernels)s|linux-headers-(%(kernels)s|[a-z-]*(amd64|arm64)))$"
 )
 INDEXES = ["apt-get", "indextargets", "--format", sources.TARGETS]
-PREFIXES = ("nvidia-", "nvlsm", "linux-modules-nvidia-", "linux-headers-")
+PREFIXES = ("nvidia-", "libnvidia-nscq", "nvlsm", "linux-modules-nvidia-", "linux-headers-")
 # What must stay at one version with the kernel's module: NVIDIA's own packages, and the kernels that have one.
 DRIVERS = re.compile(
     r"^(nvidia-|libnvidia-|libcuda|libcudadebugger|libnvcuvid|firmware-nvidia|nvlsm|xserver-xorg-video-nvidia"

@@ -20,6 +20,8 @@ OF_KIND = re.compile(
 OF_PACKAGES = re.compile(
     r"^(nvidia-(driver|kernel|open-kernel|dkms|utils|smi)|kmod-nvidia|libcuda1$|linux-modules-nvidia-)"
 )
+# Of the driver's version, and no package's dependency: nothing but a person, or we, would bring them back.
+BESIDE = re.compile(r"^(nvidia-imex|libnvidia-nscq)-(\d{3,4})$")
 DEBIANS_MODULES = ("nvidia-kernel-dkms", "nvidia-open-kernel-dkms", "nvidia-kernel-open-dkms")
 
 
@@ -124,6 +126,25 @@ def _is_outdated(name: str, choice: Choice) -> bool:
     return choice.stream is None and name in DEBIANS_MODULES
 
 
+def successors(choice: Choice, old: Iterable[str], offered: Mapping[str, str]) -> list[str]:
+    """Return what takes the place of packages of another branch, as apt is told. DriverError where nothing could."""
+    found = []
+    for name, match in ((name, BESIDE.match(name)) for name in old):
+        if match is None:
+            continue
+        names = [f"{match.group(1)}-{choice.branch}", match.group(1)]
+        new = next((one for one in names if upstream(offered.get(one, "")) == choice.version), None)
+        if new is None:
+            others = ", ".join(f"{one} {offered[one]}" for one in names if one in offered) or "none for it"
+            raise DriverError(
+                f"found {name} on the host and {others} in its package sources, expected {names[0]} of driver "
+                f"{choice.version}: the old one goes with its branch. Name a mirror of NVIDIA's repository that has it "
+                "(onprem_llm_site.package_mirrors.cuda), or remove the package where nothing needs it"
+            )
+        found.append(f"{new}={offered[new]}")
+    return found
+
+
 def exact(choice: Choice, installed: Mapping[str, str], offered: Mapping[str, str]) -> list[str]:
     """Return the driver's packages with the version that each is to have; with all that is there and has it too."""
     names = [name for why, names in choice.groups if why not in (HEADERS, KEPT) for name in names]
@@ -142,14 +163,16 @@ def exact(choice: Choice, installed: Mapping[str, str], offered: Mapping[str, st
 
 
 def for_upgrade(facts: Mapping[str, Any], choice: Choice, state: Mapping[str, Any], offered: Mapping[str, str]) -> Plan:
-    """Return the plan that brings a host from its driver to the chosen one. DriverError where Secure Boot forbids it.
+    """Return the plan that brings a host from its driver to the chosen one.
 
-    `state` is that of `for_packages`, with `users`: the programs that have the GPUs open.
+    DriverError where Secure Boot forbids it, or a package that is there has no version for it. `state` is that of
+    `for_packages`, with `users`: the programs that have the GPUs open.
     """
     old = outdated(choice, state["there"])
     wanted = [name for why, names in choice.groups if why == HEADERS for name in names]
     headers = [name for name in wanted if not has(state["installed"], name)]
-    driver = [name for name in exact(choice, state["installed"], offered) if not has(state["installed"], name)]
+    names = [*exact(choice, state["installed"], offered), *successors(choice, old, offered)]
+    driver = [name for name in dict.fromkeys(names) if not has(state["installed"], name)]
     actions: list[dict[str, Any]] = []
     if driver or old:
         actions.append({"do": "let_go"})

@@ -103,6 +103,39 @@ def test_another_branch_of_ubuntu_takes_the_place_of_the_one_before(driver, runn
     )
 
 
+EXTRAS = {"nvidia-imex-550": f"{OLD}-1", "libnvidia-nscq-550": f"{OLD}-0ubuntu1"}
+
+
+@pytest.mark.parametrize("form", ["{}-580", "{}"])
+def test_what_stands_beside_the_driver_comes_in_its_new_version(driver, running, having, form):
+    """IMEX and NSCQ are no package's dependency: taken away with the old branch, nothing would bring them back."""
+    had = {"nvidia-driver-550-server-open": f"{OLD}-0ubuntu1", **EXTRAS}
+    facts = running(H100, **UBUNTU, built={KERNEL: {"version": OLD, "open": True}}, headers=[KERNEL])
+    imex, nscq = form.format("nvidia-imex"), form.format("libnvidia-nscq")
+    offered = {**archive(580), imex: f"{NEW}-1", nscq: f"{NEW}-0ubuntu0.24.04.1"}
+    said = words(driver, upgraded(driver, facts, having(had), offered))[1]
+    assert f" {imex}={NEW}-1" in said
+    assert f" {nscq}={NEW}-0ubuntu0.24.04.1" in said
+    assert said.endswith(", remove libnvidia-nscq-550 nvidia-driver-550-server-open nvidia-imex-550")
+
+
+@pytest.mark.parametrize("other", [{}, {"nvidia-imex-580": "580.65.06-1"}])
+def test_what_stands_beside_the_driver_and_has_no_new_version_refuses_it(driver, running, having, other):
+    had = {"nvidia-driver-550-server-open": f"{OLD}-0ubuntu1", "nvidia-imex-550": f"{OLD}-1"}
+    facts = running(H100, **UBUNTU, built={KERNEL: {"version": OLD, "open": True}}, headers=[KERNEL])
+    with pytest.raises(driver.needs.DriverError) as refused:
+        upgraded(driver, facts, having(had), {**archive(580), **other})
+    assert str(refused.value).startswith("found nvidia-imex-550 on the host and ")
+    assert f"expected nvidia-imex-580 of driver {NEW}" in str(refused.value)
+
+
+def test_apt_is_asked_for_what_stands_beside_a_driver(driver, host):
+    known = ["nvidia-imex", "nvidia-imex-580", "libnvidia-nscq-580", "libnvidia-nscq", "libnvidia-compute-580"]
+    asked = driver.apt.asked_names(host(), known)
+    assert set(known) & set(asked) == set(known[:4])
+    assert "libnvidia-nscq" in driver.apt.PREFIXES
+
+
 def test_modules_of_the_other_kind_go(driver, running, having):
     had = {**HAD, "nvidia-kernel-dkms": f"{OLD}-1", "nvidia-driver-pinning-550": "1"}
     plan = upgraded(driver, running(H100), having(had), CUDA)
