@@ -13,7 +13,7 @@ from onprem_llm.planning.rotation import away
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import ImageSource, WantedDeployment
 from onprem_llm.rendering.vllm import Replica, draft
-from onprem_llm.spec.deployment import Deployment
+from onprem_llm.spec.deployment import Deployment, GpuAccess
 from onprem_llm.spec.site import Site
 from onprem_llm.spec.weights_identity import WeightsManifest
 
@@ -101,22 +101,33 @@ def plan_replica(change: Revision, placement: Placement, claim: Claim) -> Planne
     entry = current.book.get(deployment.name)
     recorded = entry.images.get(deployment.engine.image) if entry else None
     image = image_for(host, change.wanted.image or ImageSource(deployment.engine.image), recorded)
-    outcome = compare(
-        host,
-        draft(_replica(change, placement, image, claim)),
-        revision=change.revision,
-        image_id=image.id,
-        secrets=_secrets(change.wanted, host, current),
-        why=change.why + _image_reason(deployment, recorded, image),
-    )
-    if change.restart:
-        outcome = outcome.restarted("asked for")
-    if change.rolls and (reason := newer_certificate(change, host, placement.project)):
-        outcome = outcome.restarted(reason)
+    why = change.why + _image_reason(deployment, recorded, image)
+    outcome = _outcome(change, placement, image, claim, why)
     entries = (SecretEntry("VLLM_API_KEY", (deployment.name,)),)
     rekeyed = _rekeyed(deployment.name, placement, current)
     serving = in_service(host, placement.project, current) and not rekeyed
     return PlannedReplica(placement, image, claim, outcome, entries, serving, rekeyed)
+
+
+def _outcome(change: Revision, placement: Placement, image: HostImage, claim: Claim, why: tuple[str, ...]) -> Outcome:
+    deployment, host = change.deployment, placement.host
+
+    def compared(access: GpuAccess | None) -> Outcome:
+        wanted = draft(_replica(change, placement, image, claim, access))
+        secrets = _secrets(change.wanted, host, change.current)
+        found = compare(host, wanted, revision=change.revision, image_id=image.id, secrets=secrets, why=why)
+        if change.restart:
+            found = found.restarted("asked for")
+        if change.rolls and (reason := newer_certificate(change, host, placement.project)):
+            found = found.restarted(reason)
+        return found
+
+    outcome = compared(access_path(deployment, host))
+    if outcome.needed and _runs_by_cdi(deployment, host, placement.project):
+        # The specification does not fit for a while: nothing that starts can use it, and what runs does not need it.
+        as_it_is = compared("cdi")
+        return outcome if as_it_is.needed else as_it_is
+    return outcome
 
 
 def newer_certificate(change: Revision, host: HostState, project: str) -> str | None:
@@ -152,8 +163,16 @@ def in_service(host: HostState, project: str, current: Current) -> bool:
     return serves(host, project) and not away(host.name, current)
 
 
-def _replica(change: Revision, placement: Placement, image: HostImage, claim: Claim) -> Replica:
-    access = access_path(change.deployment, placement.host)
+def _runs_by_cdi(deployment: Deployment, host: HostState, project: str) -> bool:
+    """Tell whether a replica has its GPUs by a specification that names by now what is gone."""
+    found = host.projects.get(project)
+    by_cdi = found is not None and found.label("gpu_access") == "cdi" and deployment.gpu_access is None
+    return by_cdi and bool(host.engine.cdi_missing) and runs(host, project)
+
+
+def _replica(
+    change: Revision, placement: Placement, image: HostImage, claim: Claim, access: GpuAccess | None
+) -> Replica:
     return Replica(
         deployment=change.deployment,
         index=placement.index,

@@ -59,8 +59,12 @@ def _cdi_warnings(deployment: Deployment, replica: PlannedReplica) -> list[str]:
     if deployment.resources.gpus == 0 or not engine.cdi:
         return []
     if engine.cdi_missing:
-        by_cdi = access_path(deployment, replica.host) == "cdi"
-        then = "the start will fail" if by_cdi else "GPUs are given by --gpus instead"
+        then = "the start will fail"
+        project = replica.host.projects.get(replica.project)
+        if project is not None and project.label("gpu_access") == "cdi" and not replica.outcome.needed:
+            then = f"{replica.project} runs on, and would not start again"
+        elif access_path(deployment, replica.host) != "cdi":
+            then = "GPUs are given by --gpus instead"
         return [
             f"{replica.host.name}: its CDI specification names {engine.cdi_missing[0]}, which is gone: {then}; {mend}"
         ]

@@ -100,3 +100,36 @@ def test_a_specification_that_names_what_is_gone_is_not_used_where_there_is_anot
         "libcuda.so.550.54.14, which is gone: the start will fail"
         in made.planned(facts, made.deployment(MODEL)).warnings[0]
     )
+
+
+def stale(**engine: object) -> dict[str, Facts]:
+    """What runs by CDI, and a driver that has just been changed under it."""
+    facts = by_uuid("GPU-lab-1-0", "GPU-lab-1-1", runtimes=["nvidia", "runc"])
+    facts = made.applied(made.planned(facts, made.deployment(MODEL)), facts)
+    for state in facts.values():
+        state["engine"].update(cdi_missing=["/usr/lib/libcuda.so.550.54.14"], **engine)
+    return facts
+
+
+def test_what_runs_is_not_restarted_for_a_specification_that_does_not_fit_for_a_while() -> None:
+    """It would be restarted again when the specification is made anew, both times by a deploy of something else."""
+    facts = stale()
+    plan = made.planned(facts, made.deployment(MODEL))
+    assert [change for change in plan.changes if change.action != "keep"] == []
+    assert "libcuda.so.550.54.14, which is gone: tiny-0 runs on, and would not start again" in plan.warnings[0]
+    for state in facts.values():
+        state["engine"]["cdi_missing"] = []
+    assert [change for change in made.planned(facts, made.deployment(MODEL)).changes if change.action != "keep"] == []
+
+
+def test_what_starts_anew_meanwhile_gets_its_gpus_the_way_that_works() -> None:
+    changed = made.deployment(MODEL.replace("size: 2", "size: 2, seed: 7"))
+    plan = made.planned(stale(), changed)
+    assert "--gpus instead" in plan.warnings[0]
+    found = yaml.safe_load(plan.files["lab-1"]["tiny-0"]["compose.yaml"])["services"]["vllm"]
+    assert devices(found) == [DEVICES]
+    facts = stale()
+    for container in facts["lab-1"]["projects"]["tiny-0"]["containers"]:
+        container["state"] = "exited"
+    found = service(facts, MODEL)
+    assert devices(found) == [DEVICES]
