@@ -15,6 +15,10 @@ def _with_a_kernel(host: Host) -> None:
         "linux-image-amd64 linux-headers-amd64 zstd"
     )
     host.has_on_its_bus(H100, H100)
+    # Debian has no NVIDIA Container Toolkit: test_toolkit.py is about that.
+    (host.folder / "group_vars").mkdir()
+    settings = "onprem_llm_site: {nvidia_container_toolkit: {install: false}}\n"
+    (host.folder / "group_vars/all.yml").write_text(settings)
 
 
 def bootstrap(host: Host) -> dict:

@@ -14,7 +14,8 @@ from tests.locking.registry import running
 from tests.locking.site import Site, made
 
 CACHE = Path(os.environ.get("ONPREM_LLM_CACHE") or Path.home() / ".cache/onprem-llm")
-SETTINGS = "onprem_llm_site: {packages_dir: packages}\n"
+# Debian has no NVIDIA Container Toolkit: tests/driver/test_toolkit.py is about that.
+SETTINGS = "onprem_llm_site: {packages_dir: packages, nvidia_container_toolkit: {install: false}}\n"
 
 
 @pytest.fixture(scope="module")
