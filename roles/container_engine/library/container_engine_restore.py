@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils import container_engine_undo as undo
+from ansible.module_utils import onprem_llm_cdi as cdi
 from ansible.module_utils import onprem_llm_record as record_part
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.onprem_llm_command import run
@@ -91,6 +92,7 @@ class Host:
         else:
             self._keep_engine(packages, foreign)
         self._remove_absent()
+        self._put_back()
         self.changed = True
         if not foreign:
             self._close_notes()
@@ -247,6 +249,15 @@ class Host:
                 path.unlink()
             if name in gone and path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
+
+    def _put_back(self) -> None:
+        """Put back specifications of GPUs that were kept current, but for one that names what is gone by now."""
+        for name, found in self.record.get("files", {}).items():
+            gone = [path for path in cdi.host_paths(found["before"]) if not Path(path).exists()]
+            if gone:
+                self.notes.append(f"{name} stays: the one from before bootstrap names {gone[0]}, which is gone")
+            elif Path(name).parent.is_dir():
+                put(Path(name), found["before"], found["mode"])
 
     def _clear(self, folder: Path) -> None:
         for entry in folder.iterdir() if folder.is_dir() else ():

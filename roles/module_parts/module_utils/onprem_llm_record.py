@@ -7,6 +7,7 @@
   run_file  NVIDIA's installer that was run, which has its own way to take back what it did
   held      packages that are kept at their version, and were not before
   daemon    daemon.json's text before (null: no file), its mode, and the keys that are ours as we wrote them
+  files     other files that were there and are written anew: {path: {before: text, mode: number}}
   registries  registries that root was logged in to
   services  what `systemctl is-enabled` said before
   groups    the group docker, where it was there
@@ -50,6 +51,15 @@ def note_daemon(before: str | None, mode: int | None, changed: dict[str, Any]) -
     daemon = record.setdefault("daemon", {"before": before, "mode": mode, "ours": {}})
     daemon["ours"].update(changed)
     save(record)
+
+
+def note_file(path: Path) -> None:
+    """Keep a file as it was found first, before it is written anew; one that is not there is not noted."""
+    record = load()
+    files = record.setdefault("files", {})
+    if path.is_file() and str(path) not in files:
+        files[str(path)] = {"before": path.read_text(encoding="utf-8"), "mode": path.stat().st_mode & 0o777}
+        save(record)
 
 
 def note_absent(paths: list[str], check_mode: bool) -> bool:

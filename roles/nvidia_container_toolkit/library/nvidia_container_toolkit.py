@@ -89,6 +89,7 @@ class Toolkit:
             return
         if not self.check_mode:
             record.note_absent(self.options["paths"], False)
+            record.note_file(look.ROOT / plans.BY_HAND.lstrip("/"))
         if plans.wants_packages(facts, self.options["version"]):
             try:
                 self._install(facts)

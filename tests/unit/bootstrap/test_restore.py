@@ -139,3 +139,26 @@ def test_a_driver_alone_stays_in_the_kernel(host, held, noted):
     notes = restore(host, purge=False).notes
     assert f"apt-mark unhold {held}" in host.commands
     assert any("out of the kernel after a reboot" in note for note in notes) is noted
+
+
+def test_a_specification_that_a_person_made_comes_back_where_it_still_fits(host, tmp_path):
+    path, library = tmp_path / "nvidia.yaml", tmp_path / "libcuda.so.550"
+    before = f"kind: nvidia.com/gpu\ndevices:\n- name: mine\n  mounts:\n  - hostPath: {library}\n"
+    for there, wanted in ((True, before), (False, "ours")):
+        library.touch() if there else library.unlink()
+        path.write_text("ours")
+        record = host.record_part.load()
+        host.record_part.save({**record, "files": {str(path): {"before": before, "mode": 0o640}}})
+        one = host.Host(False)
+        one._put_back()
+        assert path.read_text() == wanted
+        assert bool(one.notes) is not there
+
+
+def test_a_file_is_noted_as_it_was_first(host, tmp_path):
+    path = tmp_path / "nvidia.yaml"
+    host.record_part.note_file(path)
+    for text in ("first", "second"):
+        path.write_text(text)
+        host.record_part.note_file(path)
+    assert host.record_part.load()["files"][str(path)]["before"] == "first"

@@ -24,7 +24,7 @@ def module(toolkit, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec.loader is not None
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
-    for name in ("note_absent", "note_held", "begin_packages", "end_packages"):
+    for name in ("note_absent", "note_file", "note_held", "begin_packages", "end_packages"):
         monkeypatch.setattr(found.record, name, lambda *_: None)
     return found
 
@@ -160,3 +160,13 @@ def test_where_dnf_cannot_install_the_locks_are_what_they_were(toolkit, monkeypa
         toolkit.hands.Dnf("x86_64", OPTIONS).install(choice)
     changed = [argv[3:] for argv in asked if "versionlock" in argv and "list" not in argv]
     assert changed == [["delete", *sorted(NAMES)], ["add", *sorted(NAMES)]]
+
+
+def test_a_specification_by_hand_is_noted_before_it_is_written_anew(module, toolkit, host, monkeypatch, tmp_path):
+    host(H100, version="1.18.2")
+    noted: list[Path] = []
+    monkeypatch.setattr(module.record, "note_file", noted.append)
+    assert module.answer(OPTIONS, True)["usable"]
+    assert noted == []
+    assert module.answer(OPTIONS, False)["usable"]
+    assert noted == [tmp_path / "etc/cdi/nvidia.yaml"]
