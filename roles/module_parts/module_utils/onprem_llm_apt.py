@@ -7,10 +7,11 @@ import contextlib
 import re
 import tempfile
 from pathlib import Path
-from typing import Iterator, NamedTuple, Sequence
+from typing import Collection, Iterator, NamedTuple, Sequence
 
 from ansible.module_utils.onprem_llm_apt_get import PackageError, apt_get, complaints, scope
 from ansible.module_utils.onprem_llm_command import run
+from ansible.module_utils.onprem_llm_openpgp import fingerprints
 from ansible.module_utils.onprem_llm_write import put
 
 UNFINISHED = ("half-installed", "unpacked", "half-configured")
@@ -114,11 +115,12 @@ def paragraph(address: str, suites: str, components: str, keyring: str) -> str:
     return f"Types: deb\nURIs: {address}\nSuites: {suites}\nComponents: {components}\nSigned-By: {keyring}"
 
 
-def fetch_key(address: str, path: Path, whose: str, into: Path | None = None) -> None:
+def fetch_key(address: str, path: Path, whose: str, into: Path | None = None, known: Collection[str] = ()) -> None:
     """Fetch a repository's key where the host has none, over TLS alone: it decides whose packages run as root.
 
     `path`: where the host keeps it. `into`: where it goes instead, when nothing on the host is to change. `whose`: for
-    errors, such as "docker's repository". PackageError.
+    errors, such as "docker's repository". `known`: fingerprints; where there are some, each key of what is fetched must
+    have one, since apt trusts every key of a file. A file that is there is its person's word. PackageError.
     """
     if path.exists():
         return
@@ -136,7 +138,15 @@ def fetch_key(address: str, path: Path, whose: str, into: Path | None = None) ->
         if code != 0:
             said = complaints(text) or text[-600:]
             raise PackageError(f"found no key at {address}, expected that of {whose}: apt says\n{said}\n{remedy}")
-        put(target, new.read_bytes(), 0o644)
+        data = new.read_bytes()
+        found = fingerprints(data) if known else []
+        if known and not (found and set(found) <= set(known)):
+            said = " and ".join(found) or "none that can be read"
+            raise PackageError(
+                f"found the key {said} at {address}, expected that of {whose} alone ({' or '.join(known)}): whoever "
+                f"holds another key could install anything. {remedy}"
+            )
+        put(target, data, 0o644)
 
 
 def _field(lines: list[str], name: str) -> str:

@@ -17,6 +17,12 @@ MARK = "# Written by onprem-llm: where NVIDIA's driver comes from"
 COMPONENTS = {"debian": ["contrib", "non-free", "non-free-firmware"], "ubuntu": ["restricted", "multiverse"]}
 # File of the repository's public key in each tree of NVIDIA's repository, by how the tree begins: the longest fits.
 KEYS = {"rhel": "D42D0685.pub", "ubuntu": "3bf863cc.pub", "debian": "3bf863cc.pub", "debian13": "8793F200.pub"}
+# Those keys: of NVIDIA's driver installation guide, the last one of Debian 13's folder alone.
+FINGERPRINTS = (
+    "EB693B3035CD5710E231E123A4B469963BF863CC",
+    "610C7B14E068A878070DA4E99CD0A493D42D0685",
+    "02182E60104FCDC26EAE1B8597A5D4CB8793F200",
+)
 TARGETS = "$(CREATED_BY)\t$(REPO_URI)\t$(RELEASE)\t$(COMPONENT)\t$(SOURCESENTRY)\t$(SIGNED_BY)"
 
 
@@ -88,4 +94,4 @@ def fetch_key(facts: Mapping[str, Any], mirror: str, into: Path | None = None) -
 
     PackageError.
     """
-    apt.fetch_key(key_address(facts, mirror), CUDA_KEY, "NVIDIA's repository", into)
+    apt.fetch_key(key_address(facts, mirror), CUDA_KEY, "NVIDIA's repository", into, FINGERPRINTS)

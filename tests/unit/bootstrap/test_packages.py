@@ -1,5 +1,6 @@
 """Which packages make up an engine, told from what apt says on real systems."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,28 @@ def test_a_key_that_does_not_come_says_what_apt_said_and_leaves_nothing(parts, t
     assert "E: Failed to fetch https://m/gpg  404  Not Found" in str(refused.value)
     assert f"Put the key of x's repository at {path} on the host" in str(refused.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("keys", [(1,), (0, 1), (1, 0), ()], ids=["other", "both", "turned", "none"])
+def test_every_key_of_a_file_must_be_known_where_some_are(parts, tmp_path, monkeypatch, keys):
+    """Packets of OpenPGP in the old format, version 4; apt trusts all keys of a file."""
+    bodies = [b"\x04" + bytes([number]) * 30 for number in (0, 1)]
+    packets = [b"\x99" + len(body).to_bytes(2, "big") + body for body in bodies]
+    known = [hashlib.sha1(packets[0]).hexdigest().upper()]  # noqa: S324 - what such a fingerprint is
+    path = tmp_path / "x.asc"
+
+    def gives(data):
+        monkeypatch.setattr(parts, "run", lambda argv, *_: (Path(argv[-1]).write_bytes(data) and 0, ""))
+
+    gives(b"".join(packets[number] for number in keys) or b"none")
+    with pytest.raises(
+        parts.PackageError, match=f"at https://m/gpg, expected that of x's repository alone .{known[0]}"
+    ):
+        parts.fetch_key("https://m/gpg", path, "x's repository", None, known)
+    assert not list(tmp_path.iterdir())
+    gives(packets[0])
+    parts.fetch_key("https://m/gpg", path, "x's repository", None, known)
+    assert path.read_bytes() == packets[0]
 
 
 def test_a_key_for_a_look_alone_goes_elsewhere_and_its_error_names_where_the_host_keeps_it(

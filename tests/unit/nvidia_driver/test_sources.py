@@ -2,6 +2,8 @@
 
 import pytest
 
+from onprem_llm.locking.repositories import REPOSITORIES
+
 KEY = "/usr/share/keyrings/debian-archive-keyring.gpg"
 OWN = "/etc/apt/sources.list.d/debian.sources:1"
 
@@ -98,8 +100,13 @@ def test_the_key_of_the_hosts_tree(driver, host, tmp_path, monkeypatch):
     driver.sources.fetch_key(host(), "https://m/cuda", tmp_path / "aside.asc")
     address = "https://m/cuda/debian13/x86_64/8793F200.pub"
     assert asked == [
-        (address, driver.sources.CUDA_KEY, "NVIDIA's repository", into) for into in (None, tmp_path / "aside.asc")
+        (address, driver.sources.CUDA_KEY, "NVIDIA's repository", into, driver.sources.FINGERPRINTS)
+        for into in (None, tmp_path / "aside.asc")
     ]
+
+
+def test_the_keys_are_those_that_a_lock_takes(driver):
+    assert REPOSITORIES["cuda"].fingerprints == driver.sources.FINGERPRINTS
 
 
 @pytest.mark.parametrize(
