@@ -26,7 +26,7 @@ HOSTLESS = {
         "fan_out": "tests/fanout/test_faults.py",
         "prove": "tests/prove/test_killed.py",
     },
-    "system": {"fit": "tests/fit"},
+    "system": {"fit": "tests/fit", "lines": "tests/network"},
 }
 
 

@@ -22,6 +22,8 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     command -v rpmbuild >/dev/null || wanted="$wanted rpm"
     command -v createrepo_c >/dev/null || wanted="$wanted createrepo-c"
     command -v gpg >/dev/null || wanted="$wanted gpg"
+    # What measures the lines between hosts, on a line that is made up.
+    command -v iperf3 >/dev/null || wanted="$wanted iperf3"
     if [ -n "$wanted" ]; then
         echo "Installing:$wanted"
         apt-get update -qq

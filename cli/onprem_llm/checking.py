@@ -1,4 +1,4 @@
-"""Check the hosts' GPUs: one look at every host, and one trial in the image of its engines where there is one."""
+"""Check hosts: a look at the GPUs of each, a trial in the image of its engines, and the lines between them."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,10 +13,14 @@ from onprem_llm.run_events import HostFailure
 from onprem_llm.runner import run
 
 
-def check(connection: Connection, progress: Progress, *, image: str | None = None, try_image: bool = True) -> Report:
+def check(
+    connection: Connection, progress: Progress, *, image: str | None = None, try_image: bool = True,
+    network: int | None = None,
+) -> Report:  # fmt: skip
     """Return the report of every host; those that do not answer are its failures, not an exception.
 
     `try_image`: with a trial of the GPUs in the image of the engines there, else in `image`.
+    `network`: measure the lines between hosts, so many seconds of bandwidth each way.
     """
     result = run("check.yml", connection, progress=progress, title="Looking at GPUs and drivers")
     findings = {host: findings_of(host, values.get("findings")) for host, values in result.returned.items()}
@@ -26,8 +30,26 @@ def check(connection: Connection, progress: Progress, *, image: str | None = Non
         more, failed = _tried(connection, progress, facts, image)
         findings = {host: (*those, *more.get(host, ())) for host, those in findings.items()}
         failures = (*failures, *failed)
+    measured: Mapping[str, object] | None = None
+    if network is not None:
+        measured, more, failed = _measured(connection, progress, network)
+        findings = {host: (*findings.get(host, ()), *more.get(host, ())) for host in {**findings, **more}}
+        facts = {host: facts.get(host, {}) for host in findings}
+        failures = (*failures, *(one for one in failed if one.host not in {known.host for known in failures}))
     made_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Report(made_at, findings, facts, failures)
+    return Report(made_at, findings, facts, failures, measured)
+
+
+def _measured(
+    connection: Connection, progress: Progress, seconds: int
+) -> tuple[Mapping[str, object], dict[str, tuple[Finding, ...]], tuple[HostFailure, ...]]:
+    """Measure the lines; return the document of it, findings, and the hosts that could not be asked."""
+    from onprem_llm.checks.network import network_of  # a check without it does without its parts
+    from onprem_llm.checks.network_judge import judge
+    from onprem_llm.networking import measure
+
+    result = measure(connection, progress, seconds=seconds)
+    return result.document, judge(network_of(result.document)), result.failures
 
 
 def _tried(

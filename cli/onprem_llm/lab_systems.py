@@ -14,7 +14,7 @@ _DNF_BASE = (
     "shadow-utils", "sudo", "systemd",
 )  # fmt: skip
 # What bootstrap installs beside the engine, wherever that comes from.
-_BESIDE = ("nftables", "openssl", "rsync")
+_BESIDE = ("iperf3", "nftables", "openssl", "rsync")
 
 # Folders on a real file system: an overlay cannot lie on the container's own, and weights should not pass through one.
 _VOLUMES = ("/var/lib/docker", "/srv")

@@ -58,6 +58,12 @@ class LiveProgress:
             text = f"{human_bytes(done)} of {human_bytes(total)}"
             self._bars.update(task, completed=done, total=total, detail=text)
 
+    def count(self, host: str, done: int, total: int, unit: str) -> None:
+        """As for bytes."""
+        task = self._tasks.get(host)
+        if task is not None:
+            self._bars.update(task, completed=done, total=total, detail=f"{done} of {total} {unit}")
+
     def __enter__(self) -> Self:
         """Begin to draw."""
         self._bars.start()

@@ -14,7 +14,7 @@ from onprem_llm.errors import DeclinedError, ExitCode, OnpremError
 # The short helps stand here so that `--help` imports nothing else; a unit test compares them with the commands' own.
 COMMANDS = {
     "bootstrap": "Prepare every host: checks, container engine, GPU driver.",
-    "check": "Look at GPUs, drivers and their faults; compare with an earlier report.",
+    "check": "Look at GPUs, drivers, lines between hosts; compare with an earlier report.",
     "facts": "Facts of hosts: export, collect-script, show.",
     "weights": "Weights of models: pull, verify, list, prune.",
     "fit": "Say whether a model fits into the memory of hosts' GPUs.",

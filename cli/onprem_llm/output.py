@@ -88,6 +88,9 @@ class Progress(Protocol):
     def bytes(self, host: str, done: int, total: int) -> None:
         """Say how many bytes of how many have reached a host."""
 
+    def count(self, host: str, done: int, total: int, unit: str) -> None:
+        """Say how many of something a host is through with."""
+
     def __enter__(self) -> Self:
         """Begin to draw."""
 
@@ -124,6 +127,14 @@ class PlainProgress:
             return
         self._shown[host] = now
         self._line(f"  {host}: {human_bytes(done)} of {human_bytes(total)}")
+
+    def count(self, host: str, done: int, total: int, unit: str) -> None:
+        """As for bytes."""
+        now = time.monotonic()
+        if done < total and now - self._shown.get(host, self._began) < 10:
+            return
+        self._shown[host] = now
+        self._line(f"  {host}: {done} of {total} {unit}")
 
     def _line(self, text: str) -> None:
         elapsed = human_seconds(time.monotonic() - self._began)

@@ -16,7 +16,10 @@ TAIL_PERIOD = 0.3
 
 
 class ByteTail:
-    """Passes lines `{"host":…, "done": bytes, "total": bytes}`, which action plugins append, to progress."""
+    """Passes lines `{"host":…, "done":…, "total":…}`, which action plugins append, to progress.
+
+    They count bytes, or what `unit` names (rounds).
+    """
 
     def __init__(self, path: Path, progress: Progress | None) -> None:
         """Make the file, so that plugins only ever append."""
@@ -52,12 +55,14 @@ class ByteTail:
             data = file.read()
         end = data.rfind(b"\n") + 1
         self._offset += end
-        latest: dict[str, tuple[int, int]] = {}
+        latest: dict[str, tuple[int, int, str]] = {}
         for line in data[:end].splitlines():
             report = json.loads(line)
-            latest[report["host"]] = (int(report["done"]), int(report["total"]))
-        for host, (done, total) in latest.items():
-            if self._progress:
+            latest[report["host"]] = (int(report["done"]), int(report["total"]), str(report.get("unit", "")))
+        for host, (done, total, unit) in latest.items():
+            if self._progress and unit:
+                self._progress.count(host, done, total, unit)
+            elif self._progress:
                 self._progress.bytes(host, done, total)
 
 

@@ -61,6 +61,7 @@ def rocky(folder: Path, key: Key) -> None:
     base, more = Rpms(folder / "BaseOS/x86_64/os"), Rpms(folder / "AppStream/x86_64/os")
     for name in ("nftables", "openssl", "rsync", "python3-dnf-plugin-versionlock", "gcc"):
         base.add(name, "1.0-1.el9")
+    more.add("iperf3", "3.9-1.el9")
     for kernel in (KERNEL, NEWER):
         base.add("kernel-headers", kernel)
         more.add("kernel-devel", kernel, "gcc")

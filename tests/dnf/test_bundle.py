@@ -98,7 +98,7 @@ def host(loaded: Path, tmp_path: Path, role_module: Callable[[str], ModuleType])
 def test_a_host_installs_all_of_it_from_the_bundle_alone(host: Host) -> None:
     text = host.sources.read_text()
     assert "repo_gpgcheck=1" in text
-    done = host.dnf("install", "docker-ce", "nftables", "openssl", "rsync", "kmod-nvidia-open-dkms",
+    done = host.dnf("install", "docker-ce", "iperf3", "nftables", "openssl", "rsync", "kmod-nvidia-open-dkms",
                     "nvidia-driver-cuda", "nvidia-fabric-manager-580.95.05")  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     done = host.dnf("install", *(f"{name}-1.18.2-1" for name in TOOLKIT))

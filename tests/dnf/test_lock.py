@@ -19,7 +19,7 @@ ROCKY = {"id": "rocky", "version_id": "9.6", "codename": ""}
 H100 = {"name": "NVIDIA 10de:2330", "memory_bytes": None, "pci_id": "10de:2330"}
 RUNNING = {"running": f"{KERNEL}.x86_64", "installed": [f"{KERNEL}.x86_64"]}
 BASE = {
-    "docker-ce", "docker-ce-cli", "containerd.io", "docker-compose-plugin", "nftables", "openssl", "rsync",
+    "docker-ce", "docker-ce-cli", "containerd.io", "docker-compose-plugin", "iperf3", "nftables", "openssl", "rsync",
 }  # fmt: skip
 DRIVER = {
     "python3-dnf-plugin-versionlock", "kmod-nvidia-open-dkms", "nvidia-driver-cuda", "nvidia-persistenced", "dkms",

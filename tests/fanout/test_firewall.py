@@ -17,7 +17,7 @@ SHOW = "iptables -S INPUT; ip6tables -S INPUT"
 @pytest.fixture
 def script(role_module: Callable[[str], ModuleType], tmp_path: Path) -> Path:
     path = tmp_path / "firewall"
-    path.write_text(role_module("fan_out_firewall").script(7470, PEERS))
+    path.write_text(role_module("onprem_llm_open_ports").script([("tcp", 7470)], PEERS))
     return path
 
 
@@ -75,10 +75,10 @@ def test_firewalld_is_asked_once_a_zone_and_dockers_own_is_left_out(
 
 def test_a_name_is_no_address(role_module: Callable[[str], ModuleType]) -> None:
     with pytest.raises(ValueError, match="does not appear"):
-        role_module("fan_out_firewall").script(7470, ["host; reboot"])
+        role_module("onprem_llm_open_ports").script([("tcp", 7470)], ["host; reboot"])
 
 
 @pytest.mark.parametrize("address", ["fe80::1%x;touch pwned;#", "fe80::1%eth0"])
 def test_a_scope_is_refused_since_any_words_may_be_one(role_module: Callable[[str], ModuleType], address: str) -> None:
     with pytest.raises(ValueError, match=re.escape(address)):
-        role_module("fan_out_firewall").script(7470, ["10.1.0.3", address])
+        role_module("onprem_llm_open_ports").script([("tcp", 7470)], ["10.1.0.3", address])

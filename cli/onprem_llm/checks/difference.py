@@ -5,6 +5,8 @@ Memory in use, temperature and load are not compared: they always differ.
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from onprem_llm.checks.network_difference import lines
+from onprem_llm.checks.network_sides import ROLE as NETWORK
 from onprem_llm.checks.report import Report
 from onprem_llm.findings import Finding
 from onprem_llm.probe_values import mapping, mappings, number, text
@@ -38,13 +40,20 @@ WEAR = "The card wears: watch it, and have it replaced where this goes on."
 def changes(before: Report, after: Report) -> dict[str, tuple[Finding, ...]]:
     """Return what is different on each host that both reports have; `expected` is what was."""
     found: dict[str, tuple[Finding, ...]] = {}
+    slower = lines(before.network, after.network) if before.network is not None and after.network is not None else {}
     for host, facts in after.facts.items():
         if host not in before.facts:
             found[host] = (_change(host, "host", "ok", "not in the report before", "-"),)
             continue
-        told = [*_host(host, before.facts[host], facts), *_findings(host, before.findings[host], after.findings[host])]
-        found[host] = tuple(told)
+        was, now = (_comparable(report.findings[host], before, after) for report in (before, after))
+        found[host] = (*_host(host, before.facts[host], facts), *_findings(host, was, now), *slower.get(host, ()))
     return {host: those for host, those in found.items() if those}
+
+
+def _comparable(those: Sequence[Finding], before: Report, after: Report) -> list[Finding]:
+    """Leave out what lines were found to be where only one of the two has measured them."""
+    both = before.network is not None and after.network is not None
+    return [one for one in those if both or one.role != NETWORK]
 
 
 def not_seen(before: Report, after: Report) -> list[str]:

@@ -23,9 +23,12 @@ class Report:
     findings: Mapping[str, tuple[Finding, ...]]
     facts: Mapping[str, Mapping[str, object]]
     failures: tuple[HostFailure, ...] = ()
+    network: Mapping[str, object] | None = None
+    """The lines between the hosts, as checks/network.py reads them; None where they were not measured."""
 
     def as_document(self) -> dict[str, object]:
         """Return what --json prints and --save writes."""
+        network = {"network": self.network} if self.network is not None else {}
         return {
             "kind": KIND,
             "schema": SCHEMA,
@@ -35,6 +38,7 @@ class Report:
                 for host, those in self.findings.items()
             },
             "failures": [asdict(failure) for failure in self.failures],
+            **network,
         }
 
     def as_bytes(self) -> bytes:
@@ -79,6 +83,7 @@ def _report(document: Mapping[str, object]) -> Report:
             )
             for one in entries
         ),
+        network=network if is_mapping(network := document.get("network")) else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""`onprem-llm check`: GPUs, drivers and their faults on every host, and what changed since an earlier report."""
+"""`onprem-llm check`: GPUs, drivers and lines between hosts, their faults, and what changed since an earlier report."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -15,15 +15,25 @@ from onprem_llm.findings import Finding, by_level, findings_table, names
 from onprem_llm.options import connection_options
 
 # Shown although all is well: what a host has is what people ask.
-ALWAYS = {"gpus", "driver", "gpu_access", "nvlink", "mig", "engine_image"}
+ALWAYS = {"gpus", "driver", "gpu_access", "nvlink", "mig", "engine_image", "network"}
 CHANGED = ("host", "what", "level", "now", "before")
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command("check", short_help="Look at GPUs, drivers and their faults; compare with an earlier report.")
+SECONDS = 3
+
+
+@click.command("check", short_help="Look at GPUs, drivers, lines between hosts; compare with an earlier report.")
 @connection_options(argument=True)
 @click.option("--image", metavar="IMAGE", help="Try the GPUs in this image where no deployment says which; not pulled.")
 @click.option("--no-trial", is_flag=True, help="Start no container: look, and try nothing.")
+@click.option("--network", is_flag=True, help="Measure the lines between the hosts, too.")
+@click.option(
+    "--seconds",
+    type=click.IntRange(1, 60),
+    metavar="N",
+    help=f"With --network: how long bandwidth is measured, for each pair and way.  [default: {SECONDS}]",
+)
 @click.option("--save", type=_FILE, metavar="FILE", help="Write the report there, for a later --against.")
 @click.option("--against", type=_FILE, metavar="FILE", help="Say what changed since this saved report.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -31,6 +41,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 def command(
     image: str | None,
     no_trial: bool,
+    network: bool,
+    seconds: int | None,
     save: Path | None,
     against: Path | None,
     as_json: bool,
@@ -40,6 +52,9 @@ def command(
     """Look at every host's GPUs: driver, memory errors, Xids, heat, PCIe, NVLink, MIG, other programs; change nothing.
 
     Then let torch multiply two matrices on them, in a throw-away container of the image that the deployments there use.
+    With --network, bandwidth, delay, packet sizes, the ports of engines and clocks between each two hosts, too; for
+    that a program listens on each of them, to the others alone, and is gone with the check (docs/network.md).
+
     Each finding says what to do. Exit code 5 where one is an error, 4 where a host does not answer.
 
     \b
@@ -47,12 +62,16 @@ def command(
       onprem-llm check inventory.ini
       onprem-llm check --save monday.json
       onprem-llm check --no-trial --against monday.json
+      onprem-llm check --network --no-trial
     """
     if no_trial and image:
         raise UsageError("--image names an image to try, and --no-trial tries none", hint="leave one of them out")
+    if seconds is not None and not network:
+        raise UsageError("--seconds is for --network", hint="add --network, or leave --seconds out")
     before = read_report(against) if against else None
     with output.progress() as progress:
-        report = check(connection, progress, image=image, try_image=not no_trial)
+        report = check(connection, progress, image=image, try_image=not no_trial,
+                       network=(seconds or SECONDS) if network else None)  # fmt: skip
     changed = changes(before, report) if before else None
     # Where nobody answered there is nothing to compare with later, and an earlier report there is worth more.
     save = save if report.findings else None
@@ -83,6 +102,10 @@ def text_of(
     """Lay out findings, then what changed."""
     every = [one for those in report.findings.values() for one in those]
     parts = [findings_table(every, always=ALWAYS, verbose=verbose)] if every else ["No host answered."]
+    if report.network is not None:
+        from onprem_llm.checks.network_view import lines_text  # a check without --network does without
+
+        parts += [text for text in [lines_text(report.network, verbose=verbose)] if text]
     if before is not None and changed is not None:
         since = f"Since {before.made_at}:"
         told = [one for those in changed.values() for one in those]

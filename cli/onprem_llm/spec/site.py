@@ -144,6 +144,19 @@ class Docker(Model):
     address_pools: Annotated[tuple[Pool, ...], Field(strict=False)] | None = None
 
 
+class GangPorts(Model):
+    """TCP ports that the engines of a gang, one model on several hosts, listen on; `check --network` tries them."""
+
+    first: Port = 7600
+    last: Port = 7663
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "GangPorts":
+        if not 0 <= self.last - self.first < 1024:
+            raise ValueError(f"found {self.first} to {self.last}, expected 1 to 1024 ports, the first one first")
+        return self
+
+
 class OpenWebui(Model):
     """The web page to chat on."""
 
@@ -182,6 +195,7 @@ class Site(Model):
     registry_dir: str | None = None
     registry_image: ImageRef = "onprem-llm/registry:1"
     registry_port: Port = 5000
+    gang_ports: GangPorts = GangPorts()
     packages_dir: str | None = None
     package_mirrors: PackageMirrors = PackageMirrors()
     proxy: Proxy | None = None

@@ -111,7 +111,8 @@ def _by_dnf(options: dict[str, Any], check_mode: bool) -> list[str]:
         if options["mirrors"]:
             record.note_absent([str(engine_dnf.REPOSITORY)], check_mode)
         engine_dnf.write_repository(options["mirrors"], system().os_id)
-    wanted = dnf.missing(engine_dnf.packages(options["extra"]) if options["engine"] else options["extra"])
+    extra = dnf.offered(dnf.missing(options["extra"]))
+    wanted = dnf.missing(engine_dnf.packages(extra)) if options["engine"] else extra
     if wanted and not check_mode:
         record.begin_packages(dnf.installed())
         dnf.install(wanted)

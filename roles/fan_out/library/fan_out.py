@@ -4,17 +4,10 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-import shlex
-import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.fan_out_firewall import script
+from ansible.module_utils.onprem_llm_run_unit import RunUnit
 
 DOCUMENTATION = r"""
 module: fan_out
@@ -81,91 +74,18 @@ onprem_llm:
 ENDED = {"serving", "done", "failed", "measured", "stopped"}
 
 
-def run(*command):
-    """Run a command and return (exit code, output with its errors)."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=90, check=False)
-    return done.returncode, done.stdout.decode("utf-8", "replace").strip()
-
-
 def others(order):
     """Return the addresses of the run's other hosts."""
     return [host["address"] for rank, host in enumerate(order["hosts"]) if rank != order["rank"]]
 
 
-class Part:
-    """This host's part in one run."""
-
-    def __init__(self, name, folder):
-        """Nothing is made yet."""
-        self.unit = f"onprem-llm-fan-out-{name}.service"
-        self.folder = Path(folder, f"onprem-llm-fan-out-{name}")
-
-    def start(self, order, secret, program, measure):
-        """Write what the program reads, and start it."""
-        self.stop()
-        self.folder.mkdir(mode=0o700)
-        try:
-            self._start(order, secret, program, measure)
-        except (OSError, ValueError, subprocess.SubprocessError):
-            self.stop()
-            raise
-
-    def _start(self, order, secret, program, measure):
-        for name, data in (
-            ("order.json", json.dumps(order).encode()),
-            ("secret", secret.encode()),
-            ("fan_out.zip", base64.b64decode(program)),
-            ("firewall", script(order["port"], others(order)).encode()),
-        ):
-            handle = os.open(str(self.folder / name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-        words = [sys.executable, "-m", "fan_out", str(self.folder), *(["--measure"] if measure else [])]
-        # StandardError=append: is newer than the systemd of EL 8; and systemd takes a $ in a command for its own.
-        command = f"exec {' '.join(map(shlex.quote, words))} 2>> {shlex.quote(str(self.folder / 'log'))}"
-        firewall = f"/bin/sh {self.folder / 'firewall'}"
-        code, text = run(
-            *("systemd-run", "--quiet", "--collect", "--unit", self.unit),
-            *("--description", "onprem-llm passes files on"),
-            *("--property", "NoNewPrivileges=yes", "--property", "UMask=0022"),
-            *("--property", f"ExecStartPre={firewall} open", "--property", f"ExecStopPost={firewall} close"),
-            *("--setenv", f"PYTHONPATH={self.folder / 'fan_out.zip'}", "/bin/sh", "-c", command),
-        )
-        if code:
-            raise OSError(f"systemd-run failed: {text}")
-
-    def status(self):
-        """Return what the program said last; one that is gone without a word has failed."""
-        try:
-            found = json.loads((self.folder / "status.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            found = {"state": "starting"}
-        if found["state"] not in ENDED and run("systemctl", "is-active", "--quiet", self.unit)[0]:
-            found = {**found, "state": "failed", "error": self.last_words() or "its process is gone"}
-        return found
-
-    def last_words(self):
-        """Return the last line of its log."""
-        try:
-            lines = (self.folder / "log").read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            return ""
-        return next((line for line in reversed(lines) if line.strip()), "")
-
-    def stop(self):
-        """End it and remove its folder; tell whether there was any."""
-        found = self.folder.exists()
-        run("systemctl", "stop", self.unit)
-        shutil.rmtree(str(self.folder), ignore_errors=True)
-        return found
-
-
 def act(part, params):
     """Do what is asked; return the module's answer."""
     if params["state"] == "started":
-        part.start(params["order"], params["secret"], params["program"], params["measure"])
+        order, arguments = params["order"], ["--measure"] if params["measure"] else []
+        part.start(order, params["secret"], params["program"], [("tcp", order["port"])], others(order), arguments)
         return {"changed": True}
-    status = part.status() if part.folder.exists() else {"state": "stopped"}
+    status = part.status(ENDED) if part.folder.exists() else {"state": "stopped"}
     if params["state"] == "looked_at":
         return {"changed": False, "status": status, "ended": status["state"] in ENDED}
     return {"changed": part.stop(), "status": status, "onprem_llm": {"fan_out": status}}
@@ -185,7 +105,8 @@ def main():
         }
     )
     try:
-        answer = act(Part(module.params["run"], module.params["folder"]), module.params)
+        part = RunUnit("fan-out", module.params["run"], module.params["folder"], "onprem-llm passes files on")
+        answer = act(part, module.params)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         module.fail_json(msg=f"cannot take part in passing files on: {error}", invocation={})
     module.exit_json(invocation={}, **answer)

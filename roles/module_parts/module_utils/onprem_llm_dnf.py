@@ -31,6 +31,11 @@ def missing(names: list[str]) -> list[str]:
     return [name for name in names if run(["rpm", "--query", name])[0] != 0]
 
 
+def offered(names: list[str]) -> list[str]:
+    """Return those that a repository has; the others are left out, as apt's are."""
+    return [name for name in names if run(["dnf", "--quiet", *scope, "list", "--available", name], 300)[0] == 0]
+
+
 def installed() -> list[str]:
     """Return every package that is installed."""
     return run(["rpm", "--query", "--all", "--queryformat", "%{NAME}.%{ARCH}\\n"], 60)[1].split()
