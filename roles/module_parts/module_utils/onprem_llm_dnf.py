@@ -32,8 +32,12 @@ def missing(names: list[str]) -> list[str]:
 
 
 def offered(names: list[str]) -> list[str]:
-    """Return those that a repository has; the others are left out, as apt's are."""
-    return [name for name in names if run(["dnf", "--quiet", *scope, "list", "--available", name], 300)[0] == 0]
+    """Return those that a repository has; the others are left out, as apt's are.
+
+    Where dnf fails otherwise, nothing is left out: installing says why.
+    """
+    asked = {name: run(["dnf", "--quiet", *scope, "list", "--available", name], 300) for name in names}
+    return [name for name, (code, text) in asked.items() if code == 0 or "no matching packages" not in text.lower()]
 
 
 def installed() -> list[str]:

@@ -213,6 +213,15 @@ def test_repository_of_the_rhel_family(role_module):
     assert "baseurl=https://m/ce/linux/rhel/" in dnf.repository_text("https://m/ce", "rhel")
 
 
+def test_an_extra_package_that_no_repository_has_is_left_out_and_a_failing_dnf_leaves_out_none(
+    role_module, monkeypatch
+):
+    dnf = role_module("onprem_llm_dnf")
+    said = {"iperf3": (1, "Error: No matching Packages to list"), "nftables": (1, "Cannot download repomd.xml")}
+    monkeypatch.setattr(dnf, "run", lambda argv, *_: said.get(argv[-1], (0, "rsync.x86_64 3.2")))
+    assert dnf.offered(["iperf3", "nftables", "rsync"]) == ["nftables", "rsync"]
+
+
 @pytest.mark.parametrize(
     ("text", "numbers"),
     [
