@@ -28,24 +28,38 @@ def command() -> None:
     "--out", "-o", type=click.Path(dir_okay=False, path_type=Path), default=Path("facts.json"), show_default=True,
     help="Where to write them.",
 )  # fmt: skip
+@click.option(
+    "--network", type=click.Path(dir_okay=False, path_type=Path), metavar="REPORT",
+    help="Put the lines of this report of check --network --save beside them.",
+)  # fmt: skip
 @JSON
 @connection_options()
-def export(out: Path, as_json: bool, connection: Connection) -> None:
+def export(out: Path, network: Path | None, as_json: bool, connection: Connection) -> None:
     """Ask every host of the inventory what it is, and write facts.json. Nothing is changed on the hosts.
 
     \b
     Example:
       onprem-llm facts export -i inventory.ini -o facts.json
+      onprem-llm facts export -i inventory.ini --network monday.json
     """
     from onprem_llm.facts.export import collect
     from onprem_llm.facts.table import COLUMNS, rows
     from onprem_llm.whole_files import write_whole
 
+    lines = None
+    if network is not None:
+        # Imported where it is used: most exports have no lines. Read before any host is asked.
+        from onprem_llm.checks.network_kept import kept
+        from onprem_llm.checks.report import read_report
+
+        lines = kept(read_report(network), str(network))
     with output.glimpse() as progress:
         facts = collect(connection, progress)
+    if lines is not None:
+        facts = facts.model_copy(update={"network": lines.of(facts.hosts)})
     write_whole(out, facts.data)
     if as_json:
-        output.show_json(facts.model_dump(mode="json"))
+        output.show_json(facts.document)
     else:
         output.show_table(COLUMNS, rows(facts))
     output.note(f"Written to {out}.")
@@ -87,7 +101,7 @@ def show(files: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     if out is not None:
         write_whole(out, facts.data)
     if as_json:
-        output.show_json(facts.model_dump(mode="json"))
+        output.show_json(facts.document)
     else:
         output.show_table(COLUMNS, rows(facts))
     if out is not None:

@@ -1,6 +1,6 @@
 """facts.json: what hosts are, for a machine that cannot reach them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +10,7 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.spec.canonical import Listed, Size, canonical, matching, read_json
 from onprem_llm.spec.fields import Model
 from onprem_llm.spec.lock import MaybeWord, Platform, Word
+from onprem_llm.spec.network_facts import LineFacts, NetworkFacts
 from onprem_llm.spec.problems import checked
 
 SCHEMA = 1
@@ -99,10 +100,19 @@ class HostFacts(Model):
 
 
 class Facts(Model):
-    """Hosts by their names in the inventory."""
+    """Hosts by their names in the inventory, and the lines between them where they were measured."""
 
     schema_version: Annotated[int, Field(ge=1, le=SCHEMA)] = SCHEMA
     hosts: dict[str, HostFacts]
+    network: NetworkFacts | None = None
+
+    @model_validator(mode="after")
+    def _lines(self) -> "Facts":
+        ends = [end for line in (self.network.lines if self.network else ()) for end in (line.source, line.target)]
+        unknown = next((end for end in ends if end not in self.hosts), None)
+        if unknown is not None:
+            raise ValueError(f"network: found a line of {unknown!r}, expected lines between hosts of this file")
+        return self
 
     @model_validator(mode="after")
     def _names(self) -> "Facts":
@@ -114,7 +124,12 @@ class Facts(Model):
     @property
     def data(self) -> bytes:
         """Return the file's bytes; the same facts always give the same."""
-        return canonical(self.model_dump(mode="json"))
+        return canonical(self.document)
+
+    @property
+    def document(self) -> dict[str, object]:
+        """Return it as JSON has it; without a word of lines where none were measured, as older tools read it."""
+        return self.model_dump(mode="json", exclude=None if self.network else {"network"})
 
     @property
     def platforms(self) -> tuple[Platform, ...]:
@@ -136,8 +151,11 @@ def merge_facts(files: Iterable[Path]) -> Facts:
     """Read files of facts and put their hosts together; InvalidError where two say different things of one host."""
     hosts: dict[str, HostFacts] = {}
     came: dict[str, Path] = {}
+    networks: list[NetworkFacts] = []
     for path in files:
-        for name, host in read_facts(path).hosts.items():
+        read = read_facts(path)
+        networks += [read.network] if read.network else []
+        for name, host in read.hosts.items():
             known = hosts.setdefault(name, host)
             first = came.setdefault(name, path)
             if known.lasting() != host.lasting():
@@ -147,7 +165,18 @@ def merge_facts(files: Iterable[Path]) -> Facts:
                 )
     if not hosts:
         raise InvalidError("no host is in the facts", hint=AGAIN)
-    return Facts(hosts=dict(sorted(hosts.items())))
+    return Facts(hosts=dict(sorted(hosts.items())), network=_latest(networks))
+
+
+def _latest(networks: Sequence[NetworkFacts]) -> NetworkFacts | None:
+    """Put measurements together; of a line that was measured twice the later counts."""
+    if not networks:
+        return None
+    lines: dict[tuple[str, str], LineFacts] = {}
+    for network in sorted(networks, key=lambda one: one.measured_at):
+        lines |= {(line.source, line.target): line for line in network.lines}
+    at = max(network.measured_at for network in networks)
+    return NetworkFacts(measured_at=at, lines=tuple(lines[way] for way in sorted(lines)))
 
 
 def _difference(one: HostFacts, other: HostFacts) -> str:

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tests.made_facts import host_facts
+from tests.unit.checks.test_network_judge import Site
 
 from onprem_llm import runner
+from onprem_llm.checks.report import Report
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.facts import export as facts_export
@@ -52,6 +55,23 @@ def test_export_writes_what_the_script_says(inventory: Path, tmp_path: Path, mon
     assert list(json.loads(merged)["hosts"]) == ["web-7"]
     assert (tmp_path / "all.json").read_bytes() == (tmp_path / "facts.json").read_bytes()
     assert not list(tmp_path.glob(".*"))
+
+
+def test_export_puts_the_measured_lines_of_its_hosts_beside_them(
+    inventory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = {name: {**host_facts(), "collected_with": "test"} for name in ("a", "b")}
+    answer = RunResult(("a", "b"), {name: {"facts": {"facts": one}} for name, one in two.items()}, {}, ())
+    monkeypatch.setattr(facts_export, "run", lambda *_, **__: answer)
+    site = Site(("a", "b", "elsewhere"))
+    site.link("b", "a")["blocked"] = [[7600, "no answer"]]
+    (tmp_path / "monday.json").write_bytes(Report("2026-11-22T05:00:00Z", {}, {}, network=site.document()).as_bytes())
+    run("facts", "export", "-i", inventory, "-o", tmp_path / "facts.json", "--network", tmp_path / "monday.json")
+    network = json.loads((tmp_path / "facts.json").read_text())["network"]
+    assert network["measured_at"] == "2026-11-22T05:00:00Z"
+    assert [(line["source"], line["target"], line["problems"]) for line in network["lines"]] == [
+        ("a", "b", []), ("b", "a", ["TCP ports are shut: 7600"]),
+    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
