@@ -54,7 +54,14 @@ def a_third_is_there(served: Served, host: str, deploy: "subprocess.Popen[str]")
             return 0
 
     until(lambda: done() > size / 3 or deploy.poll() is not None, 300, "a third is there")
-    assert deploy.poll() is None, deploy.communicate()
+    if deploy.poll() is not None:
+        print(deploy.communicate()[0])
+        pytest.fail("the deploy ended before a third was there")
+
+
+def ended(deploy: "subprocess.Popen[str]") -> None:
+    deploy.kill()
+    deploy.wait()
 
 
 def pulled(served: Served, host: str) -> list[str]:
@@ -73,8 +80,7 @@ def test_a_part_that_is_killed_is_named_and_the_deploy_goes_on(passed: Served) -
         said, _ = deploy.communicate(timeout=600)
         print(said)
     finally:
-        deploy.kill()
-        deploy.communicate()
+        ended(deploy)
     assert deploy.returncode == 0, said
     assert f"{killed}: what it lacks of the image comes from this machine instead" in said
     assert f"{third}: what it lacks" not in said, "it was passed the image around the one that was killed"
@@ -102,8 +108,7 @@ def test_a_host_that_dies_is_named_and_the_next_run_goes_on(passed: Served) -> N
         assert "127.0.0.1:5000" in lab.exec_root(third, "ss", "-Hltn", "sport = :5000")
         assert "passed" not in lab.exec_root(third, "docker", "ps", "--format", "{{.Names}}")
     finally:
-        deploy.kill()
-        deploy.communicate()
+        ended(deploy)
         subprocess.run(["docker", "start", dying], check=True, capture_output=True, timeout=60)
     passed.rehearsal.is_back(dying)
     assert lab.exec_root(dying, "sh", "-c", "find /srv/onprem-llm/registry/data -name link") == "", (
