@@ -32,7 +32,7 @@ def check(
         failures = (*failures, *failed)
     measured: Mapping[str, object] | None = None
     if network is not None:
-        measured, more, failed = _measured(connection, progress, network)
+        measured, more, failed = _measured(connection, progress, network, facts if try_image else {}, image)
         findings = {host: (*findings.get(host, ()), *more.get(host, ())) for host in {**findings, **more}}
         facts = {host: facts.get(host, {}) for host in findings}
         failures = (*failures, *(one for one in failed if one.host not in {known.host for known in failures}))
@@ -41,15 +41,29 @@ def check(
 
 
 def _measured(
-    connection: Connection, progress: Progress, seconds: int
+    connection: Connection,
+    progress: Progress,
+    seconds: int,
+    facts: Mapping[str, Mapping[str, object]],
+    image: str | None,
 ) -> tuple[Mapping[str, object], dict[str, tuple[Finding, ...]], tuple[HostFailure, ...]]:
-    """Measure the lines; return the document of it, findings, and the hosts that could not be asked."""
+    """Measure the lines; return the document of it, findings, and the hosts that could not be asked.
+
+    Where two hosts or more of `facts` have GPUs and an image for them, let them add up one tensor over the lines.
+    """
     from onprem_llm.checks.network import network_of  # a check without it does without its parts
     from onprem_llm.checks.network_judge import judge
     from onprem_llm.networking import measure
 
     result = measure(connection, progress, seconds=seconds)
-    return result.document, judge(network_of(result.document)), result.failures
+    known = network_of(result.document)
+    found = judge(known)
+    if any(one.get("gpus") for one in facts.values()):
+        from onprem_llm.reducing import reduce  # hosts without GPUs do without
+
+        for one in reduce(connection, progress, facts, known, image):
+            found[one.host] = (*found.get(one.host, ()), one)
+    return result.document, found, result.failures
 
 
 def _tried(

@@ -15,7 +15,7 @@ from onprem_llm.findings import Finding, by_level, findings_table, names
 from onprem_llm.options import connection_options
 
 # Shown although all is well: what a host has is what people ask.
-ALWAYS = {"gpus", "driver", "gpu_access", "nvlink", "mig", "engine_image", "network"}
+ALWAYS = {"gpus", "driver", "gpu_access", "nvlink", "mig", "engine_image", "network", "all_reduce"}
 CHANGED = ("host", "what", "level", "now", "before")
 _FILE = click.Path(dir_okay=False, path_type=Path)
 

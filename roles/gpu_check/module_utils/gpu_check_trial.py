@@ -14,7 +14,7 @@ OVER = 142  # what the program ends with when its time is over
 # Runs in the image, with its Python and its torch. Entries of -1, 0 and 1: every sum is exact in half precision too, so
 # that a product is right or wrong, and never nearly right. The first process watches the
 # time: it ends, and with it the container, although the driver may hang and the other cannot be killed.
-SCRIPT = r"""
+WATCH = r"""
 import json, os, sys, time
 worker = os.fork()
 if worker:
@@ -26,6 +26,10 @@ if worker:
         time.sleep(0.1)
     os.kill(worker, 9)
     os._exit(142)
+"""
+SCRIPT = (
+    WATCH
+    + r"""
 answer = {"torch": None, "cuda": None, "error": None, "gpus": []}
 def multiply(torch, device, kind):
     size = 512
@@ -49,6 +53,7 @@ except Exception as error:
     answer["error"] = f"{type(error).__name__}: {error}"
 print("onprem-llm-trial:" + json.dumps(answer), flush=True)
 """
+)
 DRIVER = "The image wants another driver than the host's: take an image that is built for this one, or upgrade it."
 FABRIC = "Fabric Manager must run, in the driver's exact version: systemctl status nvidia-fabricmanager."
 TOOLKIT = (
