@@ -15,6 +15,7 @@ from typing import Any
 from docker.errors import NotFound
 
 from onprem_llm.lab.closed import FOLDER, PROBE_ADDRESS
+from onprem_llm.lab.hosts import END
 from onprem_llm.whole_files import PARTIAL, write_whole
 
 MOMENT_S = 0.1
@@ -111,6 +112,6 @@ class Engine:
         elif argv[:2] == ["systemctl", "is-active"]:
             yield "active"
         elif "ssh_host_" in argv[-1]:
-            yield "ssh-ed25519 AAAA\n"
+            yield f"ssh-ed25519 AAAA\n{END}\n"
         elif "rx_bytes" in argv[-1]:
             yield str(time.monotonic_ns() // 1000)

@@ -167,11 +167,12 @@ def test_killed_again_and_again(desk: Desk) -> None:
         if phase not in {"before", "proof"}:
             assert not PROOF & found.keys(), phase
         elif (desk.bundle / "proof.json").exists():
-            assert json.loads((desk.bundle / "proof.json").read_bytes())["verdict"] == "passed"
+            proof = json.loads((desk.bundle / "proof.json").read_bytes())
+            assert proof["verdict"] == "passed", proof.get("reasons")
             assert (desk.bundle / "proof.json.sig").exists()
     assert killed >= PHASES, (desk.root / "said").read_text()
     proof = desk.prove()
-    assert proof["verdict"] == "passed"
+    assert proof["verdict"] == "passed", proof["reasons"]
     assert [phase["name"] for phase in proof["phases"] if phase["result"] == "ok"] == [
         "verify", "load", "hosts", "bootstrap", "deploy tiny", "first token tiny", "page", "watch",
     ]  # fmt: skip
