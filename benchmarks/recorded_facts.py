@@ -17,12 +17,13 @@ from typing import Any
 
 import yaml
 
-from onprem_llm.hosts import Current, fingerprint
+from onprem_llm.hosts import Current
 from onprem_llm.planning.plan import plan
 from onprem_llm.planning.plan_paths import check_paths
 from onprem_llm.planning.revisions import weights_of
 from onprem_llm.planning.types import ImageSource, Plan, Step, Wanted, WantedDeployment
 from onprem_llm.probe import parse_current
+from onprem_llm.secret_values import fingerprint
 from onprem_llm.spec.deployment import parse_deployment
 from onprem_llm.spec.site import Site, parse_site
 from onprem_llm.spec.weights_identity import WeightsFile, WeightsManifest

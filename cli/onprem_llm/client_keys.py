@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from onprem_llm.book_state import BookEntry
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, OnpremError, UnreachableError, UsageError
-from onprem_llm.hosts import BookEntry
 from onprem_llm.look import View, failures_text
 from onprem_llm.output import Progress, note
 from onprem_llm.person import person

@@ -1,26 +1,15 @@
 """What the hosts say, as typed values. Made from the probe's JSON; `null`, `[N/A]` and missing keys never break it."""
 
-import hashlib
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from onprem_llm.book_state import Book, BookEntry, HostMark
 from onprem_llm.errors import InvalidError
 from onprem_llm.gateway_state import Certificate, Firewall, GatewayState
 from onprem_llm.hosts_digest import digest_of
-from onprem_llm.machine_state import Disk, Engine, Lock
+from onprem_llm.machine_state import Disk, Engine, Listener, Lock
 from onprem_llm.recorded import counting
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """A listening TCP socket, and who holds it where that is known."""
-
-    address: str
-    port: int
-    pid: int | None
-    process: str | None
-    container: str | None = None  # the container that publishes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,58 +92,6 @@ class StoredWeights:
     bytes: int
     drift: tuple[str, ...]
     complete: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedReplica:
-    """Where the book has a replica, and which revision it is to answer as."""
-
-    host: str
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class BookEntry:
-    """The latest revision of a deployment, as the book has it.
-
-    `pending` are revisions that a change began to roll out and no record has ended: replicas may run them. `last` is
-    the last number that was given, also to a revision that came to nothing.
-    """
-
-    revision: int
-    model_yaml: str
-    images: Mapping[str, str]
-    recorded_at: str | None
-    replicas: Mapping[str, RecordedReplica] = field(default_factory=dict)  # by project, as they were deployed
-    pending: tuple[int, ...] = ()
-    last: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class HostMark:
-    """What the book says of a host: state is `drained`, `removed` or `lost`."""
-
-    state: str
-    by: str | None
-    at: str | None
-    was_drained: bool = False  # it is, or was when more was said of it: it gets no requests
-
-    @property
-    def said(self) -> str:
-        """Say why a host is passed over."""
-        return f"it is {self.state}{f' by {self.by}' if self.by else ''}"
-
-
-@dataclass(frozen=True, slots=True)
-class Book:
-    """The book of a host; `gateway` says that this host is the recorded gateway, `second` that it is the other one."""
-
-    gateway: bool
-    deployments: Mapping[str, BookEntry]
-    removed: Mapping[str, int] = field(default_factory=dict)  # taken down: name -> last revision
-    errors: tuple[str, ...] = ()
-    second: bool = False
-    hosts: Mapping[str, HostMark] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,8 +234,3 @@ class Current:
     @cached_property
     def _digest(self) -> str:
         return digest_of(self)
-
-
-def fingerprint(salt: str, value: str) -> str:
-    """Return what the probe returns for a secret; each part of a list of keys (a;b) on its own."""
-    return ";".join(hashlib.sha256((salt + part).encode()).hexdigest()[:16] for part in value.split(";"))

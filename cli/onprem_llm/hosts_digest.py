@@ -9,7 +9,8 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onprem_llm.hosts import Book, Current, HostState, Project
+    from onprem_llm.book_state import Book
+    from onprem_llm.hosts import Current, HostState, Project
 
 # Sockets above belong to whoever asked for any free port; they come and go and decide nothing.
 FIRST_EPHEMERAL_PORT = 32768

@@ -35,3 +35,14 @@ class Lock:
     owner: str
     age: float | None
     unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listening TCP socket, and who holds it where that is known."""
+
+    address: str
+    port: int
+    pid: int | None
+    process: str | None
+    container: str | None = None  # the container that publishes it

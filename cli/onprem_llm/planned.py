@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from onprem_llm.book_state import BookEntry
 from onprem_llm.connection import Connection
-from onprem_llm.hosts import BookEntry, Current
+from onprem_llm.hosts import Current
 from onprem_llm.locked import Locked
 from onprem_llm.look import gateway_of, look_whole
 from onprem_llm.output import Progress

@@ -2,25 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
+from onprem_llm.book_state import Book, BookEntry, HostMark, RecordedReplica
 from onprem_llm.errors import InvalidError
 from onprem_llm.gateway_facts import parse_certificates, parse_firewall, parse_gateway
-from onprem_llm.hosts import (
-    Book,
-    BookEntry,
-    Container,
-    Current,
-    Gpu,
-    GpuProcess,
-    HostMark,
-    HostState,
-    Image,
-    Listener,
-    Project,
-    RecordedReplica,
-    StoredWeights,
-)
+from onprem_llm.hosts import Container, Current, Gpu, GpuProcess, HostState, Image, Project, StoredWeights
 from onprem_llm.json_values import is_mapping
-from onprem_llm.machine_state import Disk, Engine, Lock
+from onprem_llm.machine_state import Disk, Engine, Listener, Lock
 from onprem_llm.probe_values import mapping, mappings, number, numbers, text, text_map, texts
 
 SCHEMA = 2

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from onprem_llm.book_state import BookEntry
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.gateway_state import GatewayState, ServerState
-from onprem_llm.hosts import BookEntry, Container, Current, HostState, Project
+from onprem_llm.hosts import Container, Current, HostState, Project
 from onprem_llm.planning.addresses import EVERY, LOOPBACK
 from onprem_llm.planning.gateway import PROJECT as GATEWAY_PROJECT
 from onprem_llm.planning.types import UI_PROJECT

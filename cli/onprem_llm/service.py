@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
+from onprem_llm.book_state import BookEntry
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.gateway_state import DAY_S, RENEW_S, day
-from onprem_llm.hosts import BookEntry, Current, HostState
+from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.certificates import outdated
 from onprem_llm.planning.copies import is_behind
 from onprem_llm.planning.gateway import PROJECT, gateway_url

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from onprem_llm.book_state import BookEntry
 from onprem_llm.caches import cache_folder
 from onprem_llm.errors import InvalidError
 from onprem_llm.given_certificate import given_certificate
-from onprem_llm.hosts import BookEntry, Current, fingerprint
+from onprem_llm.hosts import Current
 from onprem_llm.image_archives import find_archives
 from onprem_llm.locked import Locked
 from onprem_llm.own_registry import OwnRegistryFolder, read_own_registry
@@ -16,7 +17,7 @@ from onprem_llm.planning.memory.auto import resolved
 from onprem_llm.planning.revisions import weights_of
 from onprem_llm.planning.types import ImageSource, RegistryStore, Wanted, WantedDeployment
 from onprem_llm.registry import at_registry, repository
-from onprem_llm.secret_values import References, read_values
+from onprem_llm.secret_values import References, fingerprint, read_values
 from onprem_llm.spec.deployment import Deployment, parse_deployment, secret_references
 from onprem_llm.spec.site import Site, parse_site
 from onprem_llm.spec.weights_folder import check_folder

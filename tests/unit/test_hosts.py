@@ -7,8 +7,8 @@ import pytest
 import recorded_facts as made
 
 from onprem_llm.errors import InvalidError
-from onprem_llm.hosts import fingerprint
 from onprem_llm.probe import parse_current, parse_host
+from onprem_llm.secret_values import fingerprint
 
 TINY = made.MODEL.format(name="tiny", image=made.VLLM_IMAGE, gpus=1, model="H100", port=8000)
 

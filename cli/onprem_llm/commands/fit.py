@@ -13,7 +13,8 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.options import connection_options
 
 if TYPE_CHECKING:
-    from onprem_llm.hosts import HostMark, HostState
+    from onprem_llm.book_state import HostMark
+    from onprem_llm.hosts import HostState
     from onprem_llm.planning.memory.hosts import HostFit
     from onprem_llm.planning.memory.judge import Subject
     from onprem_llm.planning.memory.model_files import ModelFiles

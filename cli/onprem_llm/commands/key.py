@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from onprem_llm import client_keys, output
+from onprem_llm.book_state import BookEntry
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, UsageError
-from onprem_llm.hosts import BookEntry
 from onprem_llm.look import View, gateway_of, look
 from onprem_llm.options import connection_options
 from onprem_llm.planning.gateway import gateway_url

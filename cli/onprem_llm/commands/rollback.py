@@ -4,10 +4,10 @@ import click
 
 from onprem_llm import output
 from onprem_llm.book_history import History, Revision, read_history
+from onprem_llm.book_state import BookEntry
 from onprem_llm.changing import carry_out, change_options
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError
-from onprem_llm.hosts import BookEntry
 from onprem_llm.options import connection_options
 from onprem_llm.planned import plan_again
 

@@ -4,8 +4,9 @@ import ipaddress
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from onprem_llm.book_state import Book
 from onprem_llm.gateway_state import Certificate
-from onprem_llm.hosts import Book, Gpu, HostState
+from onprem_llm.hosts import Gpu, HostState
 from onprem_llm.machine_state import Disk, Engine
 from onprem_llm.spec.facts import Facts, HostFacts
 from onprem_llm.spec.site import Site

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from onprem_llm.errors import InvalidError
-from onprem_llm.hosts import HostState, Listener
+from onprem_llm.hosts import HostState
+from onprem_llm.machine_state import Listener
 
 EVERY_INTERFACE = str(IPv4Address(0))
 EVERY = {EVERY_INTERFACE, "::", "*", ""}

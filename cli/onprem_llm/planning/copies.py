@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from onprem_llm.hosts import Book, Current, HostState
+from onprem_llm.book_state import Book
+from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.types import Change, Plan, Step
 
 WRITES = ("record", "marks")

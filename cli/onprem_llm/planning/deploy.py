@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from onprem_llm.hosts import BookEntry, Current, HostState
+from onprem_llm.book_state import BookEntry
+from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.certificates import certificate_warnings
 from onprem_llm.planning.compatibility.check import check_replicas
 from onprem_llm.planning.deploy_checks import check_claims, check_room

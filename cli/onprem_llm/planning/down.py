@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
+from onprem_llm.book_state import BookEntry
 from onprem_llm.errors import InvalidError, UnreachableError
-from onprem_llm.hosts import BookEntry, Current, HostState
+from onprem_llm.hosts import Current, HostState
 from onprem_llm.json_values import is_list
 from onprem_llm.planning.addresses import check_ports
 from onprem_llm.planning.certificates import tls_references

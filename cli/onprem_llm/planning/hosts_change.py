@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from onprem_llm.book_state import HostMark
 from onprem_llm.errors import InvalidError
-from onprem_llm.hosts import Current, HostMark, HostState
+from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.backends import standing_backend
 from onprem_llm.planning.certificates import tls_references
 from onprem_llm.planning.gateway import PROJECT, PlannedGateway, gateway_step, plan_gateways

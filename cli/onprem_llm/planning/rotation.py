@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import cast
 
+from onprem_llm.book_state import BookEntry
 from onprem_llm.gateway_state import ServerState
-from onprem_llm.hosts import BookEntry, Current, HostState
+from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.types import Order, Step
 from onprem_llm.spec.deployment import parse_deployment
 from onprem_llm.spec.serving import Update

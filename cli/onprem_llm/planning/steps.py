@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from onprem_llm.hosts import BookEntry, HostState
+from onprem_llm.book_state import BookEntry
+from onprem_llm.hosts import HostState
 from onprem_llm.planning.addresses import reached_at
 from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.removal import removal

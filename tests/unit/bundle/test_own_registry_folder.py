@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import recorded_facts as made
 
+from onprem_llm.book_state import BookEntry
 from onprem_llm.bundle.images import REF
 from onprem_llm.bundle.registry_view import blob_path, write_registry
 from onprem_llm.errors import InvalidError
-from onprem_llm.hosts import BookEntry
 from onprem_llm.own_registry import read_own_registry
 from onprem_llm.planning.types import ImageSource
 from onprem_llm.spec.site import parse_site

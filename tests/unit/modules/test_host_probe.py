@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from onprem_llm.hosts import fingerprint
+from onprem_llm.secret_values import fingerprint
 
 from .conftest import Load
 

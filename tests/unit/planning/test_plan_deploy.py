@@ -7,8 +7,8 @@ import pytest
 import recorded_facts as made
 from recorded_facts import Facts
 
-from onprem_llm.hosts import fingerprint
 from onprem_llm.planning.types import Change, ImageSource, Plan
+from onprem_llm.secret_values import fingerprint
 
 TINY = made.MODEL.format(name="tiny", image=made.VLLM_IMAGE, gpus=1, model="H100", port=8000)
 TINY += "update: {max_surge: 0}\n"  # changed where it is; others are in test_rollout.py

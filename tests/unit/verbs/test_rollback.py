@@ -9,9 +9,9 @@ from recorded_facts import host
 
 from onprem_llm import planned
 from onprem_llm.book_history import History, Revision
+from onprem_llm.book_state import BookEntry
 from onprem_llm.commands import rollback
 from onprem_llm.errors import InvalidError
-from onprem_llm.hosts import BookEntry
 from onprem_llm.main import cli
 from onprem_llm.planning.types import Plan
 from onprem_llm.probe import parse_current

@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from onprem_llm.hosts import Gpu, HostMark, HostState
+from onprem_llm.book_state import HostMark
+from onprem_llm.hosts import Gpu, HostState
 from onprem_llm.output import human_bytes
 from onprem_llm.planning.compatibility import machines
 from onprem_llm.planning.memory.changes import Remedy, remedies

@@ -1,0 +1,56 @@
+"""What the book on a gateway host says: deployments, their revisions, and hosts that are drained or gone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedReplica:
+    """Where the book has a replica, and which revision it is to answer as."""
+
+    host: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class BookEntry:
+    """The latest revision of a deployment, as the book has it.
+
+    `pending` are revisions that a change began to roll out and no record has ended: replicas may run them. `last` is
+    the last number that was given, also to a revision that came to nothing.
+    """
+
+    revision: int
+    model_yaml: str
+    images: Mapping[str, str]
+    recorded_at: str | None
+    replicas: Mapping[str, RecordedReplica] = field(default_factory=dict)  # by project, as they were deployed
+    pending: tuple[int, ...] = ()
+    last: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HostMark:
+    """What the book says of a host: state is `drained`, `removed` or `lost`."""
+
+    state: str
+    by: str | None
+    at: str | None
+    was_drained: bool = False  # it is, or was when more was said of it: it gets no requests
+
+    @property
+    def said(self) -> str:
+        """Say why a host is passed over."""
+        return f"it is {self.state}{f' by {self.by}' if self.by else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """The book of a host; `gateway` says that this host is the recorded gateway, `second` that it is the other one."""
+
+    gateway: bool
+    deployments: Mapping[str, BookEntry]
+    removed: Mapping[str, int] = field(default_factory=dict)  # taken down: name -> last revision
+    errors: tuple[str, ...] = ()
+    second: bool = False
+    hosts: Mapping[str, HostMark] = field(default_factory=dict)
