@@ -7,7 +7,7 @@ from __future__ import annotations
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.onprem_llm_run_unit import RunUnit
+from ansible.module_utils.onprem_llm_run_unit import OPTIONS, RunUnit
 
 DOCUMENTATION = r"""
 module: fan_out
@@ -74,40 +74,20 @@ onprem_llm:
 ENDED = {"serving", "done", "failed", "measured", "stopped"}
 
 
-def others(order):
-    """Return the addresses of the run's other hosts."""
-    return [host["address"] for rank, host in enumerate(order["hosts"]) if rank != order["rank"]]
-
-
-def act(part, params):
+def act(params):
     """Do what is asked; return the module's answer."""
-    if params["state"] == "started":
-        order, arguments = params["order"], ["--measure"] if params["measure"] else []
-        part.start(order, params["secret"], params["program"], [("tcp", order["port"])], others(order), arguments)
-        return {"changed": True}
-    status = part.status(ENDED) if part.folder.exists() else {"state": "stopped"}
-    if params["state"] == "looked_at":
-        return {"changed": False, "status": status, "ended": status["state"] in ENDED}
-    return {"changed": part.stop(), "status": status, "onprem_llm": {"fan_out": status}}
+    part = RunUnit("fan-out", params["run"], params["folder"], "onprem-llm passes files on")
+    if params["state"] != "started":
+        return part.look(params["state"], ENDED)
+    return part.start(params, [("tcp", params["order"]["port"])], ["--measure"] if params["measure"] else [])
 
 
 def main():
     """Run as an Ansible module."""
-    module = AnsibleModule(
-        argument_spec={
-            "state": {"type": "str", "choices": ["started", "looked_at", "stopped"], "required": True},
-            "run": {"type": "str", "required": True},
-            "folder": {"type": "path", "default": "/run"},
-            "measure": {"type": "bool", "default": False},
-            "order": {"type": "dict", "default": {}},
-            "secret": {"type": "str", "default": "", "no_log": True},
-            "program": {"type": "str", "default": ""},
-        }
-    )
+    module = AnsibleModule(argument_spec={**OPTIONS, "measure": {"type": "bool", "default": False}})
     try:
-        part = RunUnit("fan-out", module.params["run"], module.params["folder"], "onprem-llm passes files on")
-        answer = act(part, module.params)
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        answer = act(module.params)
+    except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
         module.fail_json(msg=f"cannot take part in passing files on: {error}", invocation={})
     module.exit_json(invocation={}, **answer)
 

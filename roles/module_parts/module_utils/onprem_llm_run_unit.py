@@ -18,11 +18,26 @@ from pathlib import Path
 
 from ansible.module_utils.onprem_llm_open_ports import script
 
+# What every module that runs a program so is asked; `order` is for its program, `program` the action plugin adds.
+OPTIONS = {
+    "state": {"type": "str", "choices": ["started", "looked_at", "stopped"], "required": True},
+    "run": {"type": "str", "required": True},
+    "folder": {"type": "path", "default": "/run"},
+    "order": {"type": "dict", "default": {}},
+    "secret": {"type": "str", "default": "", "no_log": True},
+    "program": {"type": "str", "default": ""},
+}
+
 
 def run(*command):
     """Run a command and return (exit code, output with its errors)."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=90, check=False)
     return done.returncode, done.stdout.decode("utf-8", "replace").strip()
+
+
+def others(order):
+    """Return the addresses of the run's other hosts."""
+    return [host["address"] for rank, host in enumerate(order["hosts"]) if rank != order["rank"]]
 
 
 class RunUnit:
@@ -34,26 +49,27 @@ class RunUnit:
         self.unit = f"onprem-llm-{kind}-{name}.service"
         self.folder = Path(folder, f"onprem-llm-{kind}-{name}")
 
-    def start(self, order, secret, program, ports, others, arguments=(), properties=()):
-        """Write what the program reads, and start it.
+    def start(self, params, ports, arguments=(), properties=()):
+        """Write what the program reads, and start it; return the module's answer.
 
-        `program`: a zip file in base64; `ports`: (protocol, port) that `others`, addresses, may reach. Raises OSError,
-        ValueError, SubprocessError, and leaves nothing then.
+        `params`: as OPTIONS; `ports`: (protocol, port) that the other hosts may reach. Raises OSError, ValueError,
+        SubprocessError, and leaves nothing then.
         """
         self.stop()
         self.folder.mkdir(mode=0o700)
         try:
-            self._write(order, secret, program, script(ports, others))
+            self._write(params, script(ports, others(params["order"])))
             self._begin(arguments, properties)
         except (OSError, ValueError, subprocess.SubprocessError):
             self.stop()
             raise
+        return {"changed": True}
 
-    def _write(self, order, secret, program, firewall):
+    def _write(self, params, firewall):
         for name, data in (
-            ("order.json", json.dumps(order).encode()),
-            ("secret", secret.encode()),
-            (f"{self.program}.zip", base64.b64decode(program)),
+            ("order.json", json.dumps(params["order"]).encode()),
+            ("secret", params["secret"].encode()),
+            (f"{self.program}.zip", base64.b64decode(params["program"])),
             ("firewall", firewall.encode()),
         ):
             handle = os.open(str(self.folder / name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -73,6 +89,17 @@ class RunUnit:
         )
         if code:
             raise OSError(f"systemd-run failed: {text}")
+
+    def look(self, state, ended, long=()):
+        """Return the module's answer to `looked_at`, in which `long` values are left out, or to `stopped`.
+
+        `ended`: the states after which there is nothing more to wait for.
+        """
+        status = self.status(ended) if self.folder.exists() else {"state": "stopped"}
+        if state == "stopped":
+            return {"changed": self.stop(), "status": status, "onprem_llm": {self.program: status}}
+        short = {name: value for name, value in status.items() if name not in long}  # it is asked for again and again
+        return {"changed": False, "status": short, "ended": status["state"] in ended}
 
     def status(self, ended):
         """Return what the program said last; one that is gone without a state of `ended` has failed."""

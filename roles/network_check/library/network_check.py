@@ -7,7 +7,7 @@ from __future__ import annotations
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.onprem_llm_run_unit import RunUnit
+from ansible.module_utils.onprem_llm_run_unit import OPTIONS, RunUnit
 
 DOCUMENTATION = r"""
 module: network_check
@@ -71,37 +71,24 @@ onprem_llm:
 ENDED = {"done", "failed", "stopped"}
 
 
-def act(part, params):
+def act(params):
     """Do what is asked; return the module's answer."""
+    part, order = (
+        RunUnit("network-check", params["run"], params["folder"], "onprem-llm measures lines"),
+        params["order"],
+    )
+    if params["state"] != "started":
+        return part.look(params["state"], ENDED, long=["pairs"])
     order = params["order"]
-    if params["state"] == "started":
-        others = [host["address"] for rank, host in enumerate(order["hosts"]) if rank != order["rank"]]
-        ports = [("tcp", order["port"]), ("udp", order["port"]), ("tcp", order["speed_port"])]
-        limit = f"RuntimeMaxSec={int(order['limit'])}"
-        part.start(order, params["secret"], params["program"], ports, others, properties=[limit])
-        return {"changed": True}
-    status = part.status(ENDED) if part.folder.exists() else {"state": "stopped"}
-    if params["state"] == "looked_at":
-        short = {name: value for name, value in status.items() if name != "pairs"}  # it is asked for again and again
-        return {"changed": False, "status": short, "ended": status["state"] in ENDED}
-    return {"changed": part.stop(), "status": status, "onprem_llm": {"network_check": status}}
+    ports = [("tcp", order["port"]), ("udp", order["port"]), ("tcp", order["speed_port"])]
+    return part.start(params, ports, properties=[f"RuntimeMaxSec={int(order['limit'])}"])
 
 
 def main():
     """Run as an Ansible module."""
-    module = AnsibleModule(
-        argument_spec={
-            "state": {"type": "str", "choices": ["started", "looked_at", "stopped"], "required": True},
-            "run": {"type": "str", "required": True},
-            "folder": {"type": "path", "default": "/run"},
-            "order": {"type": "dict", "default": {}},
-            "secret": {"type": "str", "default": "", "no_log": True},
-            "program": {"type": "str", "default": ""},
-        }
-    )
-    params = module.params
+    module = AnsibleModule(argument_spec=OPTIONS)
     try:
-        answer = act(RunUnit("network-check", params["run"], params["folder"], "onprem-llm measures lines"), params)
+        answer = act(module.params)
     except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
         module.fail_json(msg=f"cannot take part in measuring the lines between hosts: {error}", invocation={})
     module.exit_json(invocation={}, **answer)
