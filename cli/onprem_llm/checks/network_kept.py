@@ -13,7 +13,7 @@ def kept(report: Report, where: str) -> NetworkFacts:
     if report.network is None:
         raise InvalidError(
             f"{where}: found a report without lines between hosts, expected one with them",
-            hint="onprem-llm check --network --save FILE",
+            hint="name a file that `onprem-llm check --network --save FILE` has written",
         )
     network = network_of(report.network)
     slow = set(slow_links(network))

@@ -46,9 +46,12 @@ class Report:
         return (json.dumps(self.as_document(), indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def read_report(path: Path) -> Report:
-    """Read a saved report; InvalidError for what is none, or none of this version's."""
-    hint = "name a file that `onprem-llm check --save FILE` has written"
+def read_report(path: Path, *, network: bool = False) -> Report:
+    """Read a saved report; InvalidError for what is none, or none of this version's.
+
+    `network`: its lines between hosts are wanted, so it is a check with --network that a person is told of.
+    """
+    hint = f"name a file that `onprem-llm check {'--network ' if network else ''}--save FILE` has written"
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -82,8 +82,8 @@ def command(
         write_whole(save, report.as_bytes())
     if as_json:
         output.show_json(_document(report, changed))
-    else:
-        output.say(text_of(report, changed, before, verbose=verbose))
+    elif text := text_of(report, changed, before, verbose=verbose):
+        output.say(text)
     if save:
         output.note(f"Written to {save}.")
     end(report, changed, skip_unreachable=connection.skip_unreachable)
@@ -99,9 +99,9 @@ def _document(report: Report, changed: dict[str, tuple[Finding, ...]] | None) ->
 def text_of(
     report: Report, changed: dict[str, tuple[Finding, ...]] | None, before: Report | None, *, verbose: bool
 ) -> str:
-    """Lay out findings, then what changed."""
+    """Lay out findings, then what changed; nothing of both where no host answered, which the error says."""
     every = [one for those in report.findings.values() for one in those]
-    parts = [findings_table(every, always=ALWAYS, verbose=verbose)] if every else ["No host answered."]
+    parts = [findings_table(every, always=ALWAYS, verbose=verbose)] if every else []
     if report.network is not None:
         from onprem_llm.checks.network_view import lines_text  # a check without --network does without
 
@@ -114,7 +114,7 @@ def text_of(
                      f"{since} nothing changed.")  # fmt: skip
         silent = not_seen(before, report)
         parts += [f"In that report and not looked at now: {names(silent)}."] if silent else []
-    parts.append(_summary(report))
+    parts += [_summary(report)] if report.findings else []
     return "\n\n".join(parts)
 
 
@@ -126,12 +126,14 @@ def _summary(report: Report) -> str:
     well = count - len(bad) - len(warned)
     words = [f"{len(bad)} with errors" if bad else "", f"{len(warned)} with warnings" if warned else ""]
     said = ", ".join(word for word in [*words, f"{well} well" if well else ""] if word)
-    return f"{count} host{'s' if count != 1 else ''}: {said}." if count else "No host was looked at."
+    return f"{count} host{'s' if count != 1 else ''}: {said}."
 
 
 def end(report: Report, changed: dict[str, tuple[Finding, ...]] | None, *, skip_unreachable: bool) -> None:
     """Raise what the exit code is made of: hosts that did not answer, then errors."""
     silent = [one for one in report.failures if not (one.unreachable and skip_unreachable)]
+    if not silent and not report.findings:
+        output.note("No host answered.")
     if silent:
         from onprem_llm.look import failures_text  # as much again, and most runs end without it
 

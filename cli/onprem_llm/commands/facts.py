@@ -52,7 +52,7 @@ def export(out: Path, network: Path | None, as_json: bool, connection: Connectio
         from onprem_llm.checks.network_kept import kept
         from onprem_llm.checks.report import read_report
 
-        lines = kept(read_report(network), str(network))
+        lines = kept(read_report(network, network=True), str(network))
     with output.glimpse() as progress:
         facts = collect(connection, progress)
     if lines is not None:

@@ -112,8 +112,16 @@ def test_nobody_answers(hosts: Hosts, inventory: str, tmp_path: Path) -> None:
     earlier.write_text("an earlier report")
     result = check(inventory, "--save", str(earlier))
     assert code(result) == ExitCode.UNREACHABLE
-    assert "No host answered." in result.stdout
+    assert result.stdout == ""  # the error says it, once
+    assert "1 host could not be looked at: b" in str(result.exception)
     assert earlier.read_text() == "an earlier report"
+
+
+def test_nobody_answers_and_nobody_has_to(hosts: Hosts, inventory: str) -> None:
+    hosts.failures = (HostFailure("b", "t", "No route to host", unreachable=True),)
+    result = check(inventory, "--skip-unreachable")
+    assert code(result) == ExitCode.OK
+    assert (result.stdout, result.stderr.count("No host answered.")) == ("", 1)
 
 
 def test_the_trial_is_a_run_of_its_own_on_hosts_that_have_an_image(hosts: Hosts, inventory: str) -> None:

@@ -173,6 +173,9 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str | None, message:
         read_report(path)
     assert str(path) in caught.value.message
     assert caught.value.hint
+    with pytest.raises(InvalidError) as caught:
+        read_report(path, network=True)
+    assert ("check --network --save FILE" in str(caught.value.hint)) == ("schema" not in message)
 
 
 def test_a_report_with_holes_does_not_break_the_comparison() -> None:
