@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,7 +65,10 @@ class Key:
 
     def gpg(self, *words: str) -> bytes:
         argv = ["gpg", "--batch", "--quiet", "--homedir", str(self.folder), *words]
-        return subprocess.run(argv, check=True, capture_output=True).stdout
+        try:
+            return subprocess.run(argv, check=True, capture_output=True).stdout
+        finally:
+            end_agents(self.folder)
 
 
 @dataclass
@@ -110,10 +114,28 @@ class Rpms:
             specs = sorted(map(str, work.glob("*.spec")))
             _run(["rpmbuild", "-bb", "--quiet", *_defined(macros), *specs])
             _run(["rpmsign", *_defined(macros), "--addsign", *sorted(map(str, self.folder.glob("*/*.rpm")))])
+            end_agents(key.folder)
         _run(["createrepo_c", "--quiet", str(self.folder)])
         if self.streams:
             (work / "modules.yaml").write_text("".join(self.streams))
             _run(["modifyrepo_c", "--mdtype=modules", str(work / "modules.yaml"), str(self.folder / "repodata")])
+
+
+def end_agents(*homes: Path) -> None:
+    """End the agents that gpg, or dnf by it, started for keyrings in these folders."""
+    for home in homes:
+        subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True, capture_output=True)
+
+
+def agents(folder: Path) -> list[str]:
+    """Return the command lines of gpg-agents whose keyrings are below a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = process.read_bytes().split(b"\0")
+            if words[0].endswith(b"gpg-agent") and f"{folder}/".encode() in b" ".join(words):
+                found.append(b" ".join(words).decode())
+    return found
 
 
 def _defined(macros: Mapping[str, object]) -> list[str]:

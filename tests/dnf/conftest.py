@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.driver.kit import module_file
-from tests.made_rpms import Key, Rpms
+from tests.made_rpms import Key, Rpms, agents
 
 KERNEL, NEWER = "5.14.0-570.12.1.el9_6", "5.14.0-999.1.1.el9_6"
 VERSION, OTHER = "580.95.05-1.el9", "575.57.08-1.el9"
@@ -34,6 +34,13 @@ class Mirrors:
     @property
     def keys(self) -> dict[str, str]:
         return dict.fromkeys(self.named, str(self.key.public))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_agent_outlives_us(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Neither those of our keys nor those that dnf starts."""
+    yield
+    assert agents(tmp_path_factory.getbasetemp()) == []
 
 
 @pytest.fixture(scope="session")

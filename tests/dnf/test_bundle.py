@@ -15,6 +15,7 @@ from tests.dnf.test_lock import BASE, DRIVER, H100, ROCKY, RUNNING
 from tests.locking.registry import running
 from tests.locking.site import Site, made
 from tests.made_facts import host_facts
+from tests.made_rpms import end_agents
 from tests.unit.bootstrap.conftest import role_module  # noqa: F401 - a fixture
 
 from onprem_llm.errors import InvalidError
@@ -83,7 +84,10 @@ class Host:
         (self.root / "home").mkdir(exist_ok=True)
         (self.root / "home/.rpmmacros").write_text("%_dbpath /var/lib/rpm\n")
         argv = ["dnf", f"--config={self.root}/dnf.conf", f"--forcearch={platform.machine()}", *options, *words]
-        return subprocess.run(argv, capture_output=True, text=True, check=False, env=home)
+        try:
+            return subprocess.run(argv, capture_output=True, text=True, check=False, env=home)
+        finally:
+            end_agents(*self.root.glob("cache/*/pubring"))
 
     def installed(self) -> set[str]:
         argv = ["rpm", "--root", str(self.root), "--dbpath", "/var/lib/rpm", "-qa", "--queryformat", "%{NAME}\\n"]

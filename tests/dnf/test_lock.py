@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from tests.dnf.conftest import KERNEL, NEWER, TOOLKIT, Mirrors
 from tests.made_facts import facts_of, host_facts
+from tests.made_rpms import agents
 
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.locking import dnf_root
@@ -69,6 +70,22 @@ def test_the_container_toolkit_that_is_wished_or_none(mirrors: Mirrors) -> None:
         locked, notes = packages.resolve(*releases(facts(gpus=[H100])))
         assert {one.version for one in locked.files if one.name in TOOLKIT} == expected
         assert notes == ()
+
+
+def test_no_gpg_agent_outlives_a_lock(mirrors: Mirrors, tmp_path: Path) -> None:
+    """dnf starts one for each repository whose index is signed; a lock that is refused leaves none either."""
+    resolved(mirrors, facts(gpus=[H100]))
+    assert list(tmp_path.glob("cache/dnf/*/cache/nvidia_container_toolkit-*/pubring"))
+    assert agents(tmp_path) == []
+    index = mirrors.folder / "nvidia_container_toolkit/stable/rpm/x86_64/repodata/repomd.xml"
+    good = index.read_bytes()
+    index.write_bytes(good + b"\n")
+    try:
+        with pytest.raises(InvalidError):
+            resolved(mirrors, facts(gpus=[H100]))
+    finally:
+        index.write_bytes(good)
+    assert agents(tmp_path) == []
 
 
 def test_nvswitches_want_the_fabric_manager_of_that_version(mirrors: Mirrors) -> None:

@@ -3,7 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,8 @@ class DnfRoot:
             raise self._no_dnf(PYTHON) from None
         except ValueError:
             raise OnpremError(f"{what}: dnf gave no answer", details=done.stderr[-800:]) from None
+        finally:
+            self._end_agents()
         if not is_mapping(answer):
             raise OnpremError(f"{what}: dnf gave no answer", details=done.stdout[-800:])
         if answer.get("missing"):
@@ -79,6 +81,13 @@ class DnfRoot:
                 ),
             )
         return answer
+
+    def _end_agents(self) -> None:
+        """End the gpg-agents of dnf's keyrings: where an index is signed it starts one, and leaves it running."""
+        for home in self.folder.glob("cache/*/pubring"):
+            with suppress(FileNotFoundError):
+                argv = ["gpgconf", "--homedir", str(home), "--kill", "all"]
+                subprocess.run(argv, capture_output=True, check=False)
 
     def _no_dnf(self, found: str) -> OnpremError:
         return OnpremError(
