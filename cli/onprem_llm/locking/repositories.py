@@ -174,10 +174,5 @@ def _check(repository: Repository, address: str, data: bytes, how: str) -> None:
 
 
 def fingerprints(data: bytes) -> set[str]:
-    """Return the fingerprints of all keys in a file; none where it cannot be read."""
-    from pysequoia import Cert
-
-    try:
-        return {one.fingerprint.upper() for one in Cert.split_bytes(data)}
-    except Exception:  # pysequoia raises bare exceptions of its own
-        return set()
+    """Return the fingerprints of all keys in a file, as hosts see them; none where it cannot be read."""
+    return set(module_utils("module_parts", "onprem_llm_openpgp").fingerprints(data))

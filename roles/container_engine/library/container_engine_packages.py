@@ -28,6 +28,7 @@ options:
   min_engine: {description: The oldest Docker Engine that will do., type: str, required: true}
   min_compose: {description: The oldest Compose that will do., type: str, required: true}
   mirrors: {description: Mirrors by name; debian debian_security ubuntu docker., type: dict, default: {}}
+  fingerprints: {description: The keys that docker's mirror may be signed with., type: list, elements: str, default: []}
   source: {description: The source of apt or dnf that alone is asked, type: path}
   extra: {description: Packages to install in the same go, type: list, elements: str, default: []}
   engine: {description: The engine is wanted, not O(extra) alone., type: bool, default: true}
@@ -39,6 +40,7 @@ OPTIONS: dict[str, Any] = {
     "min_engine": {"type": "str", "required": True},
     "min_compose": {"type": "str", "required": True},
     "mirrors": {"type": "dict", "default": {}},
+    "fingerprints": {"type": "list", "elements": "str", "default": [], "no_log": False},
     "source": {"type": "path"},
     "extra": {"type": "list", "elements": "str", "default": []},
     "engine": {"type": "bool", "default": True},
@@ -78,7 +80,7 @@ def _by_apt(options: dict[str, Any], check_mode: bool) -> list[str]:
         if mirrors:
             paths = (engine_apt.SOURCES, engine_apt.DOCKER_KEY, engine_apt.DOCKER_KEY.parent)
             record.note_absent([str(path) for path in paths], check_mode)
-            engine_apt.write_sources(mirrors, here.os_id, here.codename)
+            engine_apt.write_sources(mirrors, here.os_id, here.codename, options["fingerprints"])
         complaints = apt.refresh([engine_apt.SOURCES] if mirrors else [])
     try:
         wanted = apt.missing(_wanted_by_apt(options))
@@ -109,8 +111,8 @@ def by_dnf(options: dict[str, Any], check_mode: bool) -> list[str]:
 def _by_dnf(options: dict[str, Any], check_mode: bool) -> list[str]:
     if not check_mode and not options["source"]:
         if options["mirrors"]:
-            record.note_absent([str(engine_dnf.REPOSITORY)], check_mode)
-        engine_dnf.write_repository(options["mirrors"], system().os_id)
+            record.note_absent([str(engine_dnf.REPOSITORY), str(engine_dnf.KEY)], check_mode)
+        engine_dnf.write_repository(options["mirrors"], system().os_id, options["fingerprints"])
     extra = dnf.offered(dnf.missing(options["extra"]))
     wanted = dnf.missing(engine_dnf.packages(extra)) if options["engine"] else extra
     if wanted and not check_mode:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Collection
 
-from ansible.module_utils.onprem_llm_apt import Policy, fetch_key, paragraph, policies
+from ansible.module_utils.onprem_llm_apt import Policy, paragraph, policies
 from ansible.module_utils.onprem_llm_apt_get import PackageError, scope
 from ansible.module_utils.onprem_llm_command import Version, dotted, numbers
+from ansible.module_utils.onprem_llm_package_key import Key, present
+from ansible.module_utils.onprem_llm_write import put
 
 SOURCES = Path("/etc/apt/sources.list.d/onprem-llm.sources")
 DOCKER_KEY = Path("/etc/apt/keyrings/docker.asc")
@@ -38,15 +41,23 @@ def chosen(
     return ["docker.io", compose, *client, *others]
 
 
-def write_sources(mirrors: dict[str, str], os_id: str, codename: str) -> bool:
-    """Write the site's mirrors as apt sources beside the host's own; say whether the file changed."""
+def write_sources(mirrors: dict[str, str], os_id: str, codename: str, known: Collection[str]) -> bool:
+    """Write the site's mirrors as apt sources beside the host's own; say whether the file changed. PackageError.
+
+    `known`: fingerprints of docker's keys.
+    """
+    if "docker" in mirrors:
+        present(docker_key(f"{mirrors['docker']}/linux/{os_id}", DOCKER_KEY, known))
     text = sources_text(mirrors, os_id, codename)
     if SOURCES.exists() and SOURCES.read_text(encoding="utf-8") == text:
         return False
-    if "docker" in mirrors:
-        fetch_key(f"{mirrors['docker']}/linux/{os_id}/gpg", DOCKER_KEY, "docker's repository")
-    SOURCES.write_text(text, encoding="utf-8")
+    put(SOURCES, text, 0o644)
     return True
+
+
+def docker_key(tree: str, path: Path, known: Collection[str]) -> Key:
+    """Return the key of docker's repository; `tree`: the folder of a system in it."""
+    return Key(f"{tree}/gpg", path, "docker's repository", known, "container_engine_fingerprints")
 
 
 def sources_text(mirrors: dict[str, str], os_id: str, codename: str, more: tuple[str, ...] = ()) -> str:

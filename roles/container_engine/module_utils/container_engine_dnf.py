@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Collection
 
-from ansible.module_utils.container_engine_apt import DOCKER_CE
+from ansible.module_utils.container_engine_apt import DOCKER_CE, docker_key
 from ansible.module_utils.onprem_llm_apt_get import PackageError
 from ansible.module_utils.onprem_llm_command import run
 from ansible.module_utils.onprem_llm_dnf import scope
+from ansible.module_utils.onprem_llm_package_key import present
+from ansible.module_utils.onprem_llm_write import put
 
 REPOSITORY = Path("/etc/yum.repos.d/onprem-llm-docker-ce.repo")
+KEY = Path("/etc/pki/rpm-gpg/RPM-GPG-KEY-onprem-llm-docker-ce")
 
 
 def packages(extra: list[str]) -> list[str]:
@@ -24,22 +28,30 @@ def packages(extra: list[str]) -> list[str]:
     return DOCKER_CE + extra
 
 
-def write_repository(mirrors: dict[str, str], os_id: str) -> bool:
-    """Write docker-ce's repository where the site names a mirror; say whether the file changed."""
+def write_repository(mirrors: dict[str, str], os_id: str, known: Collection[str]) -> bool:
+    """Write docker-ce's repository where the site names a mirror; say whether the file changed. PackageError.
+
+    `known`: fingerprints of docker's keys.
+    """
     if "docker" not in mirrors:
         return False
+    present(docker_key(_tree(mirrors["docker"], os_id), KEY, known))
     text = repository_text(mirrors["docker"], os_id)
     if REPOSITORY.exists() and REPOSITORY.read_text(encoding="utf-8") == text:
         return False
-    REPOSITORY.write_text(text, encoding="utf-8")
+    put(REPOSITORY, text, 0o644)
     return True
 
 
 def repository_text(mirror: str, os_id: str) -> str:
-    """Return a .repo file; docker keeps one tree for RHEL and one, named centos, for its rebuilds."""
-    tree = f"{mirror}/linux/{'rhel' if os_id == 'rhel' else 'centos'}"
+    """Return a .repo file. Its key is a file that was checked: dnf believes whatever an address gives it."""
     return (
         "# Written by onprem-llm from onprem_llm_site.package_mirrors\n"
         "[onprem-llm-docker-ce]\nname=Docker CE\n"
-        f"baseurl={tree}/$releasever/$basearch/stable\nenabled=1\ngpgcheck=1\ngpgkey={tree}/gpg\n"
+        f"baseurl={_tree(mirror, os_id)}/$releasever/$basearch/stable\nenabled=1\ngpgcheck=1\ngpgkey=file://{KEY}\n"
     )
+
+
+def _tree(mirror: str, os_id: str) -> str:
+    """Return the folder of a system: docker keeps one for RHEL and one, named centos, for its rebuilds."""
+    return f"{mirror}/linux/{'rhel' if os_id == 'rhel' else 'centos'}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debian and Ubuntu: what apt has and has installed, from which sources with whose keys, and installing it."""
+"""Debian and Ubuntu: what apt has and has installed, from which sources, and installing it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import contextlib
 import re
 import tempfile
 from pathlib import Path
-from typing import Collection, Iterator, NamedTuple, Sequence
+from typing import Iterator, NamedTuple, Sequence
 
-from ansible.module_utils.onprem_llm_apt_get import PackageError, apt_get, complaints, scope
+from ansible.module_utils.onprem_llm_apt_get import apt_get, complaints, scope
 from ansible.module_utils.onprem_llm_command import run
-from ansible.module_utils.onprem_llm_openpgp import fingerprints
-from ansible.module_utils.onprem_llm_write import put
 
 UNFINISHED = ("half-installed", "unpacked", "half-configured")
 
@@ -113,40 +111,6 @@ def parse_policies(text: str, names: list[str]) -> dict[str, Policy]:
 def paragraph(address: str, suites: str, components: str, keyring: str) -> str:
     """Return a source in deb822; the keyring is a file, or the text of a key."""
     return f"Types: deb\nURIs: {address}\nSuites: {suites}\nComponents: {components}\nSigned-By: {keyring}"
-
-
-def fetch_key(address: str, path: Path, whose: str, into: Path | None = None, known: Collection[str] = ()) -> None:
-    """Fetch a repository's key where the host has none, over TLS alone: it decides whose packages run as root.
-
-    `path`: where the host keeps it. `into`: where it goes instead, when nothing on the host is to change. `whose`: for
-    errors, such as "docker's repository". `known`: fingerprints; where there are some, each key of what is fetched must
-    have one, since apt trusts every key of a file. A file that is there is its person's word. PackageError.
-    """
-    if path.exists():
-        return
-    remedy = f"Put the key of {whose} at {path} on the host (mode 0644), then run bootstrap again."
-    if not address.startswith("https://"):
-        raise PackageError(f"found no {path}, and {address} is not https, expected a key from a safe place. {remedy}")
-    target = into or path
-    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="onprem-llm-apt-") as folder:
-        # Half a key, where the download is cut off, would be taken for the key ever after.
-        new = Path(folder) / "key"
-        # apt's own downloader knows apt's proxies; its user may not look into this folder.
-        helper = ["/usr/lib/apt/apt-helper", "-o", "APT::Sandbox::User=root", "download-file", address, str(new)]
-        code, text = run(helper, 60)
-        if code != 0:
-            said = complaints(text) or text[-600:]
-            raise PackageError(f"found no key at {address}, expected that of {whose}: apt says\n{said}\n{remedy}")
-        data = new.read_bytes()
-        found = fingerprints(data) if known else []
-        if known and not (found and set(found) <= set(known)):
-            said = " and ".join(found) or "none that can be read"
-            raise PackageError(
-                f"found the key {said} at {address}, expected that of {whose} alone ({' or '.join(known)}): whoever "
-                f"holds another key could install anything. {remedy}"
-            )
-        put(target, data, 0o644)
 
 
 def _field(lines: list[str], name: str) -> str:

@@ -9,11 +9,16 @@ import re
 from typing import Iterator
 
 ARMOR = re.compile(r"-----BEGIN PGP PUBLIC KEY BLOCK-----(.*?)-----END PGP PUBLIC KEY BLOCK-----", re.DOTALL)
-PUBLIC_KEY = 6  # OpenPGP's number of such a packet
+# OpenPGP's numbers of packets: a key, and what else a file of keys has (signatures, trust, names, subkeys, pictures).
+PUBLIC_KEY = 6
+BESIDE = (2, 12, 13, 14, 17)
+HEADER = re.compile(r"[A-Za-z][A-Za-z-]*:.*")
 
 
 def fingerprints(data: bytes) -> list[str]:
     """Return the fingerprints of all keys in a file, armored or not; none where a part of it cannot be read.
+
+    Whoever reads the file after us may be more lenient, and find keys in what we could not read.
 
     Version 4 (RFC 4880, 12.2): SHA-1 over 0x99, the packet's length in two bytes, and the packet.
     """
@@ -24,19 +29,24 @@ def fingerprints(data: bytes) -> list[str]:
         return []
     try:
         parts = [_plain(block) for block in blocks] or [data]
-        bodies = [body for part in parts for number, body in _packets(part) if number == PUBLIC_KEY]
+        packets = [packet for part in parts for packet in _packets(part)]
     except (ValueError, IndexError):
         return []
-    if any(body[:1] != b"\x04" for body in bodies):
+    bodies = [body for number, body in packets if number == PUBLIC_KEY]
+    # Another key may be packed in a packet of another kind: compressed, for one.
+    if any(number not in (PUBLIC_KEY, *BESIDE) for number, _ in packets) or any(one[:1] != b"\x04" for one in bodies):
         return []
-    packets = [b"\x99" + len(body).to_bytes(2, "big") + body for body in bodies]
-    return [hashlib.sha1(one).hexdigest().upper() for one in packets]  # noqa: S324 - what such a fingerprint is
+    hashed = [b"\x99" + len(body).to_bytes(2, "big") + body for body in bodies]
+    return [hashlib.sha1(one).hexdigest().upper() for one in hashed]  # noqa: S324 - what such a fingerprint is
 
 
 def _plain(block: str) -> bytes:
     """Return what armor holds. ValueError."""
-    # Headers end at an empty line; a checksum begins with =.
-    lines = block.replace("\r", "").partition("\n\n")[2].splitlines()
+    # Headers end at an empty line (to some also at one of blanks); a checksum begins with =.
+    headers, _, rest = block.replace("\r", "").partition("\n\n")
+    if not all(HEADER.fullmatch(line) for line in headers.split("\n")[1:]):
+        raise ValueError("headers that are none")
+    lines = rest.split("\n")
     return base64.b64decode("".join(one.strip() for one in lines if not one.startswith("=")), validate=True)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Mapping, Union
 from ansible.module_utils import nvidia_toolkit_sources as sources
 from ansible.module_utils import onprem_llm_apt as apt
 from ansible.module_utils import onprem_llm_dnf as dnf
+from ansible.module_utils import onprem_llm_package_key as package_key
 from ansible.module_utils import onprem_llm_record as record
 from ansible.module_utils.nvidia_toolkit_packages import NAMES, Choice, of_madison
 from ansible.module_utils.onprem_llm_apt_get import PackageError
@@ -32,7 +33,7 @@ class Apt:
         written = sources.APT_SOURCES
         if self.mirror:
             record.note_absent([str(path) for path in (written, sources.APT_KEY, sources.APT_KEY.parent)], False)
-            sources.fetch_key(self.mirror, sources.APT_KEY, self.fingerprints)
+            package_key.present(sources.key(self.mirror, sources.APT_KEY, self.fingerprints))
             put(written, sources.apt_text(self.mirror, self.machine), 0o644)
         apt.refresh([written] if self.mirror else [])
 
@@ -68,7 +69,7 @@ class Dnf:
         """Name the mirror where there is one. PackageError."""
         if self.mirror:
             record.note_absent([str(sources.DNF_REPOSITORY), str(sources.DNF_KEY)], False)
-            sources.fetch_key(self.mirror, sources.DNF_KEY, self.fingerprints)
+            package_key.present(sources.key(self.mirror, sources.DNF_KEY, self.fingerprints))
             put(sources.DNF_REPOSITORY, sources.dnf_text(self.mirror), 0o644)
 
     def offered(self) -> dict[str, list[str]]:

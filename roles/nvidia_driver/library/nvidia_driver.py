@@ -41,6 +41,7 @@ options:
   run_file: {description: "NVIDIA's installer, a file on the control host, instead of packages.", type: str}
   run_folder: {description: The folder on the host in which the installer is when it is run., type: path}
   mirrors: {description: Mirrors by name; debian debian_security ubuntu cuda., type: dict, default: {}}
+  fingerprints: {description: The keys that the mirror cuda may be signed with., type: list, elements: str, default: []}
   source: {description: The apt source that alone is asked., type: path}
   proxy: {description: The proxy for fetching packages as http https no_proxy., type: dict}
 author: the onprem-llm authors
@@ -79,6 +80,7 @@ OPTIONS: dict[str, Any] = {
     "run_file": {"type": "str"},
     "run_folder": {"type": "path"},
     "mirrors": {"type": "dict", "default": {}},
+    "fingerprints": {"type": "list", "elements": "str", "default": [], "no_log": False},
     "source": {"type": "path"},
     # A proxy's address may hold a password.
     "proxy": {"type": "dict", "no_log": True},
@@ -109,7 +111,7 @@ class Driver:
 
     def _install(self, facts: dict[str, Any]) -> None:
         kind = Dnf if facts["os"] in RHEL_FAMILY else Apt
-        hands = kind(facts, self.options["mirrors"], self.options["source"])
+        hands = kind(facts, *(self.options[name] for name in ("mirrors", "source", "fingerprints")))
         if not self.check_mode and hands.prepare():
             self.done.append("name the packages' source")
         wishes = Wishes(self.options["branch"], self.options["kernel_modules"], self.options["build"])

@@ -43,6 +43,7 @@ options:
     choices: [auto, dkms, precompiled]
     default: auto
   mirrors: {description: Mirrors by name; debian debian_security ubuntu cuda., type: dict, default: {}}
+  fingerprints: {description: The keys that the mirror cuda may be signed with., type: list, elements: str, default: []}
   source: {description: The apt source that alone is asked., type: path}
   proxy: {description: The proxy for fetching packages as http https no_proxy., type: dict}
 author: the onprem-llm authors
@@ -76,6 +77,7 @@ OPTIONS: dict[str, Any] = {
     "kernel_modules": {"type": "str", "choices": ["auto", "open", "proprietary"], "default": "auto"},
     "build": {"type": "str", "choices": ["auto", "dkms", "precompiled"], "default": "auto"},
     "mirrors": {"type": "dict", "default": {}},
+    "fingerprints": {"type": "list", "elements": "str", "default": [], "no_log": False},
     "source": {"type": "path"},
     # A proxy's address may hold a password.
     "proxy": {"type": "dict", "no_log": True},
@@ -115,7 +117,8 @@ class Upgrade:
             return
         upgrade.check_generation(needs, self.goal, self.options["kernel_modules"])
         redhat = self.facts["os"] in RHEL_FAMILY
-        hands = (Dnf if redhat else Apt)(self.facts, self.options["mirrors"], self.options["source"])
+        where = (self.options[name] for name in ("mirrors", "source", "fingerprints"))
+        hands = (Dnf if redhat else Apt)(self.facts, *where)
         with (dnf if redhat else apt).only(self.options["source"]), self._asked(hands):
             self._bring_with(hands)
 

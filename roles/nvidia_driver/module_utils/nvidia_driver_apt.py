@@ -9,10 +9,11 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Mapping
+from typing import Any, Collection, Iterable, Iterator, Mapping
 
 from ansible.module_utils import nvidia_driver_sources as sources
 from ansible.module_utils import onprem_llm_apt as apt
+from ansible.module_utils import onprem_llm_package_key as package_key
 from ansible.module_utils import onprem_llm_record as record
 from ansible.module_utils.nvidia_driver_packages import DEBIAN_PARTS, targets
 from ansible.module_utils.onprem_llm_apt_get import LOCK_WAIT_S, PackageError, apt_get
@@ -40,10 +41,12 @@ OTHERS = re.compile(r"^(nvidia-container|libnvidia-container|nvidia-docker|nvidi
 class Apt:
     """The hands of a Debian or Ubuntu host."""
 
-    def __init__(self, facts: Mapping[str, Any], mirrors: Mapping[str, str], source: str | None) -> None:
-        """`source`: the one apt source that is asked, where a bundle brought it."""
+    def __init__(
+        self, facts: Mapping[str, Any], mirrors: Mapping[str, str], source: str | None, known: Collection[str] = ()
+    ) -> None:
+        """`source`: the one apt source that is asked, where a bundle brought it; `known`: NVIDIA's fingerprints."""
         names = (facts["os"], "debian_security", "cuda")
-        self.facts, self.source = facts, source
+        self.facts, self.source, self.known = facts, source, known
         self.mirrors = {} if source else {name: one for name, one in mirrors.items() if name in names}
         self.options = ["--allow-change-held-packages"]
 
@@ -64,9 +67,8 @@ class Apt:
             shutil.copytree(PARTS, parts) if PARTS.is_dir() else parts.mkdir()
             (parts / sources.APT_SOURCES.name).unlink(missing_ok=True)
             if text:
-                if "cuda" in self.mirrors and not sources.CUDA_KEY.exists():
-                    key = Path(folder) / "cuda.asc"
-                    sources.fetch_key(self.facts, self.mirrors["cuda"], key)
+                if "cuda" in self.mirrors:
+                    key = package_key.present(self._key(), Path(folder) / "cuda.asc")
                     text = text.replace(str(sources.CUDA_KEY), str(key))
                 (parts / sources.APT_SOURCES.name).write_text(text, encoding="utf-8")
             with _asking(**{"Dir::Etc::sourceparts": parts, "Dir::State::lists": lists, "APT::Sandbox::User": "root",
@@ -90,16 +92,19 @@ class Apt:
         written, text = sources.APT_SOURCES, ""
         if not self.source:
             text = sources.apt_text(self.facts, self.mirrors, self._targets())
+        if "cuda" in self.mirrors:
+            record.note_absent([str(sources.CUDA_KEY), str(sources.CUDA_KEY.parent)], False)
+            package_key.present(self._key())
         changed = bool(text) and not (written.exists() and written.read_text(encoding="utf-8") == text)
         if changed:
-            if "cuda" in self.mirrors:
-                record.note_absent([str(sources.CUDA_KEY), str(sources.CUDA_KEY.parent)], False)
-                sources.fetch_key(self.facts, self.mirrors["cuda"])
             record.note_absent([str(written)], False)
             put(written, text, 0o644)
         # Headers come from the system's own archive: asked for alone only where that is a mirror of the site.
         apt.refresh([written] if self.facts["os"] in self.mirrors else [])
         return changed
+
+    def _key(self) -> package_key.Key:
+        return sources.key(self.facts, self.mirrors["cuda"], self.known)
 
     def _targets(self) -> str:
         """Return which indexes the host's sources have; apt names none before it has fetched lists once."""

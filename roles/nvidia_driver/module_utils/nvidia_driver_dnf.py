@@ -8,10 +8,11 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Mapping
+from typing import Any, Collection, Iterable, Iterator, Mapping
 
 from ansible.module_utils import nvidia_driver_sources as sources
 from ansible.module_utils import onprem_llm_dnf as dnf
+from ansible.module_utils import onprem_llm_package_key as package_key
 from ansible.module_utils import onprem_llm_record as record
 from ansible.module_utils.nvidia_driver_packages import BROUGHT, targets
 from ansible.module_utils.onprem_llm_apt_get import PackageError
@@ -32,21 +33,32 @@ ARTIFACT = re.compile(r"\b(nvidia-driver-cuda|nvidia-fabric-?manager)-(?:\d+:)?(
 class Dnf:
     """The hands of a host of the RHEL family."""
 
-    def __init__(self, facts: Mapping[str, Any], mirrors: Mapping[str, str], source: str | None) -> None:
-        """`source`: the repository that alone is asked (`dnf.only`), where a bundle brought it."""
-        self.facts, self.mirrors, self.source = facts, mirrors, source
+    def __init__(
+        self, facts: Mapping[str, Any], mirrors: Mapping[str, str], source: str | None, known: Collection[str] = ()
+    ) -> None:
+        """`source`: the repository that alone is asked (`dnf.only`), where a bundle brought it.
+
+        `known`: fingerprints of NVIDIA's keys.
+        """
+        self.facts, self.source, self.known = facts, source, known
+        self.mirrors: Mapping[str, str] = {} if source else mirrors
         self.options = ["--allowerasing"]
         self.scope: list[str] = []  # dnf's options for other repositories than the host's
         self.exact = ""  # of a stream's versions the one to take; the newest where it is empty
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
-        """Ask the repositories as `prepare` would have them, and change nothing: files and lists are in a folder."""
-        text = "" if self.source else sources.dnf_text(self.facts, self.mirrors)
+        """Ask the repositories as `prepare` would have them, and change nothing: files and lists are in a folder.
+
+        PackageError where a key cannot be fetched.
+        """
+        text = sources.dnf_text(self.facts, self.mirrors)
         with tempfile.TemporaryDirectory(prefix="onprem-llm-dnf-") as folder:
             parts = Path(folder) / "parts"
             shutil.copytree(sources.DNF_REPOSITORY.parent, parts)
             if text:
+                key = package_key.present(self._key(), Path(folder) / "cuda.asc")
+                text = text.replace(str(sources.DNF_KEY), str(key))
                 (parts / sources.DNF_REPOSITORY.name).write_text(text, encoding="utf-8")
             self.scope = [f"--setopt=reposdir={parts}", f"--setopt=cachedir={folder}/cache"]
             try:
@@ -62,12 +74,18 @@ class Dnf:
 
     def prepare(self) -> bool:
         """Write NVIDIA's repository where the site names a mirror; return whether the file changed. PackageError."""
-        text, path = "" if self.source else sources.dnf_text(self.facts, self.mirrors), sources.DNF_REPOSITORY
+        text, path = sources.dnf_text(self.facts, self.mirrors), sources.DNF_REPOSITORY
+        if text:
+            record.note_absent([str(sources.DNF_KEY)], False)
+            package_key.present(self._key())
         if not text or (path.exists() and path.read_text(encoding="utf-8") == text):
             return False
         record.note_absent([str(path)], False)
         put(path, text, 0o644)
         return True
+
+    def _key(self) -> package_key.Key:
+        return sources.key(self.facts, self.mirrors["cuda"], self.known)
 
     def _ask(self, *words: str) -> str:
         return run(["dnf", "--quiet", *dnf.scope, *self.scope, *words], 300)[1]

@@ -1,28 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the driver's packages come from: sources beside those that the host has. Pure, but for fetching a key."""
+"""Where the driver's packages come from: sources beside those that the host has, and whose keys. Pure."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Collection, Mapping
 
 from ansible.module_utils import onprem_llm_apt as apt
 from ansible.module_utils.nvidia_driver_packages import RHEL_FAMILY
+from ansible.module_utils.onprem_llm_package_key import Key
 
 APT_SOURCES = Path("/etc/apt/sources.list.d/onprem-llm-nvidia.sources")
 DNF_REPOSITORY = Path("/etc/yum.repos.d/onprem-llm-nvidia.repo")
 CUDA_KEY = Path("/etc/apt/keyrings/onprem-llm-cuda.asc")
+DNF_KEY = Path("/etc/pki/rpm-gpg/RPM-GPG-KEY-onprem-llm-cuda")
 MARK = "# Written by onprem-llm: where NVIDIA's driver comes from"
 # Components that Debian and Ubuntu keep the driver in, apart from main.
 COMPONENTS = {"debian": ["contrib", "non-free", "non-free-firmware"], "ubuntu": ["restricted", "multiverse"]}
 # File of the repository's public key in each tree of NVIDIA's repository, by how the tree begins: the longest fits.
 KEYS = {"rhel": "D42D0685.pub", "ubuntu": "3bf863cc.pub", "debian": "3bf863cc.pub", "debian13": "8793F200.pub"}
-# Those keys: of NVIDIA's driver installation guide, the last one of Debian 13's folder alone.
-FINGERPRINTS = (
-    "EB693B3035CD5710E231E123A4B469963BF863CC",
-    "610C7B14E068A878070DA4E99CD0A493D42D0685",
-    "02182E60104FCDC26EAE1B8597A5D4CB8793F200",
-)
 TARGETS = "$(CREATED_BY)\t$(REPO_URI)\t$(RELEASE)\t$(COMPONENT)\t$(SOURCESENTRY)\t$(SIGNED_BY)"
 
 
@@ -79,19 +75,19 @@ def _beside(targets: str, facts: Mapping[str, Any], keyring: str) -> list[str]:
 
 
 def dnf_text(facts: Mapping[str, Any], mirrors: Mapping[str, str]) -> str:
-    """Return the .repo file, empty where the site names no mirror of NVIDIA's repository."""
+    """Return the .repo file, empty where the site names no mirror of NVIDIA's repository.
+
+    Its key is a file that was checked: dnf believes whatever an address gives it.
+    """
     if "cuda" not in mirrors:
         return ""
     address = f"{mirrors['cuda']}/{tree(facts)}"
     return (
-        f"{MARK}\n[onprem-llm-nvidia]\nname=NVIDIA\nbaseurl={address}\nenabled=1\ngpgcheck=1\n"
-        f"gpgkey={key_address(facts, mirrors['cuda'])}\n"
+        f"{MARK}\n[onprem-llm-nvidia]\nname=NVIDIA\nbaseurl={address}\nenabled=1\ngpgcheck=1\ngpgkey=file://{DNF_KEY}\n"
     )
 
 
-def fetch_key(facts: Mapping[str, Any], mirror: str, into: Path | None = None) -> None:
-    """Fetch the key of NVIDIA's repository where the host has none, `into` another file where one is named.
-
-    PackageError.
-    """
-    apt.fetch_key(key_address(facts, mirror), CUDA_KEY, "NVIDIA's repository", into, FINGERPRINTS)
+def key(facts: Mapping[str, Any], mirror: str, known: Collection[str]) -> Key:
+    """Return the key of NVIDIA's repository; `known`: its fingerprints."""
+    path = DNF_KEY if facts["os"] in RHEL_FAMILY else CUDA_KEY
+    return Key(key_address(facts, mirror), path, "NVIDIA's repository", known, "nvidia_driver_fingerprints")

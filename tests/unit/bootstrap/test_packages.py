@@ -1,9 +1,11 @@
 """Which packages make up an engine, told from what apt says on real systems."""
 
-import hashlib
-from pathlib import Path
+import os
 
 import pytest
+
+from onprem_llm.locking.repositories import REPOSITORIES
+from onprem_llm.locking.role_code import defaults
 
 DEBIAN_13 = {"docker.io": "26.1.5+dfsg1-9+b4", "docker-compose": "2.26.1-4", "docker-cli": "26.1.5+dfsg1-9+b4"}
 DEBIAN_12 = {"docker.io": "20.10.24+dfsg1-1+deb12u1", "docker-compose": "1.29.2-3"}
@@ -112,97 +114,26 @@ def test_sources_on_ubuntu(apt):
     assert "http://m/s" not in text
 
 
-def test_a_key_over_plain_http_is_refused(apt, tmp_path, monkeypatch):
-    monkeypatch.setattr(apt, "DOCKER_KEY", tmp_path / "docker.asc")
-    monkeypatch.setattr(apt, "SOURCES", tmp_path / "onprem-llm.sources")
-    with pytest.raises(apt.PackageError, match="is not https"):
-        apt.write_sources({"docker": "http://m/ce"}, "debian", "trixie")
-    assert not list(tmp_path.iterdir())
-
-
-def test_dockers_key(apt, tmp_path, monkeypatch):
+def test_dockers_key(apt, role_module, tmp_path, monkeypatch):
+    """It is looked at also where the source is there already: whoever changed it could install anything."""
     asked = []
     monkeypatch.setattr(apt, "DOCKER_KEY", tmp_path / "docker.asc")
     monkeypatch.setattr(apt, "SOURCES", tmp_path / "onprem-llm.sources")
-    monkeypatch.setattr(apt, "fetch_key", lambda *words: asked.append(words))
-    assert apt.write_sources({"docker": "https://m/ce"}, "debian", "trixie") is True
-    assert asked == [("https://m/ce/linux/debian/gpg", tmp_path / "docker.asc", "docker's repository")]
+    monkeypatch.setattr(apt, "present", asked.append)
+    old = os.umask(0o077)
+    try:
+        changes = [apt.write_sources({"docker": "https://m/ce"}, "debian", "trixie", ["AB"]) for _ in range(2)]
+    finally:
+        os.umask(old)
+    assert changes == [True, False]
+    assert [(key.address, key.path, key.whose, key.known) for key in asked] == [
+        ("https://m/ce/linux/debian/gpg", tmp_path / "docker.asc", "docker's repository", ["AB"])
+    ] * 2
+    assert apt.SOURCES.stat().st_mode & 0o777 == 0o644
 
 
-def downloading(parts, monkeypatch, code, text):
-    """Have apt's downloader write a file, then end like this; return its calls."""
-    calls = []
-
-    def run(argv, timeout=30):
-        calls.append(argv)
-        Path(argv[-1]).write_bytes(b"the key" if code == 0 else b"the")
-        return code, text
-
-    monkeypatch.setattr(parts, "run", run)
-    return calls
-
-
-@pytest.fixture
-def parts(role_module):
-    return role_module("onprem_llm_apt")
-
-
-def test_a_key_is_there_whole_for_apts_own_user_and_is_fetched_once(parts, tmp_path, monkeypatch):
-    calls, path = downloading(parts, monkeypatch, 0, ""), tmp_path / "keyrings" / "x.asc"
-    for _ in range(2):
-        parts.fetch_key("https://m/gpg", path, "x's repository")
-    assert path.read_bytes() == b"the key"
-    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o644, 0o755)
-    assert [call[0] for call in calls] == ["/usr/lib/apt/apt-helper"]
-    assert calls[0][-3:-1] == ["download-file", "https://m/gpg"]
-
-
-def test_a_key_that_does_not_come_says_what_apt_said_and_leaves_nothing(parts, tmp_path, monkeypatch):
-    said = "Err:1 https://m/gpg\n  404  Not Found\nE: Failed to fetch https://m/gpg  404  Not Found\nE: Download Failed"
-    downloading(parts, monkeypatch, 100, said)
-    path = tmp_path / "x.asc"
-    with pytest.raises(parts.PackageError) as refused:
-        parts.fetch_key("https://m/gpg", path, "x's repository")
-    assert "E: Failed to fetch https://m/gpg  404  Not Found" in str(refused.value)
-    assert f"Put the key of x's repository at {path} on the host" in str(refused.value)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("keys", [(1,), (0, 1), (1, 0), ()], ids=["other", "both", "turned", "none"])
-def test_every_key_of_a_file_must_be_known_where_some_are(parts, tmp_path, monkeypatch, keys):
-    """Packets of OpenPGP in the old format, version 4; apt trusts all keys of a file."""
-    bodies = [b"\x04" + bytes([number]) * 30 for number in (0, 1)]
-    packets = [b"\x99" + len(body).to_bytes(2, "big") + body for body in bodies]
-    known = [hashlib.sha1(packets[0]).hexdigest().upper()]  # noqa: S324 - what such a fingerprint is
-    path = tmp_path / "x.asc"
-
-    def gives(data):
-        monkeypatch.setattr(parts, "run", lambda argv, *_: (Path(argv[-1]).write_bytes(data) and 0, ""))
-
-    gives(b"".join(packets[number] for number in keys) or b"none")
-    with pytest.raises(
-        parts.PackageError, match=f"at https://m/gpg, expected that of x's repository alone .{known[0]}"
-    ):
-        parts.fetch_key("https://m/gpg", path, "x's repository", None, known)
-    assert not list(tmp_path.iterdir())
-    gives(packets[0])
-    parts.fetch_key("https://m/gpg", path, "x's repository", None, known)
-    assert path.read_bytes() == packets[0]
-
-
-def test_a_key_for_a_look_alone_goes_elsewhere_and_its_error_names_where_the_host_keeps_it(
-    parts, tmp_path, monkeypatch
-):
-    downloading(parts, monkeypatch, 0, "")
-    path, into = tmp_path / "x.asc", tmp_path / "aside" / "x.asc"
-    parts.fetch_key("https://m/gpg", path, "x's repository", into)
-    assert into.read_bytes() == b"the key"
-    assert not path.exists()
-    downloading(parts, monkeypatch, 127, "/usr/lib/apt/apt-helper: not found")
-    with pytest.raises(parts.PackageError) as refused:
-        parts.fetch_key("https://m/gpg", path, "x's repository", into)
-    assert f"at {path} on the host" in str(refused.value)
-    assert "apt-helper: not found" in str(refused.value), "a complaint that has not apt's form is said too"
+def test_dockers_keys_are_those_that_a_lock_takes():
+    assert REPOSITORIES["docker"].fingerprints == tuple(defaults("container_engine")["container_engine_fingerprints"])
 
 
 def test_repository_of_the_rhel_family(role_module):
@@ -210,7 +141,20 @@ def test_repository_of_the_rhel_family(role_module):
     assert "baseurl=https://m/ce/linux/centos/$releasever/$basearch/stable" in dnf.repository_text(
         "https://m/ce", "rocky"
     )
-    assert "baseurl=https://m/ce/linux/rhel/" in dnf.repository_text("https://m/ce", "rhel")
+    text = dnf.repository_text("https://m/ce", "rhel")
+    assert "baseurl=https://m/ce/linux/rhel/" in text
+    assert f"\ngpgkey=file://{dnf.KEY}\n" in text
+
+
+def test_the_repository_of_the_rhel_family_comes_after_its_key(role_module, tmp_path, monkeypatch):
+    dnf = role_module("container_engine_dnf")
+    asked = []
+    monkeypatch.setattr(dnf, "REPOSITORY", tmp_path / "docker.repo")
+    monkeypatch.setattr(dnf, "present", lambda key: asked.append((key.address, key.path, dnf.REPOSITORY.exists())))
+    assert [dnf.write_repository({"docker": "https://m/ce"}, "rocky", ["AB"]) for _ in range(2)] == [True, False]
+    address = "https://m/ce/linux/centos/gpg"
+    assert asked == [(address, dnf.KEY, False), (address, dnf.KEY, True)]
+    assert dnf.write_repository({"debian": "https://m"}, "rocky", ["AB"]) is False
 
 
 def test_an_extra_package_that_no_repository_has_is_left_out_and_a_failing_dnf_leaves_out_none(

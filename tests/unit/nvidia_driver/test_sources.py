@@ -1,8 +1,12 @@
 """Where the driver's packages come from: beside the host's own sources, or from the site's mirrors."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from onprem_llm.locking.repositories import REPOSITORIES
+from onprem_llm.locking.role_code import defaults
 
 KEY = "/usr/share/keyrings/debian-archive-keyring.gpg"
 OWN = "/etc/apt/sources.list.d/debian.sources:1"
@@ -83,30 +87,76 @@ def test_nvidias_repository(driver, host):
     facts = host(os="almalinux", version="9.6")
     assert "baseurl=https://m/cuda/rhel9/x86_64\n" in driver.sources.dnf_text(facts, {"cuda": "https://m/cuda"})
     assert "gpgcheck=1" in driver.sources.dnf_text(facts, {"cuda": "https://m/cuda"})
+    assert f"\ngpgkey=file://{driver.sources.DNF_KEY}\n" in driver.sources.dnf_text(facts, {"cuda": "https://m/cuda"})
     assert driver.sources.dnf_text(facts, {}) == ""
 
 
-def test_a_key_over_plain_http_is_refused(driver, host, tmp_path, monkeypatch):
-    monkeypatch.setattr(driver.sources, "CUDA_KEY", tmp_path / "cuda.asc")
-    with pytest.raises(driver.apt.PackageError, match="is not https"):
-        driver.sources.fetch_key(host(), "http://m/cuda")
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize(
+    ("system", "address", "name"),
+    [
+        ({}, "https://m/cuda/debian13/x86_64/8793F200.pub", "CUDA_KEY"),
+        ({"os": "rocky", "version": "9.6"}, "https://m/cuda/rhel9/x86_64/D42D0685.pub", "DNF_KEY"),
+    ],
+    ids=["apt", "dnf"],
+)
+def test_the_key_of_the_hosts_tree(driver, host, system, address, name):
+    key = driver.sources.key(host(**system), "https://m/cuda", ["AB"])
+    assert (key.address, key.path, key.known) == (address, getattr(driver.sources, name), ["AB"])
 
 
-def test_the_key_of_the_hosts_tree(driver, host, tmp_path, monkeypatch):
+def test_the_keys_are_those_that_a_lock_takes():
+    assert REPOSITORIES["cuda"].fingerprints == tuple(defaults("nvidia_driver")["nvidia_driver_fingerprints"])
+
+
+@pytest.mark.parametrize("system", [{}, {"os": "rocky", "version": "9.6"}], ids=["apt", "dnf"])
+def test_the_key_is_looked_at_before_and_after_its_repository_is_named(driver, host, tmp_path, monkeypatch, system):
+    """With the fingerprints that the role was given; a key that is not the one leaves no repository behind."""
+    facts = host(**system)
+    part = driver.dnf if system else driver.apt
+    name = "DNF_REPOSITORY" if system else "APT_SOURCES"
+    monkeypatch.setattr(driver.sources, name, tmp_path / "ours")
+    monkeypatch.setattr(part.record, "RECORD", tmp_path / "bootstrap.json")
+    monkeypatch.setattr(part, "run", lambda *_: (0, ""))
+    monkeypatch.setattr(driver.apt.apt, "refresh", lambda *_: None)
     asked: list[tuple[object, ...]] = []
-    monkeypatch.setattr(driver.sources.apt, "fetch_key", lambda *words: asked.append(words))
-    driver.sources.fetch_key(host(), "https://m/cuda")
-    driver.sources.fetch_key(host(), "https://m/cuda", tmp_path / "aside.asc")
-    address = "https://m/cuda/debian13/x86_64/8793F200.pub"
-    assert asked == [
-        (address, driver.sources.CUDA_KEY, "NVIDIA's repository", into, driver.sources.FINGERPRINTS)
-        for into in (None, tmp_path / "aside.asc")
-    ]
+
+    def present(key):
+        asked.append((key.known, (tmp_path / "ours").exists()))
+        if key.known == ["wrong"]:
+            raise driver.apt.PackageError("another key")
+
+    monkeypatch.setattr(part.package_key, "present", present)
+    kind = part.Dnf if system else part.Apt
+    with pytest.raises(driver.apt.PackageError, match="another key"):
+        kind(facts, {"cuda": "https://m/cuda"}, None, ["wrong"]).prepare()
+    hands = kind(facts, {"cuda": "https://m/cuda"}, None, ["AB"])
+    assert [hands.prepare(), hands.prepare()] == [True, False]
+    assert asked == [(["wrong"], False), (["AB"], False), (["AB"], True)]
 
 
-def test_the_keys_are_those_that_a_lock_takes(driver):
-    assert REPOSITORIES["cuda"].fingerprints == driver.sources.FINGERPRINTS
+@pytest.mark.parametrize("system", [{}, {"os": "rocky", "version": "9.6"}], ids=["apt", "dnf"])
+def test_a_look_names_the_key_where_it_lies_and_leaves_the_host_as_it_is(driver, host, tmp_path, monkeypatch, system):
+    part = driver.dnf if system else driver.apt
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    name = "DNF_REPOSITORY" if system else "APT_SOURCES"
+    monkeypatch.setattr(driver.sources, name, folder / "ours")
+    monkeypatch.setattr(driver.apt, "PARTS", folder)
+    monkeypatch.setattr(driver.apt, "run", lambda *_: (0, ""))
+    said: list[str] = []
+    monkeypatch.setattr(driver.apt.apt, "refresh", lambda *_: said.append(asked_source(driver.apt.apt.scope)))
+    monkeypatch.setattr(part.package_key, "present", lambda _, into: into)
+    hands = (part.Dnf if system else part.Apt)(host(**system), {"cuda": "https://m/cuda"}, None, ["AB"])
+    with hands.aside():
+        text = asked_source(hands.scope) if system else said[0]
+    assert re.search(r"/onprem-llm-(apt|dnf)-[^/]+/cuda\.asc\n", text)
+    assert not list(folder.iterdir())
+
+
+def asked_source(options):
+    """Return our own source of those that apt or dnf is to ask."""
+    (parts,) = [word.rpartition("=")[2] for word in options if "sourceparts=" in word or "reposdir=" in word]
+    return (Path(parts) / "ours").read_text()
 
 
 @pytest.mark.parametrize(

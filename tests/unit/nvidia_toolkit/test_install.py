@@ -78,7 +78,7 @@ def test_a_host_whose_sources_have_none_goes_on_with_a_warning(module, toolkit, 
 def test_what_somebody_asked_for_and_is_not_to_be_had_is_an_error(module, toolkit, host, monkeypatch, asked):
     host(H100)
     sources(toolkit, monkeypatch)
-    monkeypatch.setattr(toolkit.sources, "fetch_key", lambda *_: None)
+    monkeypatch.setattr(toolkit.hands.package_key, "present", lambda _: None)
     monkeypatch.setattr(toolkit.hands, "put", lambda *_: None)
     answer = module.answer({**OPTIONS, **asked}, False)
     assert "found no nvidia-container-toolkit in the host's package sources" in answer["failure"]

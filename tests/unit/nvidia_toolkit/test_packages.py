@@ -2,6 +2,9 @@
 
 import pytest
 
+from onprem_llm.locking.repositories import REPOSITORIES
+from onprem_llm.locking.role_code import defaults
+
 NAMES = (
     "nvidia-container-toolkit", "nvidia-container-toolkit-base", "libnvidia-container-tools", "libnvidia-container1",
 )  # fmt: skip
@@ -77,74 +80,9 @@ def test_sources(toolkit):
     assert "repo_gpgcheck=1\ngpgkey=file:///etc/pki/rpm-gpg/" in text
 
 
-def test_a_keys_fingerprint_is_what_openpgp_says(toolkit):
-    from pysequoia import Profile, Tsk
-
-    key = Tsk.generate("us", profile=Profile.RFC4880)
-    public = key.extract_certificate()
-    for data in (str(public).encode(), bytes(public), str(public).replace("\n", "\r\n").encode()):
-        assert toolkit.sources.fingerprints(data) == [public.fingerprint.upper()]
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"<html>not found</html>",
-        b"\x99",
-        b"\x98\x00",
-        b"\xc6\xe1\x04",
-        b"\xff\xff\xff",
-        b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nx\n",
-        b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n-----END PGP PUBLIC KEY BLOCK-----\n",
-    ],
-)
-def test_what_is_no_key_has_none(toolkit, data):
-    assert toolkit.sources.fingerprints(data) == []
-
-
-@pytest.fixture(scope="module")
-def keys():
-    """NVIDIA's key, as it were, and another's."""
-    from pysequoia import Profile, Tsk
-
-    return [Tsk.generate(name, profile=Profile.RFC4880).extract_certificate() for name in ("nvidia", "other")]
-
-
-FORMS = {
-    "armored": lambda one, two: str(one).encode() + str(two).encode(),
-    "binary": lambda one, two: bytes(one) + bytes(two),
-    "binary behind armor": lambda one, two: str(one).encode() + bytes(two),
-    "armor behind binary": lambda one, two: bytes(one) + str(two).encode(),
-}
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_a_second_key_in_the_mirrors_file_is_not_believed_with_the_first(toolkit, keys, tmp_path, form):
-    """apt and dnf would trust whatever that other key signs."""
-    (tmp_path / "gpgkey").write_bytes(FORMS[form](*keys))
-    path = tmp_path / "keyrings/key.asc"
-    with pytest.raises(toolkit.sources.PackageError, match="could install anything"):
-        toolkit.sources.fetch_key(tmp_path.as_uri(), path, [keys[0].fingerprint])
-    assert not path.exists()
-
-
-def test_the_right_key_is_written_as_it_came(toolkit, keys, tmp_path):
-    (tmp_path / "gpgkey").write_text(str(keys[0]))
-    path = tmp_path / "keyrings/key.asc"
-    spelled = " ".join(keys[0].fingerprint.lower())
-    toolkit.sources.fetch_key(tmp_path.as_uri(), path, [spelled])
-    assert path.read_text() == str(keys[0])
-    (tmp_path / "gpgkey").unlink()
-    toolkit.sources.fetch_key(tmp_path.as_uri(), path, [spelled])
-
-
-def test_a_file_that_is_there_is_believed_by_its_fingerprints_too(toolkit, keys, tmp_path):
-    path = tmp_path / "key.asc"
-    for text in (str(keys[1]), f"{keys[0]}{keys[1]}", ""):
-        path.write_text(text)
-        with pytest.raises(toolkit.sources.PackageError, match=f"at {path}, expected {keys[0].fingerprint}.*Remove it"):
-            toolkit.sources.fetch_key(tmp_path.as_uri(), path, [keys[0].fingerprint])
+def test_the_keys_are_those_that_a_lock_takes():
+    known = defaults("nvidia_container_toolkit")["nvidia_container_toolkit_fingerprints"]
+    assert REPOSITORIES["nvidia_container_toolkit"].fingerprints == tuple(known)
 
 
 def test_dnfs_locks_are_told_apart(toolkit):
