@@ -42,8 +42,8 @@ test-system: setup ## Updates under load on real vLLM; ONLY=NAME for one scenari
 test-faults: setup ## Every fault: bad input, kills, full disks, hosts that die; ONLY and RESUME as above
 	@python -m tests.stages faults
 
-test-driver: setup engine ## A GPU driver: really built on Debian (ten minutes), stand-ins as Ubuntu and Rocky Linux; the container toolkit
-	@pytest -q --tb=short --durations=5 tests/driver
+test-driver: setup ## A GPU driver: really built on Debian, stand-ins as Ubuntu and Rocky Linux; the container toolkit; ONLY and RESUME as above
+	@python -m tests.stages driver
 
 format: setup ## Format the Python code
 	@ruff format . && ruff check --fix .

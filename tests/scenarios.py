@@ -1,7 +1,8 @@
-"""The scenarios of `make test-system` and `make test-faults`: which there are, which need hosts, which have passed.
+"""The scenarios of `make test-system`, `test-faults` and `test-driver`: which there are, need hosts, have passed.
 
 tests/KIND/test_NAME.py is the scenario NAME. HOSTLESS names those that need no host, so that ONLY and RESUME know them:
-such faults have more tests than a file, and `make test` runs most of them too.
+such faults have more tests than a file, and `make test` runs most of them too. Those of OWN_HOSTS make hosts of their
+own.
 """
 
 import hashlib
@@ -29,6 +30,8 @@ HOSTLESS = {
     "system": {"fit": "tests/fit", "lines": "tests/network"},
 }
 
+OWN_HOSTS = ("driver",)
+
 
 def scenarios(kind: str) -> dict[str, str]:
     """Map the names of a kind's scenarios, those that ONLY asks for, to what pytest is given."""
@@ -45,8 +48,8 @@ def scenarios(kind: str) -> dict[str, str]:
 
 
 def on_hosts(kind: str, names: Iterable[str]) -> list[str]:
-    """Return those of them that need a lab."""
-    return [name for name in names if name not in HOSTLESS.get(kind, {})]
+    """Return those of them that need a lab made for them."""
+    return [] if kind in OWN_HOSTS else [name for name in names if name not in HOSTLESS.get(kind, {})]
 
 
 def tree() -> str:

@@ -1,6 +1,6 @@
 """Run the stages of a `make` target one after another, and say how long each took.
 
-    python -m tests.stages check | test | system | faults
+    python -m tests.stages check | test | system | faults | driver
 
 A stage is a command. A failed stage ends the run, except among scenarios and in `check`, where all are shown. Those of
 `check`, with which `test` begins too, run side by side. So do four chains of `test`, each with hosts of its own, since
@@ -9,9 +9,10 @@ own labs: they make the rehearsal hosts, and take them down however they end. A 
 half a test on them: so the next one takes those down first. (With ONPREM_LLM_KEEP_LAB=1 hosts stay, before and after.)
 One run of a kind at a time.
 
-`system` and `faults` run one stage a scenario: tests/KIND/test_NAME.py is the scenario NAME. ONLY=NAME[,NAME] runs
-some. RESUME=1 leaves out those that passed with the tree as it is now (its commit, and what differs from that). What
-needs no hosts (tests/scenarios.py) runs before they are made, and where nothing else is asked for none are.
+`system`, `faults` and `driver` run one stage a scenario: tests/KIND/test_NAME.py is the scenario NAME. ONLY=NAME[,NAME]
+runs some. RESUME=1 leaves out those that passed with the tree as it is now (its commit, and what differs from that).
+What needs no hosts (tests/scenarios.py) runs before they are made, and where nothing else is asked for none are. Each
+of `driver` makes hosts itself, one after another under one lab's name.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.scenarios import CACHE, ROOT, Passed, on_hosts, scenarios, tree
+from tests.scenarios import CACHE, OWN_HOSTS, ROOT, Passed, on_hosts, scenarios, tree
 from tests.stage_processes import Processes
 
 
@@ -83,6 +84,7 @@ LABS = {
     "test": [Lab("test", 2, ready=False), Lab("stub", 2), Lab("served", 2)],
     "system": [Lab("system", 2)],
     "faults": [Lab("faults", 3)],
+    "driver": [Lab(os.environ.get("ONPREM_LLM_TEST_DRIVER_LAB", "driver"), 1, ready=False)],
 }
 # A process a core that we may use; one that is done takes tests from the others, so that a slow file holds up nobody.
 # no:anyio: it comes with other packages, nothing here uses it, and it loads another event loop into each process.
@@ -123,6 +125,7 @@ ENGINES = {
         Stage("registry", "sh images/build.sh registry"),
         Stage("stub engine", "sh tests/e2e/stub_engine/build.sh"),
     ],
+    "driver": [],
 }
 
 
@@ -262,7 +265,8 @@ def run_scenarios(kind: str, left: dict[str, Stage], environment: dict[str, str]
 def main(kind: str) -> int:
     """Run all stages of a kind; return 0 where all passed."""
     left = left_of(kind) if kind in ENGINES else {}
-    labs = LABS.get(kind, []) if kind not in ENGINES or on_hosts(kind, left) else []
+    needed = kind not in ENGINES or (left if kind in OWN_HOSTS else on_hosts(kind, left))
+    labs = LABS.get(kind, []) if needed else []
     environment = dict(os.environ)
     # Containers set it. Hundreds of Pythons start here, and each would compile all that it imports.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)

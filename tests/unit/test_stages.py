@@ -109,6 +109,21 @@ def test_each_resumes_by_its_name(ran: Ran, monkeypatch: pytest.MonkeyPatch, tmp
         stages.main("faults")
 
 
+def test_those_of_a_driver_make_their_hosts_and_what_a_killed_one_left_goes(
+    ran: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONLY", "rhel,ubuntu")
+    ran.fails = {"rhel"}
+    assert stages.main("driver") == 1
+    assert ran.names == ["engine", "rhel", "ubuntu"]
+    assert ran.down == ["driver"]
+    monkeypatch.setenv("RESUME", "1")
+    ran.names.clear()
+    stages.main("driver")
+    assert ran.names == ["engine", "rhel"]
+    assert set(scenarios.scenarios("driver")) == {"rhel", "ubuntu"}
+
+
 def test_what_scenarios_without_hosts_run_is_there_and_needs_none() -> None:
     for kind, named in scenarios.HOSTLESS.items():
         for name, given in named.items():
