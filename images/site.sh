@@ -53,7 +53,8 @@ pip_conf() {
 # write_context DIR: the folder that docker builds from: the recipes, and site/. A subshell, for the names it sets.
 write_context() (
     mkdir -p "$1/site/wheels"
-    cp -R "$here/base" "$here/vllm-cpu" "$here/open-webui" "$here/gateway" "$here/registry" "$here/install-packages.sh" "$1"
+    # shellcheck disable=SC2086  # names without spaces
+    (cd "$here" && cp -R base install-packages.sh $images $by_name "$1")
     debian_sources "$DEBIAN_SUITE" >"$1/site/sources.list"
     cp /etc/ssl/certs/ca-certificates.crt "$1/site/ca-certificates.crt"
     pip_conf "$1/site/wheels" >"$1/site/pip.conf"
