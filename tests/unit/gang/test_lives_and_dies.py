@@ -1,0 +1,142 @@
+"""A gang begins together and ends together, whoever dies: real processes on loopback."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.unit.gang.ranks import Gang, Life, alive, gang_of, until
+
+SERVES, WAITS = 0, 75
+
+
+def test_it_begins_when_all_are_there_and_is_healthy_when_it_serves(gang: Gang) -> None:
+    member = gang.start(1)
+    member.waits_for("has no rank 0 at")
+    assert member.healthy()[0] == WAITS
+    assert "starts its engine" not in member.log
+    leader = gang.start(0)  # the leader comes last
+    for life in (leader, member):
+        life.waits_for("the gang serves")
+        assert life.healthy()[0] == SERVES
+    lines = (leader.log + member.log).splitlines()
+    epochs = {line.rpartition("epoch ")[2] for line in lines if "epoch" in line}
+    assert len(epochs) == 1  # of one life
+
+
+def test_three_ranks_wait_for_the_third(tmp_path: Path) -> None:
+    with gang_of(tmp_path, size=3) as gang:
+        leader, first = gang.start(0), gang.start(1)
+        leader.waits_for("waits at 127.0.0.1:" + str(gang.port) + " for rank 2")
+        first.waits_for("waits until all are there")
+        assert "starts its engine" not in leader.log + first.log
+        second = gang.start(2)
+        for life in (leader, first, second):
+            life.waits_for("the gang serves")
+        os.kill(second.engine_pid(), signal.SIGKILL)
+        assert second.code() == 128 + 9
+        assert (leader.code(), first.code()) == (69, 69)
+        # All name the rank where it began, its host and the reason.
+        for life in (leader, first, second):
+            assert "rank 2 (host-2): its engine ended with exit code 137" in life.log
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_engine_that_is_killed_ends_all_and_leaves_nothing(gang: Gang, rank: int) -> None:
+    lives = [gang.start(0, more="stubborn"), gang.start(1)]
+    for life in lives:
+        life.waits_for("the gang serves")
+    children = [life.engine_pid() for life in lives]
+    os.kill(int(lives[rank].mark.read_text().split()[-1]), signal.SIGKILL)
+    assert lives[rank].code() == 128 + 9
+    assert lives[1 - rank].code() == 69
+    assert f"rank {rank} (host-{rank}): its engine ended with exit code 137" in lives[1 - rank].log
+    until(lambda: not any(alive(child) for child in children), lambda: "an orphan is left")
+
+
+def test_a_rank_whose_engine_is_ill_says_so_and_the_others_leave_it_to_its_host(gang: Gang) -> None:
+    leader, member = gang.start_all()
+    leader.mark.with_suffix(".ill").touch()
+    code, said = leader.healthy()
+    assert (code, "/health does not answer" in said) == (1, True)
+    assert member.healthy()[0] == SERVES
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_is_killed_ends_the_other_and_they_meet_again(gang: Gang, rank: int) -> None:
+    lives = gang.start_all()
+    lives[rank].kill()
+    assert lives[1 - rank].code() == 69
+    assert not alive(lives[1 - rank].engine_pid())
+    for life in gang.start_all():  # as docker's restart policy does
+        assert life.healthy()[0] == SERVES
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_hangs_ends_the_other_within_the_silence(gang: Gang, rank: int) -> None:
+    gang.silence = 2
+    lives = gang.start_all()
+    lives[rank].process.send_signal(signal.SIGSTOP)
+    assert lives[1 - rank].code() == 69
+    assert "it does not answer" in lives[1 - rank].log
+    code, said = lives[rank].healthy()
+    assert (code, "hangs" in said) == (1, True)  # which the host's healer acts upon
+    lives[rank].process.send_signal(signal.SIGCONT)
+    assert lives[rank].code() == 69
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_engine_that_is_stopped_ends_all(gang: Gang, rank: int) -> None:
+    gang.silence = 2
+    lives = gang.start_all()
+    child = lives[rank].engine_pid()
+    os.kill(child, signal.SIGSTOP)
+    assert lives[rank].code() == 71
+    assert f"process {child} of its engine is stopped" in lives[1 - rank].log
+    assert lives[1 - rank].code() == 69
+    assert not alive(child)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_that_is_told_to_stop_ends_well_and_the_others_wait_for_it(gang: Gang, rank: int) -> None:
+    lives = gang.start_all()
+    lives[rank].process.terminate()
+    assert lives[rank].code() == 0
+    assert not alive(lives[rank].engine_pid())
+    assert lives[1 - rank].code() == 69
+    assert f"rank {rank} (host-{rank}): was stopped" in lives[1 - rank].log
+    again = gang.start(1 - rank)
+    again.waits_for("waits at" if rank else "has no rank 0 at")
+    assert again.healthy()[0] == WAITS
+    gang.start(rank).waits_for("the gang serves")
+
+
+def test_waiting_is_quiet(gang: Gang) -> None:
+    member = gang.start(1)
+    member.waits_for("has no rank 0 at")
+    spent = _cpu(member)
+    time.sleep(2)
+    assert member.log.count("\n") == 1
+    assert _cpu(member) - spent < 0.5  # seconds of processor: no busy loop
+    member.process.terminate()
+    assert member.code() == 0
+
+
+def test_a_command_that_is_not_there_says_so_on_both_sides(gang: Gang) -> None:
+    leader, member = gang.start(0), gang.start(1, command=["/no/such/engine"])
+    assert (member.code(), leader.code()) == (127, 69)
+    for life in (leader, member):
+        assert "rank 1 (host-1): cannot start /no/such/engine: No such file or directory" in life.log
+
+
+def test_an_engine_that_ends_with_0_has_failed_all_the_same(gang: Gang) -> None:
+    leader, member = gang.start(0), gang.start(1, command=[sys.executable, "-c", ""])
+    assert (member.code(), leader.code()) == (70, 69)
+
+
+def _cpu(life: Life) -> float:
+    with open(f"/proc/{life.process.pid}/stat") as file:  # noqa: PTH123
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
