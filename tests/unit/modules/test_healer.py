@@ -28,6 +28,7 @@ class Docker:
         self.restarted: list[str] = []
         self.filters: dict[str, Any] = {}
         self.status = 204
+        self.check = {"ExitCode": 1, "Output": "x" * 500 + "timed\nout"}
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def docker(tmp_path: Path) -> Iterator[Docker]:
                     for name in state.unhealthy
                 ]
             else:
-                found = {"State": {"Health": {"Log": [{"ExitCode": 1, "Output": "x" * 500 + "timed\nout"}]}}}
+                found = {"State": {"Health": {"Log": [{"ExitCode": 1, "Output": "older"}, state.check]}}}
             self.answer(200, json.dumps(found).encode())
 
         def do_POST(self) -> None:
@@ -110,6 +111,20 @@ def test_holds(heal: ModuleType, docker: Docker, tmp_path: Path, content: str, a
     os.utime(hold, (NOW - age, NOW - age))
     heal.Healer(tmp_path / "heal.jsonl").look(NOW)
     assert (docker.restarted == []) is expected
+
+
+def test_one_that_waits_for_others_is_left_alone_until_it_is_ill_itself(
+    heal: ModuleType, docker: Docker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    healer, ill = heal.Healer(tmp_path / "heal.jsonl"), docker.check
+    docker.check = {"ExitCode": 75, "Output": "rank 0 (10.0.0.1): waits for rank 1"}
+    for second in range(3):
+        healer.look(NOW + second)
+    assert docker.restarted == []
+    assert capsys.readouterr().out.count("waits for rank 1") == 1
+    docker.check = ill
+    healer.look(NOW + 3)
+    assert len(docker.restarted) == 1
 
 
 def test_it_gives_up_after_three_and_tries_again_later(heal: ModuleType, docker: Docker, tmp_path: Path) -> None:
