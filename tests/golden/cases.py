@@ -1,6 +1,7 @@
 """The plans whose rendered files are kept whole in tests/golden/files."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import recorded_facts as facts_of
@@ -10,7 +11,9 @@ from onprem_llm.bundle.registry_view import ImageParts
 from onprem_llm.planning.types import ImageSource, RegistryStore
 from onprem_llm.rendering import haproxy, keepalived, registry
 from onprem_llm.rendering.haproxy import Backend, Gateway, Server
+from onprem_llm.rendering.ray_serve import RayApplication, serve_text
 from onprem_llm.rendering.registry import OwnRegistry
+from onprem_llm.spec.deployment import parse_deployment
 from onprem_llm.spec.weights_identity import WeightsManifest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +47,27 @@ env:
   COUNT: 3
   HF_TOKEN: {from_env: HF_TOKEN}
 """
+
+BASE_ON_RAY = """\
+api_version: 1
+name: {name}
+model: ./models/{name}
+engine:
+  image: rayproject/ray-llm:2.56.0-py312-cu130
+  engine_args: {args}
+resources: {{gpus: {gpus}}}
+"""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """As replicas says them in model.yaml."""
+
+    min: int = 1
+    max: int = 4
+    target_ongoing_requests: float = 2.0
+    upscale_delay: float = 30.0
+    downscale_delay: float = 600.0
 
 
 def rendered(case: str) -> dict[str, str]:
@@ -158,6 +182,19 @@ def _registry() -> dict:
     return {"lab-1": {"registry": registry.draft(own).finish(None).files}}
 
 
+def _ray_serve() -> dict:
+    """A model over two hosts, one that scales on CPUs; neither secret nor address of a host stands in it."""
+    large = BASE_ON_RAY.format(name="large", gpus=16, args="{tensor_parallel_size: 8, pipeline_parallel_size: 2}")
+    small = BASE_ON_RAY.format(name="small", gpus=0, args="{dtype: float32, enforce_eager: true, max_model_len: 512}")
+    applications = [
+        RayApplication(
+            parse_deployment(small + "served_name: org/small-1.5\n", "model.yaml"), Bounds(), "/weights/small", 0, 2
+        ),
+        RayApplication(parse_deployment(large + "trust_remote_code: true\n", "model.yaml"), 1, "/weights/large", 8, 2),
+    ]
+    return {"head": {"ray-serve": {"serve.json": serve_text(applications, port=8100)}}}
+
+
 CASES = {
     "deepseek-old-image": lambda: _deepseek("vllm/vllm-openai:v0.7.3"),
     "deepseek-new-image": lambda: _deepseek("vllm/vllm-openai:v0.20.0"),
@@ -170,4 +207,5 @@ CASES = {
     "shared-address": _shared_address,
     "registry": _registry,
     "image-passed-on": _image_passed_on,
+    "ray-serve": _ray_serve,
 }

@@ -5,6 +5,7 @@ replicas, when `import_path`, `runtime_env` or `args` differ from what runs. All
 (how many there are, and when Ray adds one) therefore stands in `deployments`, which Serve applies to what runs.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -72,6 +73,11 @@ def serve_config(applications: Iterable[RayApplication], *, port: int) -> dict[s
         "http_options": {"host": EVERY_INTERFACE, "port": port},
         "applications": [application(one) for one in ordered],
     }
+
+
+def serve_text(applications: Iterable[RayApplication], *, port: int) -> str:
+    """Return the document as the text of a file: a person reads it, and a step PUTs it as it stands."""
+    return json.dumps(serve_config(applications, port=port), indent=2, ensure_ascii=False) + "\n"
 
 
 def application(one: RayApplication) -> dict[str, object]:
