@@ -22,6 +22,8 @@ INGRESS = "OpenAiIngress"
 # A replica that stops finishes its streams first (update.drain_timeout; Serve's own 20 seconds would cut the longer
 # ones), and looks this often whether it has.
 IDLE_CHECK_SECONDS = 1.0
+# As good as none; but with none at all it may run on a head that carries nothing, and end with it.
+INGRESS_CPUS = 0.01
 # No target for the ingress: it only passes requests on, and its number is fixed.
 UNBOUNDED = 1_000_000_000
 
@@ -89,7 +91,7 @@ def application(one: RayApplication) -> dict[str, object]:
         "import_path": BUILDER,
         "args": {
             "llm_configs": [_llm_config(one)],
-            "ingress_deployment_config": {"ray_actor_options": {"num_cpus": 0}},
+            "ingress_deployment_config": {"ray_actor_options": {"num_cpus": INGRESS_CPUS}},
         },
         "deployments": [
             {
