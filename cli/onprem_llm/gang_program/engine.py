@@ -47,12 +47,19 @@ class Engine:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(dead.si_pid, 0)
 
-    async def stop(self, grace: float) -> bool:
-        """End it: SIGTERM, after `grace` seconds SIGKILL. Return whether everything is gone."""
+    async def stop(self, grace: float, *, gently: bool) -> bool:
+        """End it: SIGTERM, after `grace` seconds SIGKILL. Return whether everything is gone.
+
+        `gently`: as docker does it, the command alone is told, and ends its children as it sees fit. vLLM's answers
+        what is under way before it does (--shutdown-timeout), which it cannot where they hear the signal, too.
+        """
         if self._process is None:
             return True
-        self._signal(signal.SIGTERM)
-        self._signal(signal.SIGCONT)  # one that was stopped would not hear the other
+        if gently:
+            self._process.terminate()
+        else:
+            self._signal(signal.SIGTERM)
+            self._signal(signal.SIGCONT)  # one that was stopped would not hear the other
         if not await self._gone(grace):
             self._signal(signal.SIGKILL)
         for pid in descendants():  # those that left the group

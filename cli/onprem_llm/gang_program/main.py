@@ -37,7 +37,7 @@ async def _rank(settings: Settings, key: str) -> int:
 
     from .leader import Leader
     from .member import Member
-    from .rank import OTHERS_ENDED, Rank
+    from .rank import OTHERS_ENDED, STOPPED, Rank
 
     rank = Rank(settings, key)
     rank.forget()
@@ -47,5 +47,11 @@ async def _rank(settings: Settings, key: str) -> int:
         task.add_done_callback(rank.failed)
     end = await rank.ended
     # All are told in the words of the rank where it began.
-    await side.tell_end(end.text if end.code == OTHERS_ENDED else f"{rank.who}: {end.text}")
+    words = end.text if end.code == OTHERS_ENDED else f"{rank.who}: {end.text}"
+    if end.code == STOPPED and settings.rank == 0:
+        # What is under way can still be answered, as long as the others live.
+        code = await rank.close()
+        await side.tell_end(words)
+        return code
+    await side.tell_end(words)
     return await rank.close()

@@ -104,7 +104,8 @@ class Rank:
         end = await self.ended
         self.stand("ending", f"{end.text}: ends its engine" if self.begun else end.text)
         writing = asyncio.ensure_future(self._keep_writing())
-        gone = await self._engine.stop(self.settings.grace if end.code == STOPPED else FAILED_GRACE_S)
+        asked = end.code == STOPPED
+        gone = await self._engine.stop(self.settings.grace if asked else FAILED_GRACE_S, gently=asked)
         writing.cancel()
         if not gone:
             self.say("some processes of its engine do not end, not by SIGKILL either; they end with the container")

@@ -29,6 +29,18 @@ class Health(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_): pass
 http.server.HTTPServer(("127.0.0.1", port), Health).serve_forever()
 """
+# Takes a second to end on SIGTERM, and writes down whether the process that another mark names is there until then.
+POLITE = """
+import os, pathlib, signal, sys, time
+mark, other = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+def end(*_):
+    time.sleep(1)
+    mark.with_suffix(".saw").write_text(str(os.path.exists("/proc/" + other.read_text())))
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+mark.write_text(str(os.getpid()))
+time.sleep(600)
+"""
 WORKER = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(600)"
 PATIENCE_S = 90.0  # of a machine that does other things
 # Without site-packages: the program has the standard library alone.
