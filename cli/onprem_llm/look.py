@@ -129,6 +129,14 @@ def gateway_of(view: View) -> HostState:
     raise UnreachableError("no host of this inventory is prepared", hint="run: onprem-llm bootstrap INVENTORY")
 
 
+def require_an_answer(view: View) -> None:
+    """Raise where no host answered: what runs on them is not known, rather than nothing."""
+    if view.failures and not view.current.hosts:
+        raise UnreachableError(
+            "no host answered", details=failures_text(view.failures), hint="mend what is said above and run it again"
+        )
+
+
 def failures_text(failures: Sequence[HostFailure]) -> str:
     """Lay out why hosts did not answer, each with what to do."""
     lines = []

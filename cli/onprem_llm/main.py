@@ -1,5 +1,6 @@
 """The command line: a group that imports a command only when it is used, and the one place where errors become text."""
 
+import difflib
 import importlib
 import os
 import signal
@@ -59,6 +60,14 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"onprem_llm.commands.{cmd_name}")
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Say which command a mistyped one is like."""
+        if args[0] not in COMMANDS and (like := difflib.get_close_matches(args[0], COMMANDS)):
+            ctx.fail(f"No such command '{args[0]}'. Did you mean {' or '.join(like)}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""

@@ -97,7 +97,7 @@ def _check_others(view: View, target: str, connection: Connection) -> None:
     ]
     if gating:
         raise UnreachableError(
-            f"{len(gating)} hosts did not answer; nothing was changed",
+            f"{len(gating)} host{'s' if len(gating) > 1 else ''} did not answer; nothing was changed",
             details=failures_text(gating),
             hint="mend what is said above, or leave out what does not answer: --skip-unreachable",
         )

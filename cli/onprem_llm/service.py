@@ -146,8 +146,8 @@ def _gateway_worries(current: Current, gateways: Sequence[GatewayHost], silent: 
     tell = ", ".join(f"curl -ks {one.url}/healthz" for one in serving if one.url)
     others = f"{', '.join(one.host.name for one in serving)} goes on serving ({tell})" if serving else ""
     if silent:
-        rest = others or "no gateway that answered runs: clients get no answer, the replicas themselves run on"
-        found.append(f"{_silent_gateways(current, silent)} did not answer: {rest}")
+        alone = ", and no host that answered runs a gateway: clients get no answer while it is off; the replicas run on"
+        found.append(f"{_silent_gateways(current, silent)} did not answer" + (f": {others}" if others else alone))
     for one in gateways:
         if not one.running and (one.error or PROJECT in one.host.projects):
             rest = others or "clients get no answer; the replicas themselves run on"

@@ -100,9 +100,8 @@ def show(report: Report, *, check: bool, as_json: bool, verbose: bool) -> None:
     if as_json:
         output.show_json(as_document(report))
         return
-    output.say(findings_text(report, verbose=verbose))
-    if not check:
-        output.say(f"\n{ending(report)}")
+    parts = [findings_text(report, verbose=verbose), "" if check else ending(report)]
+    output.say("\n\n".join(part for part in parts if part))
 
 
 def findings_text(report: Report, *, verbose: bool) -> str:
@@ -117,6 +116,8 @@ def ending(report: Report) -> str:
     lines = [f"Changed: {', '.join(changed)}." if changed else "Nothing changed: the hosts are as they should be."]
     if not report.able:
         lines = ["No host was prepared."]
+        if report.gateway is None and not report.gateway_note:  # who it is was not looked for
+            return lines[0]
     for host, why in report.reboots.items():
         lines.append(f"{host} wants a reboot before its GPUs can be used: {'; '.join(why)}.")
     if report.reboots:

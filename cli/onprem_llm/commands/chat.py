@@ -9,7 +9,7 @@ from onprem_llm import output
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, OnpremError, UsageError
 from onprem_llm.hosts import Current
-from onprem_llm.look import View, gateway_of, look
+from onprem_llm.look import View, gateway_of, look, require_an_answer
 from onprem_llm.openai_client import ask, text_of
 from onprem_llm.options import connection_options
 from onprem_llm.planning.addresses import EVERY, LOOPBACK, standing_claim
@@ -53,6 +53,7 @@ def command(
     """
     question = _question(message)
     view = look(connection)
+    require_an_answer(view)
     current = view.current
     name = name or only_deployment(current.book)
     require_known(name, current)

@@ -9,7 +9,7 @@ import click
 from onprem_llm import output
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, OnpremError
-from onprem_llm.look import View, failures_text, look
+from onprem_llm.look import View, failures_text, look, require_an_answer
 from onprem_llm.options import connection_options
 from onprem_llm.running import Place, book_of, only_deployment, places
 from onprem_llm.ssh import routes
@@ -36,9 +36,10 @@ def command(name: str | None, follow: bool, tail: int, replica: int | None, conn
     """
     with output.glimpse() as progress:
         view = look(connection, progress)
-    found = chosen(view, name or only_deployment(book_of(view.current)), replica)
-    if view.failures:
+    require_an_answer(view)
+    if view.failures:  # before what may not be found for that
         output.note(f"Not asked, for these did not answer:\n{failures_text(view.failures)}")
+    found = chosen(view, name or only_deployment(book_of(view.current)), replica)
     errors = _print(found, follow, tail, connection)
     if errors:
         raise errors[0] if len(found) == 1 else _joined(errors)

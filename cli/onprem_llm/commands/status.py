@@ -57,7 +57,7 @@ def command(watch: float | None, as_json: bool, connection: Connection) -> None:
     silent = unexpected(seen.view, connection)
     if silent:
         raise UnreachableError(
-            f"{len(silent)} hosts did not answer; what runs there is unknown",
+            f"{len(silent)} host{'s' if len(silent) > 1 else ''} did not answer; what runs there is unknown",
             details=failures_text(silent),
             hint="mend what is said above; --skip-unreachable shows the others and no error",
         )
@@ -127,7 +127,9 @@ def see(view: View, connection: Connection) -> Seen:
 def tables(seen: Seen) -> str:
     """Lay out deployments and replicas."""
     if not seen.replicas and not seen.deployments:
-        return "Nothing is deployed on these hosts."
+        if not seen.view.current.hosts:
+            return "No host answered."
+        return f"Nothing is deployed on {'the hosts that answered' if seen.failures else 'these hosts'}."
     parts = [output.table_text(DEPLOYMENTS, [_deployment_cells(one) for one in seen.deployments])]
     parts.append(output.table_text(REPLICAS, [_replica_cells(row) for row in seen.replicas]))
     return "\n\n".join(parts if seen.deployments else parts[1:])

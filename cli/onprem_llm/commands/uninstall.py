@@ -67,7 +67,7 @@ def _refuse_silence(view: View, connection: Connection) -> None:
         if all(one.unreachable for one in gating):
             hint += "; or add --skip-unreachable, and run it there later"
         raise UnreachableError(
-            f"{len(view.failures)} hosts did not answer; nothing was changed",
+            f"{len(view.failures)} host{'s' if len(view.failures) > 1 else ''} did not answer; nothing was changed",
             details=failures_text(view.failures),
             hint=hint,
         )

@@ -51,7 +51,10 @@ def read_document(path: Path) -> Document:
             f"{path}: no such file", hint="check the path; examples/tiny.yaml shows a whole one"
         ) from None
     except IsADirectoryError:
-        raise InvalidError(f"{path}: this is a folder, expected a model.yaml") from None
+        raise InvalidError(
+            f"{path}: this is a folder, expected a model.yaml",
+            hint="name the file; a folder of weights stands in it, below `model:`",
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidError(f"{path}: cannot be read as text: {error}") from None
     return Document.parse(text, str(path))

@@ -9,6 +9,17 @@ from onprem_llm.spec.model_source import HUBS, ModelSource, parse_source
 from onprem_llm.weights.store import Entry, Store
 
 
+def _of_file(name: str) -> ModelSource:
+    """Return the model of a model.yaml; InvalidError for a hub that is none, which its name looks like."""
+    hub, colon, _ = name.partition(":")
+    if colon and "/" not in hub and not Path(name).exists():
+        raise InvalidError(
+            f"{name}: found neither a file nor a hub {hub!r}, expected a model.yaml or one of {', '.join(HUBS)}",
+            hint=f"for example: {next(iter(HUBS))}:Qwen/Qwen3-0.6B",
+        )
+    return load_deployment(Path(name)).model
+
+
 def asked_sources(
     names: Sequence[str],
     *,
@@ -31,7 +42,7 @@ def asked_sources(
                 hint=f"write them into it, below `model:` (include, exclude, allow), or pull {name} on its own",
             )
         else:
-            source = load_deployment(Path(name)).model
+            source = _of_file(name)
         if not source.on_hub:
             notes.append(f"{name}: its model is a folder of this machine ({source.path}): nothing to pull")
         elif source not in found:
@@ -51,7 +62,7 @@ def asked_entries(store: Store, names: Sequence[str], *, keep: bool = False, old
     found: list[Entry] = []
     for name in names:
         on_line = name.partition(":")[0] in HUBS
-        source = parse_source(name) if on_line else load_deployment(Path(name)).model
+        source = parse_source(name) if on_line else _of_file(name)
         if not source.on_hub:
             continue
         of_model = store.of_model(source)

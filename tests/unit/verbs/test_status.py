@@ -185,7 +185,10 @@ def test_the_second_gateway_host_is_silent(
         "The gateway host lab-2 did not answer: lab-1 goes on serving (curl -ks https://10.0.0.2:8080/healthz)"
     )
     facts["lab-1"]["gateway"] |= {"running": False, "error": "exited"}
-    assert "The gateway host lab-2 did not answer: no gateway that answered runs" in seen(facts, ("lab-2",)).notes[0]
+    assert (
+        "The gateway host lab-2 did not answer, and no host that answered runs a gateway"
+        in seen(facts, ("lab-2",)).notes[0]
+    )
     facts["lab-1"]["book"]["hosts"] = {"lab-2": {"state": "lost", "by": None, "at": None}}
     assert "did not answer" not in "\n".join(seen(facts, ("lab-2",)).notes)
 
@@ -215,7 +218,7 @@ def test_without_any_book_what_runs_is_shown(facts: dict[str, Facts]) -> None:
     (tiny,) = found.deployments
     assert (tiny.revision, tiny.ready, tiny.wanted, tiny.address) == (2, 1, None, None)
     assert "1/?" in tables(found)
-    assert "no gateway that answered runs" in found.notes[0]
+    assert "no host that answered runs a gateway" in found.notes[0]
 
 
 def test_gateways_that_differ_are_shown_and_counted_together(facts: dict[str, Facts]) -> None:
