@@ -1,0 +1,230 @@
+"""Module ray_serve on a stand-in for Ray Serve's API, which behaves as Ray 2.60 did where it was tried."""
+
+import http.server
+import json
+import threading
+import time
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from .conftest import Load
+
+TOKEN = "t0ken"
+TRACEBACK = """\
+The deployment failed to start 3 times in a row. Error:
+ray::ServeReplica:tiny:LLMServer:tiny.__init__() (pid=7)
+  File "/usr/local/lib/python3.11/dist-packages/ray/x.py", line 222, in _get_vllm_engine_config
+    raise RuntimeError("…") from None
+    ^^^^^^^^^^^^^^^^^^^^^^^^
+RuntimeError: Failed to create vLLM engine config: no config.json in /weights/tiny
+"""
+
+
+class Api(http.server.BaseHTTPRequestHandler):
+    """Keeps what it was told; an application runs one look after it was told, unless its import path says `fails`."""
+
+    apps: dict[str, dict[str, Any]]
+    puts: list[dict[str, Any]]
+    port_of_proxies: int | None
+    silent: int
+
+    def _refused(self) -> bool:
+        one = type(self)
+        if one.silent:
+            one.silent -= 1
+            self._say(503, {})
+            return True
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self._say(401, {})
+            return True
+        return False
+
+    def _say(self, status: int, answer: object) -> None:
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def do_GET(self) -> None:
+        if self._refused():
+            return
+        one = type(self)
+        proxies = {"node": {"status": "HEALTHY"}} if one.port_of_proxies else {}
+        said = json.loads(json.dumps(one.apps))
+        self._say(200, {"applications": said, "proxies": proxies, "http_options": {"port": one.port_of_proxies}})
+        for app in one.apps.values():
+            if app["status"] == "DEPLOYING":
+                app.update(ended(app["deployed_app_config"]))
+
+    def do_PUT(self) -> None:
+        if self._refused():
+            return
+        one = type(self)
+        document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        one.puts.append(document)
+        if document.get("wrong"):
+            self._say(400, {"error": "no such field: wrong"})
+            return
+        kept = {}
+        for app in document["applications"]:
+            there = one.apps.get(app["name"])
+            # The same again changes nothing, whatever became of it.
+            same = there is not None and there["deployed_app_config"] == app
+            kept[app["name"]] = (
+                there if same else {"status": "DEPLOYING", "deployed_app_config": app, "deployments": {}}
+            )
+        one.apps = kept
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+def ended(app: dict[str, Any]) -> dict[str, Any]:
+    fails = app["import_path"] == "fails"
+    replica = {"state": "STARTING" if fails else "RUNNING"}
+    message = TRACEBACK if fails else ""
+    part = {"status": "DEPLOY_FAILED" if fails else "HEALTHY", "message": message, "replicas": [replica]}
+    ingress = {"status": "HEALTHY", "message": "", "replicas": [{"state": "RUNNING"}]}
+    parts = {"LLMServer:tiny": part, "OpenAiIngress": ingress}
+    return {"status": "DEPLOY_FAILED" if fails else "RUNNING", "message": "", "deployments": parts}
+
+
+def app(name: str = "tiny", path: str = "works") -> dict[str, Any]:
+    return {"name": name, "import_path": path, "deployments": [{"name": "LLMServer:tiny", "max_surge_percent": 100}]}
+
+
+def document(*apps: dict[str, Any], **more: object) -> dict[str, Any]:
+    return {"http_options": {"port": 8100}, "applications": list(apps), **more}
+
+
+def serving(told: dict[str, Any], path: str = "works") -> dict[str, Any]:
+    return {"deployed_app_config": told, **ended({**told, "import_path": path})}
+
+
+@pytest.fixture
+def module(load: Load, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    found = load("ray_serve/ray_serve")
+    monkeypatch.setattr(found, "PAUSE", 0.01)
+    return found
+
+
+@pytest.fixture
+def api() -> Iterator[Any]:
+    class One(Api):
+        """An API of its own."""
+
+    One.apps, One.puts, One.port_of_proxies, One.silent = {}, [], None, 0
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), One)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    One.port = server.server_address[1]  # type: ignore[attr-defined]
+    yield One
+    server.shutdown()
+
+
+def tell(module: ModuleType, api: Any, wanted: dict[str, Any], *, seconds: float = 5, check: bool = False) -> Any:
+    return module.tell(module.Serve(api.port, TOKEN), wanted, time.monotonic() + seconds, check)
+
+
+def test_it_tells_serve_and_waits_until_all_serves(module: ModuleType, api: Any) -> None:
+    changed, found = tell(module, api, document(app()))
+    assert changed
+    assert found["applications"]["tiny"]["status"] == "RUNNING"
+    assert api.puts == [document(app())]
+
+
+def test_the_same_a_second_time_is_not_told(module: ModuleType, api: Any) -> None:
+    tell(module, api, document(app()))
+    changed, _ = tell(module, api, document(app()))
+    assert not changed
+    assert len(api.puts) == 1
+
+
+def test_what_is_being_built_is_waited_for_and_not_begun_anew(module: ModuleType, api: Any) -> None:
+    api.apps = {"tiny": {"status": "DEPLOYING", "deployed_app_config": app(), "deployments": {}}}
+    changed, found = tell(module, api, document(app()))
+    assert not changed
+    assert found["applications"]["tiny"]["status"] == "RUNNING"
+    assert api.puts == []
+
+
+def test_one_that_is_not_listed_any_more_is_told(module: ModuleType, api: Any) -> None:
+    tell(module, api, document(app("one"), app("two")))
+    changed, found = tell(module, api, document(app("two")))
+    assert changed
+    assert list(found["applications"]) == ["two"]
+
+
+def test_check_mode_tells_nothing(module: ModuleType, api: Any) -> None:
+    changed, _ = tell(module, api, document(app()), check=True)
+    assert changed
+    assert api.puts == []
+
+
+def test_what_failed_and_serves_nothing_is_removed_and_told_again(module: ModuleType, api: Any) -> None:
+    # Told the same, Serve would leave it as it is.
+    api.apps = {"tiny": serving(app(), "fails"), "other": serving(app("other"))}
+    changed, found = tell(module, api, document(app(), app("other")))
+    assert changed
+    assert api.puts == [document(app("other")), document(app(), app("other"))]
+    assert found["applications"]["tiny"]["status"] == "RUNNING"
+
+
+def test_what_failed_while_older_replicas_serve_is_never_removed(module: ModuleType, api: Any) -> None:
+    api.apps = {"tiny": serving(app(path="fails"), "fails")}
+    api.apps["tiny"]["deployments"]["LLMServer:tiny"]["replicas"].append({"state": "RUNNING"})
+    with pytest.raises(module.ServeError):
+        tell(module, api, document(app(path="fails")))
+    assert all("tiny" in [one["name"] for one in put["applications"]] for put in api.puts)
+    api.puts.clear()
+    tell(module, api, document(app()))
+    assert api.puts == [document(app())]
+
+
+def test_what_could_not_be_built_is_told_again_and_not_removed(module: ModuleType, api: Any) -> None:
+    api.apps = {"tiny": {"status": "DEPLOY_FAILED", "deployed_app_config": app(), "deployments": {}}}
+    with pytest.raises(module.ServeError):
+        tell(module, api, document(app()))
+    assert api.puts == [document(app())]
+
+
+def test_a_failure_is_named_with_rays_reason(module: ModuleType, api: Any) -> None:
+    with pytest.raises(module.ServeError) as error:
+        tell(module, api, document(app(path="fails")))
+    said = str(error.value)
+    assert said.startswith(
+        "tiny does not start on Ray: LLMServer:tiny: RuntimeError: Failed to create vLLM engine config: no"
+    )
+    assert "File" not in said
+    assert "roll back" in said
+
+
+def test_a_head_that_has_just_started_is_waited_for(module: ModuleType, api: Any) -> None:
+    api.silent = 3
+    assert tell(module, api, document(app()))[0]
+
+
+def test_time_runs_out_with_what_was_seen_last(module: ModuleType, api: Any) -> None:
+    api.silent = 10**6
+    with pytest.raises(module.ServeError, match="it answered 503"):
+        tell(module, api, document(app()), seconds=0.1)
+
+
+def test_a_wrong_token_ends_it_at_once(module: ModuleType, api: Any) -> None:
+    with pytest.raises(module.ServeError, match="refuses the token"):
+        module.tell(module.Serve(api.port, "other"), document(app()), time.monotonic() + 60)
+
+
+def test_a_document_that_serve_refuses_ends_it_at_once(module: ModuleType, api: Any) -> None:
+    with pytest.raises(module.ServeError, match="no such field: wrong"):
+        tell(module, api, document(app(), wrong=True), seconds=60)
+
+
+def test_serve_keeps_the_port_that_it_began_with(module: ModuleType, api: Any) -> None:
+    api.port_of_proxies = 8000
+    with pytest.raises(module.ServeError, match="listens on port 8000, expected 8100"):
+        tell(module, api, document(app()))
+    assert api.puts == []
