@@ -6,45 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SPEC = """\
-Name: {name}
-Version: {version}
-Release: {release}
-Epoch: {epoch}
-Summary: stand-in for {name}
-License: MIT
-BuildArch: x86_64
-AutoReqProv: no
-{requires}
-%description
-stand-in
-%install
-mkdir -p %{{buildroot}}/usr/share/stand-ins
-echo {name} {version} > %{{buildroot}}/usr/share/stand-ins/{name}-{version}-{release}
-{install}
-%files
-{files}
-/usr/share/stand-ins/{name}-{version}-{release}
-"""
-STREAM = """\
----
-document: modulemd
-version: 2
-data:
-  name: nvidia-driver
-  stream: "{stream}"
-  version: 20251001000000
-  context: {context}
-  arch: x86_64
-  summary: Nvidia driver for {stream} branch
-  description: stand-in
-  license: {{module: [MIT]}}
-  profiles:
-    default: {{rpms: [nvidia-driver-cuda]}}
-  artifacts:
-    rpms: [{artifacts}]
-...
-"""
+from tests.made_specs import spec, stream
 
 
 @dataclass
@@ -84,22 +46,18 @@ class Rpms:
     ) -> str:
         """Describe a package (version-release; files are put there as they are); return it as a stream names it."""
         number, _, release = version.partition("-")
-        more = f"Requires: {requires}" if requires else ""
-        install = []
-        for path, data in (files or {}).items():
+        own = {f"/usr/share/stand-ins/{name}-{number}-{release}": f"{name} {number}\n".encode()}
+        sources = {}
+        for path, data in {**(files or {}), **own}.items():
             source = self.folder.parent / f".files-{name}-{version}-{Path(path).name}"
             source.parent.mkdir(parents=True, exist_ok=True)
             source.write_bytes(data)
-            install.append(f"mkdir -p %{{buildroot}}{Path(path).parent}; cp {source} %{{buildroot}}{path}")
-        self.specs.append(SPEC.format(
-            name=name, version=number, release=release, epoch=epoch, requires=more, install="\n".join(install),
-            files="\n".join(files or {}),
-        ))  # fmt: skip
+            sources[path] = str(source)
+        self.specs.append(spec(name, version, sources, requires=requires, epoch=epoch))
         return f"{name}-{epoch}:{version}.x86_64"
 
     def stream(self, name: str, artifacts: Sequence[str]) -> None:
-        quoted = ", ".join(f'"{one}"' for one in artifacts)
-        self.streams.append(STREAM.format(stream=name, context=f"c{len(self.streams):07d}", artifacts=quoted))
+        self.streams.append(stream(name, len(self.streams), artifacts))
 
     def build(self, key: Key) -> None:
         """Build and sign the packages, and make the index."""

@@ -313,11 +313,8 @@ def test_ctrl_c_reaches_the_command_that_runs_and_waits_for_its_end(
     assert marks.read_text() == "began cleaned"
 
 
-@pytest.mark.usefixtures("sigint")
-def test_ctrl_c_in_a_commands_first_moment_reaches_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
-    monkeypatch.setattr("onprem_llm.prove.tool.PROGRAM", ["python3", "-c", code])
-    mark = tmp_path / "pid"
+def interrupted_once(mark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have Ctrl-C come once the command that leaves the mark has begun, before its output is read."""
 
     class Interrupted(threading.Thread):
         def start(self) -> None:
@@ -326,6 +323,15 @@ def test_ctrl_c_in_a_commands_first_moment_reaches_it_too(tmp_path: Path, monkey
             raise KeyboardInterrupt
 
     monkeypatch.setattr("onprem_llm.prove.tool.threading.Thread", Interrupted)
+
+
+@pytest.mark.usefixtures("sigint")
+def test_ctrl_c_in_a_commands_first_moment_reaches_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
+    monkeypatch.setattr("onprem_llm.prove.tool.PROGRAM", ["python3", "-c", code])
+    mark = tmp_path / "pid"
+
+    interrupted_once(mark, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         Tool(tmp_path, lambda text: None)(str(mark))
     with pytest.raises(ProcessLookupError):
@@ -345,13 +351,7 @@ def test_one_that_is_stopped_in_the_background_of_a_script_ends_at_once(
     monkeypatch.setattr("onprem_llm.prove.tool.PROGRAM", [sys.executable, "-c", code])
     monkeypatch.setattr("onprem_llm.prove.tool.STOP_S", 10)
 
-    class Interrupted(threading.Thread):
-        def start(self) -> None:
-            while not (mark.exists() and mark.read_text()):
-                time.sleep(0.05)
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr("onprem_llm.prove.tool.threading.Thread", Interrupted)
+    interrupted_once(mark, monkeypatch)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with pytest.raises(KeyboardInterrupt):
