@@ -1,18 +1,17 @@
 """A lock from its parts: what each model.yaml needs, for the hosts of the facts."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from onprem_llm import __version__
-from onprem_llm.caches import cache_folder
-from onprem_llm.errors import InvalidError, UsageError
+from onprem_llm.errors import InvalidError
 from onprem_llm.facts.as_hosts import hosts_of
 from onprem_llm.image_archives import find_archives
 from onprem_llm.locking.archive_images import ArchiveImages
 from onprem_llm.locking.blobs import Blobs
+from onprem_llm.locking.named_models import LockedModel, Named, locked_model, named_models
 from onprem_llm.locking.origins import Origins
 from onprem_llm.locking.packages import Packages, Release, releases
 from onprem_llm.locking.plan_images import images_of
@@ -22,12 +21,9 @@ from onprem_llm.locking.wheels import Wheels
 from onprem_llm.output import Progress
 from onprem_llm.planning.compatibility.check import check_hosts
 from onprem_llm.planning.types import ImageSource
-from onprem_llm.spec.deployment import Deployment, parse_deployment
 from onprem_llm.spec.facts import Facts
 from onprem_llm.spec.lock import (
     Lock,
-    LockedDeployment,
-    LockedFile,
     LockedImage,
     LockedPackages,
     LockedWeights,
@@ -35,11 +31,7 @@ from onprem_llm.spec.lock import (
     Platform,
 )
 from onprem_llm.spec.site import Site
-from onprem_llm.spec.weights_folder import check_folder
-from onprem_llm.spec.weights_identity import WeightsManifest, scan_folder
 from onprem_llm.weights.headers import read_model_files
-from onprem_llm.weights.local import check_pulled, weights_folder
-from onprem_llm.weights.store import Store, store_folder
 
 
 @dataclass(frozen=True)
@@ -67,40 +59,13 @@ class Built:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Named:
-    """One model.yaml and the folder of its weights, which was looked at and not hashed yet."""
-
-    data: bytes
-    path: Path
-    deployment: Deployment
-    folder: Path
-    notes: tuple[str, ...]
-
-    @property
-    def file(self) -> str:
-        """The name that the file has on a site."""
-        return self.path.name if self.path.suffix in {".yaml", ".yml"} else f"{self.deployment.name}.yaml"
-
-
-@dataclass(frozen=True)
-class _Model:
-    """One model.yaml and its weights on this machine."""
-
-    deployment: Deployment
-    locked: LockedDeployment
-    weights: LockedWeights
-    manifest: WeightsManifest
-    folder: Path
-
-
 def build(request: Request, progress: Progress) -> Built:
     """Make the lock; the same files, facts and answers of registries and mirrors always give the same."""
     platform = _platform(request.facts)
     groups = releases(request.facts) if "packages" not in request.skip else ()
-    named = _named(request.models)
+    named = named_models(request.models)
     unlike = _compatible(request, named)
-    models = [_model(one, progress) for one in named]
+    models = [locked_model(one, progress) for one in named]
     images, archives = _images(request, models, platform, progress)
     packages, notes = _packages(request, groups, progress)
     lock = Lock(
@@ -138,68 +103,10 @@ def _platform(facts: Facts) -> Platform:
     )
 
 
-def _named(paths: Sequence[Path]) -> list[_Named]:
-    found: dict[str, _Named] = {}
-    for path in paths:
-        one = _open(path)
-        other = found.setdefault(one.deployment.name, one)
-        if other.path != path:
-            raise UsageError(
-                f"{other.path} and {path} both describe {one.deployment.name}", hint="give each deployment its own name"
-            )
-    names = [one.file for one in found.values()]
-    doubled = next((name for name in names if names.count(name) > 1), None)
-    if doubled:
-        raise UsageError(
-            f"{doubled} is the name of two files, and a site has them in one folder", hint="rename one of them"
-        )
-    return [found[name] for name in sorted(found)]
-
-
-def _compatible(request: Request, named: Sequence[_Named]) -> tuple[str, ...]:
+def _compatible(request: Request, named: Sequence[Named]) -> tuple[str, ...]:
     """Return warnings; InvalidError where an image runs on no host of the facts, before anything is hashed or asked."""
     hosts = tuple(hosts_of(request.facts, request.site))
     return tuple(text for one in named for text in check_hosts(one.deployment, read_model_files(one.folder), hosts))
-
-
-def _open(path: Path) -> _Named:
-    data = _read(path)
-    deployment = parse_deployment(data.decode(), str(path))
-    folder = weights_folder(deployment, path)
-    return _Named(data, path, deployment, folder, check_folder(folder, deployment.model.allow))
-
-
-def _model(one: _Named, progress: Progress) -> _Model:
-    deployment, source = one.deployment, one.deployment.model
-    progress.step(f"Look at the weights of {deployment.name}", [])
-    manifest = scan_folder(one.folder, cache_folder())
-    check_pulled(deployment, manifest)
-    entry = Store(store_folder()).find(source) if source.on_hub else None
-    weights = LockedWeights(
-        source=source.source,
-        id=source.id or source.path,
-        revision=source.wanted_revision if source.on_hub else "",
-        commit=entry.commit if entry else None,
-        name=manifest.id,
-        files=tuple(LockedFile(path=one.path, size=one.size, sha256=one.sha256) for one in manifest.files),
-    )
-    locked = LockedDeployment(
-        name=deployment.name,
-        file=one.file,
-        sha256=hashlib.sha256(one.data).hexdigest(),
-        text=one.data.decode(),
-        weights=manifest.id,
-    )
-    return _Model(deployment, locked, weights, manifest, one.folder)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-        data.decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidError(f"{path}: cannot be read as text: {error}", hint="name a model.yaml") from None
-    return data
 
 
 def _once(weights: Sequence[LockedWeights]) -> tuple[LockedWeights, ...]:
@@ -211,7 +118,7 @@ def _once(weights: Sequence[LockedWeights]) -> tuple[LockedWeights, ...]:
 
 
 def _images(
-    request: Request, models: Sequence[_Model], platform: Platform, progress: Progress
+    request: Request, models: Sequence[LockedModel], platform: Platform, progress: Progress
 ) -> tuple[tuple[LockedImage, ...], dict[str, str]]:
     blobs, known = Blobs(), _archives(request.images_dir)
     needed = [images_of(one.deployment, one.manifest, request.site, request.facts) for one in models]

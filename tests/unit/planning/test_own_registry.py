@@ -8,53 +8,16 @@ from typing import Any
 
 import pytest
 import recorded_facts as made
-from planning_lab import Hosts, lab, model
+from own_registry import ADDRESS, BLOB, OWN, REGISTRY_IMAGE, SITE, digest, of_kind, planned, store, wanted
+from planning_lab import lab, model
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.planning.plan import plan
 from onprem_llm.planning.serial import from_json, to_json
-from onprem_llm.planning.types import ImageSource, Plan, RegistryStore, Step, Wanted
+from onprem_llm.planning.types import ImageSource, Plan, Wanted
 from onprem_llm.probe import parse_current
 from onprem_llm.rendering.registry import PROJECT
-from onprem_llm.spec.site import Site, parse_site
-
-SITE = parse_site({"registry_dir": "registry", "open_webui": {"enabled": False}}, "test")
-REGISTRY_IMAGE = "onprem-llm/registry:1"
-ADDRESS = "10.0.0.2:5000"
-OWN = "/srv/onprem-llm/registry"
-BLOB = hashlib.sha256(b"layer").hexdigest()
-
-
-def digest(ref: str) -> str:
-    return "sha256:" + hashlib.sha256(f"manifest of {ref}".encode()).hexdigest()
-
-
-def pulled(ref: str, address: str = ADDRESS) -> ImageSource:
-    return ImageSource(ref, pull=f"{address}/docker.io/{ref.partition(':')[0]}@{digest(ref)}")
-
-
-def store(*refs: str, size: int = 5) -> RegistryStore:
-    return RegistryStore("/site/registry", {ref: digest(ref) for ref in refs}, {BLOB: size}, {"a/link": digest("x")})
-
-
-def wanted(facts: Hosts, address: str = ADDRESS, content: RegistryStore | None = None, text: str = "") -> Wanted:
-    item = made.deployment(text or model(), image=pulled(made.VLLM_IMAGE, address))
-    base = made.wanted(facts, item)
-    return replace(
-        base,
-        ui_image=None,
-        gateway_image=pulled(made.GATEWAY_IMAGE, address),
-        registry=content or store(made.VLLM_IMAGE, made.GATEWAY_IMAGE),
-        registry_image=made.archive(REGISTRY_IMAGE),
-    )
-
-
-def planned(facts: Hosts, site: Site = SITE, **changes: Any) -> Plan:
-    return plan(site, wanted(facts, **changes), parse_current(facts))
-
-
-def of_kind(done: Plan, kind: str) -> Step:
-    return next(step for step in done.steps if step.kind == kind)
+from onprem_llm.spec.site import parse_site
 
 
 def test_it_is_filled_and_started_before_anything_is_pulled() -> None:

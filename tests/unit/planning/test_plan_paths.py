@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import own_registry as own
 import pytest
 import recorded_facts as made
-import test_own_registry as own
 from click.testing import CliRunner
 from planning_lab import deploy, lab, model
 

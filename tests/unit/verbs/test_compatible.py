@@ -52,7 +52,7 @@ def unhashed(monkeypatch: pytest.MonkeyPatch) -> None:
     def hashed(folder: Path, cache: Path) -> NoReturn:
         raise AssertionError(f"{folder} was hashed")
 
-    for module in ("locking.build", "facts.plan", "wanted"):
+    for module in ("locking.named_models", "facts.plan", "wanted"):
         monkeypatch.setattr(f"onprem_llm.{module}.scan_folder", hashed)
 
 
