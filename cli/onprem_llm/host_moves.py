@@ -111,7 +111,7 @@ def resettled(
     InvalidError where not one replica has room and the host still serves them.
     """
     entry = view.current.book[name]
-    wanted_count = parse_deployment(entry.model_yaml, f"the book's {name}").replicas
+    wanted_count = parse_deployment(entry.model_yaml, f"the book's {name}").replica_count
 
     def planner(count: int) -> Plan:
         wanted = _wanted(name, count, view, site, connection, leaving, sources)

@@ -99,7 +99,7 @@ def _deployed(
         revision=entry.revision if entry else max(revisions, default=None),
         recorded_at=entry.recorded_at if entry else None,
         ready=sum(row.ready for row in mine),
-        wanted=deployment.replicas if deployment else None,
+        wanted=deployment.replica_count if deployment else None,
         requests=sum(server.sessions for server in routed) if running_gateways(current) else None,
         routing=deployment.routing if deployment else None,
         address=_address(mine, gateways, current),

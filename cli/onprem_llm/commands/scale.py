@@ -7,7 +7,7 @@ from onprem_llm.changing import carry_out, change_options
 from onprem_llm.connection import Connection
 from onprem_llm.options import connection_options
 from onprem_llm.planned import plan_again
-from onprem_llm.spec.deployment import MAX_REPLICAS
+from onprem_llm.spec.replicas import MAX_REPLICAS
 
 
 @click.command("scale", short_help="Run more or fewer replicas of a deployment.")

@@ -125,7 +125,7 @@ class _Builder:
             if before.resources.gpus == self.deployment.resources.gpus or len(self.standing) < 2:
                 raise
             # Its own replicas hold GPUs that those that are to be need: some go before those come.
-            fewer = min(self.deployment.replicas, len(self.standing) - 1)
+            fewer = min(self.deployment.replica_count, len(self.standing) - 1)
             hint = f"its own replicas may hold the GPUs: onprem-llm scale {name} --replicas {fewer}, then this again"
             raise NoRoomError(error.message, details=error.details, hint=f"{hint}; or {error.hint}") from error
 
@@ -150,7 +150,7 @@ class _Builder:
         there = {i for s in self.standing if (i := index_of(s.project, self.deployment.name)) is not None}
         stay = [i for i in sorted(there) if f"{self.deployment.name}-{i}" not in {*homeless, *self.unseen}]
         self.silent = self._silent_that_stay()
-        wanted = self.deployment.replicas - len(self.silent)
+        wanted = self.deployment.replica_count - len(self.silent)
         used = there | self._unseen_indices()
         kept = sorted(sorted(stay, key=self._rank)[: max(wanted, 0)])
         fresh = _unused(used, max(wanted - len(kept), 0))
@@ -160,9 +160,9 @@ class _Builder:
     def _silent_that_stay(self) -> tuple[str, ...]:
         """Leave replicas of silent hosts as many as are wanted beside those that are known to serve, or can."""
         seen = {s.project for s in self.standing if s.belongs and s.project not in self.unseen}
-        room = max(0, self.deployment.replicas - len(seen) - len(self.untouched))
+        room = max(0, self.deployment.replica_count - len(seen) - len(self.untouched))
         silent = [project for project in self.unseen if project not in self.untouched]
-        return (*self.untouched[: self.deployment.replicas], *silent[:room])
+        return (*self.untouched[: self.deployment.replica_count], *silent[:room])
 
     def _goes_on(self, project: str) -> bool:
         left_out = self.recorded[project].host in self.current.left_out

@@ -12,6 +12,7 @@ from onprem_llm.spec.engine_args import EngineArg, args_problems, is_auto, paral
 from onprem_llm.spec.fields import Env, ImageRef, Listen, Model, Names, Port, SecretRef, literal_env, secret_env
 from onprem_llm.spec.model_source import ModelField
 from onprem_llm.spec.problems import checked
+from onprem_llm.spec.replicas import Autoscaling, Backend, Replicas, backend_problem
 from onprem_llm.spec.serving import Readiness, Routing, Spread, Update
 
 Task = Literal["chat", "completion", "embed", "rerank"]
@@ -28,8 +29,6 @@ OWNED_ENV = {
     "NVIDIA_VISIBLE_DEVICES": "use resources.gpus",
     "CUDA_VISIBLE_DEVICES": "use resources.gpus",
 }
-
-MAX_REPLICAS = 64
 
 
 def _gpus(value: object) -> int | Literal["all"]:
@@ -90,7 +89,8 @@ class Deployment(Model):
     engine: Engine
     trust_remote_code: bool = False
     resources: Resources = Resources()
-    replicas: Annotated[int, Field(ge=1, le=MAX_REPLICAS)] = 1
+    backend: Backend = "compose"
+    replicas: Replicas = 1
     routing: Routing = "least_load"
     readiness: Readiness = Readiness()
     update: Update = Update()
@@ -135,7 +135,15 @@ class Deployment(Model):
             )
         if self.update.max_unavailable == 0 and self.update.max_surge == 0:
             raise ValueError("update: max_unavailable and max_surge are both 0: nothing could ever be replaced")
+        problem = backend_problem(self.backend, self.replicas)
+        if problem:
+            raise ValueError(problem)
         return self
+
+    @property
+    def replica_count(self) -> int:
+        """How many replicas there are to be; where Ray chooses, the fewest."""
+        return self.replicas.min if isinstance(self.replicas, Autoscaling) else self.replicas
 
     @property
     def literal_env(self) -> dict[str, str]:

@@ -53,7 +53,8 @@ def checked(
 
 
 def _sentences(model: type[BaseModel], error: ErrorDetails, prefix: str, lines: Mapping[Location, int]) -> list[str]:
-    place, kind = tuple(error["loc"]), error["type"]
+    # In brackets: which member of a union was meant (spec/replicas.py).
+    place, kind = tuple(part for part in error["loc"] if not str(part).startswith("(")), error["type"]
     known = _known_part(model, place)
     if kind == "extra_forbidden":
         return [_named(place, prefix, lines) + _unknown(model, place)]

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from onprem_llm.spec.fields import Env, ImageRef, Listen, Model, Names, Port, SecretRef, Url, secret_env
 from onprem_llm.spec.gateway import GatewaySettings
 from onprem_llm.spec.problems import checked
+from onprem_llm.spec.ray import RayCluster
 
 PREFIX = "onprem_llm_site"
 
@@ -196,6 +197,7 @@ class Site(Model):
     registry_image: ImageRef = "onprem-llm/registry:1"
     registry_port: Port = 5000
     gang_ports: GangPorts = GangPorts()
+    ray: RayCluster = RayCluster()
     packages_dir: str | None = None
     package_mirrors: PackageMirrors = PackageMirrors()
     proxy: Proxy | None = None

@@ -53,6 +53,13 @@ def test_an_unknown_key_is_refused_with_its_path() -> None:
         ({"open_webui": {"env": {"WEBUI_SECRET_KEY": {"from_env": "X"}}}}, "set by the plan"),
         ({"open_webui": {"image": "open-webui"}}, "expected a version"),
         ({"public_port": 0}, "onprem_llm_site.public_port: found 0"),
+        (
+            {"ray": {"ports": {"first": 20000, "last": 20050}}},
+            "onprem_llm_site.ray.ports: found 20000 to 20050, expected 60",
+        ),
+        ({"ray": {"ports": {"first": 20999, "last": 20000}}}, "expected 60 ports or more, the first one first"),
+        ({"ray": {"serve_port": 20001}}, "onprem_llm_site.ray: serve_port: found 20001, which is one of ports"),
+        ({"ray": {"image": "ray"}}, "onprem_llm_site.ray.image: found 'ray', expected a version"),
     ],
 )
 def test_wrong_settings_name_their_path(settings: dict[str, object], said: str) -> None:
