@@ -281,6 +281,7 @@ def _apply(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None
         facts[name]["keys"][key] = keys[key]
     if "firewall" in order:
         facts[name]["firewall"] = {**order["firewall"], "active": True}
+    _ray_firewall(facts[name], order)
     if "engine_tls" in order:
         names = [order["engine_tls"]["name"]]
         facts[name].setdefault("certificates", {})["engine"] = {
@@ -409,6 +410,18 @@ def _remove(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> Non
     if "firewall" in order:
         gone = order["firewall"].get("state") == "absent"
         facts[name]["firewall"] = None if gone else {**order["firewall"], "active": True}
+    _ray_firewall(facts[name], order)
+
+
+def _ray_firewall(state: Facts, order: Facts) -> None:
+    wall = order.get("ray_firewall")
+    if wall is not None:
+        rules = {rule["ports"]: rule["sources"] for rule in wall["rules"]}
+        state["ray_firewall"] = None if wall.get("state") == "absent" else {"rules": rules, "active": True}
+
+
+def _ray(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
+    """Steps that look, or wait, or drain: no facts differ afterwards."""
 
 
 def _record(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
@@ -465,6 +478,7 @@ def _registry(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> N
 DOING = {
     "registry": _registry, "fan_out": _fan_out,
     "stage": _stage, "apply": _apply, "gateway": _gateway, "route": _route, "restore": _restore, "remove": _remove,
+    "ray_image": _ray, "ray_nodes": _ray, "ray_drain": _ray,
     "pending": _pending, "record": _record, "book_copy": _book_copy, "marks": _marks,
 }  # fmt: skip
 

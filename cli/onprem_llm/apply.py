@@ -15,7 +15,7 @@ from onprem_llm.output import Progress, note
 from onprem_llm.passing_on import PassingOn
 from onprem_llm.person import person
 from onprem_llm.planning.copies import with_copies
-from onprem_llm.planning.types import Plan, Step
+from onprem_llm.planning.types import ABOUT_HOSTS, Plan, Step
 from onprem_llm.run_lock import locked
 from onprem_llm.runner import raise_for_failures, run
 from onprem_llm.seam import order_file, run_folder, write_orders, write_plan
@@ -34,6 +34,9 @@ DOING = {
     "pending": "writing the book",
     "record": "writing the book",
     "marks": "writing the book",
+    "ray_image": "looking at images for Ray",
+    "ray_nodes": "waiting for Ray's nodes",
+    "ray_drain": "draining Ray's nodes",
     "book_copy": "copying the book to the other gateway host (the change itself is done)",
 }
 
@@ -148,8 +151,8 @@ class _Run:
 
     def _ending(self, error: OnpremError | KeyboardInterrupt, failed: list[str]) -> OnpremError:
         name = self.plan.deployment
-        serves = "" if self.plan.verb == "host" else ": the old revision serves"
-        events = "events" if self.plan.verb == "host" else f"events {name}"
+        serves = "" if self.plan.verb in ABOUT_HOSTS else ": the old revision serves"
+        events = "events" if self.plan.verb in ABOUT_HOSTS else f"events {name}"
         outcome = f"{name} could not be put back whole:" if failed else f"{name} is as it was before{serves}"
         details = error.details if isinstance(error, OnpremError) else None
         return OnpremError(
@@ -203,7 +206,7 @@ def note_event(plan: Plan, error: OnpremError | KeyboardInterrupt, connection: C
     """Write into the book that a change failed; a gateway that cannot be reached hides nothing of why it failed."""
     message = error.message if isinstance(error, OnpremError) else "stopped by Ctrl-C"
     event: dict[str, object] = {"action": plan.verb, "by": person(), "result": "failed"}
-    if plan.verb == "host":
+    if plan.verb in ABOUT_HOSTS:
         event["message"] = f"{plan.deployment}: {message.splitlines()[0]}"
     else:
         event |= {"deployment": plan.deployment, "revision": plan.revision, "message": message.splitlines()[0]}

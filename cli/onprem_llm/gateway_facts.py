@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from onprem_llm.gateway_state import RENEW_S, Certificate, Firewall, GatewayState, ServerState
+from onprem_llm.gateway_state import RENEW_S, Certificate, Firewall, GatewayState, RayFirewall, ServerState
 from onprem_llm.json_values import is_list, is_mapping
 from onprem_llm.probe_values import mapping, number, text, texts
 
@@ -34,6 +34,14 @@ def parse_firewall(raw: object) -> Firewall | None:
     ports = raw.get("ports")
     numbers = tuple(port for port in ports if isinstance(port, int)) if is_list(ports) else ()
     return Firewall(numbers, texts(raw.get("sources")), bool(raw.get("active")))
+
+
+def parse_ray_firewall(raw: object) -> RayFirewall | None:
+    """Read the rules that guard Ray; None where there are none."""
+    if not is_mapping(raw):
+        return None
+    rules = {ports: texts(sources) for ports, sources in mapping(raw.get("rules")).items()}
+    return RayFirewall(rules, bool(raw.get("active")))
 
 
 def parse_certificates(raw: object, now: int | None = None) -> dict[str, Certificate]:

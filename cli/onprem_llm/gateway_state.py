@@ -45,6 +45,14 @@ class Firewall:
 
 
 @dataclass(frozen=True, slots=True)
+class RayFirewall:
+    """Which addresses reach which ports of Ray's on a host (`first-last`, or one); `active` as for Firewall."""
+
+    rules: Mapping[str, tuple[str, ...]]
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Certificate:
     """When a certificate ends (seconds since 1970) and the names in it.
 

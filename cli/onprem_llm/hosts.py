@@ -6,7 +6,7 @@ from functools import cached_property
 
 from onprem_llm.book_state import Book, BookEntry, HostMark
 from onprem_llm.errors import InvalidError
-from onprem_llm.gateway_state import Certificate, Firewall, GatewayState
+from onprem_llm.gateway_state import Certificate, Firewall, GatewayState, RayFirewall
 from onprem_llm.hosts_digest import digest_of
 from onprem_llm.machine_state import Disk, Engine, Listener, Lock
 from onprem_llm.recorded import counting
@@ -134,6 +134,7 @@ class HostState:
     strays: int = 0  # bytes in a registry's folder that no image has; a chain that was cut off leaves them
     client_keys: Mapping[str, str] = field(default_factory=dict)  # fingerprints, as of `keys`
     interfaces: Mapping[str, str] = field(default_factory=dict)  # address -> network interface
+    ray_firewall: RayFirewall | None = None
     links: Mapping[str, str] = field(default_factory=dict)  # of GPUs by index: "0-1" -> NV18, PIX, SYS…
 
     def image(self, reference: str) -> Image | None:

@@ -26,8 +26,14 @@ def digest_of(current: "Current") -> str:
 def _decisive(host: "HostState") -> list[object]:
     # Our own ports come and go with a container that starts over and over; its labels say what it wants.
     own = {(p.label("listen") or "").rpartition(":")[2] for p in host.projects.values()}
+    # Ray's worker processes take ports of their range as they come and go.
+    ranges = [range_ for p in host.projects.values() if (range_ := _ports_of(p))]
     ports = sorted(
-        {(s.address, s.port) for s in host.listeners if s.port < FIRST_EPHEMERAL_PORT and str(s.port) not in own}
+        {
+            (s.address, s.port)
+            for s in host.listeners
+            if s.port < FIRST_EPHEMERAL_PORT and str(s.port) not in own and not any(s.port in one for one in ranges)
+        }
     )
     claimed = {uuid for p in host.projects.values() for uuid in (p.label("gpus") or "").split(",")}
     gpus = [(g.uuid, g.name, g.memory_total, bool(g.processes) and g.uuid not in claimed) for g in host.gpus]
@@ -38,9 +44,16 @@ def _decisive(host: "HostState") -> list[object]:
     book = host.book and _decisive_book(host.book)
     projects = {name: _decisive_project(host, project) for name, project in host.projects.items()}
     strays = ["strays"] if host.strays else []
+    wall = host.ray_firewall
+    ray = [[sorted((ports, sorted(sources)) for ports, sources in wall.rules.items()), wall.active]] if wall else []
     return [host.name, host.cluster_address, ports, host.driver, gpus, engine, images, weights, book, projects,
             host.site, sorted(host.groups), sorted(host.keys), sorted(host.client_keys),
-            _decisive_guards(host), *strays]  # fmt: skip
+            _decisive_guards(host), *strays, *ray]  # fmt: skip
+
+
+def _ports_of(project: "Project") -> range | None:
+    first, _, last = (project.label("ports") or "").partition("-")
+    return range(int(first), int(last) + 1) if first.isdigit() and last.isdigit() else None
 
 
 def _decisive_book(book: "Book") -> list[object]:

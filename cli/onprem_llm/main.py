@@ -36,6 +36,7 @@ COMMANDS = {
     "down": "Remove what deploy made.",
     "host": "Hosts: drain, undrain, replace, remove.",
     "gateway": "The gateway host: move it.",
+    "cluster": "The Ray cluster: up, status, add, drain, down.",
     "backup": "Save book, keys, CA and chats into a file.",
     "restore": "Put a backup back, onto a new gateway host too.",
     "key": "Keys of clients: create, list, revoke, usage.",

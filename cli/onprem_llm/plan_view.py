@@ -19,7 +19,8 @@ UNEXPLAINED = {"create": "not there yet"}
 
 def plan_text(plan: Plan) -> str:
     """Lay out what changes on which host and why, what is sent, and where things will answer."""
-    subject = f"host {plan.deployment}" if plan.verb == "host" else f"{plan.deployment}, revision {plan.revision}"
+    abouts = {"host": f"host {plan.deployment}", "cluster": f"the {plan.deployment}"}
+    subject = abouts.get(plan.verb, f"{plan.deployment}, revision {plan.revision}")
     parts = [f"Plan for {subject} ({plan.verb}), based on {plan.based_on}", ""]
     parts.append(table_text(("host", "what", "action", "why"), [_row(change) for change in plan.changes]))
     if plan.send_bytes:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from onprem_llm.book_state import Book, BookEntry, HostMark, RecordedReplica
 from onprem_llm.errors import InvalidError
-from onprem_llm.gateway_facts import parse_certificates, parse_firewall, parse_gateway
+from onprem_llm.gateway_facts import parse_certificates, parse_firewall, parse_gateway, parse_ray_firewall
 from onprem_llm.hosts import Container, Current, Gpu, GpuProcess, HostState, Image, Project, StoredWeights
 from onprem_llm.json_values import is_mapping
 from onprem_llm.machine_state import Disk, Engine, Listener, Lock
@@ -65,6 +65,7 @@ def parse_host(name: str, raw: object) -> HostState:
         problems=texts(probe.get("problems")),
         gateway_state=parse_gateway(probe.get("gateway")),
         firewall=parse_firewall(probe.get("firewall")),
+        ray_firewall=parse_ray_firewall(probe.get("ray_firewall")),
         certificates=parse_certificates(probe.get("certificates"), number(facts, "now")),
         healer=bool(probe.get("healer")),
         strays=number(probe, "registry_strays") or 0,

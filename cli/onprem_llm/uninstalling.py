@@ -8,6 +8,7 @@ from onprem_llm.errors import InvalidError, RefusedError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.output import Progress, human_seconds
 from onprem_llm.planning.staging import OWN_IMAGES
+from onprem_llm.rendering.ray_node import HEAD_PROJECT, WORKER_PROJECT
 from onprem_llm.rendering.registry import PROJECT as REGISTRY
 from onprem_llm.run_events import RunResult
 from onprem_llm.runner import run
@@ -15,7 +16,7 @@ from onprem_llm.seam import run_folder, write_orders
 from onprem_llm.spec.site import Site
 
 # Folders that have nothing that a person made.
-OWN_FOLDERS = {"gateway", REGISTRY}
+OWN_FOLDERS = {"gateway", REGISTRY, HEAD_PROJECT, WORKER_PROJECT}
 
 
 @dataclass(frozen=True)

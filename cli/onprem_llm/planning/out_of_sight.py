@@ -78,6 +78,11 @@ def engine_sources(current: Current, host: HostState) -> list[str]:
     return sorted({*seen, *unseen_gateways(current), *_unseen(current, standing)})
 
 
+def still_let_in(current: Current, addresses: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the addresses that a rule lets in whose hosts are not seen now, and may come back."""
+    return _unseen(current, addresses)
+
+
 def _unseen(current: Current, addresses: Iterable[str]) -> tuple[str, ...]:
     """Leave out the addresses of hosts that answered: what those are is known."""
     if not awaited(current):

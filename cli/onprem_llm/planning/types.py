@@ -25,13 +25,18 @@ StepKind = Literal[
     "record",
     "marks",
     "book_copy",
+    "ray_image",
+    "ray_nodes",
+    "ray_drain",
 ]
-Verb = Literal["deploy", "scale", "rollback", "restart", "down", "move", "host"]
+Verb = Literal["deploy", "scale", "rollback", "restart", "down", "move", "host", "cluster"]
 EndpointKind = Literal["api", "ui"]
 Order = Mapping[str, object]
 
 PLAN_VERSION = 3
 UI_PROJECT = "open-webui"
+# Plans about hosts: their `deployment` is a host's name, or says which hosts.
+ABOUT_HOSTS: frozenset[Verb] = frozenset({"host", "cluster"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +156,7 @@ class Endpoint:
 class Plan:
     """Everything that deploy or down will do. Holds no secret: `secrets` says where values come from.
 
-    `deployment` is a host's name where the verb is `host`.
+    `deployment` is a host's name where the verb is `host`, and the Ray cluster's where it is `cluster`.
     """
 
     based_on: str

@@ -7,8 +7,8 @@ from pydantic import Field, model_validator
 from onprem_llm.spec.fields import ImageRef, Model, Port
 
 # What each node listens on by a name of its own; the rest of the range is for Ray's worker processes, one port each.
-NAMED_PORTS = 10
-FEWEST_WORKER_PORTS = 50
+NAMED_PORTS = 12
+FEWEST_WORKER_PORTS = 48
 
 
 class RayPorts(Model):

@@ -164,6 +164,7 @@ def probe(params):
             "weights": lambda: state_part.weights(weights_dir),
             "gateway": lambda: serving_part.gateway(data_root),
             "firewall": serving_part.firewall,
+            "ray_firewall": serving_part.ray_firewall,
             "certificates": lambda: serving_part.certificates(data_root, params["book_dir"]),
         }
     )
@@ -197,6 +198,7 @@ def probe(params):
         "client_keys": client_keys,
         "gateway": answers.get("gateway"),
         "firewall": answers.get("firewall"),
+        "ray_firewall": answers.get("ray_firewall"),
         "certificates": answers.get("certificates") or {},
         "healer": serving_part.healer(),
         "env_secrets": secrets,

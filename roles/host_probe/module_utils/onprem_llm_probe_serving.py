@@ -18,8 +18,8 @@ from pathlib import Path
 
 TIME_LIMIT = 5.0  # seconds for HAProxy or nft
 GATEWAY = "gateway"  # the project's folder
-FIREWALL = Path("/etc/onprem-llm/firewall.nft")
-TABLE = ("inet", "onprem_llm")
+FIREWALL, RAY_FIREWALL = Path("/etc/onprem-llm/firewall.nft"), Path("/etc/onprem-llm/ray.nft")
+TABLE, RAY_TABLE = ("inet", "onprem_llm"), ("inet", "onprem_llm_ray")
 # systemd keeps a link here for each unit that is active.
 HEALER = Path("/run/systemd/units/invocation:onprem-llm-heal.service")
 CLIENT = "client-"
@@ -130,21 +130,33 @@ def firewall():
     return {
         "ports": [int(port) for port in _listed(ports.group(1) if ports else "")],
         "sources": [source for group in sources for source in _listed(group)],
-        "active": _is_loaded(),
+        "active": _is_loaded(TABLE),
     }
+
+
+def ray_firewall():
+    """Return {rules: ports -> addresses, active} of what guards Ray, or None on a host without it."""
+    try:
+        text = RAY_FIREWALL.read_text(encoding="utf-8")
+    except OSError:
+        return None
+    rules = {ports: [] for ports in re.findall(r"tcp dport ([0-9-]+) fib daddr type local drop", text)}
+    for sources, ports in re.findall(r"ip6? saddr \{([^}]*)\} tcp dport ([0-9-]+) accept", text):
+        rules.setdefault(ports, []).extend(_listed(sources))
+    return {"rules": rules, "active": _is_loaded(RAY_TABLE)}
 
 
 def _listed(text):
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
-def _is_loaded():
-    """Return whether the kernel has our table with its rules."""
+def _is_loaded(table):
+    """Return whether the kernel has a table of ours with its rules."""
     nft = shutil.which("nft", path="/usr/sbin:/usr/bin:/sbin:/bin")
     if nft is None:
         return False
     try:
-        said = subprocess.check_output([nft, "list", "table", *TABLE], stderr=subprocess.DEVNULL, timeout=TIME_LIMIT)
+        said = subprocess.check_output([nft, "list", "table", *table], stderr=subprocess.DEVNULL, timeout=TIME_LIMIT)
     except (OSError, subprocess.SubprocessError):
         return False
     return b"drop" in said

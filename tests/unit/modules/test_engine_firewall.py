@@ -1,5 +1,6 @@
 """The rules that keep strangers off the engines, and when they are loaded."""
 
+import importlib
 from pathlib import Path
 from types import ModuleType
 
@@ -28,14 +29,15 @@ class Host:
     """A host's files and what its nft was asked."""
 
     def __init__(self, module: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        nft = importlib.import_module("ansible.module_utils.onprem_llm_nft")
         self.asked: list[tuple[str, ...]] = []
         self.loaded = False
         self.refuses = ""
-        for name in ("RULES", "UNIT", "WANTED_BY"):
-            monkeypatch.setattr(module, name, folder / name.lower() / "file")
-        monkeypatch.setattr(module, "run", self.run)
-        monkeypatch.setattr(module, "tool", lambda: "nft")
-        monkeypatch.setattr(module.shutil, "which", lambda *_, **__: "nft")
+        for name in ("rules", "unit", "wanted_by"):
+            monkeypatch.setattr(module.GUARD, name, folder / name / "file")
+        monkeypatch.setattr(nft, "run", self.run)
+        monkeypatch.setattr(nft, "tool", lambda: "nft")
+        monkeypatch.setattr(nft.shutil, "which", lambda *_, **__: "nft")
 
     def run(self, *command: str) -> tuple[int, str]:
         self.asked.append(command)
@@ -84,38 +86,39 @@ def test_what_is_no_address_is_refused(firewall: ModuleType) -> None:
 
 
 def test_twice_changes_nothing(firewall: ModuleType, host: Host) -> None:
-    assert firewall.present([8000], ["10.0.0.1"], False)
+    assert firewall.GUARD.present(firewall.rules_text([8000], ["10.0.0.1"]), False)
     assert host.changes() == ["nft --check", "nft --file", "systemctl start"]
-    assert not firewall.present([8000], ["10.0.0.1"], False)
+    assert not firewall.GUARD.present(firewall.rules_text([8000], ["10.0.0.1"]), False)
     assert host.changes() == []
 
 
 def test_rules_that_somebody_flushed_come_back(firewall: ModuleType, host: Host) -> None:
-    firewall.present([8000], ["10.0.0.1"], False)
+    firewall.GUARD.present(firewall.rules_text([8000], ["10.0.0.1"]), False)
     host.changes()
     host.loaded = False
-    assert firewall.present([8000], ["10.0.0.1"], False)
+    assert firewall.GUARD.present(firewall.rules_text([8000], ["10.0.0.1"]), False)
     assert "nft --file" in host.changes()
 
 
 def test_rules_that_nft_refuses_are_not_written(firewall: ModuleType, host: Host) -> None:
     host.refuses = "syntax error"
     with pytest.raises(firewall.FirewallError, match="syntax error"):
-        firewall.present([8000], ["10.0.0.1"], False)
-    assert not firewall.RULES.exists()
+        firewall.GUARD.present(firewall.rules_text([8000], ["10.0.0.1"]), False)
+    assert not firewall.GUARD.rules.exists()
     assert host.changes() == ["nft --check"]
 
 
 def test_without_engines_everything_goes(firewall: ModuleType, host: Host) -> None:
-    firewall.present([8000], ["10.0.0.1"], False)
+    firewall.GUARD.present(firewall.rules_text([8000], ["10.0.0.1"]), False)
     host.changes()
-    assert firewall.absent(False)
+    assert firewall.GUARD.absent(False)
     assert host.changes() == ["systemctl stop", "nft delete"]
-    assert not any(path.exists() or path.is_symlink() for path in (firewall.RULES, firewall.UNIT, firewall.WANTED_BY))
-    assert not firewall.absent(False)
+    guard = firewall.GUARD
+    assert not any(path.exists() or path.is_symlink() for path in (guard.rules, guard.unit, guard.wanted_by))
+    assert not firewall.GUARD.absent(False)
 
 
 def test_check_mode_changes_nothing(firewall: ModuleType, host: Host) -> None:
-    assert firewall.present([8000], [], True)
+    assert firewall.GUARD.present(firewall.rules_text([8000], []), True)
     assert host.changes() == []
-    assert not firewall.RULES.exists()
+    assert not firewall.GUARD.rules.exists()

@@ -1,0 +1,155 @@
+"""The site's Ray cluster for the commands: plans of it, and what Ray itself says of its nodes and applications."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from onprem_llm.connection import Connection
+from onprem_llm.errors import InvalidError, OnpremError
+from onprem_llm.hosts import Current, HostState
+from onprem_llm.json_values import is_list, is_mapping
+from onprem_llm.look import View, gateway_of, look, look_whole
+from onprem_llm.output import Progress
+from onprem_llm.planning.ray_cluster import ask_order, plan_down, plan_drain, plan_up
+from onprem_llm.planning.ray_hosts import PROJECTS, standing_head
+from onprem_llm.planning.types import ImageSource, Plan
+from onprem_llm.registry import resolve
+from onprem_llm.rendering.ray_node import HEAD_PROJECT
+from onprem_llm.run_events import RunResult
+from onprem_llm.runner import raise_for_failures, run
+from onprem_llm.seam import run_folder, write_orders
+from onprem_llm.spec.site import Site
+from onprem_llm.wanted import Images, load_site
+
+# Seconds for Ray's own answer to `status`; a head that is well takes a fraction of one.
+ANSWER_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class RayView:
+    """What Ray says: its nodes and applications, as module ray_nodes returns them; `error` where it says nothing."""
+
+    nodes: Sequence[Mapping[str, object]] = ()
+    applications: Mapping[str, Mapping[str, object]] | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of ours on a host, and what Ray says of it. `ray`: ALIVE or DEAD; None where it is not among its nodes."""
+
+    host: str
+    role: str
+    state: str
+    health: str | None
+    address: str | None
+    ray: str | None
+    resources: Mapping[str, object]
+
+    def as_json(self) -> dict[str, object]:
+        """Return it for --json."""
+        return {**self.__dict__, "resources": dict(self.resources)}
+
+
+def up_plan(connection: Connection, progress: Progress, only: str | None = None) -> Plan:
+    """Look at the hosts and plan the cluster as the inventory has it, or one worker more."""
+    view = look_whole(connection, progress)
+    site, gateway = _site(view, connection), gateway_of(view)
+    if site.ray.image is None:
+        raise InvalidError(
+            f"{connection.inventory}: onprem_llm_site.ray.image: found nothing, expected an image with Ray in it",
+            hint="write it into group_vars/all.yml: onprem_llm_site: {ray: {image: 'rayproject/ray-llm:…'}}; "
+            "docs/site.md",
+        )
+    image = _image(site.ray.image, site, view.current, gateway, connection, progress)
+    return plan_up(site, view.current, gateway, image, only)
+
+
+def drain_plan(host: str, timeout: int, connection: Connection, progress: Progress) -> Plan:
+    """Look at the hosts and plan to take a worker out."""
+    view = look_whole(connection, progress)
+    return plan_drain(_site(view, connection), view.current, gateway_of(view), host, timeout)
+
+
+def down_plan(connection: Connection, progress: Progress, *, applications_too: bool) -> Plan:
+    """Look at the hosts and plan to take the cluster down; InvalidError while Ray Serve has applications."""
+    view = look_whole(connection, progress)
+    site = _site(view, connection)
+    plan = plan_down(site, view.current, gateway_of(view))
+    if not applications_too and standing_head(view.current) is not None:
+        running = sorted(ask_ray(site, view.current, connection, progress).applications or {})
+        if running:
+            raise InvalidError(
+                f"Ray Serve has applications on this cluster: {', '.join(running)}; expected none",
+                hint="take them away first, or say --applications to have them end now",
+            )
+    return plan
+
+
+def seen(connection: Connection, progress: Progress) -> tuple[list[Node], RayView, list[str]]:
+    """Return our nodes, what Ray says, and the hosts that did not answer."""
+    view = look(connection, progress)
+    site = _site(view, connection)
+    ray = ask_ray(site, view.current, connection, progress)
+    nodes = [
+        _node(host, project, ray) for host in view.current.hosts for project in PROJECTS if project in host.projects
+    ]
+    return nodes, ray, list(view.current.unreachable)
+
+
+def ask_ray(site: Site, current: Current, connection: Connection, progress: Progress) -> RayView:
+    """Ask the head for nodes and applications; why it says nothing is in the answer."""
+    head = standing_head(current)
+    if head is None:
+        return RayView(error="no host that answered has the cluster's head: onprem-llm cluster up")
+    try:
+        with run_folder() as folder:
+            order = ask_order(site, head, (), ANSWER_SECONDS)
+            variables = {"onprem_llm_order_file": str(write_orders(folder, 0, {head.name: order}))}
+            result = run("ray_nodes.yml", connection, hosts=[head.name], variables=variables, progress=progress)
+            raise_for_failures(result, doing="asking Ray")
+    except OnpremError as error:
+        return RayView(error="\n".join(text for text in (error.message, error.details) if text))
+    return _ray_view(result, head)
+
+
+def _ray_view(result: RunResult, head: HostState) -> RayView:
+    found = result.returned.get(head.name, {}).get("ray")
+    if not is_mapping(found):
+        return RayView(error=f"{head.name}: Ray said nothing")
+    nodes, applications = found.get("nodes"), found.get("applications")
+    return RayView(
+        [node for node in nodes if is_mapping(node)] if is_list(nodes) else [],
+        {name: app for name, app in applications.items() if is_mapping(app)} if is_mapping(applications) else {},
+    )
+
+
+def _node(host: HostState, project: str, ray: RayView) -> Node:
+    found = host.projects[project]
+    container = next(iter(found.containers), None)
+    address = found.label("address")
+    mine = [node for node in ray.nodes if node.get("address") == address]
+    # A node that was restarted is listed once for each life.
+    last = next((node for node in mine if node.get("state") == "ALIVE"), next(iter(mine), None))
+    resources = last.get("resources") if last else None
+    return Node(
+        host=host.name,
+        role="head" if project == HEAD_PROJECT else "worker",
+        state=container.state if container else "gone",
+        health=container.health if container else None,
+        address=address,
+        ray=str(last.get("state")) if last else None,
+        resources=resources if is_mapping(resources) else {},
+    )
+
+
+def _site(view: View, connection: Connection) -> Site:
+    return load_site(view.current, connection.inventory)
+
+
+def _image(
+    ref: str, site: Site, current: Current, gateway: HostState, connection: Connection, progress: Progress
+) -> ImageSource:
+    source = Images(site, connection.inventory, current).source(ref, None)
+    if source.id or source.pull or any(host.image(ref) for host in current.hosts):
+        return source
+    return resolve([ref], site, gateway.name, connection, progress).get(ref, source)
