@@ -8,6 +8,7 @@ import recorded_facts as facts_of
 from recorded_facts import Facts
 
 from onprem_llm.bundle.registry_view import ImageParts
+from onprem_llm.planning.ray_cluster import plan_up
 from onprem_llm.planning.types import ImageSource, RegistryStore
 from onprem_llm.rendering import haproxy, keepalived, registry
 from onprem_llm.rendering.haproxy import Backend, Gateway, Server
@@ -195,6 +196,17 @@ def _ray_serve() -> dict:
     return {"head": {"ray-serve": {"serve.json": serve_text(applications, port=8100)}}}
 
 
+def _ray_cluster() -> dict:
+    """A head that carries nothing, and a worker with GPUs."""
+    hosts = {f"lab-{n}": facts_of.host(f"lab-{n}", n, gpus=2 * (n - 1), gateway=n == 1) for n in (1, 2)}
+    for name, state in hosts.items():
+        state["interfaces"] = dict.fromkeys(state["addresses"], "eth0")
+        state["groups"] = ["ray_head"] if name == "lab-1" else ["ray_worker"]
+    current = facts_of.current(hosts)
+    source = facts_of.archive("rayproject/ray-llm:2.60.0-py311-cu129")
+    return dict(plan_up(facts_of.site(), current, current.hosts[0], source).files)
+
+
 CASES = {
     "deepseek-old-image": lambda: _deepseek("vllm/vllm-openai:v0.7.3"),
     "deepseek-new-image": lambda: _deepseek("vllm/vllm-openai:v0.20.0"),
@@ -208,4 +220,5 @@ CASES = {
     "registry": _registry,
     "image-passed-on": _image_passed_on,
     "ray-serve": _ray_serve,
+    "ray-cluster": _ray_cluster,
 }

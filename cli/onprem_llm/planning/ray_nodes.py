@@ -94,8 +94,12 @@ def _access(host: HostState) -> GpuAccess:
 
 
 def _devices(host: HostState) -> tuple[str, ...]:
-    existing = set(host.engine.cdi_devices)
-    return ("nvidia.com/gpu=all",) if "all" in existing else tuple(f"nvidia.com/gpu={gpu.uuid}" for gpu in host.gpus)
+    """Name all GPUs of a host as its specification does."""
+    existing = {name.rpartition("=")[2] for name in host.engine.cdi_devices}
+    if "all" in existing:
+        return ("nvidia.com/gpu=all",)
+    by_index = not any(name.startswith("GPU-") for name in existing)
+    return tuple(f"nvidia.com/gpu={gpu.index if by_index else gpu.uuid}" for gpu in host.gpus)
 
 
 def _firewall(site: Site, current: Current, hosts: RayHosts, host: HostState) -> Order | None:
