@@ -67,7 +67,8 @@ def plan_node(
         devices=_devices(host) if access == "cdi" else (),
         access=access,
     )
-    why = ("it is the cluster's head",) if role == "head" else (f"it joins the head on {hosts.head.name}",)
+    joins = f"it joins the head on {hosts.head.name}" if role == "worker" else "it is the cluster's head"
+    why = () if node.project in host.projects else (joins,)
     outcome = compare(host, draft(node), revision=None, image_id=image.id, secrets=_secrets(host, current), why=why)
     return PlannedNode(host, node, image, outcome, _firewall(site, current, hosts, host))
 
