@@ -455,7 +455,8 @@ def _marks(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None
         before = hosts.pop(host, {})
         if state:
             drained = before.get("state") == "drained" or before.get("was_drained", False)
-            hosts[host] = {"state": state, "by": "me@here", "at": "2026-11-21T00:00:00Z", "was_drained": drained}
+            said = {"state": state, "by": "me@here", "at": "2026-11-21T00:00:00Z", "purpose": order.get("purpose")}
+            hosts[host] = {**said, "was_drained": drained}
 
 
 def _registry(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:

@@ -37,11 +37,17 @@ class HostMark:
     by: str | None
     at: str | None
     was_drained: bool = False  # it is, or was when more was said of it: it gets no requests
+    purpose: str | None = None  # what a command drained it for, which lets it in itself; None: a person's word
 
     @property
     def said(self) -> str:
         """Say why a host is passed over."""
-        return f"it is {self.state}{f' by {self.by}' if self.by else ''}"
+        return f"it is {self.words}{f' by {self.by}' if self.by else ''}"
+
+    @property
+    def words(self) -> str:
+        """Say its state, and what for where a command said it."""
+        return f"{self.state} ({self.purpose})" if self.purpose else self.state
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ def _decisive_book(book: "Book") -> list[object]:
                entry.pending, entry.last)
         for name, entry in book.deployments.items()
     }  # fmt: skip
-    marks = {name: (mark.state, mark.was_drained) for name, mark in book.hosts.items()}
+    marks = {name: (mark.state, mark.was_drained, *filter(None, [mark.purpose])) for name, mark in book.hosts.items()}
     return [book.gateway, book.second, deployments, marks]
 
 

@@ -161,7 +161,9 @@ def _book(raw: object) -> Book | None:
     removed = mapping(raw.get("removed"))
     last = {name: revision for name in removed if (revision := number(removed, name)) is not None}
     marks = {
-        name: HostMark(text(value, "state") or "", text(value, "by"), text(value, "at"), _drained(value))
+        name: HostMark(
+            text(value, "state") or "", text(value, "by"), text(value, "at"), _drained(value), text(value, "purpose")
+        )
         for name, value in mapping(raw.get("hosts")).items()
         if is_mapping(value)
     }

@@ -227,6 +227,6 @@ def _guard_worries(host: HostState, rows: Sequence[Running]) -> list[str]:
 
 def _marks(current: Current) -> list[str]:
     return [
-        f"{name} is {mark.state}{f', by {mark.by}' if mark.by else ''}{f', since {mark.at}' if mark.at else ''}"
+        f"{name} is {mark.words}{f', by {mark.by}' if mark.by else ''}{f', since {mark.at}' if mark.at else ''}"
         for name, mark in current.marks.items()
     ]

@@ -10,11 +10,11 @@ from onprem_llm.planning.backends import standing_backend
 from onprem_llm.planning.certificates import tls_references
 from onprem_llm.planning.gateway import PROJECT, PlannedGateway, gateway_step, plan_gateways
 from onprem_llm.planning.host_checks import leftovers, require_host
-from onprem_llm.planning.rotation import back_step, drain_timeout, route_step
+from onprem_llm.planning.rotation import back_step, drain_timeout, is_held_out, route_step
 from onprem_llm.planning.staging import HostWork, check_space, image_for
 from onprem_llm.planning.standing import standing_of
 from onprem_llm.planning.steps import stage_step
-from onprem_llm.planning.types import UI_PROJECT, Change, Plan, Step, Wanted
+from onprem_llm.planning.types import UI_PROJECT, Change, Order, Plan, Step, Wanted
 from onprem_llm.spec.site import Site
 
 
@@ -41,14 +41,17 @@ def recorded_on(current: Current, host: str) -> dict[str, list[str]]:
     return {name: projects for name, projects in found.items() if projects}
 
 
-def plan_drain(site: Site, wanted: Wanted, current: Current, gateway: HostState, name: str) -> Plan:
-    """Plan to take a host out of rotation: its requests end, the gateways leave its replicas out, the book says so."""
+def plan_drain(site: Site, wanted: Wanted, current: Current, gateway: HostState, name: str, purpose: str = "") -> Plan:
+    """Plan to take a host out of rotation: its requests end, the gateways leave its replicas out, the book says so.
+
+    `purpose`: what a command does it for; a person who drains such a host keeps it out of that command's hands.
+    """
     require_host(current, name)
     known = current.marks.get(name)
     if known is not None and known.state != "drained":
         raise InvalidError(f"{name} is {known.state}: it gets no requests", hint=f"onprem-llm host undrain {name}")
     if known is not None:
-        return _plan(site, current, gateway, name, (), ())
+        return _taken_over(site, current, gateway, name, known, purpose)
     servers = _servers(current, name)
     there = recorded_on(current, name)
     wait = max((drain_timeout(one, current.book[one]) for one in there), default=0)
@@ -61,7 +64,7 @@ def plan_drain(site: Site, wanted: Wanted, current: Current, gateway: HostState,
     steps = [
         replace(drain, undo=(back,)) if drain and back else None,
         _told(site, after, before, names, gateway, f"Leave {name} out at the gateway") if there else None,
-        mark_step(gateway, {name: "drained"}, "host drain", name),
+        mark_step(gateway, {name: "drained"}, "host drain", name, purpose),
     ]
     changes = [Change(name, server, "update", ("leaves rotation",)) for server in servers]
     warnings = [
@@ -73,11 +76,18 @@ def plan_drain(site: Site, wanted: Wanted, current: Current, gateway: HostState,
     return _plan(site, current, gateway, name, steps, changes, files=files, warnings=warnings)
 
 
+def _taken_over(site: Site, current: Current, gateway: HostState, name: str, known: HostMark, purpose: str) -> Plan:
+    if purpose or not known.purpose:
+        return _plan(site, current, gateway, name, (), ())
+    changes = [Change(name, "host", "update", (f"is {known.words}, and stays drained after that",))]
+    return _plan(site, current, gateway, name, [mark_step(gateway, {name: "drained"}, "host drain", name)], changes)
+
+
 def plan_undrain(site: Site, wanted: Wanted, current: Current, gateway: HostState, name: str) -> Plan:
     """Plan to take away what was said of a host: its replicas come back into rotation, new ones may go there."""
     require_host(current, name)
     mark = current.marks.get(name)
-    if mark is None:
+    if mark is None and not is_held_out_on(current, name):
         return _plan(site, current, gateway, name, (), ())
     if leftovers(current, name):
         raise InvalidError(
@@ -102,7 +112,7 @@ def plan_undrain(site: Site, wanted: Wanted, current: Current, gateway: HostStat
         for server in later
         if server not in servers
     ]
-    changes = changes or [_mark_change(name, mark)]
+    changes = changes or ([_mark_change(name, mark)] if mark else [])
     return _plan(site, current, gateway, name, steps, changes, files=files, warnings=warnings)
 
 
@@ -126,9 +136,11 @@ def plan_page_image(site: Site, wanted: Wanted, current: Current, gateway: HostS
     return _plan(site, current, gateway, name, [stage_step(site, work, gateway)], ())
 
 
-def mark_step(gateway: HostState, marks: Mapping[str, str], action: str, text: str) -> Step:
-    """Return the step that writes what is said of hosts into the book."""
-    order = {"marks": dict(marks), "event": {"action": action, "message": text}}
+def mark_step(gateway: HostState, marks: Mapping[str, str], action: str, text: str, purpose: str = "") -> Step:
+    """Return the step that writes what is said of hosts into the book; `purpose`: what a command says it for."""
+    order: Order = {"marks": dict(marks), "event": {"action": action, "message": text}}
+    if purpose:
+        order = {**order, "purpose": purpose}
     return Step("marks", "Write the book", {gateway.name: order})
 
 
@@ -164,6 +176,12 @@ def _servers(current: Current, name: str) -> list[str]:
         serving = {s.project for s in standing_of(deployment, current) if s.host.name == name and s.serving}
         found += [f"{deployment}/{project}" for project in projects if project in serving]
     return found
+
+
+def is_held_out_on(current: Current, name: str) -> bool:
+    """Tell whether a gateway keeps requests from a replica on a host: a drain that was cut off says nothing more."""
+    servers = [f"{one}/{project}" for one, projects in recorded_on(current, name).items() for project in projects]
+    return any(is_held_out(server, current) for server in servers)
 
 
 def _without_any(current: Current, name: str) -> list[str]:

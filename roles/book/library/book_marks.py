@@ -17,6 +17,8 @@ short_description: Write what is said of hosts into the book
 description:
   - C(<path>/hosts.json) has C(state), C(by) and C(at) for every host that something is said of. Other hosts' entries
     stay as they are. One that was drained and is now something else has C(was_drained) too: it still gets no requests.
+  - What a command drained for its own sake has C(purpose), and is let in by that command. What a person says takes the
+    place of that; not the other way round.
   - A change adds a line to C(events.jsonl).
 options:
   path:
@@ -27,6 +29,10 @@ options:
     description: By host, C(drained), C(removed) or C(lost); an empty text takes away what was said.
     type: dict
     required: true
+  purpose:
+    description: What a command says it for, such as C(driver upgrade); empty for a person's word.
+    type: str
+    default: ""
   event:
     description: What to add to the line in events.jsonl (by, action, message); C(by) is kept with the mark too.
     type: dict
@@ -61,8 +67,11 @@ def read(path):
     return value
 
 
-def change(known, marks, by):
-    """Return the marks with `marks` in them; an entry that says the same already keeps its person and time."""
+def change(known, marks, by, purpose=""):
+    """Return the marks with `marks` in them; an entry that says the same already keeps its person and time.
+
+    Not one that a command made for a purpose of its own, where a person says the same now.
+    """
     found = dict(known)
     for host, state in marks.items():
         if not state:
@@ -71,10 +80,10 @@ def change(known, marks, by):
         if state not in STATES:
             raise BookError(f"a host is {', '.join(STATES)}, found {state!r} for {host}")
         before = found[host] if isinstance(found.get(host), dict) else {}
-        if before.get("state") == state:
+        if before.get("state") == state and (purpose or not before.get("purpose")):
             continue
-        found[host] = {"state": state, "by": by, "at": now()}
-        if before.get("state") == "drained" or before.get("was_drained"):
+        found[host] = {"state": state, "by": by, "at": now(), **({"purpose": purpose} if purpose else {})}
+        if before.get("was_drained") or before.get("state") == "drained" != state:
             found[host]["was_drained"] = True
     return found
 
@@ -83,7 +92,7 @@ def run(params, check_mode):
     """Return whether the book said something else before."""
     path = Path(params["path"], FILE)
     known = read(path)
-    wanted = change(known, params["marks"], params["event"].get("by"))
+    wanted = change(known, params["marks"], params["event"].get("by"), params["purpose"])
     if wanted == known:
         return False
     if not check_mode:
@@ -99,6 +108,7 @@ def main():
         argument_spec={
             "path": {"type": "path", "default": "/var/lib/onprem-llm"},
             "marks": {"type": "dict", "required": True},
+            "purpose": {"type": "str", "default": ""},
             "event": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,

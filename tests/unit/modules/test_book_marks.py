@@ -9,8 +9,9 @@ import pytest
 from .conftest import Load
 
 
-def order(root: Path, **marks: str) -> dict[str, Any]:
-    return {"path": str(root), "marks": marks, "event": {"action": "host drain", "by": "ann@a", "message": "h2"}}
+def order(root: Path, purpose: str = "", by: str = "ann@a", **marks: str) -> dict[str, Any]:
+    event = {"action": "host drain", "by": by, "message": "h2"}
+    return {"path": str(root), "marks": marks, "purpose": purpose, "event": event}
 
 
 def known(root: Path) -> dict[str, str]:
@@ -61,3 +62,19 @@ def test_an_unknown_state_is_refused(load: Load, tmp_path: Path) -> None:
     module = load("book/book_marks")
     with pytest.raises(module.BookError, match="asleep"):
         module.run(order(tmp_path, h2="asleep"), False)
+
+
+def test_what_a_command_drained_for_its_own_sake_says_so_until_a_person_does(load: Load, tmp_path: Path) -> None:
+    module = load("book/book_marks")
+
+    def drained(purpose: str, by: str) -> tuple[str, str | None, bool]:
+        module.run(order(tmp_path, purpose, by, h2="drained"), False)
+        mark = json.loads((tmp_path / "hosts.json").read_text())["h2"]
+        return mark["by"], mark.get("purpose"), "was_drained" in mark
+
+    assert drained("driver upgrade", "ann@a") == ("ann@a", "driver upgrade", False)
+    assert drained("driver upgrade", "bob@b") == ("ann@a", "driver upgrade", False)
+    assert drained("", "bob@b") == ("bob@b", None, False)
+    assert drained("driver upgrade", "ann@a") == ("bob@b", None, False)
+    module.run(order(tmp_path, h2="removed"), False)
+    assert json.loads((tmp_path / "hosts.json").read_text())["h2"]["was_drained"]

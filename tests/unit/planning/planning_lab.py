@@ -50,8 +50,9 @@ def listener(number: int, process: str = "nginx") -> Facts:
     return {"address": made.EVERYWHERE, "port": number, "pid": 42, "process": process, "container": None}
 
 
-def mark(facts: Hosts, host: str, state: str) -> Hosts:
-    facts["lab-1"]["book"]["hosts"] = {host: {"state": state, "by": "me@here", "at": "2026-11-21T00:00:00Z"}}
+def mark(facts: Hosts, host: str, state: str, purpose: str | None = None) -> Hosts:
+    said = {"state": state, "by": "me@here", "at": "2026-11-21T00:00:00Z", "purpose": purpose}
+    facts["lab-1"]["book"]["hosts"] = {host: said}
     return facts
 
 

@@ -124,6 +124,29 @@ def test_a_host_that_is_drained_while_its_engine_starts_stays_out_once_it_answer
     assert made.in_rotation(after, "tiny") == {"tiny-0"}
 
 
+def test_what_a_command_drained_is_a_persons_once_a_person_drains_it(two: Hosts) -> None:
+    current = made.current(two)
+    assert current.gateway is not None
+    drained = plan_drain(Site(), as_is(current), current, current.gateway, "lab-2", "driver upgrade")
+    assert drained.steps[-1].orders["lab-1"]["purpose"] == "driver upgrade"
+    facts = made.applied(drained, two)
+    assert made.current(facts).marks["lab-2"].said == "it is drained (driver upgrade) by me@here"
+    over = rotation(facts, "lab-2")
+    assert [step.kind for step in over.steps] == ["marks"]
+    assert "purpose" not in over.steps[0].orders["lab-1"]
+    current = made.current(facts)
+    assert current.gateway is not None
+    assert plan_drain(Site(), as_is(current), current, current.gateway, "lab-2", "driver upgrade").is_noop
+    assert current.digest() != made.current(mark(facts, "lab-2", "drained")).digest()
+
+
+def test_a_drain_that_was_cut_off_is_taken_back_by_undrain(two: Hosts) -> None:
+    assert rotation(two, "lab-2", back=True).is_noop
+    two["lab-1"]["gateway"]["servers"]["tiny/tiny-1"]["admin"] = "drain"
+    back = rotation(two, "lab-2", back=True)
+    assert made.in_rotation(made.applied(back, two), "tiny") == {"tiny-0", "tiny-1"}
+
+
 def test_a_host_that_was_drained_stays_out_while_it_is_removed() -> None:
     facts = deploy(lab(2, 2, 2), model("replicas: 2\n"))
     facts["lab-3"]["weights"], facts["lab-3"]["images"] = facts["lab-1"]["weights"], facts["lab-1"]["images"]
