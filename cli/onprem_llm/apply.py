@@ -210,13 +210,18 @@ def note_event(plan: Plan, error: OnpremError | KeyboardInterrupt, connection: C
         event["message"] = f"{plan.deployment}: {message.splitlines()[0]}"
     else:
         event |= {"deployment": plan.deployment, "revision": plan.revision, "message": message.splitlines()[0]}
+    try_to_record(event, plan.gateway, connection)
+
+
+def try_to_record(event: Mapping[str, object], gateway: str, connection: Connection) -> None:
+    """Write into the book that something failed; where that cannot be, say so, and hide nothing of why it failed."""
     try:
         with _of_this_machine():
-            record_event(event, plan.gateway, connection)
+            record_event(event, gateway, connection)
     except OnpremError as second:
-        note(f"The failure could not be written into the book on {plan.gateway}: {second.message}")
+        note(f"The failure could not be written into the book on {gateway}: {second.message}")
     except KeyboardInterrupt:  # pressed twice in a row; nobody has been told yet what a second one leaves undone
-        note(f"The failure was not written into the book on {plan.gateway}.")
+        note(f"The failure was not written into the book on {gateway}.")
 
 
 def record_event(event: Mapping[str, object], gateway: str, connection: Connection) -> None:

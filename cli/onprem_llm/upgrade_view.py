@@ -30,11 +30,38 @@ def _row(turn: HostUpgrade, *, first: bool) -> list[object]:
     seen = turn.seen
     now = seen.now if seen.loaded else f"{seen.installed}, not loaded"
     words = ["canary" if first else "", "gateway, last" if turn.gateway and not first else ""]
-    words += ["drained, stays so" if turn.drained else "drained meanwhile" if turn.serves else ""]
+    words += [_out(turn)]
     words += ["reboot" if seen.reboot else ""]
     said = ", ".join(word for word in words if word)
     kind = f" ({seen.kind} modules)" if seen.kind else ""
-    return [turn.host, now, f"{seen.then}{kind}", ", ".join(turn.serves) or None, said or None]
+    then = None if turn.only_let_in else f"{seen.then}{kind}"
+    return [turn.host, now, then, ", ".join(turn.serves) or None, said or None]
+
+
+def _out(turn: HostUpgrade) -> str:
+    if turn.left:
+        return "drained since an earlier run, let in again"
+    return "drained, stays so" if turn.drained else "drained meanwhile" if turn.serves else ""
+
+
+def change_words(turn: HostUpgrade) -> str:
+    """Say what a turn is to change, as the events have it."""
+    seen = turn.seen
+    if turn.only_let_in:
+        return f"letting it in again with driver {seen.then}"
+    if turn.unfinished:
+        return f"loading {seen.then}, which an earlier run installed,"
+    return f"{seen.loaded or f'{seen.installed} (did not load)'} -> {seen.then}"
+
+
+def changed_words(turn: HostUpgrade) -> str:
+    """Say what a turn has changed."""
+    then = turn.seen.then
+    return (
+        f"{then} was installed by an earlier run and did not run; it runs now"
+        if turn.unfinished
+        else change_words(turn)
+    )
 
 
 def warnings_of(plan: UpgradePlan) -> list[str]:
@@ -47,7 +74,8 @@ def warnings_of(plan: UpgradePlan) -> list[str]:
     lines += [f"{turn.host}: {'; '.join(turn.seen.reboot)}: it is rebooted" for turn in plan.hosts if turn.seen.reboot]
     turns = [turn.host for turn in plan.hosts]
     lines += [
-        f"{name} is drained: it gets no requests (onprem-llm host undrain {name})"
+        f"{name} is drained{' since an earlier run' if name in plan.left else ''}: it gets no requests "
+        f"(onprem-llm host undrain {name})"
         for name in plan.drained
         if name not in turns
     ]
@@ -79,6 +107,7 @@ def upgrade_json(plan: UpgradePlan, states: Mapping[str, str], drained: Sequence
         "there": list(plan.there),
         "left_out": dict(plan.left_out),
         "drained": list(drained),
+        "drained_by_an_earlier_run": list(plan.left),
         "warnings": warnings_of(plan),
     }
 
@@ -105,8 +134,10 @@ class Ended:
     """A turn that did not come to its end: how its host is left, and the others. How to go on: the same command."""
 
     host: str
+    version: str  # as it was asked for
     drained: bool
     touched: bool
+    begun: str  # what may go on there without us: upgrade, reboot
     done: tuple[str, ...]  # upgraded before
     later: tuple[str, ...]
 
@@ -118,23 +149,37 @@ class Ended:
         if not self.touched:
             parts += ["Its driver was not touched." if self.drained else f"{self.host} was not touched."]
         parts += [f"Not touched: {', '.join(self.later)}."] if self.later else []
-        return " ".join(parts)
+        return " ".join([*parts, *self._goes_on])
+
+    @property
+    def _goes_on(self) -> list[str]:
+        if self.begun == "reboot":
+            return [f"{self.host} may be on its way down for its reboot, and come up with the new driver."]
+        if not self.begun:
+            return []
+        look = f"onprem-llm bootstrap --upgrade-driver {self.version} --check"
+        return [
+            f"What was begun on {self.host} may go on there to its end: packages and modules are not broken off "
+            f"half-way. `{look}` says so for as long as it does, and the next run waits for it."
+        ]
 
     @property
     def stopped(self) -> str:
         """Say what Ctrl-C has left."""
-        return f"Stopped in the middle of {self.host}. {self.state} To go on: {self._ways_on}"
+        return f"Stopped in the middle of {self.host}. {self.state} To go on, {self._ways_on}"
 
     def error(self, error: OnpremError) -> OnpremError:
         """Return what ended it with what is, and how to go on."""
         return OnpremError(
             error.message,
             details="\n".join(text for text in (error.details, self.state) if text),
-            hint=f"{error.hint or 'mend what is said above'}; {self._ways_on}",
+            hint=f"{error.hint or 'mend what is said above'}; then {self._ways_on}",
             exit_code=error.exit_code,
         )
 
     @property
     def _ways_on(self) -> str:
-        again = "then run the same command again: it goes on where it stopped"
-        return f"{again}. Afterwards: {undrain_words([self.host])}" if self.drained else again
+        again = "run the same command again: it goes on where it stopped"
+        if not self.drained:
+            return again
+        return f"{again}, and lets {self.host} in at the end. To let it in without that: {undrain_words([self.host])}"

@@ -1,46 +1,43 @@
-"""Another version of the driver over a fleet: look and plan first, then one host after the other, the canary first."""
+"""Another version of the driver over a fleet: one host after the other, the canary first."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from onprem_llm.apply import apply, carry, record_event
-from onprem_llm.checks.after_upgrade import Returned, trouble
+from onprem_llm.apply import apply, carry, record_event, try_to_record
+from onprem_llm.checks.after_upgrade import trouble
 from onprem_llm.connection import Connection
-from onprem_llm.errors import InvalidError, OnpremError, RefusedError
-from onprem_llm.look import View, look_whole, unexpected
+from onprem_llm.errors import OnpremError, RefusedError
+from onprem_llm.look import View, look_whole
 from onprem_llm.output import Progress, note
-from onprem_llm.package_trees import REPOSITORY_FILE, SOURCES_FILE
 from onprem_llm.person import person
-from onprem_llm.planning.driver_serving import is_out, leaving, served_on, start_seconds
-from onprem_llm.planning.driver_upgrade import HostUpgrade, Seen, UpgradePlan, plan_upgrade
+from onprem_llm.planning.driver_serving import (
+    PURPOSE,
+    is_half_out,
+    is_out,
+    leaving,
+    left_by_upgrade,
+    served_on,
+    start_seconds,
+    starting_on,
+)
+from onprem_llm.planning.driver_upgrade import HostUpgrade
 from onprem_llm.planning.replicas import serves
 from onprem_llm.rotations import plan_rotation
-from onprem_llm.run_events import RunResult
+from onprem_llm.run_events import RunResult, first_line
 from onprem_llm.run_lock import locked
-from onprem_llm.runner import raise_for_failures, run
-from onprem_llm.seam import run_folder, write_orders
-from onprem_llm.spec.site import Site
-from onprem_llm.upgrade_view import Ended
-from onprem_llm.wanted import load_site
+from onprem_llm.runner import raise_for_failures
+from onprem_llm.upgrade_look import POLL_SECONDS, Prepared, order_of
+from onprem_llm.upgrade_look import run_orders as _run
+from onprem_llm.upgrade_view import Ended, change_words, changed_words
 
-POLL_SECONDS = 10.0
 TRIES = 6  # to plan a rotation and carry it out while nothing moves in between
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What was found out before anything is changed; `before` is what each host said of its GPUs."""
-
-    plan: UpgradePlan
-    site: Site
-    before: Mapping[str, Returned]
 
 
 @dataclass
 class Outcome:
-    """What came of it. `states`: host -> upgraded or failed; no entry: it was not touched."""
+    """What came of it. `states`: host -> upgraded, let in or failed; no entry: it was not touched."""
 
     states: dict[str, str] = field(default_factory=dict)
     drained: list[str] = field(default_factory=list)
@@ -48,65 +45,39 @@ class Outcome:
     error: OnpremError | None = None
 
 
-def prepare(version: str, connection: Connection, progress: Progress) -> Prepared:
-    """Look at every host and plan the turns; nothing is changed.
-
-    InvalidError for hosts that cannot have the version, whatever keeps them from it.
-    """
-    view = look_whole(connection, progress)
-    site = load_site(view.current, connection.inventory)
-    if site.nvidia_driver.run_file is not None:
-        raise InvalidError(
-            "onprem_llm_site.nvidia_driver.run_file is set, and drivers are upgraded by packages",
-            hint="leave the setting out where hosts have a driver of packages",
-        )
-    systems = {**dict.fromkeys(view.current.unreachable, ""), **{one.name: one.os_name for one in view.current.hosts}}
-    orders = {host: order_of(site, version, system) for host, system in systems.items()}
-    result = _run("upgrade_look.yml", "Looking at drivers", orders, None, connection, progress)
-    gating = unexpected(replace(view, failures=result.failures), connection)
-    raise_for_failures(replace(result, failures=gating), doing="looking at drivers (nothing was changed)")
-    seen = [Seen.of(host, returned) for host, returned in result.returned.items()]
-    return Prepared(plan_upgrade(version, seen, view.current), site, result.returned)
-
-
-def order_of(
-    site: Site, version: str, system: str, *, downgrade: bool = False, reboot: bool = False
-) -> dict[str, object]:
-    """Return a host's order. `system`: what it calls its OS, which says how a bundle's packages came there."""
-    by_apt = system.startswith(("Debian", "Ubuntu"))
-    brought = (SOURCES_FILE if by_apt else REPOSITORY_FILE) if site.packages_dir is not None else None
-    return {
-        "version": version,
-        "downgrade": downgrade,
-        "reboot": reboot,
-        "nvidia_driver": site.nvidia_driver.model_dump(mode="json"),
-        "package_mirrors": site.package_mirrors.model_dump(exclude_none=True),
-        "package_source": brought,
-        "proxy": site.proxy.model_dump(mode="json", exclude_none=True) if site.proxy else None,
-    }
-
-
-def carry_out(prepared: Prepared, connection: Connection, progress: Progress, *, reboots: Collection[str]) -> Outcome:
+def carry_out(
+    prepared: Prepared,
+    connection: Connection,
+    progress: Progress,
+    *,
+    reboots: Collection[str],
+    break_lock: bool = False,
+) -> Outcome:
     """Take the hosts' turns; the first that is not well ends it, and stays drained. The others are not touched then.
 
-    `reboots`: the hosts that may be rebooted.
+    `reboots`: the hosts that may be rebooted. `break_lock`: the lock is taken from the run that has it now.
     """
     outcome = Outcome(drained=list(prepared.plan.drained))
     for number, turn in enumerate(prepared.plan.hosts):
         later = [one.host for one in prepared.plan.hosts[number + 1 :]]
-        one = _Turn(turn, prepared, connection, progress, turn.host in reboots)
-        done = list(outcome.states)
+        one = _Turn(turn, prepared, connection, progress, turn.host in reboots, break_lock and not number)
+        done = [host for host, state in outcome.states.items() if state == "upgraded"]
         try:
             one.take()
         except OnpremError as error:
             outcome.states[turn.host] = "failed" if one.touched else "waiting"
-            outcome.drained += [turn.host] if one.drained else []
             outcome.error = one.ended(done, later).error(error)
-            return outcome
+            one.record_failure(one.why or error.message)
         except KeyboardInterrupt:
             note(one.ended(done, later).stopped)
+            one.record_failure("stopped by Ctrl-C")
             raise
-        outcome.states[turn.host] = "upgraded"
+        else:
+            outcome.states[turn.host] = "let in" if turn.only_let_in else "upgraded"
+        outcome.drained = [host for host in outcome.drained if host != turn.host]
+        outcome.drained += [turn.host] if one.drained or one.stays else []
+        if outcome.error is not None:
+            break
     return outcome
 
 
@@ -119,8 +90,17 @@ class _Turn:
     connection: Connection
     progress: Progress
     reboots: bool
-    drained: bool = False  # by us, and not let in again
+    break_lock: bool = False
+    drained: bool = False  # by us or an earlier upgrade, and not let in again
+    stays: bool = False  # drained by a person, so it stays so
     touched: bool = False
+    begun: str = ""  # what may go on on the host without us: upgrade, reboot
+    why: str = ""  # what the host itself said that failed
+    gateway: str | None = None
+
+    def __post_init__(self) -> None:
+        """Begin with what the plan says."""
+        self.drained, self.stays = self.turn.left, self.turn.drained and not self.turn.left
 
     @property
     def host(self) -> str:
@@ -128,12 +108,16 @@ class _Turn:
 
     def ended(self, done: Sequence[str], later: Sequence[str]) -> Ended:
         """Return how the fleet is where the turn did not come to its end."""
-        return Ended(self.host, self.drained, self.touched, tuple(done), tuple(later))
+        version = self.prepared.plan.version
+        return Ended(self.host, version, self.drained, self.touched, self.begun, tuple(done), tuple(later))
 
     def take(self) -> None:
         """Drain, upgrade, look, wait for the replicas, let in again. OnpremError."""
         view = look_whole(self.connection, self.progress, again=True)
-        with self._locked(view):
+        self.drained = left_by_upgrade(view.current, self.host)
+        self.stays = self.host in view.current.marks and not self.drained
+        self.gateway = view.current.gateway.name if view.current.gateway else None
+        with self._locked():
             self._while_hosts_move(self._drain, view)
             served = served_on(view.current, self.host)
             self.touched = True
@@ -142,19 +126,29 @@ class _Turn:
             self._await(served)
         if self.drained:
             self._while_hosts_move(self._let_in)
-        if view.current.gateway is not None:
-            said = f"{self.host}: {self.turn.seen.loaded or 'none that loads'} -> {self.turn.seen.then}"
-            event = {"action": "driver", "by": person(), "result": "ok", "message": said}
-            record_event(event, view.current.gateway.name, self.connection)
+        if not self.turn.only_let_in and self.gateway:
+            record_event(self._event("ok", changed_words(self.turn)), self.gateway, self.connection)
+
+    def record_failure(self, why: str) -> None:
+        """Write into the book that the turn came to no end, where it had begun."""
+        if not self.touched or self.gateway is None:
+            return
+        state = "; it is drained" if self.drained else ""
+        goes_on = ", and what was begun there may go on" if self.begun else ""
+        said = f"{change_words(self.turn)} did not come to its end: {first_line(why).rstrip('.')}{state}{goes_on}"
+        try_to_record(self._event("failed", said), self.gateway, self.connection)
+
+    def _event(self, result: str, said: str) -> dict[str, object]:
+        return {"action": "driver", "by": person(), "result": result, "message": f"{self.host}: {said}"}
 
     @contextmanager
-    def _locked(self, view: View) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         """Hold the site's lock, where there is a gateway host that has one."""
-        gateway = view.current.gateway
-        if gateway is None:
+        if self.gateway is None:
             yield
             return
-        with locked(gateway.name, f"driver of {self.host}", self.connection, self.progress):
+        doing = f"driver of {self.host}"
+        with locked(self.gateway, doing, self.connection, self.progress, break_lock=self.break_lock):
             yield
 
     def _while_hosts_move(self, rotate: Callable[[View | None], None], view: View | None = None) -> None:
@@ -170,16 +164,24 @@ class _Turn:
                 time.sleep(POLL_SECONDS)
 
     def _let_in(self, view: View | None) -> None:
+        """Let the host in, unless a person has taken it out meanwhile. What does not run there is said."""
+        view = view or look_whole(self.connection, self.progress, again=True)
+        mark = view.current.marks.get(self.host)
+        if mark is not None and mark.purpose != PURPOSE:
+            self.drained, self.stays = False, True
+            return
         with self._rotating(out=False):
             plan = plan_rotation(self.host, self.connection, back=True, view=view)
             apply(plan, self.connection, self.progress)
+        for line in plan.warnings:
+            note(line)
 
     def _drain(self, view: View | None) -> None:
         """Take the host out of rotation where replicas serve on it; never one more than was agreed to."""
         view = view or look_whole(self.connection, self.progress, again=True)
         serving = leaving(view.current, self.host, self.turn.alone)
-        if serving:
-            plan = plan_rotation(self.host, self.connection, back=False, view=view)
+        if serving or is_half_out(view.current, self.host):
+            plan = plan_rotation(self.host, self.connection, back=False, view=view, purpose=PURPOSE)
             with self._rotating(out=True):
                 carry(plan, self.connection, self.progress)
 
@@ -219,19 +221,29 @@ class _Turn:
         # The very version that was shown, whatever the sources have by now.
         site, then = self.prepared.site, seen.then or ""
         order = order_of(site, then, system, downgrade=seen.is_downgrade, reboot=reboot)
-        orders = {self.host: order}
-        result = _run("upgrade_driver.yml", title, orders, [self.host], self.connection, self.progress)
+        self.begun = "reboot" if reboot else "upgrade"
+        result = _run("upgrade_driver.yml", title, {self.host: order}, [self.host], self.connection, self.progress)
+        if not any(one.unreachable for one in result.failures):
+            self.begun = ""
+        self.why = result.failures[0].message if result.failures else ""
         raise_for_failures(result, doing="upgrading the driver", hint="mend what is said above")
         return result
 
     def _judge(self, result: RunResult) -> None:
-        after = result.returned.get(self.host, {})
-        bad = trouble(self.host, self.turn.seen.then or "", self.prepared.before.get(self.host, {}), after)
+        # What a look finds after an unfinished turn is no measure: an error that it brought would be known already.
+        before = {} if self.turn.only_let_in else self.prepared.before.get(self.host, {})
+        bad = trouble(self.host, self.turn.seen.then or "", before, result.returned.get(self.host, {}))
         if bad:
             raise OnpremError(f"{self.host}: {bad}", hint="mend what is said above")
 
     def _await(self, projects: Sequence[str]) -> None:
-        """Wait until the replicas that served before answer again, each as long as its model.yaml gives it."""
+        """Wait until the replicas that served before answer again, each as long as its model.yaml gives it.
+
+        After a turn that came to no end, those that are on their way, too.
+        """
+        if self.turn.left:
+            current = look_whole(self.connection, again=True).current
+            projects = list(dict.fromkeys([*projects, *starting_on(current, self.host)]))
         if not projects:
             return
         self.progress.step(f"Waiting for the replicas on {self.host}", [self.host])
@@ -250,16 +262,3 @@ class _Turn:
                 )
             self.progress.host(self.host, "running", f"waiting for {', '.join(missing)}")
             time.sleep(POLL_SECONDS)
-
-
-def _run(
-    playbook: str,
-    title: str,
-    orders: Mapping[str, Mapping[str, object]],
-    hosts: Sequence[str] | None,
-    connection: Connection,
-    progress: Progress,
-) -> RunResult:
-    with run_folder() as folder:
-        variables = {"onprem_llm_order_file": str(write_orders(folder, 0, orders)), "onprem_llm_seam": str(folder)}
-        return run(playbook, connection, hosts=hosts, variables=variables, progress=progress, title=title)

@@ -1,5 +1,7 @@
 """Another driver over hosts that serve: nobody notices, a bad host stays out of rotation, Ctrl-C says what it leaves.
 
+What a run has left is taken up by the next: it waits for what goes on on the host, and lets in what is drained.
+
 Packages, and that a module is loaded, are stand-ins (tests/driver/fleet.py); drain, gateway and replicas are real.
 """
 
@@ -19,18 +21,22 @@ from tests.load.served import Served
 from onprem_llm.lab.gpu.stand_in import BUSES, DEFAULT_DRIVER, DRIVERS_PATH, MODPROBE_PATH
 
 COMMAND = ("bootstrap", "inventory.ini", "--yes", "--upgrade-driver")
-# What Ansible's module says of itself on the host as it begins, and that the lock is held.
-BEGUN, HELD = "journalctl --identifier ansible-nvidia_driver_upgrade --since -2min", "fcntl.lockf"
-# Dpkg's lock is in other hands for as long as the upgrade is interrupted.
+# What Ansible's module says of itself on the host as it begins.
+BEGUN = "journalctl --identifier ansible-nvidia_driver_upgrade --since -2min"
+# Dpkg's lock is in other hands for as long as the upgrade is interrupted; apt waits five minutes for it.
 HOLD = """\
-setsid python3 -c 'import fcntl, time
+touch /run/held
+setsid python3 -c 'import fcntl, os, time
 file = open("/var/lib/dpkg/lock-frontend", "w")
 fcntl.lockf(file, fcntl.LOCK_EX)
-time.sleep(100)' > /dev/null 2>&1 & sleep 1
+end = time.time() + 600
+while os.path.exists("/run/held") and time.time() < end:
+    time.sleep(1)' > /dev/null 2>&1 & sleep 1
 """
 AWAY = "mkdir -p /srv/sources; mv /etc/apt/sources.list.d/* /srv/sources/ 2>/dev/null || true"
 BACK = f"""\
 set +e
+rm -f /run/held
 apt-mark unhold {" ".join(PACKAGES)} > /dev/null
 dpkg --purge --force-depends {" ".join(PACKAGES)} nvidia-container-toolkit > /dev/null 2>&1
 modprobe -r nvidia; umount /proc/driver /sys/bus/pci/devices
@@ -86,35 +92,55 @@ def test_a_bad_host_stays_out_of_rotation_and_the_next_run_goes_on_there(
         assert len(stub.up()) == 1
         assert (loaded(gateway), loaded(second)) == (OLD, "")
         knows(second, tmp_path, {OLD: "", NEW: ""})
-        # The replica on the gateway host is the only one now: it keeps its turn until the other is back.
-        assert f"Still drained, as before: {second.name}" in upgrade(stub, "580", "--limit", second.name).stdout
-        stub.site.run("host", "undrain", second.name, "--yes")
+        assert f"{second.name} is drained (driver upgrade), by " in stub.site.run("status").stderr
+        assert f"Let in again: {second.name}." in upgrade(stub, "580", "--limit", second.name).stdout
         stub.in_rotation(2)
     load.assert_all_good(200)
     assert (loaded(gateway), loaded(second)) == (OLD, NEW)
+    event = stub.site.json("events", "--last", "3")["events"][0]
+    assert event["message"].startswith(
+        f"{second.name}: {OLD} -> {NEW} did not come to its end: driver {NEW} is installed"
+    )
+    assert event["message"].endswith("; it is drained")
 
 
-def test_ctrl_c_in_a_hosts_turn_says_that_it_is_drained(stub: Served, fleet: list[Host]) -> None:
-    gateway = fleet[0]
-    gateway.run(HOLD)
-    # In the background of a script it is ignored, and by what is started then, too.
+def begun(stub: Served, version: str, said: Path) -> subprocess.Popen[bytes]:
+    """Start an upgrade that says what it says into a file."""
+    # In the background of a script Ctrl-C is ignored, and by what is started then, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     program = str(Path(sys.executable).with_name("onprem-llm"))
+    with said.open("w") as file:
+        return subprocess.Popen([program, *COMMAND, version], cwd=stub.site.folder, stdin=subprocess.DEVNULL,
+                                stdout=file, stderr=file)  # fmt: skip
+
+
+def test_ctrl_c_in_a_hosts_turn_says_what_it_leaves_and_the_next_run_takes_that_up(
+    stub: Served, fleet: list[Host], tmp_path: Path
+) -> None:
+    gateway = fleet[0]
+    gateway.run(HOLD)
     with stub.load() as load:
-        process = subprocess.Popen([program, *COMMAND, "580"], cwd=stub.site.folder, stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
+        process = begun(stub, "580", tmp_path / "first")
         until(lambda: f"version={NEW}" in gateway.run(BEGUN, check=False), 300, "the module is at work")
         assert len(stub.up()) == 1
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=120)[1]
-        assert process.returncode == 130, said
+        assert process.wait(timeout=120) == 130
+        said = (tmp_path / "first").read_text()
         assert f"Stopped in the middle of {gateway.name}. {gateway.name} is drained, and gets no requests." in said
+        assert f"What was begun on {gateway.name} may go on there to its end" in said
         assert f"onprem-llm host undrain {gateway.name}" in said
-        # What was begun on the host may go on once the lock is free.
-        until(lambda: HELD not in gateway.run("ps -eo args"), 300, "dpkg's lock is free")
-        assert len(stub.up()) == 1
-        upgrade(stub, "580")
-        stub.site.run("host", "undrain", gateway.name, "--yes")
+        check = upgrade(stub, "580", "--check", code=6).stderr
+        assert f"somebody is at work on the driver of {gateway.name}; nothing was changed" in check
+        assert f"(driver {NEW}, for " in check
+        goes_on = tmp_path / "second"
+        process = begun(stub, "580", goes_on)
+        until(
+            lambda: f"{gateway.name}: what an earlier run began there goes on" in goes_on.read_text(), 300, "it waits"
+        )
+        assert (loaded(gateway), len(stub.up())) == (OLD, 1)
+        gateway.run("rm /run/held")
+        assert process.wait(timeout=1200) == 0, goes_on.read_text()
+        assert f"Let in again: {gateway.name}." in goes_on.read_text()
         stub.in_rotation(2)
     load.assert_all_good(200)
     assert [loaded(host) for host in fleet] == [NEW, NEW]

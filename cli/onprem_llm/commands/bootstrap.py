@@ -9,6 +9,7 @@ from onprem_llm import output
 from onprem_llm.bootstrapping import Prepared, Report, carry_out, prepare
 from onprem_llm.certificates import hand_over
 from onprem_llm.connection import Connection
+from onprem_llm.errors import UsageError
 from onprem_llm.findings import Finding, findings_table
 from onprem_llm.options import connection_options
 from onprem_llm.rebooting import reboot
@@ -32,10 +33,11 @@ ALWAYS = {"gpus", "driver", "gpu_access", "container_engine", "engine"}
 )
 @click.option("--check", is_flag=True, help="Look, say what is found, and change nothing.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--break-lock", is_flag=True, help="With --upgrade-driver: take the lock from a run that is dead.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--verbose", "-v", is_flag=True, help="Show the checks that passed, too.")
 def command(
-    driver: str | None, check: bool, yes: bool, as_json: bool, verbose: bool, connection: Connection
+    driver: str | None, check: bool, yes: bool, break_lock: bool, as_json: bool, verbose: bool, connection: Connection
 ) -> None:  # fmt: skip
     """Prepare every host: checks, Docker with Compose, GPU driver and container toolkit; the first is the gateway.
 
@@ -54,8 +56,10 @@ def command(
     if driver is not None:
         from onprem_llm.commands.upgrade_driver import upgrade_driver  # a job of its own
 
-        upgrade_driver(driver, connection, check=check, yes=yes, as_json=as_json)
+        upgrade_driver(driver, connection, check=check, yes=yes, break_lock=break_lock, as_json=as_json)
         return
+    if break_lock:
+        raise UsageError("--break-lock: found no --upgrade-driver, expected one", hint="bootstrap alone takes no lock")
     with output.progress() as progress:
         prepared = prepare(connection, progress)
     report = prepared.report

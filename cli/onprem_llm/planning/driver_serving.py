@@ -4,11 +4,14 @@ from collections.abc import Collection, Iterable
 
 from onprem_llm.errors import OnpremError
 from onprem_llm.hosts import Current
-from onprem_llm.planning.hosts_change import recorded_on
-from onprem_llm.planning.replicas import serves
-from onprem_llm.planning.rotation import away, is_held_out, is_up
+from onprem_llm.planning.hosts_change import is_held_out_on, recorded_on
+from onprem_llm.planning.replicas import runs, serves
+from onprem_llm.planning.rotation import away, is_up
 from onprem_llm.planning.standing import standing_of
 from onprem_llm.spec.deployment import parse_deployment
+
+# What the book says of a host that an upgrade has drained: the next one lets it in, and none that a person drained.
+PURPOSE = "driver upgrade"
 
 
 def serving_on(current: Current, host: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -35,6 +38,12 @@ def _serves_unseen(current: Current, name: str) -> bool:
 def drained_hosts(current: Current) -> tuple[str, ...]:
     """Name the hosts that the book has for drained, seen or not."""
     return tuple(name for name, mark in current.marks.items() if mark.state == "drained")
+
+
+def left_by_upgrade(current: Current, host: str) -> bool:
+    """Tell whether an upgrade has drained a host, and come to no end there."""
+    mark = current.marks.get(host)
+    return mark is not None and mark.state == "drained" and mark.purpose == PURPOSE
 
 
 def undrain_words(hosts: Iterable[str]) -> str:
@@ -73,15 +82,28 @@ def leaving(current: Current, host: str, agreed: Collection[str]) -> tuple[str, 
 
 def served_on(current: Current, host: str) -> list[str]:
     """Return the projects of ours that are healthy on a host, in rotation or not."""
-    projects = [project for those in recorded_on(current, host).values() for project in those]
     state = current.host(host)
-    return [project for project in projects if state is not None and serves(state, project)]
+    return [project for project in _projects(current, host) if state is not None and serves(state, project)]
+
+
+def starting_on(current: Current, host: str) -> list[str]:
+    """Return the projects of ours that are healthy on a host, or on the way there."""
+    state = current.host(host)
+    return [project for project in _projects(current, host) if state is not None and runs(state, project)]
+
+
+def _projects(current: Current, host: str) -> list[str]:
+    return [project for those in recorded_on(current, host).values() for project in those]
 
 
 def is_out(current: Current, host: str) -> bool:
     """Tell whether a host is out of rotation: the book says so, or a gateway keeps requests from a replica there."""
-    servers = [f"{name}/{project}" for name, those in recorded_on(current, host).items() for project in those]
-    return host in current.marks or any(is_held_out(server, current) for server in servers)
+    return host in current.marks or is_held_out_on(current, host)
+
+
+def is_half_out(current: Current, host: str) -> bool:
+    """Tell whether a drain was cut off: a gateway keeps requests from a replica, and the book says nothing of it."""
+    return host not in current.marks and is_out(current, host)
 
 
 def start_seconds(current: Current, host: str) -> float:

@@ -7,7 +7,13 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current, Gpu, HostState, Project
 from onprem_llm.planning.compatibility.images import is_own
 from onprem_llm.planning.compatibility.judging import asked_of
-from onprem_llm.planning.driver_serving import drained_beside, drained_hosts, serving_on, undrain_words
+from onprem_llm.planning.driver_serving import (
+    drained_beside,
+    drained_hosts,
+    left_by_upgrade,
+    serving_on,
+    undrain_words,
+)
 from onprem_llm.planning.hosts_change import recorded_on
 from onprem_llm.probe_values import mapping, number, text, texts
 from onprem_llm.recorded import GONE
@@ -27,6 +33,7 @@ class Seen:
     done: bool = False
     refused: str = ""
     reboot: tuple[str, ...] = ()  # why the new one can only be loaded by one
+    at_work: str = ""  # who is at work on the driver; nothing else is known then
 
     @classmethod
     def of(cls, host: str, returned: Mapping[str, object]) -> "Seen":
@@ -42,6 +49,7 @@ class Seen:
             raw.get("done") is True,
             text(raw, "refused") or "",
             texts(returned.get("reboot")),
+            text(raw, "at_work") or "",
         )
 
     @property
@@ -64,6 +72,7 @@ class HostUpgrade:
     alone: tuple[str, ...] = ()  # deployments that have no replica elsewhere
     gateway: bool = False
     drained: bool = False  # before we came
+    left: bool = False  # by an earlier upgrade, which came to no end: let in at the end of the turn
     beside: tuple[str, ...] = ()  # drained hosts that have replicas of those in `alone`
 
     @property
@@ -75,6 +84,11 @@ class HostUpgrade:
     def unfinished(self) -> bool:
         """Tell whether an earlier run ended here: the version is there, and does not run."""
         return self.seen.loaded != self.seen.then and self.seen.installed == self.seen.then
+
+    @property
+    def only_let_in(self) -> bool:
+        """Tell whether the version runs there, and all that is left to do is to look at the host and let it in."""
+        return self.seen.done and self.left
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +103,8 @@ class UpgradePlan:
     there: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
     drained: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    """Those of `drained` that an earlier upgrade left so."""
 
     @property
     def why_first(self) -> str:
@@ -111,13 +127,18 @@ def plan_upgrade(version: str, seen: Sequence[Seen], current: Current) -> Upgrad
     left_out = {one.host: why for one in seen if (why := _left_out(one, current))}
     mine = [one for one in seen if one.host not in left_out]
     _refuse(version, mine, current)
-    turns = [_turn(one, current) for one in mine if not one.done]
+    drained = drained_hosts(current)
+    left = tuple(host for host in drained if left_by_upgrade(current, host))
+    having = [one for one in mine if not one.done or one.host in left]
+    back = [one.host for one in having if one.host in left]
+    turns = [_turn(one, current, back) for one in having]
     return UpgradePlan(
         version,
         tuple(sorted(turns, key=_order)),
         tuple(one.host for one in mine if one.done),
         tuple(left_out.items()),
-        drained_hosts(current),
+        drained,
+        left,
     )
 
 
@@ -200,21 +221,27 @@ def check_drained(plan: UpgradePlan) -> None:
             )
 
 
-def _turn(seen: Seen, current: Current) -> HostUpgrade:
+def _turn(seen: Seen, current: Current, back: Sequence[str]) -> HostUpgrade:
+    """Return a host's turn. `back`: the hosts that are let in by then, whose replicas count; the turn looks again."""
     serves, alone = serving_on(current, seen.host)
+    returning = {name for host in back if host != seen.host for name in recorded_on(current, host)}
+    alone = tuple(name for name in alone if name not in returning)
     gateways = {gateway.name for gateway in current.gateways}
     beside = drained_beside(current, seen.host, alone)
-    return HostUpgrade(seen, serves, alone, seen.host in gateways, seen.host in current.marks, beside)
+    left = left_by_upgrade(current, seen.host)
+    return HostUpgrade(seen, serves, alone, seen.host in gateways, seen.host in current.marks, left, beside)
 
 
 def _order(turn: HostUpgrade) -> tuple[bool, bool, bool, int]:
     """Sort the turns: what an earlier run left, then by what a host costs. The inventory's order else."""
-    return (not turn.unfinished, turn.gateway, bool(turn.alone), len(turn.serves))
+    return (not (turn.unfinished or turn.left), turn.gateway, bool(turn.alone), len(turn.serves))
 
 
 def _why_first(turn: HostUpgrade) -> str:
     if turn.unfinished:
         return f"driver {turn.seen.then} is there since an earlier run, and does not run"
+    if turn.left:
+        return "an earlier run left it drained"
     if turn.gateway:
         return "no other host is left" if not turn.serves else "only gateway hosts are left"
     if not turn.serves:

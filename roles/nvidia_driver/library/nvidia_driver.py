@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, Mapping
 
 from ansible.module_utils import nvidia_driver_look as look
 from ansible.module_utils import nvidia_driver_plan as plans
 from ansible.module_utils import nvidia_driver_steps as steps
+from ansible.module_utils import nvidia_driver_turn as turns
 from ansible.module_utils import onprem_llm_apt as apt
 from ansible.module_utils import onprem_llm_dnf as dnf
 from ansible.module_utils.basic import AnsibleModule
@@ -104,7 +106,8 @@ class Driver:
         plan = plans.settled(facts)
         if plan is None:
             asked(plans.ours(facts), facts["switches"])  # before anything is fetched
-            with (dnf if facts["os"] in RHEL_FAMILY else apt).only(self.options["source"]):
+            turn = contextlib.nullcontext() if self.check_mode else turns.turn("bootstrap")
+            with turn, (dnf if facts["os"] in RHEL_FAMILY else apt).only(self.options["source"]):
                 self._install(facts)
         else:
             self.findings, self.reboot = plan.findings, plan.reboot

@@ -10,6 +10,7 @@ from typing import Any, Iterator, Mapping
 from ansible.module_utils import nvidia_driver_look as look
 from ansible.module_utils import nvidia_driver_plan as plans
 from ansible.module_utils import nvidia_driver_steps as steps
+from ansible.module_utils import nvidia_driver_turn as turns
 from ansible.module_utils import nvidia_driver_upgrade as upgrade
 from ansible.module_utils import onprem_llm_apt as apt
 from ansible.module_utils import onprem_llm_dnf as dnf
@@ -29,6 +30,8 @@ description:
     holds them again, and loads the modules in the place of those that run, where nothing uses the GPUs. Nothing is
     ever rebooted here; C(reboot) says why one is wanted. A host without a driver is left as it is.
   - In check mode sources are asked with lists in a folder of their own, and nothing on the host is changed.
+  - One at a time at a host. Where the run that began one was broken off, it goes on here to its end; in check mode
+    that is said (C(at_work)), and nothing more is looked at.
 options:
   version: {description: A branch such as 580 or a version such as 580.95.05., type: str, required: true}
   downgrade: {description: Whether the version may be older than that of the host., type: bool, default: false}
@@ -66,7 +69,8 @@ failure:
   returned: always
 onprem_llm:
   description:
-    - C(findings), C(reboot), and C(driver_upgrade) with gpus, names, loaded, installed, then, kind, done, refused.
+    - C(findings), C(reboot), and C(driver_upgrade) with gpus, names, loaded, installed, then, kind, done, refused, and
+      at_work, who is at work on the driver now.
   type: dict
   returned: always
 """
@@ -104,6 +108,7 @@ class Upgrade:
             "then": None,
             "kind": None,
             "done": False,
+            "at_work": None,
         }
 
     def bring(self) -> None:
@@ -189,12 +194,25 @@ def running_version(seen: Mapping[str, Any]) -> str | None:
     return running["version"] if running else seen["loaded"]
 
 
+@contextlib.contextmanager
+def in_turn(version: str, check_mode: bool) -> Iterator[str | None]:
+    """Have the driver to oneself; DriverError where somebody is at work on it, which a look is told instead."""
+    if check_mode:
+        yield turns.at_work()
+        return
+    with turns.turn(f"driver {version}"):
+        yield None
+
+
 def answer(options: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """Return what the module answers; what keeps a host from the version is told with its remedy."""
     failure, told = "", None
     try:
-        told = Upgrade(options, check_mode)
-        told.bring()
+        with in_turn(options["version"], check_mode) as busy:
+            told = Upgrade(options, check_mode)
+            told.seen["at_work"] = busy
+            if not busy:
+                told.bring()
     except (DriverError, PackageError, OSError, ValueError) as problem:
         failure = str(problem)
         if told is not None:

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.nvidia_driver.made_hosts import BARE, STATE
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
-PARTS = ("needs", "packages", "plan", "reasons", "sources", "look", "steps", "apt", "dnf", "upgrade")
+PARTS = ("needs", "packages", "plan", "reasons", "sources", "look", "steps", "apt", "dnf", "upgrade", "turn")
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +24,14 @@ def driver() -> SimpleNamespace:
     parts = {name: importlib.import_module(f"ansible.module_utils.nvidia_driver_{name}") for name in PARTS}
     chips = importlib.import_module("ansible.module_utils.onprem_llm_nvidia_chips")
     return SimpleNamespace(**parts, chips=chips)
+
+
+@pytest.fixture(autouse=True)
+def turn_file(driver: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file by which one at a time is at work on a driver, not this machine's."""
+    file = tmp_path / "driver.lock"
+    monkeypatch.setattr(driver.turn, "LOCK", file)
+    return file
 
 
 @pytest.fixture

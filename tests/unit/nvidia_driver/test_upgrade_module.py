@@ -77,7 +77,7 @@ def test_a_look_asks_beside_the_hosts_sources_and_does_nothing(module):
     assert module.hands.done == ["aside", "pinned 580.*"]
     assert found["onprem_llm"]["driver_upgrade"] == {
         "gpus": 1, "names": "Hopper", "loaded": OLD, "installed": OLD, "then": NEW, "kind": "open", "done": False,
-        "refused": "",
+        "at_work": None, "refused": "",
     }  # fmt: skip
     assert found["actions"][0] == "let go of the packages that are held"
 
@@ -132,3 +132,21 @@ def test_no_gpus_or_no_driver_is_nothing_to_upgrade(module, change):
     module.facts.update(change)
     found = answer(module)
     assert (found["failure"], found["actions"], module.hands.done) == ("", [], [])
+
+
+def test_where_another_is_at_work_a_look_says_so_and_a_change_is_refused(module, monkeypatch):
+    """Ctrl-C ends the run on the control host, not a transaction that was begun here."""
+    monkeypatch.setattr(module.turns, "at_work", lambda: "process 7 (driver 580, for 3 s)")
+    seen = answer(module, check_mode=True)["onprem_llm"]["driver_upgrade"]
+    assert (seen["at_work"], seen["refused"], seen["then"]) == ("process 7 (driver 580, for 3 s)", "", None)
+    monkeypatch.setattr(module.turns, "_taken", lambda *_: False)
+    monkeypatch.setattr(module.turns, "PERIOD_S", 0)
+    assert "is at work on the driver, expected nobody" in answer(module)["failure"]
+    assert module.hands.done == []
+
+
+def test_a_change_is_made_in_a_turn_of_its_own(module, monkeypatch):
+    told = []
+    monkeypatch.setattr(module.hands, "install", lambda *_: told.append(module.turns.LOCK.read_text().split(" ", 2)[2]))
+    answer(module, "580.95.05")
+    assert told == ["driver 580.95.05"]

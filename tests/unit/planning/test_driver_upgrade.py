@@ -8,7 +8,7 @@ from planning_lab import Hosts, deploy, lab, mark, model, stop
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current
-from onprem_llm.planning.driver_serving import serving_on
+from onprem_llm.planning.driver_serving import PURPOSE, is_half_out, serving_on
 from onprem_llm.planning.driver_upgrade import Seen, UpgradePlan, check_drained, check_reboots, plan_upgrade
 
 OLD, NEW = "550.163.01", "580.95.05"
@@ -119,6 +119,42 @@ def test_a_drained_host_whose_turn_comes_first_may_be_let_in_by_then(three: Host
     check_drained(plan)
 
 
+def test_what_an_upgrade_left_drained_is_first_and_counts_for_the_turns_after_it(three: Hosts) -> None:
+    plan = planned(mark(three, "lab-2", "drained", PURPOSE))
+    assert order(plan) == ["lab-2", "lab-3", "lab-1"]
+    assert (plan.why_first, plan.left) == ("an earlier run left it drained", ("lab-2",))
+    assert [(turn.left, turn.alone, turn.beside) for turn in plan.hosts] == [
+        (True, (), ()),
+        (False, (), ()),
+        (False, (), ()),
+    ]
+    check_drained(plan)
+    # A gateway host, too, which would be last.
+    assert order(planned(mark(three, "lab-1", "drained", PURPOSE)))[0] == "lab-1"
+    # What a person has drained is nobody else's.
+    by_hand = planned(mark(three, "lab-2", "drained"))
+    assert (by_hand.left, by_hand.hosts[-1].beside) == ((), ("lab-2",))
+
+
+def test_a_host_that_has_the_version_and_was_left_drained_has_a_turn_to_be_let_in(three: Hosts) -> None:
+    there = [seen(host, loaded=NEW, installed=NEW, done=True) for host in three]
+    plan = planned(mark(three, "lab-2", "drained", PURPOSE), *there)
+    assert [(turn.host, turn.only_let_in) for turn in plan.hosts] == [("lab-2", True)]
+    assert plan.there == ("lab-1", "lab-2", "lab-3")
+    assert planned(mark(three, "lab-2", "drained"), *there).hosts == ()
+    # Under a limit it has none, and whoever would be the last to serve has none either.
+    only = limited(mark(three, "lab-2", "drained", PURPOSE), "lab-1")
+    plan = plan_upgrade("580", [seen("lab-1")], only)
+    assert (plan.left, plan.hosts[0].beside) == (("lab-2",), ("lab-2",))
+
+
+def test_a_drain_that_was_cut_off_is_seen_at_the_gateway(three: Hosts) -> None:
+    assert not is_half_out(made.current(three), "lab-2")
+    three["lab-1"]["gateway"]["servers"]["tiny/tiny-1"]["admin"] = "drain"
+    assert is_half_out(made.current(three), "lab-2")
+    assert not is_half_out(made.current(mark(three, "lab-2", "drained")), "lab-2")
+
+
 def test_gateways_come_last_even_where_nothing_serves_there() -> None:
     facts = lab(1, 1)
     assert order(planned(facts)) == ["lab-2", "lab-1"]
@@ -208,4 +244,5 @@ def test_what_a_host_returned() -> None:
         "reboot": list(USED),
     }  # fmt: skip
     assert Seen.of("a", returned) == seen("a", gpus=8, reboot=USED)
+    assert Seen.of("a", {"driver_upgrade": {"at_work": "process 7"}}).at_work == "process 7"
     assert Seen.of("a", {}) == Seen("a")
