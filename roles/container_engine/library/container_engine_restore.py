@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils import container_engine_rules as rules
 from ansible.module_utils import container_engine_undo as undo
 from ansible.module_utils import onprem_llm_cdi as cdi
 from ansible.module_utils import onprem_llm_record as record_part
@@ -165,36 +165,9 @@ class Host:
 
     def _stop_engine(self) -> None:
         run(["systemctl", "stop", *UNITS], 120)
-        self._drop_rules()
+        rules.drop(self.record.get("kernel", {}))
         if Path("/sys/class/net/docker0").exists():
             run(["ip", "link", "delete", "docker0"])
-
-    def _drop_rules(self) -> None:
-        """Remove what docker leaves in the kernel when it stops: its chains, the jumps to them, emptied tables."""
-        kernel = self.record.get("kernel", {})
-        for tool in ("iptables", "ip6tables"):
-            for table in ("nat", "filter", "raw"):
-                self._drop_chains([tool, "--table", table])
-            if kernel.get("ip_forward") == "0":
-                # docker closed the chain when it switched forwarding on.
-                run([tool, "--policy", "FORWARD", "ACCEPT"])
-        if kernel.get("ip_forward") == "0":
-            Path("/proc/sys/net/ipv4/ip_forward").write_text("0\n")
-        code, ruleset = run(["nft", "--json", "list", "ruleset"])
-        if code == 0:
-            chains, tables = undo.empty_objects(ruleset, kernel.get("tables", []))
-            for chain in chains:
-                run(["nft", "delete", "chain", *chain])
-            for table in tables:
-                run(["nft", "delete", "table", *table])
-
-    def _drop_chains(self, tool: list[str]) -> None:
-        rules, chains = undo.docker_rules(run([*tool, "--list-rules"])[1])
-        for rule in rules:
-            run([*tool, "--delete", *shlex.split(rule)])
-        for flag in ("--flush", "--delete-chain"):
-            for chain in chains:
-                run([*tool, flag, chain])
 
     def _remove(self, packages: list[str]) -> None:
         """Remove what bootstrap installed, but for what others have come to depend on."""

@@ -45,6 +45,7 @@ def host(role_module, tmp_path, monkeypatch):
         return 0, ""
 
     monkeypatch.setattr(module, "run", run)
+    monkeypatch.setattr(module.rules, "run", run)
     monkeypatch.setattr(module.shutil, "which", lambda name, **_: name if name in module.present else None)
     module.data = data
     return module
@@ -68,6 +69,9 @@ def test_the_engine_goes_and_its_data_stay(host):
     assert not host.DAEMON.exists()
     assert "docker logout registry.example:5000" in host.commands
     assert "groupdel docker" in host.commands
+    # What docker leaves in the kernel is looked for once it has stopped.
+    stopped = host.commands.index("systemctl stop docker.socket docker.service containerd.service")
+    assert host.commands.index("iptables --table nat --list-rules") > stopped
     # A later purge still knows whose data they are, and no longer whose packages.
     assert host.record_part.load() == {"absent": [str(host.data)], "empty": []}
     host.commands.clear()
@@ -162,3 +166,26 @@ def test_a_file_is_noted_as_it_was_first(host, tmp_path):
         path.write_text(text)
         host.record_part.note_file(path)
     assert host.record_part.load()["files"][str(path)]["before"] == "first"
+
+
+def test_dockers_chains_go_with_the_jumps_to_them_and_its_tables_once_empty(role_module, monkeypatch):
+    rules, commands = role_module("container_engine_rules"), []
+    listing = "-P FORWARD DROP\n-N DOCKER\n-N MINE\n-A FORWARD -o docker0 -j DOCKER\n-A FORWARD -j MINE\n"
+    table = {"table": {"family": "ip", "name": "nat"}}
+
+    def run(argv, timeout=30):
+        commands.append(" ".join(argv))
+        if argv[-1] == "--list-rules":
+            return 0, listing if argv[:3] == ["iptables", "--table", "filter"] else ""
+        return 0, json.dumps({"nftables": [table]}) if "--json" in argv else ""
+
+    monkeypatch.setattr(rules, "run", run)
+    rules.drop({"tables": ["ip nat"]})
+    assert [line for line in commands if "list" not in line] == [
+        "iptables --table filter --delete FORWARD -o docker0 -j DOCKER",
+        "iptables --table filter --flush DOCKER",
+        "iptables --table filter --delete-chain DOCKER",
+    ]
+    commands.clear()
+    rules.drop({})  # the table was not there before docker
+    assert commands[-1] == "nft delete table ip nat"
