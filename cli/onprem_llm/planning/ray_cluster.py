@@ -68,7 +68,10 @@ def plan_up(site: Site, current: Current, gateway: HostState, image: ImageSource
 
 
 def _head_warning(head: PlannedNode) -> list[str]:
+    kept = head.node.keeps and head.host.projects.get(HEAD_PROJECT)
     if head.outcome.change.action not in {"update", "restart"} or not _runs(head.host):
+        return []
+    if kept and kept.label("store") == "rocksdb":
         return []
     return ["the head is started anew: Ray forgets its applications, and what they serve ends"]
 
@@ -115,7 +118,8 @@ def _start_steps(site: Site, hosts: RayHosts, nodes: Sequence[PlannedNode], gate
     known = [one for one in workers if one.needed and not one.outcome.needed]
     first = {one.host.name: one.order(site, gateway) for one in [head, *known] if one.needed}
     second = {one.host.name: one.order(site, gateway) for one in workers if one.outcome.needed}
-    awaited = [one.node.address for one in workers if one.outcome.needed]
+    # Workers that lose their head end themselves, and join the new one.
+    awaited = [one.node.address for one in workers if one.outcome.needed or head.outcome.needed]
     return [
         Step("apply", "Start the head of the Ray cluster", first) if first else None,
         Step("apply", "Start the workers of the Ray cluster", second) if second else None,

@@ -13,6 +13,8 @@ Role = Literal["head", "worker"]
 HEAD_PROJECT, WORKER_PROJECT = "ray-head", "ray-worker"
 SERVICE = "ray"
 TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105 - the variable's name
+# What the head knows, beside its compose.yaml; it goes with the project's folder.
+STORE, STORE_INSIDE = "./store", "/store"
 WEIGHTS = "/weights"  # where each node sees the host's weights: one path for all
 START_SECONDS = 180
 # Ray drains itself for 30 seconds when it is told to end.
@@ -40,6 +42,7 @@ class RayNode:
     weights_path: str  # on the host
     object_store: int  # bytes
     carries: bool = True
+    keeps: bool = False  # the head: what it knows outlives it
     interface: str | None = None
     gpus: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
@@ -79,6 +82,7 @@ def draft(node: RayNode) -> Draft:
                 "read_only": True,
                 "bind": {"create_host_path": True},  # nothing was sent there yet
             },
+            *([f"{STORE}:{STORE_INSIDE}"] if node.keeps else []),
         ],
         "healthcheck": health_check(_health(node), start_period=START_SECONDS, interval=CHECK_SECONDS),
     }
@@ -138,6 +142,7 @@ def _environment(node: RayNode) -> dict[str, str]:
         **ENVIRONMENT,
         "RAY_AUTH_MODE": "token",
         "RAY_USAGE_STATS_ENABLED": "0",
+        **({"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": STORE_INSIDE} if node.keeps else {}),
         **({name: str(node.port(place)) for name, place in metrics.items()} if node.role == "head" else {}),
         **{name: str(node.interface) for name in names},
         **visible,
@@ -162,4 +167,5 @@ def _labels(node: RayNode) -> dict[str, str]:
         f"{LABEL}.address": node.address,
         f"{LABEL}.ports": f"{node.ports.first}-{node.ports.last}",
         f"{LABEL}.gpus": ",".join(node.gpus if node.carries else ()),
+        **({f"{LABEL}.store": "rocksdb"} if node.keeps else {}),
     }

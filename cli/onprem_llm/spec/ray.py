@@ -1,6 +1,6 @@
 """The site's Ray cluster: `onprem_llm_site.ray`. Which hosts are in it, the inventory's groups say."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -29,12 +29,14 @@ class RayCluster(Model):
     """What the nodes of the cluster run and listen on.
 
     `image` has Ray and vLLM in it; `serve_port` is Ray Serve's, on each host of the cluster, for the gateways alone.
+    `head_store`: where the head keeps what it knows, its applications too: in memory, or in RocksDB on its host's disk.
     `object_store`: bytes of each host's /dev/shm that Ray's object store may take.
     """
 
     image: ImageRef | None = None
     ports: RayPorts = RayPorts()
     serve_port: Port = 8100
+    head_store: Literal["memory", "rocksdb"] = "memory"
     object_store: Annotated[int, Field(ge=80 * 1024 * 1024)] = 1024 * 1024 * 1024
 
     @model_validator(mode="after")

@@ -170,6 +170,23 @@ def test_a_head_that_starts_anew_is_a_warning() -> None:
     facts = running(hosts())
     facts["lab-1"]["groups"].append("ray_worker")
     assert any("Ray forgets its applications" in text for text in up(facts).warnings)
+    assert titles(up(facts))[-1] == ("ray_nodes", ("lab-1",))
+
+
+def test_what_the_head_knows_outlives_it_where_that_is_asked_for() -> None:
+    kept = made.site(ray={"head_store": "rocksdb"})
+    facts = hosts()
+    plan = up(facts, site=kept)
+    head, worker = compose(plan, "lab-1"), compose(plan, "lab-2")
+    assert head["environment"]["RAY_gcs_storage"] == "rocksdb"  # type: ignore[index]
+    assert "./store:/store" in head["volumes"]  # type: ignore[operator]
+    assert "store" not in yaml.safe_dump(worker).replace("object-store-memory", "")
+    assert "store" not in yaml.safe_dump(compose(up(facts), "lab-1")["volumes"])
+    facts = made.applied(plan, facts)
+    facts["lab-1"]["groups"].append("ray_worker")
+    assert not up(facts, site=kept).warnings
+    # From memory nothing can be kept.
+    assert any("Ray forgets" in text for text in up(running(hosts()), site=kept).warnings)
 
 
 def test_a_container_that_ended_is_started_again() -> None:
