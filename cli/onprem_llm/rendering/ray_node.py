@@ -65,6 +65,8 @@ def draft(node: RayNode) -> Draft:
         "pull_policy": "never",
         "restart": "unless-stopped",
         "init": True,
+        # Ray's own images run as somebody who may not read the mounted token, nor write a store on the host's disk.
+        "user": "0:0",
         "stop_grace_period": f"{GRACE_SECONDS}s",
         # Ray names nodes by their addresses, and each worker process listens on a port of its own.
         "network_mode": "host",

@@ -318,3 +318,8 @@ def test_plans_name_nodes_that_the_inventory_does_not_have_any_more() -> None:
 def test_a_plan_of_the_cluster_says_nothing_of_revisions() -> None:
     plan = replace(up(hosts()), steps=())
     assert (plan.verb, plan.revision, plan.model_yaml) == ("cluster", 0, "")
+
+
+def test_nodes_may_read_their_token_whoever_the_image_runs_as() -> None:
+    plan = up(hosts())
+    assert [compose(plan, host)["user"] for host in ("lab-1", "lab-2")] == ["0:0", "0:0"]
