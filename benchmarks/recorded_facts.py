@@ -476,10 +476,16 @@ def _registry(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> N
         }
 
 
+def _stop(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
+    for project in order["projects"]:
+        for container in facts[name]["projects"].get(project["name"], {}).get("containers", ()):
+            container.update(state="exited", health=None, exit_code=0)
+
+
 DOING = {
     "registry": _registry, "fan_out": _fan_out,
     "stage": _stage, "apply": _apply, "gateway": _gateway, "route": _route, "restore": _restore, "remove": _remove,
-    "ray_image": _ray, "ray_nodes": _ray, "ray_drain": _ray,
+    "ray_image": _ray, "ray_nodes": _ray, "ray_drain": _ray, "stop": _stop,
     "pending": _pending, "record": _record, "book_copy": _book_copy, "marks": _marks,
 }  # fmt: skip
 

@@ -30,6 +30,7 @@ DOING = {
     "gateway": "telling the gateway",
     "route": "changing the gateway's rotation",
     "restore": "putting back what ran before",
+    "stop": "stopping the parts of a gang",
     "remove": "removing containers",
     "pending": "writing the book",
     "record": "writing the book",
@@ -147,13 +148,15 @@ class _Run:
                 failed.append(f"{step.title}: {second.message}" + (f"\n{second.details}" if second.details else ""))
         if isinstance(error, KeyboardInterrupt) and not failed:
             raise error
-        raise self._ending(error, failed) from None
+        raise self._ending(error, failed, stopped=all(step.kind == "stop" for step in back)) from None
 
-    def _ending(self, error: OnpremError | KeyboardInterrupt, failed: list[str]) -> OnpremError:
+    def _ending(self, error: OnpremError | KeyboardInterrupt, failed: list[str], *, stopped: bool) -> OnpremError:
         name = self.plan.deployment
         serves = "" if self.plan.verb in ABOUT_HOSTS else ": the old revision serves"
         events = "events" if self.plan.verb in ABOUT_HOSTS else f"events {name}"
         outcome = f"{name} could not be put back whole:" if failed else f"{name} is as it was before{serves}"
+        if stopped and not failed:
+            outcome = f"All parts of {name} were stopped, on all of its hosts"
         details = error.details if isinstance(error, OnpremError) else None
         return OnpremError(
             f"{_what(error)} {outcome}",
@@ -175,6 +178,7 @@ class _Run:
                 variables={
                     "onprem_llm_seam": str(self.folder),
                     "onprem_llm_order_file": str(order_file(self.folder, number)),
+                    **({"onprem_llm_together": True} if _has_gang(step) else {}),
                 },
                 secrets={"onprem_llm_secrets": self.values} if step.kind in {"apply", "gateway"} else None,
                 progress=self.progress,
@@ -196,6 +200,16 @@ def _of_this_machine() -> Iterator[None]:
         yield
     except OSError as error:
         raise OnpremError(f"this machine: {error}", hint="mend what is said above, and run it again") from error
+
+
+def _has_gang(step: Step) -> bool:
+    """Tell whether a step starts parts of a gang: where one of its hosts fails, the others need not go on."""
+    projects = [one for order in step.orders.values() for one in _listed(order.get("projects"))]
+    return any(isinstance(one, Mapping) and "gang" in one for one in projects)
+
+
+def _listed(value: object) -> list[object]:
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def _what(error: OnpremError | KeyboardInterrupt) -> str:

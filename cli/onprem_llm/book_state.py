@@ -6,10 +6,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class RecordedReplica:
-    """Where the book has a replica, and which revision it is to answer as."""
+    """Where the book has a replica, and which revision it is to answer as; `members` are a gang's other hosts."""
 
     host: str
     revision: int
+    members: tuple[str, ...] = ()
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """All of its hosts, in the order of their ranks."""
+        return (self.host, *self.members)
 
 
 @dataclass(frozen=True, slots=True)

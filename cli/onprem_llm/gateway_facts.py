@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from onprem_llm.gateway_state import RENEW_S, Certificate, Firewall, GatewayState, RayFirewall, ServerState
+from onprem_llm.gateway_state import RENEW_S, Certificate, Firewall, GangWall, GatewayState, RayFirewall, ServerState
 from onprem_llm.json_values import is_list, is_mapping
-from onprem_llm.probe_values import mapping, number, text, texts
+from onprem_llm.probe_values import mapping, mappings, number, text, texts
 
 
 def parse_gateway(raw: object) -> GatewayState | None:
@@ -31,9 +31,13 @@ def parse_firewall(raw: object) -> Firewall | None:
     """Read the rules that guard the engines; None where there are none."""
     if not is_mapping(raw):
         return None
+    gangs = tuple(GangWall(_ports(one), texts(one.get("sources"))) for one in mappings(raw.get("gangs")))
+    return Firewall(_ports(raw), texts(raw.get("sources")), bool(raw.get("active")), gangs)
+
+
+def _ports(raw: Mapping[str, object]) -> tuple[int, ...]:
     ports = raw.get("ports")
-    numbers = tuple(port for port in ports if isinstance(port, int)) if is_list(ports) else ()
-    return Firewall(numbers, texts(raw.get("sources")), bool(raw.get("active")))
+    return tuple(port for port in ports if isinstance(port, int)) if is_list(ports) else ()
 
 
 def parse_ray_firewall(raw: object) -> RayFirewall | None:

@@ -36,12 +36,21 @@ class GatewayState:
 
 
 @dataclass(frozen=True, slots=True)
+class GangWall:
+    """Ports of a gang that only its members (addresses, sorted) reach."""
+
+    ports: tuple[int, ...]
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Firewall:
     """Which ports of a host only `sources` reach; `active` says that the kernel has the rules."""
 
     ports: tuple[int, ...]
     sources: tuple[str, ...]
     active: bool
+    gangs: tuple[GangWall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

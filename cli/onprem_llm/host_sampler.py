@@ -93,7 +93,7 @@ def timed_out(error: BaseException) -> bool:
 def sample(replica: dict[str, Any], names: tuple[str, ...], timeout: float) -> dict[str, Any]:
     """Return a replica with its `metrics`, the lines that are wanted, or with an `error`."""
     found = {**replica, "metrics": None, "error": None, "at": time.monotonic()}
-    if replica["state"] != "running":
+    if replica["state"] != "running" or not replica["listen"]:  # a further part of a gang answers nobody
         return found
     try:
         lines = fetch(replica, timeout).splitlines()

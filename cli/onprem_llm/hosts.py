@@ -136,6 +136,8 @@ class HostState:
     interfaces: Mapping[str, str] = field(default_factory=dict)  # address -> network interface
     ray_firewall: RayFirewall | None = None
     links: Mapping[str, str] = field(default_factory=dict)  # of GPUs by index: "0-1" -> NV18, PIX, SYS…
+    rdma: tuple[str, ...] = ()  # ports that are up: mlx5_0:1
+    gang_interface: str | None = None  # that the inventory wants gangs to use
 
     def image(self, reference: str) -> Image | None:
         """Find an image by id, tag or repo@sha256 digest."""

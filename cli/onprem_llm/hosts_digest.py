@@ -28,6 +28,7 @@ def _decisive(host: "HostState") -> list[object]:
     own = {(p.label("listen") or "").rpartition(":")[2] for p in host.projects.values()}
     # Ray's worker processes take ports of their range as they come and go.
     ranges = [range_ for p in host.projects.values() if (range_ := _ports_of(p))]
+    own |= {str(port) for p in host.projects.values() for port in block_of(p.label("gang_ports"))}
     ports = sorted(
         {
             (s.address, s.port)
@@ -48,7 +49,7 @@ def _decisive(host: "HostState") -> list[object]:
     ray = [[sorted((ports, sorted(sources)) for ports, sources in wall.rules.items()), wall.active]] if wall else []
     return [host.name, host.cluster_address, ports, host.driver, gpus, engine, images, weights, book, projects,
             host.site, sorted(host.groups), sorted(host.keys), sorted(host.client_keys),
-            _decisive_guards(host), *strays, *ray]  # fmt: skip
+            _decisive_guards(host), *strays, *ray, *_decisive_lines(host)]  # fmt: skip
 
 
 def _ports_of(project: "Project") -> range | None:
@@ -56,9 +57,19 @@ def _ports_of(project: "Project") -> range | None:
     return range(int(first), int(last) + 1) if first.isdigit() and last.isdigit() else None
 
 
+def block_of(label: str | None) -> range:
+    """Return the ports that a gang's label names, 7600-7601; none where there is no such label."""
+    first, _, last = (label or "").partition("-")
+    return range(int(first), int(last) + 1) if first.isdigit() and last.isdigit() else range(0)
+
+
+def _decisive_lines(host: "HostState") -> list[object]:
+    return [[host.gang_interface, sorted(host.rdma)]] if host.gang_interface or host.rdma else []
+
+
 def _decisive_book(book: "Book") -> list[object]:
     deployments = {
-        name: (entry.revision, entry.images, {p: (at.host, at.revision) for p, at in entry.replicas.items()},
+        name: (entry.revision, entry.images, {p: [*at.hosts, at.revision] for p, at in entry.replicas.items()},
                entry.pending, entry.last)
         for name, entry in book.deployments.items()
     }  # fmt: skip
@@ -73,7 +84,7 @@ def _decisive_guards(host: "HostState") -> list[object]:
     away = sorted(name for name, server in gateway.servers.items() if server.admin != "ready") if gateway else []
     return [
         gateway and (gateway.running, gateway.pending_reload, away),
-        wall and (sorted(wall.ports), sorted(wall.sources), wall.active),
+        wall and (sorted(wall.ports), sorted(wall.sources), wall.active, *map(str, wall.gangs)),
         {name: (sorted(c.names), c.ends_soon, c.written) for name, c in host.certificates.items()},
     ]
 

@@ -51,6 +51,8 @@ def parse_host(name: str, raw: object) -> HostState:
         gpu_error=text(gpus, "error"),
         gpus=tuple(_gpu(item) for item in mappings(gpus.get("devices"))),
         links=text_map(gpus.get("links")),
+        rdma=texts(probe.get("rdma")),
+        gang_interface=text(probe, "gang_interface") or None,
         engine=_engine(mapping(probe.get("engine"))),
         images=tuple(_image(item) for item in mappings(probe.get("images"))),
         projects={key: _project(key, mapping(value)) for key, value in mapping(probe.get("projects")).items()},
@@ -183,7 +185,7 @@ def _entry(raw: Mapping[str, object]) -> BookEntry:
         pending=numbers(raw.get("pending")),
         last=number(raw, "last") or 0,
         replicas={
-            project: RecordedReplica(host, revision)
+            project: RecordedReplica(host, revision, texts(value.get("members")))
             for project, value in mapping(raw.get("placement")).items()
             if is_mapping(value)
             and (host := text(value, "host")) is not None

@@ -12,6 +12,20 @@ from onprem_llm.planning.addresses import EVERY, LOOPBACK
 from onprem_llm.planning.gateway import PROJECT as GATEWAY_PROJECT
 from onprem_llm.planning.types import UI_PROJECT
 from onprem_llm.probe_values import moment
+from onprem_llm.rendering.ranks import rank_of, replica_of
+
+
+@dataclass(frozen=True)
+class Member:
+    """A further part of a replica over several hosts."""
+
+    project: str
+    host: str
+    gpus: tuple[str, ...]
+    state: str
+    health: str | None
+    up_seconds: float | None
+    restarts: int
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,12 @@ class Running:
     rotation: str | None = None
     """At the gateway: in, drain, down, or out (it is not among its servers); None where no gateway runs."""
     sessions: int | None = None
+    members: tuple[Member, ...] = ()
+
+    @property
+    def hosts(self) -> str | None:
+        """All of its hosts, for a person."""
+        return ", ".join([self.host, *(one.host for one in self.members)]) if self.host else None
 
     @property
     def ready(self) -> bool:
@@ -41,7 +61,8 @@ class Running:
 
     def as_json(self) -> dict[str, object]:
         """Return it for --json."""
-        return {**self.__dict__, "gpus": list(self.gpus)}
+        members = [{**one.__dict__, "gpus": list(one.gpus)} for one in self.members]
+        return {**self.__dict__, "gpus": list(self.gpus), "members": members}
 
 
 def running(current: Current, now: datetime) -> list[Running]:
@@ -62,7 +83,27 @@ def running(current: Current, now: datetime) -> list[Running]:
         rows += [
             _absent(current, name, entry, project, recorded[project]) for project in recorded if project not in seen
         ]
-    return rows
+    return _together(rows)
+
+
+def _together(rows: Sequence[Running]) -> list[Running]:
+    """Make one row of all parts of a replica over several hosts; where one does not run, it does not."""
+    parts: dict[str, list[Running]] = {}
+    for row in rows:
+        if rank_of(row.project):
+            parts.setdefault(replica_of(row.project), []).append(row)
+    found = [_with_members(row, parts.pop(row.project, [])) for row in rows if not rank_of(row.project)]
+    return [*found, *(row for rest in parts.values() for row in rest)]
+
+
+def _with_members(row: Running, parts: Sequence[Running]) -> Running:
+    members = tuple(
+        Member(one.project, one.host or "", one.gpus, one.state, one.health, one.up_seconds, one.restarts)
+        for one in sorted(parts, key=lambda one: rank_of(one.project))
+    )
+    sick = next((one for one in members if one.state != "running"), None)
+    state = row.state if sick is None or row.state != "running" else f"{sick.project} is {sick.state}"
+    return replace(row, members=members, state=state)
 
 
 def running_gateways(current: Current) -> list[GatewayState]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import recorded_facts as facts_of
 from recorded_facts import Facts
@@ -138,6 +139,23 @@ def _two_replicas() -> dict:
     return _alone(text + "replicas: 2\n", facts_of.weights("twin"), hosts)
 
 
+def _gang() -> dict:
+    """One replica over two hosts, with RDMA: a folder on each, the same program beside both."""
+    hosts = {f"lab-{n}": facts_of.host(f"lab-{n}", n, gpus=2, gateway=n == 1) for n in (1, 2)}
+    for state in hosts.values():
+        state |= {"interfaces": dict.fromkeys(state["addresses"], "eth0"), "rdma": ["mlx5_0:1"]}
+    text = facts_of.MODEL.format(name="wide", image="vllm/vllm-openai:v0.20.0", gpus=2, model="H100", port=8000)
+    text = text.replace("tensor_parallel_size: 2", "tensor_parallel_size: 2, pipeline_parallel_size: 2")
+    text = text.replace("gpus: 2,", "gpus: 4, nodes: 2,")
+    # Its digest is in a label: this is about how a gang is rendered, not about what that program is.
+    with mock.patch("onprem_llm.rendering.ranks.program_digest", return_value="0" * 64):
+        files = _alone(text, facts_of.weights("wide"), hosts)
+    return {
+        host: {name: {"compose.yaml": texts["compose.yaml"]} for name, texts in projects.items()}
+        for host, projects in files.items()
+    }
+
+
 def _gateway() -> dict:
     servers = (Server("chat-0", "10.0.0.2", 8000, "engine.lab-2"), Server("chat-1", "10.0.0.3", 8001, "engine.lab-3"))
     backends = (
@@ -215,6 +233,7 @@ CASES = {
     "cdi-by-uuid": _cdi_by_uuid,
     "open-webui-two-deployments": _two_with_page,
     "two-replicas-on-one-host": _two_replicas,
+    "gang-on-two-hosts": _gang,
     "gateway": _gateway,
     "shared-address": _shared_address,
     "registry": _registry,

@@ -143,7 +143,7 @@ def _deployment_cells(one: Deployed) -> tuple[object, ...]:
 def _replica_cells(row: Running) -> tuple[object, ...]:
     up = output.human_seconds(row.up_seconds) if row.up_seconds is not None else None
     gpus = ",".join(row.gpus) or None
-    place = (row.project, row.host, gpus, row.revision)
+    place = (row.project, row.hosts, gpus, row.revision)
     return *place, row.state, row.health, row.rotation, row.sessions, up, row.image, row.address
 
 

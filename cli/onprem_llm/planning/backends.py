@@ -1,8 +1,9 @@
 """A deployment as the gateway knows it: as the book has it, in the midst of a change, and after it."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from onprem_llm.book_state import RecordedReplica
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import EVERY, Claim
 from onprem_llm.planning.certificates import engine_name
@@ -30,10 +31,11 @@ def _server(project: str, claim: Claim, host: HostState, *, tls: bool) -> Server
 def standing_backend(site: Site, deployment: Deployment, current: Current) -> Backend:
     """Return a deployment as the book has it: no replica but those that were deployed, in the revision that was."""
     entry = current.book.get(deployment.name)
-    standing = [s for s in standing_of(deployment.name, current) if s.belongs]
+    standing = [s for s in standing_of(deployment.name, current) if s.belongs and not s.rank]
     recorded = entry.replicas if entry else {}
-    servers = [server for s in standing if not away(s.host.name, current) and (server := server_of(s)) is not None]
-    silent = [project for project, at in recorded.items() if at.host in current.unreachable]
+    silent = [project for project, at in recorded.items() if set(at.hosts) & set(current.unreachable)]
+    here = [s for s in standing if s.project not in silent and not _is_away(s, recorded, current)]
+    servers = [server for s in here if (server := server_of(s)) is not None]
     servers += silent_servers(deployment.name, silent, current, tls=speaks_tls(site, deployment, current))
     admits = {at.revision for at in recorded.values()} or {s.revision for s in standing}
     admits |= set(entry.pending if entry else ())  # a change was cut off: some run what it had begun
@@ -45,17 +47,25 @@ def silent_servers(deployment: str, projects: Iterable[str], current: Current, *
     states = [host.gateway_state for host in reversed(current.gateways) if host.gateway_state is not None]
     known = {name: server for state in states for name, server in state.servers.items()}
     entry = current.book.get(deployment)
-    hosts = {project: at.host for project, at in entry.replicas.items()} if entry else {}
+    recorded = entry.replicas if entry else {}
     return [
-        Server(project, at.address, at.port, engine_name(hosts[project]) if tls else None)
+        Server(project, at.address, at.port, engine_name(recorded[project].host) if tls else None)
         for project in projects
-        if (at := known.get(f"{deployment}/{project}")) is not None and not away(hosts[project], current)
+        if (at := known.get(f"{deployment}/{project}")) is not None
+        and not any(away(host, current) for host in recorded[project].hosts)
     ]
+
+
+def _is_away(standing: Standing, recorded: Mapping[str, RecordedReplica], current: Current) -> bool:
+    """Tell whether a replica gets no requests, for the sake of a host of its."""
+    at = recorded.get(standing.project)
+    return any(away(host, current) for host in {standing.host.name, *(at.hosts if at else ())})
 
 
 def fleet_backend(deployment: Deployment, fleet: Fleet, current: Current, *, tls: bool) -> Backend:
     """Return a deployment as it is once the change is done."""
-    servers = [_server(r.project, r.claim, r.host, tls=tls) for r in fleet.replicas if not away(r.host.name, current)]
+    there = [r for r in fleet.replicas if not any(away(rank.host.name, current) for rank in r.ranks)]
+    servers = [_server(r.project, r.claim, r.host, tls=tls) for r in there]
     servers += silent_servers(deployment.name, fleet.silent, current, tls=tls)
     return backend(deployment, servers, {replica.revision for replica in fleet.replicas} | set(fleet.silent.values()))
 

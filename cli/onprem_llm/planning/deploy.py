@@ -10,7 +10,8 @@ from onprem_llm.planning.deploy_checks import check_claims, check_room
 from onprem_llm.planning.deploy_content import changes_of, endpoints_of, files_of, references_of
 from onprem_llm.planning.deploy_parts import Parts
 from onprem_llm.planning.fan_out import along_a_chain, fan_out_step
-from onprem_llm.planning.fleet import Fleet, only_counts, plan_fleet
+from onprem_llm.planning.fleet import Fleet, plan_fleet
+from onprem_llm.planning.fleet_parts import only_counts
 from onprem_llm.planning.gaps import gap_warning, idle_warning
 from onprem_llm.planning.gateway import PlannedGateway, check_reach, gateway_step, needed
 from onprem_llm.planning.image_chain import Passing, pass_on, pass_on_step
@@ -37,7 +38,7 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
     if item is None or item.weights is None:
         raise ValueError("plan: the deployment in focus needs its weights' manifest")
     revision, release = _release(site, item, wanted, current)
-    unlike = check_replicas(item, release.fleet.replicas)
+    unlike = check_replicas(item, release.fleet.projects)
     passing = pass_on(site, wanted, item, current, gateway, release.fleet)
     if passing is not None:
         # What is rendered names an image by the registry that its host pulls from. Nobody changes place for that.
@@ -59,7 +60,7 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
         warnings=(
             *item.notes,
             *unlike,
-            *deployment_warnings(site, item.deployment, release.fleet.replicas),
+            *deployment_warnings(site, item.deployment, release.fleet.projects),
             *release.fleet.tight,
             *silent_warning(revision, release.fleet),
             *stranded_warning(site, parts.stranded),
@@ -159,7 +160,7 @@ def _steps(parts: Parts) -> tuple[Step, ...]:
     during = gateway_step(site, routes.during, names, gateway, "Let the gateway admit old and new replicas")
     admitting = moving and routes.running and any(needed(site, one, names) for one in routes.during)
     after = gateway_step(site, routes.after, names, gateway, "Tell the gateway")
-    told = any(needed(site, one, names) for one in routes.after) or any(r.rekeyed for r in parts.fleet.replicas)
+    told = any(needed(site, one, names) for one in routes.after) or any(r.rekeyed for r in parts.fleet.projects)
     if admitting:
         # The old ones come back one after another too, so the gateway must know them again before that.
         last = routes.between[max(routes.between)] if routes.between else routes.during
@@ -212,12 +213,12 @@ def _staging(
     gateway: HostState,
 ) -> dict[str, HostWork]:
     work: dict[str, HostWork] = {}
-    hosts = {replica.host.name: replica.host for replica in fleet.replicas}
+    hosts = {replica.host.name: replica.host for replica in fleet.projects}
     if item.weights is not None:
         here = list(hosts.values())
         for name, need in along_a_chain(site, here, weights_needs(site, here, item.weights, item.source)).items():
             work.setdefault(name, HostWork(hosts[name])).weights = need
-    wanted = [(replica.host, replica.image) for replica in fleet.replicas]
+    wanted = [(replica.host, replica.image) for replica in fleet.projects]
     wanted += [(one.host, one.image) for one in gateways]
     if ui and ui.image:
         wanted.append((gateway, ui.image))

@@ -53,7 +53,7 @@ def check_claims(
     """Raise InvalidError where a port that this plan needs is another's; `registries` is the gateway host's."""
     claims: dict[str, list[Claim]] = {}
     hosts = {gateway.name: gateway}
-    for replica in fleet.replicas:
+    for replica in fleet.replicas:  # further ranks answer nobody, and a gang's own ports are chosen among free ones
         hosts[replica.host.name] = replica.host
         claims.setdefault(replica.host.name, []).append(replica.claim)
     for one in gateways:

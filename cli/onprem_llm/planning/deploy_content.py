@@ -8,12 +8,13 @@ from onprem_llm.planning.registry import leaving_changes
 from onprem_llm.planning.standing import Standing
 from onprem_llm.planning.types import UI_PROJECT, Change, Endpoint
 from onprem_llm.rendering.haproxy_maps import CLI_KEY
+from onprem_llm.rendering.ranks import replica_of
 
 
 def files_of(parts: Parts) -> dict[str, dict[str, dict[str, str]]]:
     """Return host -> project -> path -> text of all that is rendered."""
     files: dict[str, dict[str, dict[str, str]]] = {}
-    for replica in parts.fleet.replicas:
+    for replica in parts.fleet.projects:
         rendered = replica.outcome.rendered
         files.setdefault(replica.host.name, {})[rendered.project] = dict(rendered.files)
     for one in parts.routes.all:
@@ -47,8 +48,8 @@ def changes_of(parts: Parts) -> tuple[Change, ...]:
             changes.append(Change(name, f"image {ref}", "update" if not image.bytes else "create", reasons))
         if part.weights and part.weights.change:
             changes.append(part.weights.change)
-    changes += [replica.outcome.change for replica in parts.fleet.replicas]
-    staying = {replica.project for replica in parts.fleet.replicas}
+    changes += [replica.outcome.change for replica in parts.fleet.projects]
+    staying = {replica.project for replica in parts.fleet.projects}
     for standing in parts.fleet.leaving:
         why = "another one has its name" if standing.project in staying else _why_leaving(standing, parts.fleet)
         changes.append(Change(standing.host.name, standing.project, "remove", (why,)))
@@ -61,7 +62,7 @@ def changes_of(parts: Parts) -> tuple[Change, ...]:
 
 
 def _why_leaving(standing: Standing, fleet: Fleet) -> str:
-    reasons = fleet.giving_way.get(standing.project)
+    reasons = fleet.giving_way.get(replica_of(standing.project))
     if reasons is None:
         return "it is not wanted any more"
     return ": ".join(text for text in ("a new one takes its place", "; ".join(reasons)) if text)
@@ -90,7 +91,7 @@ def endpoints_of(parts: Parts) -> tuple[Endpoint, ...]:
 def references_of(parts: Parts) -> dict[str, dict[str, dict[str, str]]]:
     """Return project -> variable -> where its secret value is read."""
     own = {name: dict(reference) for name, reference in parts.item.env_references.items()}
-    references = {replica.project: own for replica in parts.fleet.replicas if own}
+    references = {replica.project: own for replica in parts.fleet.projects if own}
     if parts.ui and parts.ui.outcome and parts.wanted.ui_env_references:
         references[UI_PROJECT] = {name: dict(ref) for name, ref in parts.wanted.ui_env_references.items()}
     return references | tls_references(parts.site)

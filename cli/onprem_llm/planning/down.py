@@ -82,14 +82,12 @@ def plan_down(site: Site, wanted: Wanted, current: Current, gateway: HostState, 
 
 
 def _left_running(entry: BookEntry | None, current: Current) -> tuple[str, ...]:
-    silent = (
-        {project: at.host for project, at in entry.replicas.items() if at.host in current.unreachable} if entry else {}
-    )
+    places = [(project, host) for project, at in entry.replicas.items() for host in at.hosts] if entry else []
     return tuple(
         f"{project} is left running on {host}, which {unseen_because(current, host)}: no requests reach it; "
         f"run this again {'without --limit' if host in current.left_out else 'once the host is back'}"
-        for project, host in silent.items()
-        if not is_lost(current, host)
+        for project, host in places
+        if host in current.unreachable and not is_lost(current, host)
     )
 
 
@@ -99,7 +97,7 @@ def _gateway_stands(current: Current) -> bool:
 
 def _drain(name: str, entry: BookEntry | None, current: Current) -> Step | None:
     """Let streams that go on end first; a replica that does not serve has none."""
-    servers = [f"{name}/{s.project}" for s in standing_of(name, current) if s.serving]
+    servers = [f"{name}/{s.project}" for s in standing_of(name, current) if s.serving and not s.rank]
     return route_step(current.gateways, f"Drain {name}", drain=servers, wait=drain_timeout(name, entry))
 
 

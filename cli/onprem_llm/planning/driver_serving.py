@@ -21,9 +21,9 @@ def serving_on(current: Current, host: str) -> tuple[tuple[str, ...], tuple[str,
     """
     serving: list[str] = []
     alone: list[str] = []
-    for name in recorded_on(current, host):
+    for name, mine in recorded_on(current, host).items():
         routed = [one for one in standing_of(name, current) if one.routed]
-        here = [f"{name}/{one.project}" for one in routed if one.host.name == host]
+        here = [f"{name}/{one.project}" for one in routed if one.project in mine]
         serving += here
         if here and len(here) == len(routed) and not _serves_unseen(current, name):
             alone.append(name)
@@ -31,7 +31,12 @@ def serving_on(current: Current, host: str) -> tuple[tuple[str, ...], tuple[str,
 
 
 def _serves_unseen(current: Current, name: str) -> bool:
-    unseen = {project: at.host for project, at in current.book[name].replicas.items() if current.host(at.host) is None}
+    unseen = {
+        project: host
+        for project, at in current.book[name].replicas.items()
+        for host in at.hosts
+        if current.host(host) is None
+    }
     return any(is_up(f"{name}/{project}", current) and not away(host, current) for project, host in unseen.items())
 
 

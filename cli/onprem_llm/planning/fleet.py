@@ -1,18 +1,20 @@
 """All replicas of the deployment that is being changed: which stay, which are new, which leave."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.planning.addresses import Claim, bind_address
-from onprem_llm.planning.compatibility.placing import compatibility_of
-from onprem_llm.planning.memory.placing import Memory, tight_warning
+from onprem_llm.planning.fleet_parts import only_counts, unused
+from onprem_llm.planning.fleet_places import Places
+from onprem_llm.planning.gangs import plan_gang
 from onprem_llm.planning.no_room import NoRoomError
-from onprem_llm.planning.placement import Placement, Placer, check_names, is_lost
+from onprem_llm.planning.placement import Placement, check_names, is_lost
 from onprem_llm.planning.ports import choose_claim
 from onprem_llm.planning.replicas import PlannedReplica, Revision, plan_replica
 from onprem_llm.planning.rotation import away, is_down, is_down_everywhere, is_up
 from onprem_llm.planning.standing import Standing, index_of, standing_of
+from onprem_llm.rendering.ranks import replica_of
 from onprem_llm.spec.deployment import parse_deployment
 
 
@@ -43,6 +45,11 @@ class Fleet:
         return sum(replica.project not in self.away for replica in self.replicas) + staying_on + len(self.untouched)
 
     @property
+    def projects(self) -> tuple[PlannedReplica, ...]:
+        """All projects of all replicas: each rank of those over several hosts."""
+        return tuple(rank for replica in self.replicas for rank in replica.ranks)
+
+    @property
     def replaced(self) -> tuple[PlannedReplica, ...]:
         """Those that serve and must be drained before they are changed."""
         return tuple(r for r in self.replicas if r.replaced)
@@ -60,21 +67,13 @@ class _Builder:
         check_names(self.deployment, self.current)
         entry = self.current.book.get(self.deployment.name)
         self.recorded = dict(entry.replicas) if entry else {}
-        recorded = {project: at.host for project, at in self.recorded.items()}
-        near = None if change.wanted.source else change.manifest.id
-        item = change.wanted
-        self.memory = _memory(change, known=entry is not None)
-        runs = compatibility_of(item, change.why, known=entry is not None)
-        self.placer = Placer(
-            self.deployment, self.current, entry is not None, recorded, near, item.only, self.memory, runs, item.image
-        )
-        self.unseen = tuple(
-            p for p, host in recorded.items() if host in self.current.unreachable and not is_lost(self.current, host)
-        )
+        self.places = Places(change, entry)
+        self.unseen = tuple(project for project, at in self.recorded.items() if any(map(self._hidden, at.hosts)))
         self.untouched = tuple(p for p in self.unseen if self._goes_on(p))
         self.silent: tuple[str, ...] = self.unseen  # those that stay
         self.standing = standing_of(self.deployment.name, self.current)
         self.claims: dict[str, list[Claim]] = {}
+        self.gang_ports: dict[str, set[int]] = {}
         self.giving_way: dict[str, tuple[str, ...]] = {}
 
     def build(self) -> Fleet:
@@ -83,32 +82,27 @@ class _Builder:
         replicas = [self._planned(placement) for placement in placed]
         replicas, spares = self._with_spares(replicas)
         replicas.sort(key=lambda replica: replica.placement.index)
-        staying = {(replica.host.name, replica.project) for replica in replicas}
-        leaving = tuple(s for s in self.standing if (s.host.name, s.project) not in staying)
+        staying = {(rank.host.name, rank.project) for replica in replicas for rank in replica.ranks}
+        leaving = tuple(s for s in self.standing if (s.host.name, s.project) not in staying and not self._waits(s))
         silent = {project: self._silent_revision(project, replicas) for project in self.silent}
         return Fleet(
             tuple(replicas),
             leaving,
             silent,
-            dict(self.placer.passed_over),
+            dict(self.places.passed_over),
             spares,
             self.giving_way,
             away={replica.project: replica.host.name for replica in replicas if self._away(replica)}
             | {project: self.recorded[project].host for project in silent if project not in self.untouched},
             untouched=tuple(project for project in silent if project in self.untouched),
             down=frozenset(r.project for r in replicas if r.replaced and self._missed_by_nobody(r)),
-            tight=tuple(text for replica in replicas if (text := self._tight(replica))),
+            tight=tuple(text for replica in replicas if (text := self.places.tight(replica))),
             forgotten=tuple(project for project in self.unseen if project not in silent),
         )
 
-    def _tight(self, replica: PlannedReplica) -> str | None:
-        if replica.outcome.change.action not in {"create", "update"}:
-            return None
-        return tight_warning(self.memory, replica.host, replica.project, replica.placement.gpus)
-
     def _away(self, replica: PlannedReplica) -> bool:
         left_down = replica.serving and not replica.replaced and is_down(self._server(replica), self.current)
-        return left_down or away(replica.host.name, self.current)
+        return left_down or any(away(rank.host.name, self.current) for rank in replica.ranks)
 
     def _missed_by_nobody(self, replica: PlannedReplica) -> bool:
         return is_down_everywhere(self._server(replica), self.current)
@@ -118,7 +112,7 @@ class _Builder:
 
     def _placed(self, indices: list[int]) -> list[Placement]:
         try:
-            return [self.placer.place(index) for index in indices]
+            return [self.places.place(index) for index in indices]
         except NoRoomError as error:
             name, entry = self.deployment.name, self.current.book.get(self.deployment.name)
             before = parse_deployment(entry.model_yaml, f"the book's {name}") if entry else self.deployment
@@ -129,6 +123,15 @@ class _Builder:
             hint = f"its own replicas may hold the GPUs: onprem-llm scale {name} --replicas {fewer}, then this again"
             raise NoRoomError(error.message, details=error.details, hint=f"{hint}; or {error.hint}") from error
 
+    def _hidden(self, host: str) -> bool:
+        return host in self.current.unreachable and not is_lost(self.current, host)
+
+    def _waits(self, standing: Standing) -> bool:
+        """Tell whether this is a part of a gang of which another part is out of sight: nothing is done to it."""
+        at = self.recorded.get(replica_of(standing.project))
+        gang = at.hosts if at is not None and at.members else ()
+        return replica_of(standing.project) in self.silent and standing.host.name in gang
+
     def _silent_revision(self, project: str, replicas: list[PlannedReplica]) -> int:
         """Say which revision a replica out of sight has to have to get requests.
 
@@ -136,7 +139,7 @@ class _Builder:
         left out on purpose serves on as it is.
         """
         so_far = self.recorded[project].revision
-        if self.recorded[project].host in self.current.left_out:
+        if set(self.recorded[project].hosts) & set(self.current.left_out):
             return so_far
         wanted = {replica.revision for replica in replicas}
         return so_far if so_far in wanted or only_counts(self.change.why) else self.change.revision
@@ -146,26 +149,31 @@ class _Builder:
 
         A replica that serves and cannot stay where it is gets another index: it goes once that one answers.
         """
-        homeless = {s.project: why for s in self.standing if s.serving and (why := self.placer.why_not(s.project))}
+        homeless = {s.project: why for s in self.standing if s.serving and not s.rank and (why := self._why_not(s))}
         there = {i for s in self.standing if (i := index_of(s.project, self.deployment.name)) is not None}
         stay = [i for i in sorted(there) if f"{self.deployment.name}-{i}" not in {*homeless, *self.unseen}]
         self.silent = self._silent_that_stay()
         wanted = self.deployment.replica_count - len(self.silent)
         used = there | self._unseen_indices()
         kept = sorted(sorted(stay, key=self._rank)[: max(wanted, 0)])
-        fresh = _unused(used, max(wanted - len(kept), 0))
+        fresh = unused(used, max(wanted - len(kept), 0))
         self.giving_way = {project: (why,) for project, why in sorted(homeless.items())[: len(fresh)]}
         return kept, fresh
 
     def _silent_that_stay(self) -> tuple[str, ...]:
         """Leave replicas of silent hosts as many as are wanted beside those that are known to serve, or can."""
-        seen = {s.project for s in self.standing if s.belongs and s.project not in self.unseen}
+        seen = {s.project for s in self.standing if s.belongs and not s.rank and s.project not in self.unseen}
         room = max(0, self.deployment.replica_count - len(seen) - len(self.untouched))
         silent = [project for project in self.unseen if project not in self.untouched]
         return (*self.untouched[: self.deployment.replica_count], *silent[:room])
 
+    def _why_not(self, standing: Standing) -> str | None:
+        if standing.project in self.unseen:
+            return None
+        return self.places.why_not(standing.project)
+
     def _goes_on(self, project: str) -> bool:
-        left_out = self.recorded[project].host in self.current.left_out
+        left_out = bool(set(self.recorded[project].hosts) & set(self.current.left_out))
         return left_out and is_up(f"{self.deployment.name}/{project}", self.current)
 
     def _unseen_indices(self) -> set[int]:
@@ -185,7 +193,12 @@ class _Builder:
         moves = any(reason.startswith("port:") for reason in self.change.why)
         claim = choose_claim(self.deployment, host, placement.project, address, given, gone, moves=moves)
         given.append(claim)
-        return plan_replica(self.change, placement, claim)
+        if not placement.others:
+            return plan_replica(self.change, placement, claim)
+        gang = plan_gang(self.change, placement, claim, self.gang_ports)
+        for rank in gang.ranks:
+            self.gang_ports.setdefault(rank.host.name, set()).update(rank.rank.ports if rank.rank else ())
+        return gang
 
     def _with_spares(self, replicas: list[PlannedReplica]) -> tuple[list[PlannedReplica], int]:
         """Let new replicas take the place of ones that serve, as far as model.yaml and room allow."""
@@ -202,9 +215,9 @@ class _Builder:
         )
         spares = 0
         for old in changing[:surge]:
-            (index,) = _unused(used, 1)
-            staged = {replica.host.name for replica in replicas} if self.change.wanted.source else ()
-            placement = self.placer.place_beside(index, self.change.manifest.id, staged)
+            (index,) = unused(used, 1)
+            staged = {rank.host.name for replica in replicas for rank in replica.ranks}
+            placement = self.places.beside(index, sorted(staged) if self.change.wanted.source else ())
             if placement is None:
                 break
             used.add(index)
@@ -216,35 +229,18 @@ class _Builder:
             return self._none_missing(replicas), 0
         return replicas, spares
 
+    def _again(self, change: Revision, replica: PlannedReplica) -> PlannedReplica:
+        if not replica.others:
+            return plan_replica(change, replica.placement, replica.claim)
+        return plan_gang(change, replica.placement, replica.claim, {})
+
     def _none_missing(self, replicas: list[PlannedReplica]) -> list[PlannedReplica]:
         """Leave those as they are that only await a newer certificate; InvalidError where others must be replaced."""
         as_they_are = replace(self.change, rolls=False)
-        left = [plan_replica(as_they_are, r.placement, r.claim) if r.replaced else r for r in replicas]
+        left = [self._again(as_they_are, r) if r.replaced else r for r in replicas]
         if any(replica.replaced for replica in left):
             raise InvalidError(
                 f"update.max_unavailable of {self.deployment.name} is 0, and there is no room for a replica more",
                 hint="free a GPU on a host that has the weights, or set max_unavailable to 1",
             )
         return left
-
-
-def _memory(change: Revision, *, known: bool) -> Memory | None:
-    files, deployment = change.wanted.files, change.deployment
-    if files is None or deployment.resources.gpus == 0:
-        return None
-    return Memory(files, deployment, change.why, known=known)
-
-
-def only_counts(why: Iterable[str]) -> bool:
-    """Tell whether a change is about nothing but how many replicas there are, and how requests reach them."""
-    return all(reason.startswith(("replicas:", "update", "routing:")) for reason in why)
-
-
-def _unused(used: Iterable[int], count: int) -> list[int]:
-    taken, index = set(used), 0
-    found: list[int] = []
-    while len(found) < count:
-        if index not in taken:
-            found.append(index)
-        index += 1
-    return found

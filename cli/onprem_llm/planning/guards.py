@@ -6,6 +6,7 @@ from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import LOOPBACK, Claim, standing_claim
 from onprem_llm.planning.certificates import engine_name, good
 from onprem_llm.planning.fleet import Fleet
+from onprem_llm.planning.gang_walls import gang_rules, gang_walls
 from onprem_llm.planning.out_of_sight import engine_sources
 from onprem_llm.planning.types import Order
 
@@ -15,7 +16,7 @@ def guards(current: Current, fleet: Fleet, gateway: HostState, *, tls: bool) -> 
 
     Other deployments' hosts too: a gateway that is new must reach every engine.
     """
-    hosts = {replica.host.name: replica.host for replica in fleet.replicas}
+    hosts = {replica.host.name: replica.host for replica in fleet.projects}
     others = [host for host in current.hosts if host.name not in hosts and standing_claims(host)]
     found: dict[str, Order] = {}
     for host in hosts.values():
@@ -33,18 +34,23 @@ def _firewall(host: HostState, fleet: Fleet, current: Current) -> dict[str, obje
     cannot be told from them.
     """
     planned = [replica.claim for replica in fleet.replicas if replica.host.name == host.name]
-    claims = [*planned, *standing_claims(host)]
+    claims, gangs = [*planned, *standing_claims(host)], gang_walls(host, current, fleet)
     there = host.firewall
-    if not claims and not there:
+    if not claims and not gangs and not there:
         return {}
     ports, sources = _reachable(claims), engine_sources(current, host)
-    if there and there.active and ports <= set(there.ports) and sources == sorted(there.sources):
+    right = there is not None and there.active and set(gangs) <= set(there.gangs)
+    if there and right and ports <= set(there.ports) and sources == sorted(there.sources):
         return {}
-    return {"firewall": {"ports": sorted(ports), "sources": sources}}
+    return {"firewall": {"ports": sorted(ports), "sources": sources, **gang_rules(gangs)}}
 
 
 def firewall_without(
-    host: HostState, current: Current, gone: Collection[str], staying: Collection[Claim] = ()
+    host: HostState,
+    current: Current,
+    gone: Collection[str],
+    staying: Collection[Claim] = (),
+    fleet: Fleet | None = None,
 ) -> dict[str, object]:
     """Return what of a remove order lets others have the ports of projects that are gone; empty where none had any.
 
@@ -54,12 +60,15 @@ def firewall_without(
     engines = [name for name in _engines(host) if name not in gone]
     if there is None:
         return {}
-    if not engines and not staying:
+    if not engines and not staying and not gang_walls(host, current, fleet, gone):
         return {"firewall": {"ports": [], "sources": [], "state": "absent"}}
     kept = _reachable([*staying, *(c for c in standing_claims(host) if c.project not in gone)])
     free = _reachable(c for c in standing_claims(host) if c.project in gone) - kept
     ports = sorted((set(there.ports) | kept) - free)
-    return {"firewall": {"ports": ports, "sources": engine_sources(current, host)}} if free else {}
+    gangs = gang_walls(host, current, fleet, gone)
+    if not free and set(gangs) == set(there.gangs):
+        return {}
+    return {"firewall": {"ports": ports, "sources": engine_sources(current, host), **gang_rules(gangs)}}
 
 
 def standing_claims(host: HostState) -> list[Claim]:

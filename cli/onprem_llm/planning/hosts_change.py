@@ -35,7 +35,7 @@ def marked(current: Current, host: str, state: str | None) -> Current:
 def recorded_on(current: Current, host: str) -> dict[str, list[str]]:
     """Return deployment -> its replicas that the book has on a host."""
     found = {
-        name: sorted(project for project, at in entry.replicas.items() if at.host == host)
+        name: sorted(project for project, at in entry.replicas.items() if host in at.hosts)
         for name, entry in current.book.items()
     }
     return {name: projects for name, projects in found.items() if projects}
@@ -173,7 +173,8 @@ def _servers(current: Current, name: str) -> list[str]:
     """Return the replicas on a host that answer: those that can be drained, and waited for."""
     found = []
     for deployment, projects in recorded_on(current, name).items():
-        serving = {s.project for s in standing_of(deployment, current) if s.host.name == name and s.serving}
+        # A replica over several hosts answers on one of them, and is away with any.
+        serving = {s.project for s in standing_of(deployment, current) if s.serving and s.belongs and not s.rank}
         found += [f"{deployment}/{project}" for project in projects if project in serving]
     return found
 
@@ -187,7 +188,7 @@ def is_held_out_on(current: Current, name: str) -> bool:
 def _without_any(current: Current, name: str) -> list[str]:
     found = []
     for deployment, projects in recorded_on(current, name).items():
-        others = [s for s in standing_of(deployment, current) if s.routed and s.host.name != name]
+        others = [s for s in standing_of(deployment, current) if s.routed and s.project not in projects]
         if projects and not others:
             found.append(deployment)
     return found

@@ -83,7 +83,7 @@ def pass_on(
     if store is None or source is None or source.pull is None:
         return None
     digest = _digest_in(store, source)
-    others = list({r.host.name: r.host for r in fleet.replicas if r.host.name != gateway.name}.values())
+    others = list({r.host.name: r.host for r in fleet.projects if r.host.name != gateway.name}.values())
     lacking = [host for host in others if image_for(host, source, None).id is None]
     if digest is None:
         return _kept(site, wanted, item, source.pull, gateway, lacking)

@@ -11,7 +11,7 @@ from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.image_chain import Passing, blob_files, served, stray_text
 from onprem_llm.planning.image_receivers import can_start, own_image, unless_auto
 from onprem_llm.planning.places import digest_of
-from onprem_llm.planning.replicas import project_order
+from onprem_llm.planning.replica_orders import project_order
 from onprem_llm.planning.staging import HostImage, where_from
 from onprem_llm.planning.types import RegistryStore, Step, Wanted
 from onprem_llm.rendering.registry import CONFIG, PROJECT, START_SECONDS, STORE, LocalRegistry, local_draft
@@ -117,7 +117,7 @@ def _plan_one(
 
 def carries_replicas(host: HostState, wanted: Wanted, current: Current, fleet: Fleet) -> bool:
     """Tell whether a host has replicas once this plan is carried out."""
-    return any(replica.host.name == host.name for replica in fleet.replicas) or carries_others(
+    return any(replica.host.name == host.name for replica in fleet.projects) or carries_others(
         host, current, wanted.focus
     )
 
@@ -125,15 +125,15 @@ def carries_replicas(host: HostState, wanted: Wanted, current: Current, fleet: F
 def carries_others(host: HostState, current: Current, name: str | None) -> bool:
     """Tell whether a host has replicas of another deployment than `name`: such that run, or that the book has there."""
     running = {project.label("deployment") for project in host.projects.values()}
-    booked = {one for one, e in current.book.items() if any(at.host == host.name for at in e.replicas.values())}
+    booked = {one for one, e in current.book.items() if any(host.name in at.hosts for at in e.replicas.values())}
     return bool((running | booked) - {name, None})
 
 
 def _meant(host: HostState, current: Current, fleet: Fleet) -> set[str | None]:
     """Return the digests of the images of a host's replicas, as they are to be and as the book has them."""
-    meant = {digest_of(replica.image.reference) for replica in fleet.replicas if replica.host.name == host.name}
+    meant = {digest_of(replica.image.reference) for replica in fleet.projects if replica.host.name == host.name}
     for entry in current.book.values():
-        if any(at.host == host.name for at in entry.replicas.values()):
+        if any(host.name in at.hosts for at in entry.replicas.values()):
             meant |= {digest_of(image) for image in entry.images.values()}
     return meant
 

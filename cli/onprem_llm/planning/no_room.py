@@ -32,11 +32,7 @@ def no_room(
         return NoRoomError(unlike.message, details=unlike.details, hint=unlike.hint)
     models = f" of {' or '.join(wanted.gpu_models)}" if wanted.gpu_models else ""
     need = f"{wanted.gpus} GPUs{models}" if wanted.gpus else "a host"
-    rows = [
-        (v.host.name, len(v.host.gpus), ", ".join(sorted({g.name for g in v.host.gpus})) or "-", len(v.free), v.why)
-        for v in verdicts
-    ]
-    table = table_text(("host", "gpus", "model", "free", "passed over because"), rows)
+    table = verdict_table(verdicts)
     suited = (tuple(gpu for gpu in host.gpus if model_accepted(gpu, wanted.gpu_models)) for host in may)
     refusal = memory.refusal(suited) if memory else None
     if refusal:
@@ -46,6 +42,15 @@ def no_room(
     return NoRoomError(
         f"no host can carry {project}: it needs {need} on one host", details=table, hint=_remedy(verdicts)
     )
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> str:
+    """Return what was found on each host, and why it was passed over."""
+    rows = [
+        (v.host.name, len(v.host.gpus), ", ".join(sorted({g.name for g in v.host.gpus})) or "-", len(v.free), v.why)
+        for v in verdicts
+    ]
+    return table_text(("host", "gpus", "model", "free", "passed over because"), rows)
 
 
 def _remedy(verdicts: Sequence[Verdict]) -> str:

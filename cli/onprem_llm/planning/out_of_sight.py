@@ -38,7 +38,12 @@ def refuse_half_seen(current: Current, name: str) -> None:
     entry = current.book.get(name)
     if entry is None or not entry.pending:
         return
-    out = [f"{project} on {at.host}" for project, at in sorted(entry.replicas.items()) if at.host in current.left_out]
+    out = [
+        f"{project} on {host}"
+        for project, at in sorted(entry.replicas.items())
+        for host in at.hosts
+        if host in current.left_out
+    ]
     if out:
         begun = ", ".join(str(number) for number in entry.pending)
         raise InvalidError(

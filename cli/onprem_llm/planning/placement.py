@@ -22,6 +22,7 @@ class Placement:
     index: int
     host: HostState
     gpus: tuple[Gpu, ...]
+    others: "tuple[Placement, ...]" = ()  # further ranks of a replica over several hosts, each on its own
 
 
 @dataclass(slots=True)
@@ -41,6 +42,7 @@ class Placer:
     memory: Memory | None = None  # what the model needs, where its files are here
     compatibility: Compatibility | None = None  # which GPUs run the image
     image: ImageSource | None = None  # where only one will do: hosts that have it, or can be sent it
+    gangs: Mapping[str, Sequence[str]] = field(default_factory=dict)  # replica -> its hosts in the book, where several
     passed_over: dict[str, str] = field(default_factory=dict)  # host -> why, of the last replica that had to choose
     _taken: dict[str, set[str]] = field(default_factory=dict)
     _offers: dict[str, Verdict] = field(default_factory=dict)  # of hosts that nothing was taken of since
@@ -60,21 +62,21 @@ class Placer:
                 hint="it is not started a second time elsewhere: bring the host back and run this again, "
                 "or declare the host lost: onprem-llm host remove HOST --lost",
             )
-        stays = next((here for host in having if (here := self._consider(host, project)).why is None), None)
+        stays = next((here for host in having if (here := self.consider(host, project)).why is None), None)
         if stays is not None:
-            return self._take(Placement(project, index, stays.host, stays.gpus))
+            return self.take(Placement(project, index, stays.host, stays.gpus))
         _refuse_blind_move(self.deployment, project, having)
         fitting, verdicts = self._fitting(project)
         if not fitting:
             raise no_room(self.deployment, project, verdicts, self.memory, self.compatibility)
         self.passed_over = {verdict.host.name: verdict.why for verdict in verdicts if verdict.why}
-        chosen = min(fitting, key=self._preference)
-        return self._take(Placement(project, index, chosen.host, chosen.gpus))
+        chosen = min(fitting, key=self.preference)
+        return self.take(Placement(project, index, chosen.host, chosen.gpus))
 
     def why_not(self, project: str) -> str | None:
         """Say why a replica that runs cannot go on where it is; None where it can."""
         having = homes(project, self.current, self.recorded.get(project))
-        verdicts = [self._consider(host, project) for host in having]
+        verdicts = [self.consider(host, project) for host in having]
         if any(verdict.why is None for verdict in verdicts):
             return None
         known = [host for host in having if not is_lost(self.current, host.name)]
@@ -92,10 +94,11 @@ class Placer:
         near = [verdict for verdict in fitting if weights in verdict.host.weights or verdict.host.name in staged]
         if not near:
             return None
-        chosen = min(near, key=self._preference)
-        return self._take(Placement(project, index, chosen.host, chosen.gpus))
+        chosen = min(near, key=self.preference)
+        return self.take(Placement(project, index, chosen.host, chosen.gpus))
 
-    def _take(self, placement: Placement) -> Placement:
+    def take(self, placement: Placement) -> Placement:
+        """Give away what a placement takes, and return it."""
         name = placement.host.name
         self._offers.pop(name, None)
         self._taken.setdefault(name, set()).update(gpu.uuid for gpu in placement.gpus)
@@ -107,14 +110,15 @@ class Placer:
         return [verdict for verdict in verdicts if verdict.why is None], verdicts
 
     def _offer(self, host: HostState, project: str) -> Verdict:
-        """Return what `_consider` does, kept: a host without the project offers every replica the same."""
+        """Return what `consider` does, kept: a host without the project offers every replica the same."""
         if project in host.projects:
-            return self._consider(host, project)
+            return self.consider(host, project)
         if host.name not in self._offers:
-            self._offers[host.name] = self._consider(host, project)
+            self._offers[host.name] = self.consider(host, project)
         return self._offers[host.name]
 
-    def _consider(self, host: HostState, project: str) -> Verdict:
+    def consider(self, host: HostState, project: str) -> Verdict:
+        """Say what a host offers a project, or why none."""
         mark = self.current.marks.get(host.name)
         if mark is not None and (mark.state != "drained" or project not in host.projects):
             return Verdict(host, why=mark.said, closed=True)
@@ -137,7 +141,7 @@ class Placer:
             checks.append(self.memory.too_small)
         return lambda gpu: next((why for check in checks if (why := check(gpu))), None)
 
-    def _preference(self, verdict: Verdict) -> tuple[int, int, int]:
+    def preference(self, verdict: Verdict) -> tuple[int, int, int]:
         """Return what is smallest for the best host; min() keeps the inventory's order among equals.
 
         Spread keeps replicas apart, so that a host that dies takes few along; pack fills hosts, and keeps others free
@@ -146,6 +150,10 @@ class Placer:
         own = self._load.get(verdict.host.name, 0)
         apart = own if self.deployment.resources.placement == "spread" else -own
         return (apart, _free_after(verdict), len(verdict.host.projects) + own)
+
+    def refuse_blind_move(self, project: str, having: Sequence[HostState]) -> None:
+        """Raise UnreachableError where a host cannot say whether what it has still runs."""
+        _refuse_blind_move(self.deployment, project, having)
 
     def _may_be_silent(self, project: str) -> bool:
         """Tell whether a replica may run on a host that did not answer, and was not declared lost.

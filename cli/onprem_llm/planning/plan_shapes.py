@@ -13,11 +13,13 @@ LISTS = (
     *("projects", "weights", "images", "keys", "client_keys", "drain", "ready", "let_in", "pending"),
     *("weights.*.files", "weights.*.send", "chain.members", "chain.members.*", "blobs.files", "store.files"),
     *("store.keep", "tls.names", "firewall.ports", "firewall.sources", "projects.*.secrets.entries"),
-    *("projects.*.secrets.values", "projects.*.secrets.entries.*.keys"),
+    *("projects.*.secrets.values", "projects.*.secrets.entries.*.keys", "firewall.gangs", "firewall.gangs.*.ports"),
+    *("firewall.gangs.*.sources", "gang_lines", "gang_lines.*.ports", "gang_lines.*.peers"),
 )
 MAPPINGS = (
     *("project", "chain", "blobs", "store", "tls", "engine_tls", "trust", "engine_keys", "states", "firewall"),
     *("projects.*", "weights.*", "images.*", "project.files", "projects.*.files", "weights.*.files.*"),
+    *("firewall.gangs.*", "gang_lines.*", "gang_lines.*.peers.*"),
     *("blobs.files.*", "store.files.*", "store.links", "projects.*.secrets.entries.*", "placement", "event"),
 )
 # What some kinds of steps have in another shape.

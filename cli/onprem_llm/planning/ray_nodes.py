@@ -8,7 +8,7 @@ from onprem_llm.planning.difference import Outcome, SecretEntry, compare
 from onprem_llm.planning.offers import in_use
 from onprem_llm.planning.out_of_sight import engine_sources, still_let_in
 from onprem_llm.planning.ray_hosts import PROJECTS, RayHosts
-from onprem_llm.planning.replicas import project_order
+from onprem_llm.planning.replica_orders import project_order
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import ImageSource, Order
 from onprem_llm.rendering.ray_node import START_SECONDS, TOKEN, RayNode, Role, draft

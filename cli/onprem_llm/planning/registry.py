@@ -11,7 +11,7 @@ from onprem_llm.planning.difference import Outcome, compare
 from onprem_llm.planning.gateway import certificate_names
 from onprem_llm.planning.image_chain import blob_files, served, stray_text
 from onprem_llm.planning.removal import removal
-from onprem_llm.planning.replicas import project_order
+from onprem_llm.planning.replica_orders import project_order
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import Change, ImageSource, RegistryStore, Step, Wanted
 from onprem_llm.rendering.registry import (

@@ -1,10 +1,9 @@
 """One replica of the deployment that is being changed: rendered and compared with what its host has."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onprem_llm.hosts import Current, HostState
-from onprem_llm.planning.addresses import Claim, reached_at
+from onprem_llm.planning.addresses import Claim
 from onprem_llm.planning.certificates import taken_up
 from onprem_llm.planning.difference import Outcome, SecretEntry, compare, looping
 from onprem_llm.planning.placement import Placement, access_path, device_names
@@ -12,26 +11,16 @@ from onprem_llm.planning.places import place
 from onprem_llm.planning.rotation import away
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import ImageSource, WantedDeployment
+from onprem_llm.rendering.ranks import Rank
 from onprem_llm.rendering.vllm import Replica, draft
 from onprem_llm.spec.deployment import Deployment, GpuAccess
 from onprem_llm.spec.site import Site
 from onprem_llm.spec.weights_identity import WeightsManifest
 
-# What a readiness request asks, by task: path below the engine's address, and the body beside the model's name.
-REQUESTS: dict[str, tuple[str, dict[str, object]]] = {
-    "chat": (
-        "/v1/chat/completions",
-        {"messages": [{"role": "user", "content": "Are you ready?"}], "max_tokens": 1, "temperature": 0},
-    ),
-    "completion": ("/v1/completions", {"prompt": "Ready", "max_tokens": 1, "temperature": 0}),
-    "embed": ("/v1/embeddings", {"input": "Ready"}),
-    "rerank": ("/v1/rerank", {"query": "Ready", "documents": ["ready", "not yet"]}),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class PlannedReplica:
-    """One replica of the new revision on its host."""
+    """One replica of the new revision on its host; on several, `others` are its further ranks on theirs."""
 
     placement: Placement
     image: HostImage
@@ -40,6 +29,18 @@ class PlannedReplica:
     secrets: tuple[SecretEntry, ...]
     serving: bool  # it takes requests now, so it must be drained before it is touched
     rekeyed: bool = False  # its key is not the gateway's any more: what routes to it now cannot route to the new one
+    rank: Rank | None = None
+    others: "tuple[PlannedReplica, ...]" = ()
+
+    @property
+    def ranks(self) -> "tuple[PlannedReplica, ...]":
+        """All of its projects, each on a host of its own."""
+        return (self, *self.others)
+
+    @property
+    def answers(self) -> bool:
+        """Tell whether requests come to it: they do not to further ranks."""
+        return self.rank is None or self.rank.rank == 0
 
     @property
     def project(self) -> str:
@@ -95,30 +96,38 @@ def speaks_tls(site: Site, deployment: Deployment, current: Current) -> bool:
     return setting == "on" or (setting == "auto" and several and deployment.listen != "local")
 
 
-def plan_replica(change: Revision, placement: Placement, claim: Claim) -> PlannedReplica:
-    """Render a placed replica and compare it with what its host has."""
+def plan_replica(change: Revision, placement: Placement, claim: Claim, rank: Rank | None = None) -> PlannedReplica:
+    """Render a placed replica, or one rank of it, and compare it with what its host has."""
     deployment, host, current = change.deployment, placement.host, change.current
     entry = current.book.get(deployment.name)
     recorded = entry.images.get(deployment.engine.image) if entry else None
     image = image_for(host, change.wanted.image or ImageSource(deployment.engine.image), recorded)
     why = change.why + _image_reason(deployment, recorded, image)
-    outcome = _outcome(change, placement, image, claim, why)
+    outcome = _outcome(change, placement, image, claim, why, rank)
     entries = (SecretEntry("VLLM_API_KEY", (deployment.name,)),)
     rekeyed = _rekeyed(deployment.name, placement, current)
     serving = in_service(host, placement.project, current) and not rekeyed
-    return PlannedReplica(placement, image, claim, outcome, entries, serving, rekeyed)
+    return PlannedReplica(placement, image, claim, outcome, entries, serving, rekeyed, rank)
 
 
-def _outcome(change: Revision, placement: Placement, image: HostImage, claim: Claim, why: tuple[str, ...]) -> Outcome:
+def _outcome(
+    change: Revision,
+    placement: Placement,
+    image: HostImage,
+    claim: Claim,
+    why: tuple[str, ...],
+    rank: Rank | None,
+) -> Outcome:
     deployment, host = change.deployment, placement.host
 
     def compared(access: GpuAccess | None) -> Outcome:
-        wanted = draft(_replica(change, placement, image, claim, access))
+        wanted = draft(_replica(change, placement, image, claim, access, rank))
         secrets = _secrets(change.wanted, host, change.current)
         found = compare(host, wanted, revision=change.revision, image_id=image.id, secrets=secrets, why=why)
         if change.restart:
             found = found.restarted("asked for")
-        if change.rolls and (reason := newer_certificate(change, host, placement.project)):
+        answers = rank is None or rank.rank == 0  # the others show no certificate to anybody
+        if change.rolls and answers and (reason := newer_certificate(change, host, placement.project)):
             found = found.restarted(reason)
         return found
 
@@ -171,7 +180,12 @@ def _runs_by_cdi(deployment: Deployment, host: HostState, project: str) -> bool:
 
 
 def _replica(
-    change: Revision, placement: Placement, image: HostImage, claim: Claim, access: GpuAccess | None
+    change: Revision,
+    placement: Placement,
+    image: HostImage,
+    claim: Claim,
+    access: GpuAccess | None,
+    rank: Rank | None,
 ) -> Replica:
     return Replica(
         deployment=change.deployment,
@@ -185,54 +199,8 @@ def _replica(
         devices=device_names(placement, change.deployment, access),
         gpu_access=access,
         tls_folder=f"{change.site.data_root}/secrets" if change.engine_tls else None,
+        rank=rank,
     )
-
-
-def empty_order(keys: Sequence[str], gateway: HostState) -> dict[str, object]:
-    """Return an order of apply.yml that brings keys and starts nothing."""
-    return {"keys": list(keys), "keys_host": gateway.name, "projects": []}
-
-
-def project_order(
-    site: Site,
-    outcome: Outcome,
-    entries: tuple[SecretEntry, ...],
-    values: list[str],
-    *,
-    wait: int,
-    readiness: dict[str, object] | None,
-) -> dict[str, object]:
-    """Return one project of apply.yml's order."""
-    rendered = outcome.rendered
-    return {
-        "name": rendered.project,
-        "path": site.project_path(rendered.project),
-        "files": rendered.sums(),
-        "wait": wait,
-        "recreate": outcome.recreate,
-        "secrets": {"entries": [entry.order() for entry in entries], "values": values},
-        "readiness": readiness,
-    }
-
-
-def readiness(deployment: Deployment, claim: Claim, host: HostState, *, tls: bool) -> dict[str, object]:
-    """Return the request that must be answered before a replica takes traffic."""
-    probe = deployment.readiness
-    path, body = REQUESTS[deployment.task]
-    if probe.path is not None:
-        path, body = probe.path, {}
-    body = dict(probe.body) if probe.body is not None else body
-    method = probe.method or ("POST" if body else "GET")
-    return {
-        "url": reached_at(claim, host, tls=tls),
-        "method": method,
-        "path": path,
-        "body": {"model": deployment.served_name, **body} if method == "POST" else None,
-        "status": probe.status,
-        "timeout": deployment.timeouts.readiness,
-        "request_timeout": probe.timeout,
-        "key": deployment.name,
-    }
 
 
 def _secrets(wanted: WantedDeployment, host: HostState, current: Current) -> dict[str, str | None]:

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field, replace
 
 from onprem_llm.hosts import HostState
 from onprem_llm.planning.fleet import Fleet
+from onprem_llm.planning.gang_orders import lines_of, stop_step
 from onprem_llm.planning.guards import firewall_without
 from onprem_llm.planning.removal import removal
-from onprem_llm.planning.replicas import PlannedReplica, Revision, empty_order, project_order, readiness, runs
+from onprem_llm.planning.replica_orders import empty_order, project_order, readiness
+from onprem_llm.planning.replicas import PlannedReplica, Revision, runs
 from onprem_llm.planning.rotation import back_step, route_step
 from onprem_llm.planning.standing import Standing
 from onprem_llm.planning.types import Order, Step
@@ -80,9 +82,12 @@ def _start(crew: Crew) -> Step | None:
 def _start_undo(crew: Crew, starting: Sequence[PlannedReplica]) -> tuple[Step, ...]:
     """What is new goes, what ran out of rotation (on a drained host) or was on its way runs as before."""
     if crew.change.deployment.name not in crew.change.current.book:
-        return ()  # a first deploy: what it started stays to be looked at
-    fresh = [(r.host.name, r.project) for r in starting if r.outcome.change.action == "create"]
-    changed = [r for r in starting if r.outcome.change.action in {"update", "restart"} and runs(r.host, r.project)]
+        # A first deploy: what it started stays to be looked at, and no part of a gang goes on without the others.
+        gangs = [rank for replica in starting if replica.others for rank in replica.ranks]
+        return (stop_step(crew.change.site, gangs),) if gangs else ()
+    ranks = [rank for replica in starting for rank in replica.ranks]
+    fresh = [(r.host.name, r.project) for r in ranks if r.outcome.change.action == "create"]
+    changed = [r for r in ranks if r.outcome.change.action in {"update", "restart"} and runs(r.host, r.project)]
     return (
         *([_remove_step(crew, fresh, "Remove the new replicas")] if fresh else []),
         *([_restore_step(crew, changed)] if changed else []),
@@ -95,7 +100,8 @@ def _proven(crew: Crew, replica: PlannedReplica) -> bool:
     at = entry.replicas.get(replica.project) if entry else None
     if any(reason.startswith(("readiness", "timeouts.readiness")) for reason in crew.change.why):
         return False  # it has answered another request than is asked for now
-    return at is not None and (at.host, at.revision) == (replica.host.name, replica.revision)
+    hosts = tuple(rank.host.name for rank in replica.ranks)
+    return at is not None and (at.hosts, at.revision) == (hosts, replica.revision)
 
 
 def _waves(crew: Crew) -> list[Step]:
@@ -156,7 +162,8 @@ def _remove(crew: Crew) -> Step | None:
     for name, host in {s.host.name: s.host for s in leaving}.items():
         gone = {s.project for s in leaving if s.host.name == name}
         staying = [replica.claim for replica in crew.fleet.replicas if replica.host.name == name]
-        orders[name] = {**step.orders[name], **firewall_without(host, crew.change.current, gone, staying)}
+        wall = firewall_without(host, crew.change.current, gone, staying, crew.fleet)
+        orders[name] = {**step.orders[name], **wall}
     return replace(step, orders=orders)
 
 
@@ -170,19 +177,20 @@ def _remove_step(crew: Crew, projects: Sequence[tuple[str, str]], title: str) ->
 def _apply_orders(crew: Crew, replicas: Sequence[PlannedReplica]) -> dict[str, Order]:
     orders: dict[str, dict[str, object]] = {}
     projects: dict[str, list[object]] = {}
-    for replica in replicas:
+    for replica in [rank for one in replicas for rank in one.ranks]:
         host = replica.host.name
         orders.setdefault(host, crew.empty_order)["projects"] = projects.setdefault(host, [])
-        projects[host].append(
-            project_order(
-                crew.change.site,
-                replica.outcome,
-                replica.secrets,
-                sorted(crew.change.deployment.secret_env),
-                wait=crew.change.deployment.timeouts.start,
-                readiness=_readiness(crew, replica),
-            )
+        order = project_order(
+            crew.change.site,
+            replica.outcome,
+            replica.secrets,
+            sorted(crew.change.deployment.secret_env),
+            wait=crew.change.deployment.timeouts.start,
+            readiness=_readiness(crew, replica) if replica.answers else None,
         )
+        projects[host].append({**order, "gang": True} if replica.rank else order)
+    for host, lines in lines_of(replicas).items():
+        orders[host]["gang_lines"] = lines
     if orders:
         # The first gateway host makes the key, so it takes part even where it starts nothing.
         orders.setdefault(crew.gateways[0].name, crew.empty_order)
@@ -196,7 +204,7 @@ def _readiness(crew: Crew, replica: PlannedReplica) -> dict[str, object]:
 def _restore_step(crew: Crew, replicas: Sequence[PlannedReplica]) -> Step:
     """Name what is there now: what was kept of an earlier change must not come back."""
     orders: dict[str, dict[str, list[object]]] = {}
-    for replica in replicas:
+    for replica in [rank for one in replicas for rank in one.ranks if rank.project in rank.host.projects]:
         order = orders.setdefault(replica.host.name, {"projects": []})
         there = replica.host.projects[replica.project]
         order["projects"].append(
@@ -206,6 +214,7 @@ def _restore_step(crew: Crew, replicas: Sequence[PlannedReplica]) -> Step:
                 "files": dict(there.files),
                 "secrets": there.secrets_digest,
                 "wait": crew.change.deployment.timeouts.start,
+                **({"gang": True} if there.label("gang") else {}),
             }
         )
     return Step("restore", f"Put the old {', '.join(r.project for r in replicas)} back", orders)

@@ -10,7 +10,8 @@ from onprem_llm.planning.addresses import LOOPBACK, bind_address
 from onprem_llm.planning.difference import Outcome, compare
 from onprem_llm.planning.out_of_sight import gateway_peers, unseen_gateways
 from onprem_llm.planning.removal import removal
-from onprem_llm.planning.replicas import project_order, serves
+from onprem_llm.planning.replica_orders import project_order
+from onprem_llm.planning.replicas import serves
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import Change, ImageSource, Step, Wanted
 from onprem_llm.rendering.keepalived import CONFIG, PROJECT, SharedAddress, draft

@@ -6,6 +6,7 @@ from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import Claim, standing_claim
 from onprem_llm.planning.replicas import in_service
 from onprem_llm.planning.rotation import is_down
+from onprem_llm.rendering.ranks import rank_of, replica_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Standing:
     tls: bool = False
     belongs: bool = True  # the book has it there
     routed: bool = True  # it gets requests: it serves, the book has it there, no gateway has it for down
+    rank: int = 0  # of a replica over several hosts; requests come to the first alone
 
 
 def standing_of(name: str, current: Current) -> tuple[Standing, ...]:
@@ -52,7 +54,8 @@ def _standing(name: str, host: HostState, project: str, current: Current) -> Sta
         serving,
         found.label("tls") == "on",
         belongs,
-        serving and belongs and not is_down(f"{name}/{project}", current),
+        serving and belongs and not rank_of(project) and not is_down(f"{name}/{project}", current),
+        rank_of(project),
     )
 
 
@@ -60,11 +63,11 @@ def _belongs(name: str, project: str, host: HostState, current: Current) -> bool
     entry = current.book.get(name)
     if entry is None or not entry.replicas:  # a book from before replicas were written down
         return True
-    at = entry.replicas.get(project)
-    return at is not None and at.host == host.name
+    at, rank = entry.replicas.get(replica_of(project)), rank_of(project)
+    return at is not None and rank < len(at.hosts) and at.hosts[rank] == host.name
 
 
 def index_of(project: str, deployment: str) -> int | None:
-    """Return a replica's number; None for a project of something else."""
-    name, _, index = project.rpartition("-")
+    """Return the number of a replica, by the project of any of its ranks; None for a project of something else."""
+    name, _, index = replica_of(project).rpartition("-")
     return int(index) if name == deployment and index.isdigit() else None

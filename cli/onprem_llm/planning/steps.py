@@ -8,7 +8,7 @@ from onprem_llm.hosts import HostState
 from onprem_llm.planning.addresses import reached_at
 from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.removal import removal
-from onprem_llm.planning.replicas import empty_order, project_order
+from onprem_llm.planning.replica_orders import empty_order, project_order
 from onprem_llm.planning.staging import HostWork
 from onprem_llm.planning.types import UI_PROJECT, Step
 from onprem_llm.planning.web_ui import PlannedUi
@@ -90,7 +90,7 @@ def pending_step(gateways: Sequence[HostState], entry: BookEntry | None, release
     In the copies of the book too: whichever is read when the change was cut off lets old and new replicas in. What a
     failed first deploy started is nowhere in the book, so that its number can be given again.
     """
-    begins = any(r.revision == release.revision and r.outcome.needed for r in release.fleet.replicas)
+    begins = any(r.revision == release.revision and r.outcome.needed for r in release.fleet.projects)
     if entry is None or release.revision == entry.revision or not begins:
         return None
 
@@ -105,11 +105,11 @@ def pending_step(gateways: Sequence[HostState], entry: BookEntry | None, release
 
 def record_step(gateway: HostState, entry: BookEntry | None, release: Release, verb: str) -> Step | None:
     """Return the step that writes a revision into the book; None where the book has it."""
-    placement = {r.project: {"host": r.host.name, "revision": r.revision} for r in release.fleet.replicas}
+    placement = {r.project: _at([rank.host.name for rank in r.ranks], r.revision) for r in release.fleet.replicas}
     if entry is not None:
         silent = release.fleet.silent.items()
-        placement |= {project: {"host": entry.replicas[project].host, "revision": rev} for project, rev in silent}
-        known = {project: {"host": at.host, "revision": at.revision} for project, at in entry.replicas.items()}
+        placement |= {project: _at(entry.replicas[project].hosts, rev) for project, rev in silent}
+        known = {project: _at(at.hosts, at.revision) for project, at in entry.replicas.items()}
         same = (entry.revision, entry.model_yaml, dict(entry.images))
         if (
             not entry.pending
@@ -128,3 +128,9 @@ def record_step(gateway: HostState, entry: BookEntry | None, release: Release, v
         "event": {"action": verb, "deployment": name, "revision": release.revision},
     }
     return Step("record", "Write the book", {gateway.name: order})
+
+
+def _at(hosts: Sequence[str], revision: int) -> dict[str, object]:
+    """Return where a replica is, as the book has it: `members` are the further hosts of one on several."""
+    more = {"members": list(hosts[1:])} if len(hosts) > 1 else {}
+    return {"host": hosts[0], "revision": revision, **more}

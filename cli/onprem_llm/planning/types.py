@@ -20,6 +20,7 @@ StepKind = Literal[
     "gateway",
     "route",
     "restore",
+    "stop",
     "remove",
     "pending",
     "record",

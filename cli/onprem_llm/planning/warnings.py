@@ -2,7 +2,8 @@
 
 from onprem_llm.hosts import Current
 from onprem_llm.planning.addresses import EVERY_INTERFACE
-from onprem_llm.planning.fleet import Fleet, only_counts
+from onprem_llm.planning.fleet import Fleet
+from onprem_llm.planning.fleet_parts import only_counts
 from onprem_llm.planning.gpu_links import FAR, worst_link
 from onprem_llm.planning.placement import access_path
 from onprem_llm.planning.replicas import PlannedReplica, Revision, newer_certificate
@@ -119,7 +120,12 @@ def old_certificates(change: Revision, fleet: Fleet) -> tuple[str, ...]:
 
 def _hosts(change: Revision) -> dict[str, str]:
     entry = change.current.book.get(change.deployment.name)
-    return {project: at.host for project, at in entry.replicas.items()} if entry else {}
+    if entry is None:
+        return {}
+    unseen = change.current.unreachable
+    return {
+        project: next((host for host in at.hosts if host in unseen), at.host) for project, at in entry.replicas.items()
+    }
 
 
 def key_warnings(wanted: Wanted, current: Current) -> tuple[str, ...]:

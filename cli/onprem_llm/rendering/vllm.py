@@ -1,8 +1,11 @@
 """A replica of a vLLM deployment as a Compose project."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
+from onprem_llm.rendering import ranks
 from onprem_llm.rendering.compose import (
     LABEL,
     REVISION_MARK,
@@ -13,12 +16,15 @@ from onprem_llm.rendering.compose import (
     user_text,
 )
 from onprem_llm.rendering.flags import flags
+from onprem_llm.rendering.gang import gang_health_check, in_gang, program, program_volume
+from onprem_llm.rendering.ranks import Rank
 from onprem_llm.spec.deployment import Deployment, GpuAccess
 
 SERVICE = "vllm"
 INNER_PORT = 8000
 # Seconds between two health checks: a hung engine is noticed within three of them.
 CHECK_SECONDS = 5
+EVERY_INTERFACE = str(IPv4Address(0))
 TLS_FOLDER = "/run/onprem-llm-tls"
 
 # Old images start the module themselves, new ones `vllm serve`; in the releases between both work, so the line need
@@ -52,11 +58,22 @@ class Replica:
     devices: tuple[str, ...] = ()  # the same as the access path names them (CDI names; else UUIDs)
     gpu_access: GpuAccess | None = None
     tls_folder: str | None = None  # the host's folder with engine.crt and engine.key; None: plain HTTP
+    rank: Rank | None = None  # its part of a replica over several hosts
+
+    @property
+    def name(self) -> str:
+        """The replica's name, which is the first rank's project."""
+        return f"{self.deployment.name}-{self.index}"
 
     @property
     def project(self) -> str:
         """The project's name."""
-        return f"{self.deployment.name}-{self.index}"
+        return ranks.rank_project(self.name, self.rank.rank if self.rank else 0)
+
+    @property
+    def answers(self) -> bool:
+        """Tell whether requests come to it."""
+        return self.rank is None or self.rank.rank == 0
 
 
 def draft(replica: Replica) -> Draft:
@@ -70,20 +87,50 @@ def draft(replica: Replica) -> Draft:
         "restart": "unless-stopped",
         "stop_grace_period": "30s",
         **_gpu_access(replica),
-        **_shared_memory(deployment),
-        "entrypoint": [*WITH_SECRETS, *entrypoint],
+        **_shared_memory(replica),
+        "entrypoint": [*WITH_SECRETS, *_together(replica, entrypoint)],
         "command": [user_text(part) for part in [*positional, *_flags(replica)]],
         "environment": {name: user_text(value) for name, value in sorted(_environment(replica).items())},
         "secrets": ["env"],
-        "ports": [published(replica.address, replica.port, INNER_PORT)],
-        "volumes": [_mount(replica.weights_path, model), *_certificate(replica)],
-        "healthcheck": health_check(
-            f"{'https' if replica.tls_folder else 'http'}://127.0.0.1:{INNER_PORT}/health",
-            start_period=deployment.timeouts.start,
-            interval=CHECK_SECONDS,
-        ),
+        **_network(replica),
+        "volumes": [
+            _mount(replica.weights_path, model),
+            *_certificate(replica),
+            *([program_volume()] if replica.rank else []),
+        ],
+        "healthcheck": _health(replica),
     }
-    return Draft(replica.project, SERVICE, body, _labels(replica))
+    files = program() if replica.rank else {}
+    return Draft(replica.project, SERVICE, body, _labels(replica), files)
+
+
+def _network(replica: Replica) -> dict[str, object]:
+    if replica.rank:
+        return ranks.body(replica.rank)
+    return {"ports": [published(replica.address, replica.port, INNER_PORT)]}
+
+
+def _health(replica: Replica) -> dict[str, object]:
+    start = replica.deployment.timeouts.start
+    if replica.rank:
+        return gang_health_check(start_period=start, interval=CHECK_SECONDS)
+    return health_check(f"{_own_url(replica)}/health", start_period=start, interval=CHECK_SECONDS)
+
+
+def _own_url(replica: Replica) -> str:
+    """Return where the engine answers, as its own container reaches it."""
+    scheme = "https" if replica.tls_folder else "http"
+    if replica.rank is None:
+        return f"{scheme}://127.0.0.1:{INNER_PORT}"
+    address = "127.0.0.1" if replica.address == EVERY_INTERFACE else replica.address
+    return f"{scheme}://[{address}]:{replica.port}" if ":" in address else f"{scheme}://{address}:{replica.port}"
+
+
+def _together(replica: Replica, entrypoint: Sequence[str]) -> list[str]:
+    """Return what starts an engine: that of a rank begins with the others, and ends with them."""
+    if replica.rank is None:
+        return list(entrypoint)
+    return in_gang(ranks.place_of(replica.rank, f"{_own_url(replica)}/health"), entrypoint)
 
 
 def starts_with_module(image: str) -> bool:
@@ -105,9 +152,10 @@ def _flags(replica: Replica) -> list[str]:
     # The second name tells the gateway which revision answers: it admits none but the one that it waits for.
     names = [deployment.served_name, revision_name(deployment.served_name, REVISION_MARK)]
     return [
-        *("--served-model-name", *names),
+        *(("--served-model-name", *names) if replica.answers else ()),
         *code,
-        *(tls if replica.tls_folder else []),
+        *(tls if replica.tls_folder and replica.answers else []),
+        *(ranks.engine_flags(replica.rank, replica.address, replica.port) if replica.rank else []),
         *flags(deployment.engine.engine_args),
     ]
 
@@ -122,7 +170,7 @@ def _mount(source: str, target: str) -> dict[str, object]:
 
 
 def _certificate(replica: Replica) -> list[dict[str, object]]:
-    if replica.tls_folder is None:
+    if replica.tls_folder is None or not replica.answers:
         return []
     return [_mount(f"{replica.tls_folder}/{name}", f"{TLS_FOLDER}/{name}") for name in ("engine.crt", "engine.key")]
 
@@ -131,12 +179,14 @@ def _environment(replica: Replica) -> dict[str, str]:
     # CUDA images say `all` in their own environment, which the nvidia runtime would follow.
     some = replica.gpu_access == "runtime" and replica.deployment.resources.gpus != "all"
     visible = {"NVIDIA_VISIBLE_DEVICES": ",".join(replica.devices)} if some and replica.devices else {}
-    return {**ENVIRONMENT, **visible, **replica.deployment.literal_env}
+    together = ranks.environment(replica.rank) if replica.rank else {}
+    return {**ENVIRONMENT, **visible, **together, **replica.deployment.literal_env}
 
 
-def _shared_memory(deployment: Deployment) -> dict[str, object]:
+def _shared_memory(replica: Replica) -> dict[str, object]:
     # Tensor parallel workers exchange data through /dev/shm, for which Docker's 64 MB are too few.
-    return {"shm_size": deployment.engine.shm_size} if deployment.engine.shm_size else {"ipc": "host"}
+    size = replica.deployment.engine.shm_size or (ranks.SHM_SIZE if replica.rank else None)
+    return {"shm_size": size} if size else {"ipc": "host"}
 
 
 def _gpu_access(replica: Replica) -> dict[str, object]:
@@ -155,7 +205,7 @@ def _gpu_access(replica: Replica) -> dict[str, object]:
 
 
 def _labels(replica: Replica) -> dict[str, str]:
-    return {
+    found = {
         f"{LABEL}.project": replica.project,
         f"{LABEL}.deployment": replica.deployment.name,
         f"{LABEL}.replica": str(replica.index),
@@ -164,3 +214,9 @@ def _labels(replica: Replica) -> dict[str, str]:
         f"{LABEL}.listen": f"{replica.address}:{replica.port}",
         f"{LABEL}.tls": "on" if replica.tls_folder else "off",
     }
+    if replica.rank is None:
+        return found
+    if not replica.answers:  # nobody asks it anything
+        del found[f"{LABEL}.listen"]
+        found[f"{LABEL}.tls"] = "off"
+    return {**found, **ranks.labels(replica.rank, replica.name)}

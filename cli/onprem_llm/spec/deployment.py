@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, PlainValidator, StringConstraints, f
 from onprem_llm.spec.documents import Document, read_document
 from onprem_llm.spec.engine_args import EngineArg, args_problems, is_auto, parallel_size
 from onprem_llm.spec.fields import Env, ImageRef, Listen, Model, Names, Port, SecretRef, literal_env, secret_env
+from onprem_llm.spec.gangs import gang_problem
 from onprem_llm.spec.model_source import ModelField
 from onprem_llm.spec.problems import checked
 from onprem_llm.spec.replicas import Autoscaling, Backend, Replicas, backend_problem
@@ -30,6 +31,8 @@ OWNED_ENV = {
     "CUDA_VISIBLE_DEVICES": "use resources.gpus",
 }
 
+MAX_NODES = 64
+
 
 def _gpus(value: object) -> int | Literal["all"]:
     if value == "all":
@@ -37,6 +40,14 @@ def _gpus(value: object) -> int | Literal["all"]:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     raise ValueError(f"found {value!r}, expected a number of GPUs (0 for a CPU engine) or all")
+
+
+def _nodes(value: object) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_NODES:
+        return value
+    raise ValueError(f"found {value!r}, expected auto or a number of hosts from 1 to {MAX_NODES}")
 
 
 def _shm_size(value: str) -> str:
@@ -63,9 +74,10 @@ class Engine(Model):
 
 
 class Resources(Model):
-    """What a replica needs and where it may run."""
+    """What a replica needs and where it may run. `gpus` are those of the whole replica, over `nodes` hosts."""
 
     gpus: Annotated[int | Literal["all"], PlainValidator(_gpus)] = 1
+    nodes: Annotated[int | Literal["auto"], PlainValidator(_nodes)] = "auto"
     gpu_models: Names = ()
     hosts: Names = ()
     placement: Spread = "spread"
@@ -133,6 +145,10 @@ class Deployment(Model):
                 f"engine.engine_args asks for {size} GPUs (the product of its parallel sizes), "
                 f"resources.gpus is {self.resources.gpus}: set resources.gpus to {size}"
             )
+        nodes = self.resources.nodes
+        problem = gang_problem(nodes, self.resources.gpus, self.engine.engine_args) if nodes != "auto" else None
+        if problem:
+            raise ValueError(problem)
         if self.update.max_unavailable == 0 and self.update.max_surge == 0:
             raise ValueError("update: max_unavailable and max_surge are both 0: nothing could ever be replaced")
         problem = backend_problem(self.backend, self.replicas)

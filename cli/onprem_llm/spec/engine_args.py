@@ -19,6 +19,10 @@ OWNED_FLAGS = {
     "uds": "use `listen` and `port`",
     "fd": "use `listen` and `port`",
     "root_path": "remove it: the engine is served at /v1",
+    **dict.fromkeys(
+        ("nnodes", "node_rank", "master_addr", "master_port", "headless"),
+        "use `resources.nodes`: the plan says which host has which part of a replica",
+    ),
 }
 # vLLM's one-dash abbreviations; a flag is written with two.
 ABBREVIATIONS = {

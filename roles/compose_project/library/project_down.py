@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: Apache-2.0
-"""Remove a Compose project: its containers, its network, the files that the role wrote, and nothing else."""
+"""Remove a Compose project: containers, network, the files that the role wrote, and nothing else; or stop it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ options:
     description: Folder of the project.
     type: path
     required: true
+  state:
+    description: With C(stopped) its containers end and all stays as it is.
+    type: str
+    choices: [absent, stopped]
+    default: absent
   purge:
     description: Remove the whole folder, data included.
     type: bool
@@ -99,6 +104,17 @@ def remove_files(folder, purge):
     return bool(files)
 
 
+def stop(name, limit, check_mode):
+    """End the containers that run; return whether there were any. A restart policy does not bring them back."""
+    label = f"label=com.docker.compose.project={name}"
+    running = ["status=running", "status=restarting", "status=paused"]
+    if not docker("ps", "--quiet", "--filter", label, *(word for one in running for word in ("--filter", one))):
+        return False
+    if not check_mode:
+        docker("compose", "--project-name", name, "stop", "--timeout", str(limit), limit=limit + 120)
+    return True
+
+
 def down(params, check_mode):
     """Remove the project and return whether there was anything to remove."""
     name, folder = params["name"], Path(params["path"])
@@ -120,17 +136,20 @@ def main():
         argument_spec={
             "name": {"type": "str", "required": True},
             "path": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["absent", "stopped"], "default": "absent"},
             "purge": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 30},
         },
         supports_check_mode=True,
     )
+    name, stopping = module.params["name"], module.params["state"] == "stopped"
     try:
-        changed = down(module.params, module.check_mode)
-    except DownError as error:
-        module.fail_json(msg=f"cannot remove the project {module.params['name']}: {error}")
-    except (OSError, subprocess.SubprocessError) as error:
-        module.fail_json(msg=f"cannot remove the project {module.params['name']}: {error}")
+        if stopping:
+            changed = stop(name, module.params["timeout"], module.check_mode)
+        else:
+            changed = down(module.params, module.check_mode)
+    except (DownError, OSError, subprocess.SubprocessError) as error:
+        module.fail_json(msg=f"cannot {'stop' if stopping else 'remove'} the project {name}: {error}")
     module.exit_json(changed=changed)
 
 

@@ -38,6 +38,11 @@ options:
     description: Make the containers anew even where Compose sees no difference.
     type: bool
     default: false
+  state:
+    description: With C(started) its containers are started; whether they come to health is somebody else's question.
+    type: str
+    choices: [healthy, started]
+    default: healthy
   wait:
     description: Seconds until it must be healthy.
     type: int
@@ -212,7 +217,7 @@ def up(params, seen):
     before = containers(name)
     seen.update(before)
     base = ["docker", "compose", "--project-directory", path, "--file", f"{path}/compose.yaml", "--project-name", name]
-    waiting = ["--wait", "--wait-timeout", str(params["wait"])]
+    waiting = ["--wait", "--wait-timeout", str(params["wait"])] if params["state"] == "healthy" else []
     anew = ["--force-recreate"] if params["recreate"] else []
     wait([*base, "up", "--detach", "--remove-orphans", *anew, *waiting], name, before, params["wait"], seen)
     return marks(before) != marks(containers(name))
@@ -244,6 +249,7 @@ def main():
             "name": {"type": "str", "required": True},
             "path": {"type": "path", "required": True},
             "recreate": {"type": "bool", "default": False},
+            "state": {"type": "str", "choices": ["healthy", "started"], "default": "healthy"},
             "wait": {"type": "int", "default": 1800},
             "log_lines": {"type": "int", "default": 40},
         }

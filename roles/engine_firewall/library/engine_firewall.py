@@ -29,6 +29,13 @@ options:
     type: list
     elements: str
     default: []
+  gangs:
+    description:
+      - For each part of a replica over several hosts, C(ports) that it listens on and C(sources), the addresses of its
+        members. Nobody else reaches them, gateways neither; engines speak there without a password.
+    type: list
+    elements: dict
+    default: []
   state:
     description: With C(absent) table, file and unit are removed.
     type: str
@@ -50,7 +57,25 @@ INNER_PORT = 8000  # of every engine, inside its container
 GUARD = guard("firewall", "Let only gateways reach the engines of onprem-llm")
 
 
-def rules_text(ports, sources):
+def accepts(sources, more=""):
+    """Return the lines that let addresses in, one for each family."""
+    families = {4: [], 6: []}
+    for source in sorted({ipaddress.ip_address(one) for one in sources}, key=lambda one: (one.version, int(one))):
+        families[source.version].append(str(source))
+    return "".join(
+        f"        {word} saddr {{ {', '.join(families[version])} }} {more}accept\n"
+        for version, word in ((4, "ip"), (6, "ip6"))
+        if families[version]
+    )
+
+
+def gang_text(gang):
+    """Return the lines of one gang: its members come in, everybody else does not."""
+    ports = "tcp dport { " + ", ".join(str(port) for port in sorted(set(gang["ports"]))) + " } "
+    return accepts(gang["sources"], ports) + f"        fib daddr type local {ports}drop\n"
+
+
+def rules_text(ports, sources, gangs=()):
     """Return the file that nft loads: it replaces our table in one step and touches no other.
 
     -150 is after connection tracking and before docker's translation of addresses (-100), so that ports are those of
@@ -60,14 +85,6 @@ def rules_text(ports, sources):
     """
     wanted = ", ".join(str(port) for port in sorted(set(ports)))
     published = f"        tcp dport {{ {wanted} }} fib daddr type local drop\n" if wanted else ""
-    families = {4: [], 6: []}
-    for source in sorted({ipaddress.ip_address(one) for one in sources}, key=lambda one: (one.version, int(one))):
-        families[source.version].append(str(source))
-    accepts = [
-        f"        {word} saddr {{ {', '.join(families[version])} }} accept\n"
-        for version, word in ((4, "ip"), (6, "ip6"))
-        if families[version]
-    ]
     return (
         "# Written by onprem-llm: which addresses reach the engines of this host.\n"
         # Named once, so that the delete finds a table the first time too.
@@ -77,7 +94,8 @@ def rules_text(ports, sources):
         "        type filter hook prerouting priority -150; policy accept;\n"
         '        iif "lo" accept\n'
         "        ct direction reply accept\n"
-        f"{''.join(accepts)}"
+        f"{''.join(gang_text(gang) for gang in sorted(gangs, key=lambda one: sorted(one['ports'])))}"
+        f"{accepts(sources)}"
         f"{published}"
         f'        tcp dport {INNER_PORT} fib daddr oifname "br-*" iifname != "br-*" drop\n'
         "    }\n"
@@ -91,17 +109,18 @@ def main():
         argument_spec={
             "ports": {"type": "list", "elements": "int", "default": []},
             "sources": {"type": "list", "elements": "str", "default": []},
+            "gangs": {"type": "list", "elements": "dict", "default": []},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         supports_check_mode=True,
     )
-    ports, sources = module.params["ports"], module.params["sources"]
+    ports, sources, gangs = module.params["ports"], module.params["sources"], module.params["gangs"]
     try:
-        wrong = [port for port in ports if not 0 < port < 65536]
+        wrong = [port for port in [*ports, *(p for one in gangs for p in one["ports"])] if not 0 < port < 65536]
         if wrong:
             raise FirewallError(f"found the ports {wrong}, expected 1 to 65535")
         if module.params["state"] == "present":
-            changed = GUARD.present(rules_text(ports, sources), module.check_mode)
+            changed = GUARD.present(rules_text(ports, sources, gangs), module.check_mode)
         else:
             changed = GUARD.absent(module.check_mode)
     except (FirewallError, OSError, ValueError, subprocess.SubprocessError) as error:

@@ -58,6 +58,10 @@ options:
     description: Address by which Ansible reaches the host, returned as it is.
     type: str
     default: ""
+  gang_interface:
+    description: Network interface that the inventory wants gangs to use, returned as it is.
+    type: str
+    default: ""
   facts:
     description: Say what the host is, for facts.json, and nothing else.
     type: bool
@@ -88,6 +92,7 @@ ARGUMENTS = {
     "site": {"type": "raw", "default": {}},
     "groups": {"type": "list", "elements": "str", "default": []},
     "ansible_host": {"type": "str", "default": ""},
+    "gang_interface": {"type": "str", "default": ""},
     "facts": {"type": "bool", "default": False},
 }
 
@@ -188,6 +193,7 @@ def probe(params):
         "addresses": addresses,
         "interfaces": interfaces,
         "default_address": machine_part.default_address(addresses),
+        "rdma": machine_part.rdma(),
         "listeners": name_containers(answers.get("listeners") or [], seen.get("ports") or {}),
         "gpus": answers.get("gpus") or {"tool": True, "error": "nvidia-smi did not answer", "devices": []},
         "engine": seen["engine"],
@@ -209,6 +215,7 @@ def probe(params):
         "site": params["site"],
         "groups": params["groups"],
         "ansible_host": params["ansible_host"],
+        "gang_interface": params["gang_interface"],
     }
 
 

@@ -117,6 +117,16 @@ def interfaces():
     return found
 
 
+def rdma(root="/sys/class/infiniband", devices="/dev/infiniband"):
+    """Return the RDMA ports that are up, mlx5_0:1, where containers can be given the devices."""
+    found = []
+    if Path(devices).is_dir():
+        for state in sorted(Path(root).glob("*/ports/*/state")):
+            if "ACTIVE" in read_text(str(state)):
+                found.append(f"{state.parents[2].name}:{state.parent.name}")
+    return found
+
+
 def default_address(known):
     """Return the address from which the host reaches others, or the first one where no route leads out."""
     with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:

@@ -126,12 +126,21 @@ def firewall():
     except OSError:
         return None
     ports = re.search(r"tcp dport \{([^}]*)\} fib daddr type local", text)
-    sources = re.findall(r"ip6? saddr \{([^}]*)\}", text)
+    sources = re.findall(r"ip6? saddr \{([^}]*)\} accept", text)
     return {
         "ports": [int(port) for port in _listed(ports.group(1) if ports else "")],
         "sources": [source for group in sources for source in _listed(group)],
         "active": _is_loaded(TABLE),
+        "gangs": _gangs(text),
     }
+
+
+def _gangs(text):
+    """Return what is let in at the ports of each gang, an IPv4 and an IPv6 rule of one together."""
+    gangs = {}
+    for addresses, ports in re.findall(r"ip6? saddr \{([^}]*)\} tcp dport \{([^}]*)\} accept", text):
+        gangs.setdefault(tuple(int(port) for port in _listed(ports)), []).extend(_listed(addresses))
+    return [{"ports": list(ports), "sources": sorted(sources)} for ports, sources in sorted(gangs.items())]
 
 
 def ray_firewall():

@@ -201,3 +201,40 @@ def test_down_leaves_what_others_wrote(load: Load, tmp_path: Path, monkeypatch: 
     assert not down.down(params, False)
     assert down.down({**params, "purge": True}, False)
     assert not folder.exists()
+
+
+class Asked:
+    """What docker was asked; `running` answers `docker ps`."""
+
+    def __init__(self, running: str) -> None:
+        self.running = running
+        self.commands: list[tuple[str, ...]] = []
+
+    def __call__(self, *words: str, limit: int = 60) -> str:
+        self.commands.append(words)
+        return self.running if words[0] == "ps" else ""
+
+
+def test_a_project_that_runs_is_stopped_once_and_keeps_its_files(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    down = load("compose_project/project_down")
+    docker = Asked("one")
+    monkeypatch.setattr(down, "docker", docker)
+    assert down.stop("wide-0", 30, False)
+    assert docker.commands[-1] == ("compose", "--project-name", "wide-0", "stop", "--timeout", "30")
+    docker.running = ""
+    assert not down.stop("wide-0", 30, False)
+    assert len(docker.commands) == 3
+
+
+@pytest.mark.parametrize(("state", "waits"), [("healthy", True), ("started", False)])
+def test_a_project_that_is_only_to_start_is_not_waited_for(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, waits: bool
+) -> None:
+    up = load("compose_project/project_up")
+    commands: list[list[str]] = []
+    monkeypatch.setattr(up, "containers", lambda project: {})
+    monkeypatch.setattr(up, "wait", lambda command, *_: commands.append(command))
+    up.up({"name": "wide-0", "path": str(tmp_path), "recreate": False, "wait": 5, "state": state}, set())
+    assert ("--wait" in commands[0]) is waits

@@ -64,6 +64,23 @@ def host(firewall: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return Host(firewall, tmp_path, monkeypatch)
 
 
+GANGS = [
+    {"ports": [7603, 7602], "sources": ["10.0.0.5", "10.0.0.4"]},
+    {"ports": [7600], "sources": ["10.0.0.4", "fd00::4"]},
+]
+GANG_RULES = """        ip saddr { 10.0.0.4 } tcp dport { 7600 } accept
+        ip6 saddr { fd00::4 } tcp dport { 7600 } accept
+        fib daddr type local tcp dport { 7600 } drop
+        ip saddr { 10.0.0.4, 10.0.0.5 } tcp dport { 7602, 7603 } accept
+        fib daddr type local tcp dport { 7602, 7603 } drop
+        ip saddr { 10.0.0.1 } accept
+"""
+
+
+def test_only_its_members_reach_a_gangs_ports_and_the_gateways_do_not(firewall: ModuleType) -> None:
+    assert GANG_RULES in firewall.rules_text([8000], ["10.0.0.1"], GANGS)
+
+
 def test_the_whole_file(firewall: ModuleType) -> None:
     assert firewall.rules_text([8001, 8000, 8000], ["fd00::1", "10.0.0.12", "10.0.0.1"]) == RULES
 

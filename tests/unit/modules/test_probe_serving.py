@@ -114,6 +114,22 @@ def test_firewall_as_its_role_writes_it(
     assert not serving.firewall()["active"]
 
 
+def test_firewall_with_gangs_as_its_role_writes_it(
+    serving: ModuleType, load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gangs = [{"ports": [7600, 7601], "sources": ["10.0.0.4", "fd00::5"]}, {"ports": [7602], "sources": ["10.0.0.6"]}]
+    rules = load("engine_firewall/engine_firewall").rules_text([8000], ["10.0.0.1"], gangs)
+    monkeypatch.setattr(serving, "FIREWALL", tmp_path / "firewall.nft")
+    (tmp_path / "firewall.nft").write_text(rules)
+    state = parse_firewall(serving.firewall())
+    assert state is not None
+    assert (state.ports, state.sources) == ((8000,), ("10.0.0.1",))
+    assert [(wall.ports, wall.sources) for wall in state.gangs] == [
+        ((7600, 7601), ("10.0.0.4", "fd00::5")),
+        ((7602,), ("10.0.0.6",)),
+    ]
+
+
 def test_certificates(serving: ModuleType, tmp_path: Path) -> None:
     book, secrets = tmp_path / "book", tmp_path / "gateway" / "secrets"
     secrets.mkdir(parents=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import gang_lab
 import own_registry as own
 import pytest
 import recorded_facts as made
@@ -51,7 +52,12 @@ def down() -> Plan:
     return plan(Site(), made.without(facts, "tiny", purge=True), parse_current(facts))
 
 
-PLANS: tuple[Callable[[], Plan], ...] = (rolling, passed_on, registry, down)
+def gang() -> Plan:
+    """A first deploy over two hosts: where a part fails, all are stopped."""
+    return made.planned(gang_lab.hosts(2), made.deployment(gang_lab.gang()))
+
+
+PLANS: tuple[Callable[[], Plan], ...] = (rolling, passed_on, registry, down, gang)
 EDITS: dict[str, list[tuple[tuple[str | int, ...], object]]] = {
     "registry": [
         (("projects", 0, "path"), "/etc/registry"),
@@ -88,6 +94,9 @@ EDITS: dict[str, list[tuple[tuple[str | int, ...], object]]] = {
         (("projects", 0, "files"), ["compose.yaml"]),
         (("keys",), "tiny"),
         (("firewall", "state"), "gone"),
+        (("firewall", "gangs"), {"ports": [7600]}),
+        (("gang_lines",), {"ports": [7600]}),
+        (("gang_lines", 0, "peers"), "lab-2"),
     ],
     "gateway": [
         (("project", "path"), "/etc"),
@@ -96,6 +105,7 @@ EDITS: dict[str, list[tuple[tuple[str | int, ...], object]]] = {
         (("states",), ["tiny/tiny-0"]),
     ],
     "restore": [(("projects", 0, "path"), "/etc")],
+    "stop": [(("projects", 0, "path"), "/etc"), (("projects",), "wide-0")],
     "remove": [
         (("projects", 0, "path"), "/"),
         (("projects", 0), {"name": "secrets", "path": f"{ROOT}/secrets", "purge": True}),

@@ -177,6 +177,12 @@ class Quantization(Sourced):
         return (self.since is None or self.since <= release) and (self.until is None or release <= self.until)
 
 
+class MultiNode(Sourced):
+    """The first release that runs one engine on several hosts without Ray."""
+
+    since: Of
+
+
 class Table(Model):
     """Everything that is known."""
 
@@ -184,6 +190,7 @@ class Table(Model):
     drivers: Annotated[tuple[Driver, ...], BeforeValidator(_listed)]
     majors: Annotated[tuple[Major, ...], BeforeValidator(_listed)]
     minor_versions: Sourced
+    multi_node: MultiNode
     forward: ForwardCompatibility
     capabilities: Annotated[tuple[Capability, ...], BeforeValidator(_listed)]
     tegra: Tegra
@@ -200,6 +207,7 @@ class Table(Model):
             *self.quantization,
             *self.fp8_cache,
             self.minor_versions,
+            self.multi_node,
             self.tegra,
             self.forward,
             self.bfloat16,

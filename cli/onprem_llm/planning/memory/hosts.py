@@ -63,7 +63,8 @@ def fit_on(subject: Subject, deployment: Deployment, host: HostState, mark: Host
     free = [gpu for gpu in suited if gpu.uuid not in used]
     if not free:
         return HostFit(host.name, "no", "; ".join(used.values()))
-    groups = [_judge(subject, host, alike, mine) for alike in _alike(free)]
+    nodes = wanted.nodes if wanted.nodes != "auto" else 1
+    groups = [_judge(subject, host, alike, mine, nodes) for alike in _alike(free)]
     return min(groups, key=lambda one: _RANK.get(one.verdict, 3))
 
 
@@ -78,13 +79,13 @@ def _on_cpu(subject: Subject, host: HostState) -> HostFit:
     return HostFit(host.name, total.answer, _short(total), 0, total, remedies(subject, kind, 0))
 
 
-def _judge(subject: Subject, host: HostState, alike: list[Gpu], mine: Collection[str]) -> HostFit:
+def _judge(subject: Subject, host: HostState, alike: list[Gpu], mine: Collection[str], nodes: int) -> HostFit:
     kind = kind_of(alike[0])
     if kind is None:
         return HostFit(host.name, "unknown", f"{alike[0].name} does not say how much memory it has", len(alike))
     kind = replace(kind, free=least_free(kind, host, alike, mine))
     total = sum_of(subject, kind)
-    why = _impossible(subject, len(alike), kind)
+    why = _impossible(subject, len(alike), kind, nodes)
     if why:
         return HostFit(host.name, "no", why, len(alike), total)
     if total.answer == "fits":
@@ -92,9 +93,11 @@ def _judge(subject: Subject, host: HostState, alike: list[Gpu], mine: Collection
     return HostFit(host.name, total.answer, _short(total), len(alike), total, remedies(subject, kind, len(alike)))
 
 
-def _impossible(subject: Subject, count: int, kind: GpuKind) -> str | None:
-    if count < subject.settings.gpus:
-        return f"{count} of {kind.name} free, and a replica takes {subject.settings.gpus}"
+def _impossible(subject: Subject, count: int, kind: GpuKind, nodes: int) -> str | None:
+    share = subject.settings.gpus // nodes
+    if count < share:
+        takes = f"takes {share}" if nodes == 1 else f"on {nodes} hosts takes {share} on each"
+        return f"{count} of {kind.name} free, and a replica {takes}"
     return subject.undivided
 
 

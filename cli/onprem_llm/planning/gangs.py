@@ -1,0 +1,94 @@
+"""A replica over several hosts: each rank rendered and compared, and what becomes of the gang as one."""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from onprem_llm.errors import InvalidError
+from onprem_llm.planning.addresses import Claim
+from onprem_llm.planning.compatibility.images import read_tag
+from onprem_llm.planning.compatibility.table import table
+from onprem_llm.planning.gang_lines import choose_ports, meeting_of
+from onprem_llm.planning.placement import Placement
+from onprem_llm.planning.replicas import PlannedReplica, Revision, plan_replica
+from onprem_llm.planning.rotation import away
+from onprem_llm.rendering.ranks import Rank
+from onprem_llm.spec.deployment import Deployment
+
+
+def check_multi_node(deployment: Deployment, nodes: int) -> None:
+    """Raise InvalidError where an image's release cannot run one engine on several hosts."""
+    tag, row = read_tag(deployment.engine.image), table().multi_node
+    if nodes > 1 and tag is not None and tag.release < row.since:
+        raise InvalidError(
+            f"{deployment.engine.image} cannot run one replica on {nodes} hosts: vLLM knows that (--nnodes) from "
+            f"v{row.since} on",
+            hint=f"engine.image: use v{row.since} or newer; or let the replica fit on one host: onprem-llm fit "
+            "MODEL_YAML",
+        )
+
+
+def plan_gang(
+    change: Revision, placement: Placement, claim: Claim, given: Mapping[str, Collection[int]]
+) -> PlannedReplica:
+    """Render and compare all ranks; where one of them is to start anew, so are all.
+
+    `claim`: where the first rank answers. `given`: host -> ports that this plan gave to other gangs there.
+    """
+    ranks = _ranks(change, placement, given)
+    apart = [_planned(change, at, claim, rank) for at, rank in ranks]
+    token = hashlib.sha256("".join(one.outcome.rendered.digest for one in apart).encode()).hexdigest()[:12]
+    planned = [_planned(change, at, claim, rank.with_token(token)) for at, rank in ranks]
+    return _together(change, planned)
+
+
+def _ranks(
+    change: Revision, placement: Placement, given: Mapping[str, Collection[int]]
+) -> list[tuple[Placement, Rank]]:
+    places = [replace(placement, others=()), *placement.others]
+    meetings = [meeting_of(place.host) for place in places]
+    hosts = [place.host for place in places]
+    first = choose_ports(change.site.gang_ports, hosts, placement.project, given)
+    # One that has no such devices would wait for ever for those that talk through them.
+    rdma = all(host.rdma for host in hosts) and change.deployment.resources.gpus != 0
+    return [
+        (
+            place,
+            Rank(
+                number,
+                len(places),
+                meetings[0].address,
+                at.address,
+                at.interface,
+                first,
+                place.host.rdma if rdma else (),
+            ),
+        )
+        for number, (place, at) in enumerate(zip(places, meetings, strict=True))
+    ]
+
+
+def _planned(change: Revision, place: Placement, claim: Claim, rank: Rank) -> PlannedReplica:
+    own = claim if rank.rank == 0 else Claim(place.project, rank.me, rank.first)
+    return plan_replica(change, place, own, rank)
+
+
+def _together(change: Revision, planned: list[PlannedReplica]) -> PlannedReplica:
+    """Make one of the ranks: it serves as the first one does, and starts anew where any of them must."""
+    out = any(away(one.host.name, change.current) for one in planned)
+    serving = planned[0].serving and not out
+    cause = next((one for one in planned if one.outcome.change.action in {"create", "update", "restart"}), None)
+    if cause is not None:
+        reasons = "; ".join(cause.outcome.change.reasons) or "it is not there"
+        why = f"all of its gang start anew with {cause.project} on {cause.host.name}: {reasons}"
+        planned = [_anew(one, why) for one in planned]
+    planned = [replace(one, serving=serving) for one in planned]
+    return replace(planned[0], others=tuple(planned[1:]))
+
+
+def _anew(one: PlannedReplica, why: str) -> PlannedReplica:
+    outcome = one.outcome
+    if outcome.change.action not in {"keep", "wait"}:
+        return one
+    change = replace(outcome.change, action="restart", reasons=(why,))
+    return replace(one, outcome=replace(outcome, change=change, recreate=True))
