@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from onprem_llm.planning.memory.architecture import DTYPES, Architecture
@@ -24,6 +25,7 @@ _REPEATED = re.compile(r"\.(?:gate|router|shared_expert_gate|q_a_proj|kv_a_proj_
 _KEYS = re.compile(r"\.(?:k_proj|v_proj|key|value)\.[^.]+$")
 _FUSED = re.compile(r"\.(?:qkv_proj|query_key_value|c_attn|Wqkv|qkv)\.[^.]+$")
 _EXPERTS = re.compile(r"\.experts\.")
+_LAST = re.compile(r"(?:^|\.)(?:norm|ln_f|final_layernorm)\.")
 _UNUSED = re.compile(r"rotary_emb\.inv_freq$|(?:^|\.)mtp\.|\.masked_bias$")
 # What `quantization` makes of weights while they load: bytes of one weight of a linear layer. NF4 has a 32-bit scale
 # for 64 weights. FOUR_BITS is no method: a checkpoint of AWQ or GPTQ, with a 16-bit scale and a 4-bit zero for 128.
@@ -56,11 +58,37 @@ class Weights:
         return max(0, round(total) - settings.offloaded)
 
 
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What a tensor's name says of it; `layer` is no tower's."""
+
+    layer: int | None
+    tower: bool
+    embedding: bool
+    head: bool
+    last: bool
+    repeated: bool
+    experts: bool
+    keys: bool
+    fused: bool
+    unused: bool
+
+
+# A model has up to some hundred thousand names, and they are asked for again with each size that is tried.
+@lru_cache(maxsize=1 << 18)
+def _named(name: str) -> _Named:
+    layer, tower = _LAYER.search(name), _TOWER.search(name) is not None
+    said = [
+        one.search(name) is not None for one in (_EMBEDDING, _HEAD, _LAST, _REPEATED, _EXPERTS, _KEYS, _FUSED, _UNUSED)
+    ]
+    return _Named(int(layer[1]) if layer and not tower else None, tower, *said)
+
+
 def weights_of(files: ModelFiles, model: Architecture, settings: Settings) -> Weights:
     """Sum the tensors up as an engine with these settings holds them."""
     parts: dict[tuple[Place, Part], float] = defaultdict(float)
     left_out = 0
-    embedded = any(_EMBEDDING.search(tensor.name) for tensor in files.tensors)
+    embedded = any(_named(tensor.name).embedding for tensor in files.tensors)
     for tensor in files.tensors:
         if _not_loaded(tensor, model, embedded=embedded):
             left_out += tensor.bytes
@@ -80,38 +108,35 @@ def stage_layers(layers: int, stage: int, stages: int) -> range:
 
 
 def _not_loaded(tensor: Tensor, model: Architecture, *, embedded: bool) -> bool:
-    if _UNUSED.search(tensor.name):
-        return True
-    if model.tied and embedded and _HEAD.search(tensor.name):
+    named = _named(tensor.name)
+    if named.unused or (model.tied and embedded and named.head):
         return True
     # DeepSeek's files end with layers for speculation, which nobody loads unasked.
-    layer = _LAYER.search(tensor.name)
-    return layer is not None and not _TOWER.search(tensor.name) and 0 < model.layers <= int(layer[1])
+    return named.layer is not None and 0 < model.layers <= named.layer
 
 
 def _place(tensor: Tensor, model: Architecture) -> Place:
-    layer = _LAYER.search(tensor.name)
-    if layer is not None and not _TOWER.search(tensor.name) and model.layers:
-        return int(layer[1])
-    if _EMBEDDING.search(tensor.name):
+    named = _named(tensor.name)
+    if named.layer is not None and model.layers:
+        return named.layer
+    if named.embedding:
         return "words"
-    if _HEAD.search(tensor.name) or re.search(r"(?:^|\.)(?:norm|ln_f|final_layernorm)\.", tensor.name):
-        return "last"
-    return "first"
+    return "last" if named.head or named.last else "first"
 
 
 def _part(tensor: Tensor) -> Part:
-    if len(tensor.shape) < 2 or _REPEATED.search(tensor.name):
+    named = _named(tensor.name)
+    if len(tensor.shape) < 2 or named.repeated:
         return "whole"
-    if _EXPERTS.search(tensor.name):
+    if named.experts:
         return "experts"
     if len(tensor.shape) > 3:  # what cuts an image into patches
         return "whole"
-    if _TOWER.search(tensor.name):
+    if named.tower:
         return "split"
-    if _KEYS.search(tensor.name):
+    if named.keys:
         return "keys"
-    return "fused" if _FUSED.search(tensor.name) else "split"
+    return "fused" if named.fused else "split"
 
 
 def _loaded_bytes(tensor: Tensor, part: Part, model: Architecture, settings: Settings) -> float:
@@ -119,7 +144,8 @@ def _loaded_bytes(tensor: Tensor, part: Part, model: Architecture, settings: Set
         return tensor.bytes
     # A method that is not known here counts as the smallest: too much would refuse what runs.
     made = MADE_ON_LOADING.get(settings.quantization, min(MADE_ON_LOADING.values())) if settings.quantization else None
-    linear = part != "whole" and not any(p.search(tensor.name) for p in (_EMBEDDING, _HEAD, _TOWER))
+    named = _named(tensor.name)
+    linear = part != "whole" and not (named.embedding or named.head or named.tower)
     if made is not None and linear and (part == "experts" or settings.quantization != "experts_int8"):
         return tensor.elements * made
     return tensor.bytes * DTYPES[settings.dtype] / ELEMENT_BYTES[tensor.dtype]
