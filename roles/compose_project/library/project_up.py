@@ -39,9 +39,11 @@ options:
     type: bool
     default: false
   state:
-    description: With C(started) its containers are started; whether they come to health is somebody else's question.
+    description:
+      - With C(started) its containers are started; whether they come to health is somebody else's question. With
+        C(made) they are made as the files say and left stopped, for whoever starts them when their time comes.
     type: str
-    choices: [healthy, started]
+    choices: [healthy, started, made]
     default: healthy
   wait:
     description: Seconds until it must be healthy.
@@ -219,8 +221,26 @@ def up(params, seen):
     base = ["docker", "compose", "--project-directory", path, "--file", f"{path}/compose.yaml", "--project-name", name]
     waiting = ["--wait", "--wait-timeout", str(params["wait"])] if params["state"] == "healthy" else []
     anew = ["--force-recreate"] if params["recreate"] else []
+    if params["state"] == "made":
+        make(base, anew, params["wait"])
+        return marks(before) != marks(containers(name))
     wait([*base, "up", "--detach", "--remove-orphans", *anew, *waiting], name, before, params["wait"], seen)
     return marks(before) != marks(containers(name))
+
+
+def make(base, anew, limit):
+    """Make the containers and leave them stopped. StartError with what Compose said."""
+    for words in ([*base, "up", "--no-start", "--remove-orphans", *anew], [*base, "stop"]):
+        done = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=limit,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise StartError(explain(done.stdout.decode("utf-8", "replace"), {})[0])
 
 
 def failure(params, error, seen, mark):
@@ -249,7 +269,7 @@ def main():
             "name": {"type": "str", "required": True},
             "path": {"type": "path", "required": True},
             "recreate": {"type": "bool", "default": False},
-            "state": {"type": "str", "choices": ["healthy", "started"], "default": "healthy"},
+            "state": {"type": "str", "choices": ["healthy", "started", "made"], "default": "healthy"},
             "wait": {"type": "int", "default": 1800},
             "log_lines": {"type": "int", "default": 40},
         }

@@ -187,6 +187,22 @@ def test_a_failed_start_stops(
     assert ("left to that one" in message) is taken_over
 
 
+def test_what_is_not_to_run_is_made_and_left_stopped(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up = load("compose_project/project_up")
+    (tmp_path / "docker").write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\n')
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    params = {"name": "tiny-1", "path": str(tmp_path), "recreate": True, "wait": 60, "state": "made"}
+    assert not up.up(params, set())
+    verbs = [line.partition("--project-name tiny-1 ")[2] for line in (tmp_path / "asked").read_text().splitlines()]
+    assert [verb for verb in verbs if verb] == ["up --no-start --remove-orphans --force-recreate", "stop"]
+    (tmp_path / "docker").write_text('#!/bin/sh\ncase "$*" in *up*) echo "no such image"; exit 1;; esac\n')
+    with pytest.raises(up.StartError, match="no such image"):
+        up.up(params, set())
+
+
 def test_down_leaves_what_others_wrote(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     down = load("compose_project/project_down")
     monkeypatch.setattr(down, "docker", lambda *_, **__: "")
