@@ -303,7 +303,9 @@ def _apply(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None
             "path": project["path"],
             "files": dict(project["files"]),
             "secrets_digest": secrets,
-            "containers": [_container(facts[name], text.replace("${ONPREM_LLM_SECRETS}", secrets))],
+            "containers": [
+                _container(facts[name], text.replace("${ONPREM_LLM_SECRETS}", secrets), project.get("start", True))
+            ],
         }
 
 
@@ -385,13 +387,14 @@ def _now(state: Facts) -> int:
     return int(state["host"].get("now", STARTED))
 
 
-def _container(state: Facts, text: str) -> Facts:
+def _container(state: Facts, text: str, start: bool = True) -> Facts:
     project = YamlLoader(text).get_single_data()
     (service, body), *_ = project["services"].items()
     known = next(i["id"] for i in state["images"] if body["image"] == i["id"] or body["image"] in i["digests"])
     return {
         "service": service, "id": f"container of {project['name']}", "name": f"{project['name']}-{service}-1",
-        "image": known, "state": "running", "health": "healthy", "exit_code": 0, "restarts": 0,
+        "image": known, "health": "healthy" if start else None, "state": "running" if start else "created",
+        "exit_code": 0, "restarts": 0,
         "started_at": datetime.fromtimestamp(_now(state), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "labels": body["labels"],
         "served_name": dict(itertools.pairwise(body.get("command") or ())).get("--served-model-name"),
     }  # fmt: skip
@@ -436,6 +439,40 @@ def _record(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> Non
         "recorded_at": "2026-11-21T00:00:00Z", "placement": order["placement"],
         "pending": [], "last": given,
     }  # fmt: skip
+
+
+def _schedule(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
+    schedules, deployment = facts[name].setdefault("schedules", {}), order["deployment"]
+    if order["state"] == "absent":
+        schedules.pop(deployment)
+        return
+    if order["state"] == "present":
+        table = json.loads(done.files[name][order["source"]]["table.json"])
+        decided = schedules.get(deployment, {}).get("decided")
+        schedules[deployment] = {
+            "files": dict(order["files"]), "armed": True, "order": table["order"], "decided": decided, "held": False,
+        }  # fmt: skip
+    schedules[deployment]["held"] = order["state"] == "held"
+
+
+def clocked(facts: dict[str, Facts], deployment: str, replicas: int) -> dict[str, Facts]:
+    """Return the facts once an entry of a schedule is in force that asks for so many replicas."""
+    facts = _copied(facts)
+    for state in facts.values():
+        schedule = state.get("schedules", {}).get(deployment)
+        if schedule is None:
+            continue
+        on, off = schedule["order"][:replicas], schedule["order"][replicas:]
+        coming = {"at": "2026-11-23T07:00", "replicas": len(schedule["order"])}
+        schedule["decided"] = {
+            "replicas": len(on), "slots": len(schedule["order"]), "off": off, "since": "2026-11-20T19:00",
+            "next": coming,
+        }  # fmt: skip
+        for name in {*on, *off} & set(state["projects"]):
+            running = {"state": "running", "health": "healthy"} if name in on else {"state": "exited", "health": None}
+            for container in state["projects"][name]["containers"]:
+                container.update(running)
+    return facts
 
 
 def _pending(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
@@ -486,7 +523,7 @@ DOING = {
     "registry": _registry, "fan_out": _fan_out,
     "stage": _stage, "apply": _apply, "gateway": _gateway, "route": _route, "restore": _restore, "remove": _remove,
     "ray_image": _ray, "ray_nodes": _ray, "ray_drain": _ray, "stop": _stop,
-    "pending": _pending, "record": _record, "book_copy": _book_copy, "marks": _marks,
+    "pending": _pending, "record": _record, "book_copy": _book_copy, "marks": _marks, "schedule": _schedule,
 }  # fmt: skip
 
 

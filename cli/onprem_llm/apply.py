@@ -38,6 +38,7 @@ DOING = {
     "ray_image": "looking at images for Ray",
     "ray_nodes": "waiting for Ray's nodes",
     "ray_drain": "draining Ray's nodes",
+    "schedule": "setting the schedule",
     "book_copy": "copying the book to the other gateway host (the change itself is done)",
 }
 

@@ -111,7 +111,7 @@ def resettled(
     InvalidError where not one replica has room and the host still serves them.
     """
     entry = view.current.book[name]
-    wanted_count = parse_deployment(entry.model_yaml, f"the book's {name}").replica_count
+    wanted_count = parse_deployment(entry.model_yaml, f"the book's {name}").slots
 
     def planner(count: int) -> Plan:
         wanted = _wanted(name, count, view, site, connection, leaving, sources)
@@ -146,7 +146,8 @@ def _wanted(
     name: str, count: int, view: View, site: Site, connection: Connection, leaving: Leaving, sources: Sources
 ) -> Wanted:
     entry = view.current.book[name]
-    wanted = wanted_again(entry, {"replicas": count}, site, connection.inventory, view.current, view.salt)
+    booked = parse_deployment(entry.model_yaml, f"the book's {name}")
+    wanted = wanted_again(entry, booked.at_most(count), site, connection.inventory, view.current, view.salt)
     items = [_sourced(item, leaving, sources) if item.deployment.name == name else item for item in wanted.deployments]
     return replace(wanted, deployments=tuple(items), verb="move")
 

@@ -10,6 +10,7 @@ from onprem_llm.gateway_state import Certificate, Firewall, GatewayState, RayFir
 from onprem_llm.hosts_digest import digest_of
 from onprem_llm.machine_state import Disk, Engine, Listener, Lock
 from onprem_llm.recorded import counting
+from onprem_llm.schedule_state import HostSchedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,7 @@ class HostState:
     links: Mapping[str, str] = field(default_factory=dict)  # of GPUs by index: "0-1" -> NV18, PIX, SYS…
     rdma: tuple[str, ...] = ()  # ports that are up: mlx5_0:1
     gang_interface: str | None = None  # that the inventory wants gangs to use
+    schedules: Mapping[str, HostSchedule] = field(default_factory=dict)  # by deployment
 
     def image(self, reference: str) -> Image | None:
         """Find an image by id, tag or repo@sha256 digest."""

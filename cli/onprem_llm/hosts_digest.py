@@ -44,9 +44,15 @@ def _decisive(host: "HostState") -> list[object]:
     weights = sorted((w.id, sorted(w.drift), w.complete) for w in host.weights.values())
     book = host.book and _decisive_book(host.book)
     projects = {name: _decisive_project(host, project) for name, project in host.projects.items()}
-    strays = ["strays"] if host.strays else []
     wall = host.ray_firewall
     ray = [[sorted((ports, sorted(sources)) for ports, sources in wall.rules.items()), wall.active]] if wall else []
+    strays: list[object] = ["strays"] if host.strays else []
+    # What its clock has decided counts where it has: who is to be off is planned for otherwise.
+    clocks = {
+        name: (one.files, one.armed, one.order, sorted(one.decided.off) if one.decided else None)
+        for name, one in host.schedules.items()
+    }
+    strays += [clocks] if clocks else []
     return [host.name, host.cluster_address, ports, host.driver, gpus, engine, images, weights, book, projects,
             host.site, sorted(host.groups), sorted(host.keys), sorted(host.client_keys),
             _decisive_guards(host), *strays, *ray, *_decisive_lines(host)]  # fmt: skip

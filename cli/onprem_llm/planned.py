@@ -6,6 +6,7 @@ from pathlib import Path
 
 from onprem_llm.book_state import BookEntry
 from onprem_llm.connection import Connection
+from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current
 from onprem_llm.locked import Locked
 from onprem_llm.look import gateway_of, look_whole
@@ -14,7 +15,7 @@ from onprem_llm.planning.backend import refuse_backend
 from onprem_llm.planning.plan import plan
 from onprem_llm.planning.types import ImageSource, Plan, Verb, Wanted
 from onprem_llm.registry import resolve
-from onprem_llm.spec.deployment import load_deployment
+from onprem_llm.spec.deployment import load_deployment, parse_deployment
 from onprem_llm.spec.site import Site
 from onprem_llm.wanted import load_site, require_known, wanted_again, wanted_with, wanted_without
 
@@ -80,10 +81,20 @@ def plan_again(
     require_known(name, view.current)
     entry = view.current.book[name]
     entry = revision(entry) if revision else entry
+    _refuse_by_the_clock(verb, name, entry)
     wanted = wanted_again(entry, change or {}, site, connection.inventory, view.current, view.salt)
     wanted = replace(wanted, verb=verb, restart=verb == "restart")
     wanted = with_images(wanted, view.current, lambda refs: resolve(refs, site, gateway.name, connection, progress))
     return Planned(plan(site, wanted, view.current), site, view.current)
+
+
+def _refuse_by_the_clock(verb: Verb, name: str, entry: BookEntry) -> None:
+    """Raise InvalidError where replicas are counted by the clock: what a person sets would last until an entry only."""
+    if verb == "scale" and parse_deployment(entry.model_yaml, f"the book's {name}").schedule:
+        raise InvalidError(
+            f"{name} has a schedule, which says how many replicas run",
+            hint="change an entry of schedule in its model.yaml, or leave schedule out, and deploy it",
+        )
 
 
 def with_images(wanted: Wanted, current: Current, resolver: Resolver) -> Wanted:

@@ -9,6 +9,7 @@ from onprem_llm.hosts import Container, Current, Gpu, GpuProcess, HostState, Ima
 from onprem_llm.json_values import is_mapping
 from onprem_llm.machine_state import Disk, Engine, Listener, Lock
 from onprem_llm.probe_values import mapping, mappings, number, numbers, text, text_map, texts
+from onprem_llm.schedule_state import parse_schedules
 
 SCHEMA = 2
 
@@ -72,6 +73,7 @@ def parse_host(name: str, raw: object) -> HostState:
         healer=bool(probe.get("healer")),
         strays=number(probe, "registry_strays") or 0,
         client_keys=text_map(probe.get("client_keys")),
+        schedules=parse_schedules(probe.get("schedules")),
     )
 
 

@@ -47,6 +47,8 @@ class Running:
     rotation: str | None = None
     """At the gateway: in, drain, down, or out (it is not among its servers); None where no gateway runs."""
     sessions: int | None = None
+    scheduled_off: bool = False
+    """Its schedule leaves it out now, and it does not run."""
     members: tuple[Member, ...] = ()
 
     @property
@@ -174,7 +176,14 @@ def _row(host: HostState, project: Project, container: Container, now: datetime)
         restarts=container.restarts,
         image=image.tags[0] if image and image.tags else container.image[:19],
         address=container.label("listen"),
+        scheduled_off=_scheduled_off(host, project, container),
     )
+
+
+def _scheduled_off(host: HostState, project: Project, container: Container) -> bool:
+    schedule = host.schedules.get(container.label("deployment") or "")
+    off = schedule is not None and schedule.decided is not None and project.name in schedule.decided.off
+    return off and container.state in {"exited", "created"}
 
 
 def _gpu_name(host: HostState, uuid: str) -> str:

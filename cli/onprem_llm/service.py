@@ -13,6 +13,7 @@ from onprem_llm.planning.copies import is_behind
 from onprem_llm.planning.gateway import PROJECT, gateway_url
 from onprem_llm.planning.out_of_sight import unseen_gateways
 from onprem_llm.running import Running, book_of, running_gateways
+from onprem_llm.schedule_state import Decided
 from onprem_llm.spec.deployment import Deployment, parse_deployment
 from onprem_llm.spec.site import Site
 
@@ -30,6 +31,8 @@ class Deployed:
     """In flight through the gateways now; None where no gateway runs."""
     routing: str | None
     address: str | None
+    schedule: str | None = None
+    """How many run now by the clock, and what comes next, as its hosts have decided; None without a schedule."""
 
     def as_json(self) -> dict[str, object]:
         """Return it for --json."""
@@ -93,17 +96,33 @@ def _deployed(
     deployment = _parsed(name, entry)
     routed = [server for state in running_gateways(current) for key, server in state.servers.items()
               if key.startswith(f"{name}/")]  # fmt: skip
+    decided = _decided(name, deployment, current)
     revisions = [int(row.revision) for row in mine if row.revision and row.revision.isdigit()]
     return Deployed(
         name=name,
         revision=entry.revision if entry else max(revisions, default=None),
         recorded_at=entry.recorded_at if entry else None,
         ready=sum(row.ready for row in mine),
-        wanted=deployment.replica_count if deployment else None,
+        wanted=_wanted(deployment, decided),
         requests=sum(server.sessions for server in routed) if running_gateways(current) else None,
         routing=deployment.routing if deployment else None,
         address=_address(mine, gateways, current),
+        schedule=decided.said if decided else None,
     )
+
+
+def _decided(name: str, deployment: Deployment | None, current: Current) -> Decided | None:
+    """Return what the clocks have decided: the gateway's host first, which is where the replicas are let in."""
+    if deployment is None or not deployment.schedule:
+        return None
+    there = [host.schedules[name] for host in (*current.gateways, *current.hosts) if name in host.schedules]
+    return next((one.decided for one in there if one.decided), None)
+
+
+def _wanted(deployment: Deployment | None, decided: Decided | None) -> int | None:
+    if deployment is None:
+        return None
+    return decided.replicas if decided else deployment.slots
 
 
 def _address(mine: Sequence[Running], gateways: Sequence[GatewayHost], current: Current) -> str | None:

@@ -225,6 +225,17 @@ def _ray_cluster() -> dict:
     return dict(plan_up(facts_of.site(), current, current.hosts[0], source).files)
 
 
+def _by_the_clock() -> dict:
+    """The schedule's files alone: the replicas are as without one."""
+    text = (ROOT / "examples/tiny.yaml").read_text(encoding="utf-8") + (
+        "timezone: Europe/Berlin\n"
+        'schedule: [{at: "0 7 * * mon-fri", replicas: 2}, {at: "*/30 19-21 1 jan,jul *", replicas: 0}]\n'
+    )
+    done = facts_of.planned(facts_of.lab(gpus=0), facts_of.deployment(text, facts_of.weights("tiny")))
+    return {host: {name: files[name] for name in files if name.startswith("schedule.")}
+            for host, files in done.files.items()}  # fmt: skip
+
+
 CASES = {
     "deepseek-old-image": lambda: _deepseek("vllm/vllm-openai:v0.7.3"),
     "deepseek-new-image": lambda: _deepseek("vllm/vllm-openai:v0.20.0"),
@@ -240,4 +251,5 @@ CASES = {
     "image-passed-on": _image_passed_on,
     "ray-serve": _ray_serve,
     "ray-cluster": _ray_cluster,
+    "replicas-by-the-clock": _by_the_clock,
 }

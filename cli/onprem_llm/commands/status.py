@@ -16,6 +16,7 @@ from onprem_llm.look import View, failures_text, look, unexpected
 from onprem_llm.options import connection_options
 from onprem_llm.run_events import HostFailure
 from onprem_llm.running import Running, running
+from onprem_llm.scheduling import schedule_lines
 from onprem_llm.service import Deployed, GatewayHost, deployed, gateway_hosts, worries
 from onprem_llm.silent_gateways import silent_gateways
 from onprem_llm.wanted import load_site
@@ -121,6 +122,7 @@ def see(view: View, connection: Connection) -> Seen:
         for host in view.current.hosts
         for problem in host.problems
     ]
+    notes += schedule_lines(view.current)
     return Seen(view, deployed(view.current, rows, gateways), rows, gateways, [*_lock(view), *notes])
 
 
@@ -144,6 +146,8 @@ def _replica_cells(row: Running) -> tuple[object, ...]:
     up = output.human_seconds(row.up_seconds) if row.up_seconds is not None else None
     gpus = ",".join(row.gpus) or None
     place = (row.project, row.hosts, gpus, row.revision)
+    if row.scheduled_off:
+        return *place, "off (schedule)", None, None, None, None, row.image, row.address
     return *place, row.state, row.health, row.rotation, row.sessions, up, row.image, row.address
 
 

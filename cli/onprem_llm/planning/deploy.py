@@ -171,7 +171,7 @@ def _steps(parts: Parts) -> tuple[Step, ...]:
         after = Step(after.kind, after.title, after.orders, (parts.before,))
     entry = parts.current.book.get(parts.release.name)
     record = record_step(gateway, entry, parts.release, parts.wanted.verb)
-    steps = (
+    steps: tuple[Step | None, ...] = (
         registry_step(site, parts.registry, gateway),
         pass_on_step(site, parts.passing),
         local_step(site, parts.wanted, parts.local),
@@ -191,7 +191,8 @@ def _steps(parts: Parts) -> tuple[Step, ...]:
         # Last: hosts pull from it until then, and what was there before is put back from it.
         leaving_step(site, parts.former_registries),
     )
-    return tuple(step for step in steps if step is not None)
+    found = tuple(step for step in steps if step is not None)
+    return parts.schedule.around(found)
 
 
 def _send_bytes(parts: Parts) -> dict[str, int]:

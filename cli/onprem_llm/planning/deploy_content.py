@@ -19,6 +19,9 @@ def files_of(parts: Parts) -> dict[str, dict[str, dict[str, str]]]:
         files.setdefault(replica.host.name, {})[rendered.project] = dict(rendered.files)
     for one in parts.routes.all:
         files.setdefault(one.host.name, {})[one.variant] = dict(one.outcome.rendered.files)
+    schedule = parts.schedule
+    for host, texts in schedule.files.items():
+        files.setdefault(host, {})[schedule.variant] = dict(texts)
     for shared in parts.address:
         if shared.outcome:
             rendered = shared.outcome.rendered
@@ -56,6 +59,7 @@ def changes_of(parts: Parts) -> tuple[Change, ...]:
     changes += renewals(parts.site, parts.current, parts.crew.guards)
     changes += [_gateway_change(parts, one) for one in parts.routes.after]
     changes += [one.change for one in parts.address]
+    changes += parts.schedule.changes()
     if parts.ui and parts.ui.change:
         changes.append(parts.ui.change)
     return tuple(changes)

@@ -13,6 +13,7 @@ from onprem_llm.planning.registry import PlannedRegistry, leaving
 from onprem_llm.planning.replicas import Revision
 from onprem_llm.planning.rollout import Crew, waves_of
 from onprem_llm.planning.routes import Routes
+from onprem_llm.planning.schedules import PlannedSchedule, plan_schedule
 from onprem_llm.planning.shared_address import PlannedAddress
 from onprem_llm.planning.staging import HostWork
 from onprem_llm.planning.steps import Release
@@ -51,6 +52,11 @@ class Parts:
     def fleet(self) -> Fleet:
         """The deployment's replicas."""
         return self.release.fleet
+
+    @property
+    def schedule(self) -> PlannedSchedule:
+        """What hosts have of the schedule."""
+        return plan_schedule(self.revision, self.fleet, self.current)
 
     @property
     def crew(self) -> Crew:

@@ -63,11 +63,12 @@ def compare(
     image_id: str | None,
     secrets: Mapping[str, str | None],
     why: tuple[str, ...] = (),
+    off: bool = False,
 ) -> Outcome:
     """Compare a project with what runs.
 
     `secrets`: variable -> the fingerprint that it should have, None where it cannot be known before it is made.
-    `why`: what changed in model.yaml, to explain a file that differs.
+    `why`: what changed in model.yaml, to explain a file that differs. `off`: it is not to run now.
     """
     project = host.projects.get(draft.project)
     if project is None:
@@ -80,7 +81,7 @@ def compare(
     rendered = draft.finish(revision)
     file_reasons = _file_reasons(project, rendered, same, why)
     # Other files explain another digest and another image by themselves.
-    state_reasons = _container_reasons(project, draft, None if file_reasons else image_id, bool(file_reasons))
+    state_reasons = _container_reasons(project, draft, None if file_reasons else image_id, bool(file_reasons), off)
     secret_reasons = _secret_reasons(host, project, secrets)
     reasons = (*file_reasons, *state_reasons, *secret_reasons)
     action = _action(file_reasons, reasons)
@@ -118,11 +119,13 @@ def _access_reason(project: Project, draft: Draft) -> tuple[str, ...]:
     return (f"GPU access {before} -> {now}",) if before and now and before != now else ()
 
 
-def _container_reasons(project: Project, draft: Draft, image_id: str | None, files_differ: bool) -> tuple[str, ...]:
+def _container_reasons(
+    project: Project, draft: Draft, image_id: str | None, files_differ: bool, off: bool
+) -> tuple[str, ...]:
     mine = [container for container in project.containers if container.service == draft.service]
     if not mine:
         return ("container is gone",)
-    return tuple(reason for container in mine for reason in _state(container, draft, image_id, files_differ))
+    return tuple(reason for container in mine for reason in _state(container, draft, image_id, files_differ, off))
 
 
 def looping(container: Container) -> bool:
@@ -130,10 +133,12 @@ def looping(container: Container) -> bool:
     return container.restarts >= LOOP and container.health == "starting"
 
 
-def _state(container: Container, draft: Draft, image_id: str | None, files_differ: bool) -> list[str]:
+def _state(container: Container, draft: Draft, image_id: str | None, files_differ: bool, off: bool) -> list[str]:
     reasons = []
     code = f" (exit code {container.exit_code})" if container.exit_code is not None else ""
-    if container.state == "restarting" or looping(container):
+    if off and container.state in {"exited", "created"}:
+        pass  # as it is to be
+    elif container.state == "restarting" or looping(container):
         reasons.append(f"container starts over and over{code}")
     elif container.state != "running":
         reasons.append(f"container is {container.state}{code}")

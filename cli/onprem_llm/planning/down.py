@@ -19,6 +19,7 @@ from onprem_llm.planning.removal import removal
 from onprem_llm.planning.revisions import weights_of
 from onprem_llm.planning.rotation import drain_timeout, route_step
 from onprem_llm.planning.routes import routes_without
+from onprem_llm.planning.schedules import without_schedule
 from onprem_llm.planning.shared_address import PROJECT as SHARED_ADDRESS
 from onprem_llm.planning.standing import projects_of, standing_of
 from onprem_llm.planning.steps import ui_step
@@ -52,6 +53,7 @@ def plan_down(site: Site, wanted: Wanted, current: Current, gateway: HostState, 
     record = {"deployment": name, "removed": True, "event": {"action": "down", "deployment": name}}
     left = [item.deployment.name for item in wanted.deployments]
     steps = (
+        without_schedule(name, current),
         _drain(name, entry, current),
         gateway_step(site, routes, left, gateway, "Tell the gateway") if routes else None,
         ui_step(site, ui, gateway),

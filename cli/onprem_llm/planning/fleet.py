@@ -36,13 +36,15 @@ class Fleet:
     untouched: tuple[str, ...] = ()
     down: frozenset[str] = frozenset()
     tight: tuple[str, ...] = ()  # warnings of replicas that may not fit
+    off: frozenset[str] = frozenset()  # by their schedule: they stay stopped, and nobody misses them
     forgotten: tuple[str, ...] = ()  # on silent hosts, and not wanted any more: they leave the book
 
     @property
     def in_rotation(self) -> int:
         """How many get requests when none is being replaced; new ones and those that do not serve are started first."""
         staying_on = sum(standing.routed for standing in self.leaving)
-        return sum(replica.project not in self.away for replica in self.replicas) + staying_on + len(self.untouched)
+        out = {*self.away, *self.off}
+        return sum(replica.project not in out for replica in self.replicas) + staying_on + len(self.untouched)
 
     @property
     def projects(self) -> tuple[PlannedReplica, ...]:
@@ -97,6 +99,7 @@ class _Builder:
             untouched=tuple(project for project in silent if project in self.untouched),
             down=frozenset(r.project for r in replicas if r.replaced and self._missed_by_nobody(r)),
             tight=tuple(text for replica in replicas if (text := self.places.tight(replica))),
+            off=frozenset(replica.project for replica in replicas if replica.off),
             forgotten=tuple(project for project in self.unseen if project not in silent),
         )
 
@@ -119,7 +122,7 @@ class _Builder:
             if before.resources.gpus == self.deployment.resources.gpus or len(self.standing) < 2:
                 raise
             # Its own replicas hold GPUs that those that are to be need: some go before those come.
-            fewer = min(self.deployment.replica_count, len(self.standing) - 1)
+            fewer = min(self.deployment.slots, len(self.standing) - 1)
             hint = f"its own replicas may hold the GPUs: onprem-llm scale {name} --replicas {fewer}, then this again"
             raise NoRoomError(error.message, details=error.details, hint=f"{hint}; or {error.hint}") from error
 
@@ -153,7 +156,7 @@ class _Builder:
         there = {i for s in self.standing if (i := index_of(s.project, self.deployment.name)) is not None}
         stay = [i for i in sorted(there) if f"{self.deployment.name}-{i}" not in {*homeless, *self.unseen}]
         self.silent = self._silent_that_stay()
-        wanted = self.deployment.replica_count - len(self.silent)
+        wanted = self.deployment.slots - len(self.silent)
         used = there | self._unseen_indices()
         kept = sorted(sorted(stay, key=self._rank)[: max(wanted, 0)])
         fresh = unused(used, max(wanted - len(kept), 0))
@@ -163,9 +166,9 @@ class _Builder:
     def _silent_that_stay(self) -> tuple[str, ...]:
         """Leave replicas of silent hosts as many as are wanted beside those that are known to serve, or can."""
         seen = {s.project for s in self.standing if s.belongs and not s.rank and s.project not in self.unseen}
-        room = max(0, self.deployment.replica_count - len(seen) - len(self.untouched))
+        room = max(0, self.deployment.slots - len(seen) - len(self.untouched))
         silent = [project for project in self.unseen if project not in self.untouched]
-        return (*self.untouched[: self.deployment.replica_count], *silent[:room])
+        return (*self.untouched[: self.deployment.slots], *silent[:room])
 
     def _why_not(self, standing: Standing) -> str | None:
         if standing.project in self.unseen:
@@ -206,7 +209,7 @@ class _Builder:
         update = self.deployment.update
         surge = update.max_surge
         if surge is None:
-            in_rotation = sum(not self._away(replica) for replica in replicas) + len(self.untouched)
+            in_rotation = sum(not (self._away(replica) or replica.off) for replica in replicas) + len(self.untouched)
             surge = 1 if in_rotation <= 1 or update.max_unavailable == 0 else 0
         used = (
             {replica.placement.index for replica in replicas}

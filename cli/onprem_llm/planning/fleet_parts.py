@@ -16,7 +16,7 @@ def memory_of(change: Revision, *, known: bool) -> Memory | None:
 
 def only_counts(why: Iterable[str]) -> bool:
     """Tell whether a change is about nothing but how many replicas there are, and how requests reach them."""
-    return all(reason.startswith(("replicas:", "update", "routing:")) for reason in why)
+    return all(reason.startswith(("replicas:", "schedule:", "timezone:", "update", "routing:")) for reason in why)
 
 
 def unused(used: Iterable[int], count: int) -> list[int]:

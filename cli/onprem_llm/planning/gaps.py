@@ -26,7 +26,7 @@ def gap_warning(change: Revision, largest: int, fleet: Fleet) -> tuple[str, ...]
     if fleet.in_rotation > 1:
         every = f"all {fleet.in_rotation} replicas of {name}{_beside(fleet)}"
         return (f"there will be a gap: {every} are replaced at once",)
-    which = f"the one of {name} that serves is replaced" if deployment.replica_count > 1 else f"{name} has one replica"
+    which = f"the one of {name} that serves is replaced" if deployment.slots > 1 else f"{name} has one replica"
     return (
         f"there will be a gap: {which}{_beside(fleet)}, and no host with its weights has room for another one beside "
         "it meanwhile; requests are answered with 503 until the new one is ready",
@@ -36,7 +36,7 @@ def gap_warning(change: Revision, largest: int, fleet: Fleet) -> tuple[str, ...]
 def idle_warning(deployment: Deployment, fleet: Fleet) -> tuple[str, ...]:
     """Say that nobody will answer once the change is done, where that is so."""
     # One that a gateway has for down may be on its way: status says that better.
-    at_all = fleet.in_rotation or any(replica.serving for replica in fleet.replicas)
+    at_all = fleet.in_rotation or fleet.off or any(replica.serving for replica in fleet.replicas)
     if at_all or not (fleet.replicas or fleet.forgotten):
         return ()
     return (
@@ -47,11 +47,11 @@ def idle_warning(deployment: Deployment, fleet: Fleet) -> tuple[str, ...]:
 
 def _few_warning(deployment: Deployment, left: int, fleet: Fleet) -> tuple[str, ...]:
     """Say that fewer serve meanwhile than model.yaml allows for, since some were away before."""
-    if not fleet.away or left >= deployment.replica_count - deployment.update.max_unavailable:
+    if not fleet.away or left >= deployment.slots - len(fleet.off) - deployment.update.max_unavailable:
         return ()
     return (
-        f"at times {left} of {deployment.replica_count} replicas of {deployment.name} will be in rotation, which is "
-        f"fewer than update.max_unavailable says{_beside(fleet)}",
+        f"at times {left} of {deployment.slots} replicas of {deployment.name} will be in rotation, which is fewer "
+        f"than update.max_unavailable says{_beside(fleet)}",
     )
 
 

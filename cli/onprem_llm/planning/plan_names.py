@@ -42,6 +42,7 @@ def _check_order(order: Mapping[str, object], where: str) -> None:
         check_server(server, where)
     if "model_yaml_file" in order:
         check_path(order["model_yaml_file"], f"{where}.model_yaml_file")
+    _check_schedule(order, where)
     gateway = order.get("project")
     if is_mapping(gateway):
         _check_entry(gateway, "name", f"{where}.project")
@@ -55,6 +56,14 @@ def _check_order(order: Mapping[str, object], where: str) -> None:
     _check_stores(order, where)
     for number, member in enumerate(_listed(_under(order, "chain", "members"))):
         _check_member(member, f"{where}.chain.members.{number}")
+
+
+def _check_schedule(order: Mapping[str, object], where: str) -> None:
+    """A schedule's files have a folder of their own in the seam."""
+    if "source" in order:
+        check_name(order["source"], f"{where}.source")
+        for path in _paths(order.get("files")):
+            check_path(path, f"{where}.files")
 
 
 def _check_member(member: object, where: str) -> None:

@@ -31,6 +31,7 @@ WORDS = {
     "states.*": ("ready", "drain", "maint"),
     "tls.mode": ("off", "ca", "files"),
     "firewall.state": ("present", "absent"),
+    "state": ("present", "held", "released", "absent"),
 }
 
 

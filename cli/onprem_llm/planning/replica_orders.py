@@ -33,8 +33,9 @@ def project_order(
     *,
     wait: int,
     readiness: dict[str, object] | None,
+    start: bool = True,
 ) -> dict[str, object]:
-    """Return one project of apply.yml's order."""
+    """Return one project of apply.yml's order; without `start` its containers are made and left stopped."""
     rendered = outcome.rendered
     return {
         "name": rendered.project,
@@ -43,7 +44,8 @@ def project_order(
         "wait": wait,
         "recreate": outcome.recreate,
         "secrets": {"entries": [entry.order() for entry in entries], "values": values},
-        "readiness": readiness,
+        "readiness": readiness if start else None,
+        **({} if start else {"start": False}),
     }
 
 

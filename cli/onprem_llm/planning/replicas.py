@@ -9,6 +9,7 @@ from onprem_llm.planning.difference import Outcome, SecretEntry, compare, loopin
 from onprem_llm.planning.placement import Placement, access_path, device_names
 from onprem_llm.planning.places import place
 from onprem_llm.planning.rotation import away
+from onprem_llm.planning.scheduled import is_off
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import ImageSource, WantedDeployment
 from onprem_llm.rendering.ranks import Rank
@@ -28,6 +29,7 @@ class PlannedReplica:
     outcome: Outcome
     secrets: tuple[SecretEntry, ...]
     serving: bool  # it takes requests now, so it must be drained before it is touched
+    off: bool = False  # its schedule leaves it out now, and it does not run: it is rendered, and stays stopped
     rekeyed: bool = False  # its key is not the gateway's any more: what routes to it now cannot route to the new one
     rank: Rank | None = None
     others: "tuple[PlannedReplica, ...]" = ()
@@ -107,7 +109,8 @@ def plan_replica(change: Revision, placement: Placement, claim: Claim, rank: Ran
     entries = (SecretEntry("VLLM_API_KEY", (deployment.name,)),)
     rekeyed = _rekeyed(deployment.name, placement, current)
     serving = in_service(host, placement.project, current) and not rekeyed
-    return PlannedReplica(placement, image, claim, outcome, entries, serving, rekeyed, rank)
+    off = is_off(deployment, host, placement.project)
+    return PlannedReplica(placement, image, claim, outcome, entries, serving, off, rekeyed, rank)
 
 
 def _outcome(
@@ -119,11 +122,14 @@ def _outcome(
     rank: Rank | None,
 ) -> Outcome:
     deployment, host = change.deployment, placement.host
+    off = is_off(deployment, host, placement.project)
 
     def compared(access: GpuAccess | None) -> Outcome:
         wanted = draft(_replica(change, placement, image, claim, access, rank))
         secrets = _secrets(change.wanted, host, change.current)
-        found = compare(host, wanted, revision=change.revision, image_id=image.id, secrets=secrets, why=why)
+        found = compare(host, wanted, revision=change.revision, image_id=image.id, secrets=secrets, why=why, off=off)
+        if off:
+            return found
         if change.restart:
             found = found.restarted("asked for")
         answers = rank is None or rank.rank == 0  # the others show no certificate to anybody

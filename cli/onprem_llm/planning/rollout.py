@@ -69,7 +69,9 @@ def waves_of(change: Revision, fleet: Fleet) -> list[Sequence[PlannedReplica]]:
 
 
 def _start(crew: Crew) -> Step | None:
-    starting = [r for r in crew.fleet.replicas if not r.replaced and (r.outcome.needed or not _proven(crew, r))]
+    starting = [
+        r for r in crew.fleet.replicas if not r.replaced and (r.outcome.needed or not (r.off or _proven(crew, r)))
+    ]
     name = crew.change.deployment.name
     orders = {host: dict(order) for host, order in _apply_orders(crew, starting).items()}
     for host, guard in crew.guards.items():
@@ -87,7 +89,9 @@ def _start_undo(crew: Crew, starting: Sequence[PlannedReplica]) -> tuple[Step, .
         return (stop_step(crew.change.site, gangs),) if gangs else ()
     ranks = [rank for replica in starting for rank in replica.ranks]
     fresh = [(r.host.name, r.project) for r in ranks if r.outcome.change.action == "create"]
-    changed = [r for r in ranks if r.outcome.change.action in {"update", "restart"} and runs(r.host, r.project)]
+    changed = [
+        r for r in ranks if r.outcome.change.action in {"update", "restart"} and (r.off or runs(r.host, r.project))
+    ]
     return (
         *([_remove_step(crew, fresh, "Remove the new replicas")] if fresh else []),
         *([_restore_step(crew, changed)] if changed else []),
@@ -187,6 +191,7 @@ def _apply_orders(crew: Crew, replicas: Sequence[PlannedReplica]) -> dict[str, O
             sorted(crew.change.deployment.secret_env),
             wait=crew.change.deployment.timeouts.start,
             readiness=_readiness(crew, replica) if replica.answers else None,
+            start=not replica.off,
         )
         projects[host].append({**order, "gang": True} if replica.rank else order)
     for host, lines in lines_of(replicas).items():
@@ -215,6 +220,7 @@ def _restore_step(crew: Crew, replicas: Sequence[PlannedReplica]) -> Step:
                 "secrets": there.secrets_digest,
                 "wait": crew.change.deployment.timeouts.start,
                 **({"gang": True} if there.label("gang") else {}),
+                **({"start": False} if replica.off else {}),
             }
         )
     return Step("restore", f"Put the old {', '.join(r.project for r in replicas)} back", orders)

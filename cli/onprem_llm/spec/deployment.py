@@ -14,6 +14,7 @@ from onprem_llm.spec.gangs import gang_problem
 from onprem_llm.spec.model_source import ModelField
 from onprem_llm.spec.problems import checked
 from onprem_llm.spec.replicas import Autoscaling, Backend, Replicas, backend_problem
+from onprem_llm.spec.schedule import Schedule, TimeZone, schedule_problem
 from onprem_llm.spec.serving import Readiness, Routing, Spread, Update
 
 Task = Literal["chat", "completion", "embed", "rerank"]
@@ -103,6 +104,8 @@ class Deployment(Model):
     resources: Resources = Resources()
     backend: Backend = "compose"
     replicas: Replicas = 1
+    schedule: Schedule = ()
+    timezone: TimeZone | None = None
     routing: Routing = "least_load"
     readiness: Readiness = Readiness()
     update: Update = Update()
@@ -149,6 +152,8 @@ class Deployment(Model):
         problem = gang_problem(nodes, self.resources.gpus, self.engine.engine_args) if nodes != "auto" else None
         if problem:
             raise ValueError(problem)
+        if problem := schedule_problem(self.schedule, self.replica_count, self.timezone, self.backend, nodes):
+            raise ValueError(problem)
         if self.update.max_unavailable == 0 and self.update.max_surge == 0:
             raise ValueError("update: max_unavailable and max_surge are both 0: nothing could ever be replaced")
         problem = backend_problem(self.backend, self.replicas)
@@ -160,6 +165,17 @@ class Deployment(Model):
     def replica_count(self) -> int:
         """How many replicas there are to be; where Ray chooses, the fewest."""
         return self.replicas.min if isinstance(self.replicas, Autoscaling) else self.replicas
+
+    @property
+    def slots(self) -> int:
+        """How many replicas are placed: `replicas`, or as many as run at the most by `schedule`."""
+        return max([self.replica_count, *(entry.replicas for entry in self.schedule)])
+
+    def at_most(self, count: int) -> dict[str, object]:
+        """Return what of the fields changes where no more than `count` replicas are to be placed."""
+        fewer = {"replicas": count if not self.schedule else min(self.replica_count, count)}
+        capped = tuple(e.model_copy(update={"replicas": min(e.replicas, count)}) for e in self.schedule)
+        return {**fewer, "schedule": capped}
 
     @property
     def literal_env(self) -> dict[str, str]:

@@ -13,6 +13,7 @@ from ansible.module_utils import onprem_llm_probe_facts as facts_part
 from ansible.module_utils import onprem_llm_probe_gpus as gpus_part
 from ansible.module_utils import onprem_llm_probe_machine as machine_part
 from ansible.module_utils import onprem_llm_probe_registry as registry_part
+from ansible.module_utils import onprem_llm_probe_schedule as schedule_part
 from ansible.module_utils import onprem_llm_probe_serving as serving_part
 from ansible.module_utils import onprem_llm_probe_state as state_part
 from ansible.module_utils.basic import AnsibleModule
@@ -22,8 +23,8 @@ module: host_probe
 short_description: Tell what a host is and what onprem-llm runs on it
 description:
   - Returns hardware, GPUs, the docker engine with its images, the Compose projects below O(data_root), the weights,
-    fingerprints of keys and secrets, the gateway's process, firewall and certificates, and the book, in one answer and
-    with no change to the host.
+    fingerprints of keys and secrets, the gateway's process, firewall and certificates, schedules, and the book, in one
+    answer and with no change to the host.
   - Works on a host that has nothing but Python; what is absent is said to be so. A part that hangs (a sick GPU driver,
     a dead NFS server) is left out after a time limit and named under C(problems).
 options:
@@ -170,6 +171,7 @@ def probe(params):
             "gateway": lambda: serving_part.gateway(data_root),
             "firewall": serving_part.firewall,
             "ray_firewall": serving_part.ray_firewall,
+            "schedules": schedule_part.schedules,
             "certificates": lambda: serving_part.certificates(data_root, params["book_dir"]),
         }
     )
@@ -207,6 +209,7 @@ def probe(params):
         "ray_firewall": answers.get("ray_firewall"),
         "certificates": answers.get("certificates") or {},
         "healer": serving_part.healer(),
+        "schedules": answers.get("schedules") or {},
         "env_secrets": secrets,
         "weights": answers.get("weights") or {},
         "book": state_part.book(params["book_dir"]),

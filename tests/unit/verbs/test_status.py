@@ -359,3 +359,42 @@ def test_a_look_that_fails_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(status, "look", fail)
     assert "gave up\nagain" in status._frame(Connection(Path("/i")), 2.0)
+
+
+BY_CLOCK = '- {at: "0 7 * * mon-fri", replicas: 3}\n- {at: "0 19 * * mon-fri", replicas: 1}\n'
+
+
+def schedule(off: list[str], **changes: Any) -> Facts:
+    coming = {"at": "2026-11-23T07:00", "replicas": 3}
+    decided = {"replicas": 3 - len(off), "slots": 3, "off": off, "since": "2026-11-20T19:00", "next": coming}
+    order = ["tiny-0", "tiny-1", "tiny-2"]
+    return {"tiny": {"files": {}, "armed": True, "order": order, "decided": decided, **changes}}
+
+
+def test_what_the_clock_has_stopped_is_off_and_not_missed(facts: dict[str, Facts]) -> None:
+    text = MODEL.replace("replicas: 3\n", f"schedule:\n{BY_CLOCK}")
+    assert text != MODEL
+    facts["lab-1"]["book"] = book(text=text)
+    for one in facts.values():
+        one["schedules"] = schedule(["tiny-1", "tiny-2"])
+    facts["lab-2"]["projects"]["tiny-1"]["containers"][0].update(state="exited", health=None, exit_code=0)
+    facts["lab-1"]["gateway"]["servers"]["tiny/tiny-1"].update(up=False, check="L4CON")
+    found = seen(facts)
+    (tiny,) = found.deployments
+    assert (tiny.ready, tiny.wanted, tiny.schedule) == (1, 1, "1 of 3 now, 3 at Mon 07:00")
+    assert found.notes == ["tiny is scheduled: 1 of 3 now, 3 at Mon 07:00"]
+    assert "off (schedule)" in tables(found)
+    assert [row.project for row in found.replicas if row.scheduled_off] == ["tiny-1"]
+
+
+def test_a_gateway_without_a_part_in_a_schedule_is_named(facts: dict[str, Facts]) -> None:
+    facts["lab-2"]["schedules"] = schedule([])
+    assert any("does not drain replicas of tiny" in note and note.startswith("lab-1: ") for note in seen(facts).notes)
+
+
+def test_hosts_that_do_not_follow_a_schedule_are_named(facts: dict[str, Facts]) -> None:
+    facts["lab-1"]["schedules"] = schedule(["tiny-1", "tiny-2"])
+    facts["lab-2"]["schedules"] = schedule([], armed=False)
+    notes = seen(facts).notes
+    assert any("not at one" in note and "lab-2: 3 of 3 now" in note for note in notes)
+    assert any(note.startswith("lab-2: the schedule of tiny is not followed there") for note in notes)

@@ -1,0 +1,136 @@
+"""The steps of a schedule: held while replicas change, written once they have, taken away with the last entry.
+
+Hosts go on by themselves from there (docs/adr/0017-a-table-decides-who-runs.md).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from onprem_llm.errors import InvalidError
+from onprem_llm.hosts import Current, HostState
+from onprem_llm.planning.addresses import reached_at
+from onprem_llm.planning.fleet import Fleet
+from onprem_llm.planning.gateway import PROJECT
+from onprem_llm.planning.replicas import PlannedReplica, Revision
+from onprem_llm.planning.rotation import away
+from onprem_llm.planning.scheduled import known_order, order_of
+from onprem_llm.planning.types import Change, Step
+from onprem_llm.rendering.schedule import Slot, schedule_files, sums
+
+# A change that was cut off must not keep a schedule from being followed for ever; no change takes longer.
+HOLD_SECONDS = 4 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSchedule:
+    """A deployment's schedule on all hosts that have a part in it; `files`: host -> what differs there."""
+
+    deployment: str
+    files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    gone: tuple[str, ...] = ()  # hosts that have no part in it any more
+    holding: tuple[str, ...] = ()  # hosts that follow one now
+
+    @property
+    def variant(self) -> str:
+        """The folder of its files in the seam."""
+        return f"schedule.{self.deployment}"
+
+    def changes(self) -> list[Change]:
+        """Return what a person reads of it."""
+        subject = "schedule"
+        found = [
+            Change(host, subject, "update" if host in self.holding else "create", ("replicas by the clock",))
+            for host in self.files
+        ]
+        return [*found, *(Change(host, subject, "remove", ("it has no part in it any more",)) for host in self.gone)]
+
+    def around(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        """Return the steps of a change with the schedule held until the book is written, and then followed.
+
+        Right after the book: what comes then may fail, and is not taken back.
+        """
+        hold = self.hold() if steps else None
+        written = self.write(held=hold is not None)
+        at = next((number for number, step in enumerate(steps, 1) if step.kind == "record"), len(steps))
+        return tuple(step for step in (hold, *steps[:at], written, *steps[at:]) if step is not None)
+
+    def hold(self) -> Step | None:
+        """Return the step that keeps hosts from starting and stopping replicas while those change."""
+        if not self.holding:
+            return None
+        name = self.deployment
+        on = {"deployment": name, "state": "held", "seconds": HOLD_SECONDS}
+        off = {"deployment": name, "state": "released"}
+        back = Step("schedule", f"Let the schedule of {name} go on", dict.fromkeys(self.holding, off))
+        return Step("schedule", f"Hold the schedule of {name}", dict.fromkeys(self.holding, on), (back,))
+
+    def write(self, *, held: bool) -> Step | None:
+        """Return the step that writes what differs, and lets all hosts do what it says of this moment."""
+        name = self.deployment
+        orders: dict[str, dict[str, object]] = {
+            host: {"deployment": name, "state": "released"} for host in (self.holding if held else ())
+        }
+        orders |= {host: {"deployment": name, "state": "absent"} for host in self.gone}
+        for host, files in self.files.items():
+            source = self.variant
+            orders[host] = {"deployment": name, "state": "present", "source": source, "files": sums(files)}
+        return Step("schedule", f"Write the schedule of {name}", orders) if orders else None
+
+
+def plan_schedule(change: Revision, fleet: Fleet, current: Current) -> PlannedSchedule:
+    """Render the schedule for each host, and keep what is not there so."""
+    deployment = change.deployment
+    there = {host.name: host for host in current.hosts if deployment.name in host.schedules}
+    files: dict[str, dict[str, str]] = {}
+    if deployment.schedule:
+        _refuse_gangs(deployment.name, fleet)
+        order = _order(change, fleet, current)
+        mine: dict[str, list[Slot]] = {}
+        hosts = {host.name: host for host in current.gateways}
+        for replica in fleet.replicas:
+            hosts[replica.host.name] = replica.host
+            mine.setdefault(replica.host.name, []).append(_slot(change, replica))
+        routing = {host.name for host in current.gateways}
+        for name in hosts:
+            gateway = change.site.project_path(PROJECT) if name in routing else None
+            files[name] = schedule_files(deployment, order, mine.get(name, ()), gateway)
+    gone = tuple(name for name in there if name not in files)
+    differing = {name: one for name, one in files.items() if not _same(there.get(name), deployment.name, one)}
+    return PlannedSchedule(deployment.name, differing, gone, tuple(there))
+
+
+def _refuse_gangs(name: str, fleet: Fleet) -> None:
+    """Raise InvalidError for a replica over several hosts: they would start and stop its parts by their own clocks."""
+    gang = next((replica for replica in fleet.replicas if replica.others), None)
+    if gang is not None:
+        hosts = ", ".join(rank.host.name for rank in gang.ranks)
+        raise InvalidError(
+            f"{name} has a schedule, and {gang.project} is a gang over {hosts}: each would start and stop its part by "
+            "its own clock",
+            hint="leave schedule out of model.yaml, or give each replica one host (resources.nodes: 1)",
+        )
+
+
+def without_schedule(name: str, current: Current) -> Step | None:
+    """Return the step that takes a deployment's schedule away from all hosts; None where none has it."""
+    gone = [host.name for host in current.hosts if name in host.schedules]
+    order = {"deployment": name, "state": "absent"}
+    return Step("schedule", f"Take the schedule of {name} away", dict.fromkeys(gone, order)) if gone else None
+
+
+def _order(change: Revision, fleet: Fleet, current: Current) -> list[str]:
+    out = {replica.project for replica in fleet.replicas if away(replica.host.name, current)}
+    # Hosts that --limit leaves out follow the table that they have: theirs stay where they are in it.
+    out |= set(fleet.silent) - set(fleet.untouched)
+    projects = [*(replica.project for replica in fleet.replicas), *fleet.silent]
+    return order_of(projects, fleet.off, out, known_order(change.deployment.name, current))
+
+
+def _slot(change: Revision, replica: PlannedReplica) -> Slot:
+    url = f"{reached_at(replica.claim, replica.host, tls=change.engine_tls)}/metrics"
+    return Slot(replica.project, change.site.project_path(replica.project), url)
+
+
+def _same(host: HostState | None, name: str, files: Mapping[str, str]) -> bool:
+    found = host.schedules[name] if host is not None else None
+    return found is not None and found.armed and dict(found.files) == sums(files)

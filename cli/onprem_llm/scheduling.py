@@ -1,0 +1,33 @@
+"""Schedules as status tells them: who runs now by the clock, what comes next, and where hosts do not follow."""
+
+from onprem_llm.hosts import Current
+
+
+def schedule_lines(current: Current) -> list[str]:
+    """Return a line for each schedule, and what is to be mended: timers that wait for nothing, clocks that differ."""
+    names = sorted({name for host in current.hosts for name in host.schedules})
+    return [line for name in names for line in _lines(name, current)]
+
+
+def _lines(name: str, current: Current) -> list[str]:
+    there = {host.name: host.schedules[name] for host in current.hosts if name in host.schedules}
+    said = {one.decided.said for one in there.values() if one.decided}
+    found = [f"{name} is scheduled: {text}" for text in sorted(said)]
+    if len(said) > 1:
+        hosts = "; ".join(f"{host}: {one.decided.said}" for host, one in there.items() if one.decided)
+        found = [
+            f"{name}: its hosts are not at one about its schedule ({hosts}): their clocks or time zones differ, or one "
+            "waits: `timezone` in model.yaml, journalctl -u "
+            f"onprem-llm-schedule-{name} there"
+        ]
+    found += [
+        f"{gateway.name}: its gateway does not drain replicas of {name} that stop by the clock: deploy {name} again"
+        for gateway in current.gateways
+        if gateway.name not in there
+    ]
+    found += [
+        f"{host}: the schedule of {name} is not followed there, its timer does not run: run deploy again"
+        for host, one in there.items()
+        if not one.armed
+    ]
+    return found

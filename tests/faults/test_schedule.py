@@ -1,0 +1,168 @@
+"""Replicas by the clock: from one to two and back by the timers of hosts, under load; nobody runs onprem-llm."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.load.rehearsal import Rehearsal, until
+from tests.load.served import Served, stub_text
+
+UNIT = "onprem-llm-schedule-clock"
+SCHEDULE = """\
+timezone: UTC
+update: {{drain_timeout: 60}}
+schedule:
+- {{at: "{more:%M %H} * * *", replicas: 2}}
+- {{at: "{fewer:%M %H} * * *", replicas: 1}}
+"""
+IDLE_S = 15  # as the program has it
+
+
+def scheduled(more: datetime, fewer: datetime) -> str:
+    return SCHEDULE.format(more=more, fewer=fewer)
+
+
+def minute(seconds: float) -> datetime:
+    """Return the first whole minute that is at least so many seconds ahead."""
+    then = datetime.now(UTC) + timedelta(seconds=seconds + 59)
+    return then.replace(second=0, microsecond=0)
+
+
+def sleep_until(moment: datetime) -> None:
+    time.sleep(max(0.0, (moment - datetime.now(UTC)).total_seconds()))
+
+
+@pytest.fixture(scope="module")
+def clock(rehearsal: Rehearsal) -> Iterator[Served]:
+    """A deployment of two slots on two hosts, of which one runs now: the next entry is hours away."""
+    now = datetime.now(UTC)
+    text = stub_text(rehearsal, "clock", port=8040).replace("replicas: 2\n", "")
+    text += scheduled(now + timedelta(hours=6), now - timedelta(hours=6))
+    one = Served(rehearsal, "clock", text)
+    try:
+        one.deploy()
+        one.key = rehearsal.key(one.user)
+        yield one
+    finally:
+        rehearsal.site.run("key", "revoke", one.user, code=None)
+        rehearsal.down("clock")
+
+
+@pytest.fixture(autouse=True)
+def one_runs(clock: Served) -> None:
+    settled(clock, 1)
+
+
+def settled(clock: Served, count: int, seconds: float = 120) -> float:
+    """Wait until so many replicas take requests and the other one's container is stopped."""
+    return until(lambda: (len(clock.up()), states(clock).count("running")) == (count, count), seconds, f"{count} run")
+
+
+def states(clock: Served) -> list[str]:
+    argv = ("docker", "ps", "--all", "--filter", "label=onprem-llm.deployment=clock", "--format", "{{.State}}")
+    hosts = clock.rehearsal.hosts[:2]
+    return [line for host in hosts for line in clock.rehearsal.lab.exec_root(host, *argv, check=False).split()]
+
+
+def lead(clock: Served) -> float:
+    """Return how many seconds a deploy of other times is given: some ten times what a plan takes on this machine."""
+    began = time.monotonic()
+    untouched(clock)
+    return 45 + 10 * (time.monotonic() - began)
+
+
+def at(clock: Served, more: datetime, fewer: datetime) -> None:
+    """Deploy other times; nothing but the schedule changes."""
+    births = clock.births()
+    clock.text = clock.text.partition("timezone:")[0] + scheduled(more, fewer)
+    clock.deploy()
+    assert clock.births() == births
+
+
+def untouched(clock: Served) -> None:
+    """Deploying again is nothing to be done, whatever the hour."""
+    assert clock.site.json("plan", clock.file)["noop"]
+
+
+def test_a_first_deploy_leaves_as_many_running_as_are_due(clock: Served) -> None:
+    untouched(clock)
+    shown = clock.site.json("status")
+    (line,) = [one for one in shown["deployments"] if one["name"] == "clock"]
+    assert (line["ready"], line["wanted"]) == (1, 1)
+    assert line["schedule"].startswith("1 of 2 now, 2 at ")
+    assert [one["scheduled_off"] for one in shown["replicas"] if one["deployment"] == "clock"] == [False, True]
+    refused = clock.site.run("scale", "clock", "--replicas", "2", "--yes", code=None)
+    assert refused.returncode == 3
+    assert "schedule" in refused.stderr
+
+
+def test_more_and_fewer_by_the_clock_and_nobody_notices(clock: Served) -> None:
+    more = minute(lead(clock))
+    fewer = more + timedelta(minutes=2)
+    at(clock, more, fewer)
+    with clock.load() as load:
+        sleep_until(more)
+        until(lambda: len(clock.up()) == 2, 45, "two replicas in rotation")
+        assert datetime.now(UTC) < fewer
+        sleep_until(fewer)
+        settled(clock, 1, IDLE_S + 45)
+        time.sleep(5)
+    load.assert_all_good(200)
+    assert len({one.served_by for one in load.records if one.served_by}) == 2
+    untouched(clock)
+    events = [one for one in clock.site.json("events", "clock")["events"] if one["action"] == "schedule"]
+    assert [one["message"].partition(" from ")[0] for one in events[-2:]] == ["2 of 2 replicas", "1 of 2 replicas"]
+
+
+def test_an_update_of_what_is_off_leaves_it_off(clock: Served) -> None:
+    old = clock.text
+    clock.text = old.replace("max_model_len: 512", "max_model_len: 256")
+    with clock.load() as load:
+        clock.deploy()
+    load.assert_all_good(50)
+    assert sorted(states(clock)) in (["created", "running"], ["exited", "running"])
+    assert set(clock.lengths().values()) == {"256"}
+    untouched(clock)
+    clock.site.run("rollback", "clock", "--yes", timeout=600)
+    assert states(clock).count("running") == 1
+    assert set(clock.lengths().values()) == {"512"}
+    clock.text = old
+
+
+def test_a_host_that_was_off_does_what_is_due_when_it_is_back(clock: Served) -> None:
+    host = next(one.host for name, one in clock.replicas().items() if name not in clock.up())
+    more = minute(lead(clock))
+    fewer = more + timedelta(minutes=4)
+    at(clock, more, fewer)
+    if host == clock.rehearsal.gateway_host:
+        pytest.skip("the one that is off is on the gateway host")
+    off_until(clock, host, more + timedelta(seconds=15))
+    until(lambda: len(clock.up()) == 2, 90, "the host that was off has started its replica")
+    assert datetime.now(UTC) < fewer
+    off_until(clock, host, fewer + timedelta(seconds=15))
+    settled(clock, 1, 120)
+    untouched(clock)
+
+
+def off_until(clock: Served, host: str, moment: datetime) -> None:
+    subprocess.run(["docker", "kill", host], check=True, capture_output=True, timeout=60)
+    sleep_until(moment)
+    subprocess.run(["docker", "start", host], check=True, capture_output=True, timeout=60)
+    clock.rehearsal.is_back(host)
+
+
+def test_down_leaves_nothing_behind(clock: Served) -> None:
+    clock.rehearsal.down("clock")
+    for host in clock.rehearsal.hosts[:2]:
+        listed = clock.rehearsal.lab.exec_root(
+            host, "systemctl", "list-unit-files", f"{UNIT}*", "--no-legend", check=False
+        )
+        assert not listed.strip()
+        left = [
+            "sh",
+            "-c",
+            f"ls -d /var/lib/onprem-llm-schedule /etc/systemd/system/*.wants/{UNIT}* 2>/dev/null || true",
+        ]
+        assert not clock.rehearsal.lab.exec_root(host, *left).strip()

@@ -1,0 +1,301 @@
+"""The program that follows a schedule on a host: the table against the clock, replicas, the gateway, the hold."""
+
+import importlib.util
+import json
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from onprem_llm.rendering.schedule import Slot, schedule_files
+from onprem_llm.spec.deployment import parse_deployment
+
+ROOT = Path(__file__).resolve().parents[3]
+PARTS = ("schedule_table", "schedule_slots", "schedule_gateway", "onprem_llm_haproxy")
+BERLIN = ZoneInfo("Europe/Berlin")
+MODEL = """\
+api_version: 1
+name: tiny
+model: ./models/tiny
+engine: {image: "vllm/vllm-openai:v0.11.0"}
+update: {drain_timeout: 60}
+timeouts: {start: 100}
+timezone: Europe/Berlin
+schedule:
+"""
+WORKDAYS = '- {at: "0 7 * * mon-fri", replicas: 3}\n- {at: "0 19 * * mon-fri", replicas: 1}\n'
+ORDER = ("tiny-0", "tiny-1", "tiny-2")
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModuleType]:
+    """Load the program as it lies on a host, beside its parts; its folders are below tmp_path."""
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.syspath_prepend(str(ROOT / "roles/gateway/module_utils"))
+    monkeypatch.syspath_prepend(str(ROOT / "roles/schedule/files"))
+    loader = SourceFileLoader("schedule_program", str(ROOT / "roles/schedule/files/onprem-llm-schedule"))
+    spec = importlib.util.spec_from_loader("schedule_program", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    for name, folder in {"ROOT": "schedule", "RUN": "run", "BOOK": "book"}.items():
+        monkeypatch.setattr(module, name, tmp_path / folder)
+        (tmp_path / folder).mkdir()
+    yield module
+    for name in PARTS:
+        sys.modules.pop(name, None)
+    monkeypatch.undo()
+    time.tzset()
+
+
+def table(program: Any, entries: str = WORKDAYS, own: tuple[str, ...] = (), gateway: str | None = None) -> Any:
+    deployment = parse_deployment(MODEL + entries, "model.yaml")
+    slots = [Slot(project, f"/srv/{project}", f"http://127.0.0.1:1/{project}/metrics") for project in own]
+    files = schedule_files(deployment, ORDER, slots, gateway)
+    folder = program.ROOT / "tiny"
+    folder.mkdir(exist_ok=True)
+    (folder / "table.json").write_text(files["table.json"])
+    return program.Table.read(folder / "table.json")
+
+
+def at(text: str) -> float:
+    return datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=BERLIN).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("now", "replicas", "since", "coming"),
+    [
+        ("2026-11-23 06:59:59", 1, "2026-11-20T19:00", "2026-11-23T07:00"),  # a Monday; Friday's entry is in force
+        ("2026-11-23 07:00:00", 3, "2026-11-23T07:00", "2026-11-23T19:00"),
+        ("2026-11-23 18:59:59", 3, "2026-11-23T07:00", "2026-11-23T19:00"),
+        ("2026-11-23 19:00:01", 1, "2026-11-23T19:00", "2026-11-24T07:00"),
+        ("2026-11-22 12:00:00", 1, "2026-11-20T19:00", "2026-11-23T07:00"),
+        ("2026-01-01 00:00:00", 1, "2025-12-31T19:00", "2026-01-01T07:00"),
+    ],
+)
+def test_what_is_in_force_hangs_on_the_moment_alone(
+    program: Any, now: str, replicas: int, since: str, coming: str
+) -> None:
+    made = table(program)
+    due, following = made.in_force(at(now)), made.following(at(now))
+    state = program.state_of(made, due, following)
+    assert (state["replicas"], state["since"], state["next"]["at"]) == (replicas, since, coming)
+    assert state["off"] == list(ORDER[replicas:])
+    assert abs(due.epoch - at(since.replace("T", " ") + ":00")) < 1
+
+
+def test_of_two_at_the_same_minute_the_later_in_the_list_counts(program: Any) -> None:
+    made = table(program, '- {at: "0 * * * *", replicas: 3}\n- {at: "0 12 * * *", replicas: 2}\n')
+    assert made.in_force(at("2026-11-22 12:30:00")).replicas == 2
+    assert made.in_force(at("2026-11-22 13:00:00")).replicas == 3
+    assert made.following(at("2026-11-22 11:30:00")).replicas == 2
+
+
+def test_days_that_come_seldom_are_found(program: Any) -> None:
+    made = table(program, '- {at: "0 0 29 2 *", replicas: 2}\n')
+    assert made.in_force(at("2026-11-22 12:00:00")).when == datetime(2024, 2, 29)
+    assert made.following(at("2026-11-22 12:00:00")).when == datetime(2028, 2, 29)
+
+
+def test_the_hour_that_a_clock_leaves_out_is_made_up_for(program: Any) -> None:
+    made = table(program, '- {at: "30 2 * * *", replicas: 2}\n- {at: "0 1 * * *", replicas: 1}\n')
+    assert made.in_force(at("2026-03-29 01:59:00")).replicas == 1
+    assert made.in_force(at("2026-03-29 03:00:00")).replicas == 2  # there was no half past two
+
+
+class Docker:
+    """Docker of a host: states of projects, and what was asked of it."""
+
+    def __init__(self, **states: str) -> None:
+        self.states = {name.replace("_", "-"): state for name, state in states.items()}
+        self.asked: list[str] = []
+
+    def __call__(self, *words: str) -> str:
+        if words[0] == "ps":
+            return self.states.get(words[words.index("--filter") + 1].rpartition("=")[2], "")
+        project = words[words.index("--project-name") + 1]
+        verb = words[words.index("--project-name") + 2]
+        self.asked.append(f"{verb} {project}")
+        self.states[project] = "running" if verb == "up" else "exited"
+        return ""
+
+
+@pytest.fixture
+def clock(program: Any, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock that tests turn, for all parts of the program."""
+    one = SimpleNamespace(now=at("2026-11-23 19:00:00"))
+    monkeypatch.setattr(time, "time", lambda: one.now)
+    return one
+
+
+def test_a_replica_stops_once_it_is_idle(program: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    slots, docker = sys.modules["schedule_slots"], Docker(tiny_0="running", tiny_1="running", tiny_2="exited")
+    running = {"tiny-1": 2}
+    monkeypatch.setattr(slots, "docker", docker)
+    monkeypatch.setattr(slots, "requests", lambda url: running.get(url.split("/")[3], 0))
+    made, said = table(program, own=ORDER), list[str]()
+    look = slots.Slots(said.append)
+    begun = clock.now
+    for seconds, busy in ((0, 2), (10, 0), (20, 1), (21, 0), (35, 0)):
+        clock.now, running["tiny-1"] = begun + seconds, busy
+        assert look.look(made, ["tiny-0"], begun), seconds
+    assert not docker.asked
+    clock.now = begun + 36
+    assert not look.look(made, ["tiny-0"], begun)
+    assert docker.asked == ["stop tiny-1"]
+    assert "no request runs on it" in said[-1]
+
+
+def test_a_replica_that_never_ends_its_requests_stops_when_the_time_is_over(
+    program: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots, docker = sys.modules["schedule_slots"], Docker(tiny_1="running")
+    monkeypatch.setattr(slots, "docker", docker)
+    monkeypatch.setattr(slots, "requests", lambda url: None)  # it hangs: nobody knows
+    made, begun, look = table(program, own=("tiny-1",)), clock.now, slots.Slots(print)
+    clock.now = begun + 59
+    assert look.look(made, ["tiny-0"], begun)
+    clock.now = begun + 60
+    assert not look.look(made, ["tiny-0"], begun)
+    assert docker.asked == ["stop tiny-1"]
+
+
+def test_what_is_to_run_is_started_once(program: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    slots, docker = sys.modules["schedule_slots"], Docker(tiny_0="running", tiny_1="exited", tiny_2="created")
+    monkeypatch.setattr(slots, "docker", docker)
+    made, look = table(program, own=ORDER), slots.Slots(print)
+    for _ in range(2):
+        assert not look.look(made, list(ORDER), clock.now)
+    assert docker.asked == ["up tiny-1", "up tiny-2"]
+
+
+class Haproxy:
+    """A gateway's worker, as module_utils has it."""
+
+    def __init__(self, **up: bool) -> None:
+        self.servers_now = {
+            f"tiny/{name.replace('_', '-')}": {"admin": "ready", "up": is_up} for name, is_up in up.items()
+        }
+        self.dumped = 0
+
+    def worker(self) -> "Haproxy":
+        return self
+
+    def servers(self) -> dict[str, Any]:
+        return self.servers_now
+
+    def tell(self, command: str) -> None:
+        _, _, server, _, state = command.split()
+        self.servers_now[server]["admin"] = state
+
+    def dump_state(self, target: Path) -> None:
+        assert str(target) == "/srv/gateway/state/servers"
+        self.dumped += 1
+
+    def admin(self) -> list[str]:
+        return [server["admin"] for server in self.servers_now.values()]
+
+
+def test_the_gateway_drains_what_stops_and_forgets_it_once_it_is_down(
+    program: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, gateway = sys.modules["schedule_gateway"], Haproxy(tiny_0=True, tiny_1=True, tiny_2=True)
+    monkeypatch.setattr(part, "Gateway", lambda folder: gateway)
+    made, look, begun = table(program, gateway="/srv/gateway"), part.Rotation(print), clock.now
+    assert look.look(made, ["tiny-0"], begun)
+    assert gateway.admin() == ["ready", "drain", "drain"]
+    gateway.servers_now["tiny/tiny-1"]["up"] = False
+    assert look.look(made, ["tiny-0"], begun)
+    assert gateway.admin() == ["ready", "ready", "drain"]
+    gateway.servers_now["tiny/tiny-2"]["up"] = False
+    assert not look.look(made, ["tiny-0"], begun)
+    assert gateway.admin() == ["ready", "ready", "ready"]
+    assert gateway.dumped == 3
+
+
+def test_nobody_is_drained_before_those_that_are_to_run_answer(
+    program: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, gateway = sys.modules["schedule_gateway"], Haproxy(tiny_0=False, tiny_1=True, tiny_2=False)
+    monkeypatch.setattr(part, "Gateway", lambda folder: gateway)
+    made, look, begun = table(program, gateway="/srv/gateway"), part.Rotation(print), clock.now
+    assert look.look(made, ["tiny-0"], begun)
+    assert gateway.admin() == ["ready"] * 3
+    clock.now = begun + 101  # timeouts.start is over: it will not come, and the clock's word counts
+    assert look.look(made, ["tiny-0"], begun)
+    assert gateway.admin() == ["ready", "drain", "ready"]
+
+
+def test_one_that_is_to_run_again_before_it_stopped_is_let_in(
+    program: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, gateway = sys.modules["schedule_gateway"], Haproxy(tiny_0=True, tiny_1=True, tiny_2=True)
+    monkeypatch.setattr(part, "Gateway", lambda folder: gateway)
+    made, look = table(program, gateway="/srv/gateway"), part.Rotation(print)
+    look.look(made, ["tiny-0"], clock.now)
+    assert not look.look(made, list(ORDER), clock.now)
+    assert gateway.admin() == ["ready"] * 3
+
+
+def test_nothing_is_begun_under_a_hold(program: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker = Docker(tiny_1="running")
+    monkeypatch.setattr(sys.modules["schedule_slots"], "docker", docker)
+    monkeypatch.setattr(sys.modules["schedule_slots"], "requests", lambda url: 0)
+    table(program, own=("tiny-1",))
+    run, hold = program.Run("tiny"), program.RUN / "tiny.hold"
+    hold.write_text(f"{clock.now + 100:.0f}\n")
+    for _ in range(50):
+        assert run.look(clock.now)
+        clock.now += 1
+    assert not docker.asked
+    hold.unlink()
+    # Its time begins when it may: the gateway was held as long.
+    begun = clock.now
+    while run.look(clock.now):
+        clock.now += 1
+    assert docker.asked == ["stop tiny-1"]
+    assert clock.now - begun == 15
+
+
+def test_each_entry_that_comes_into_force_is_in_the_book_once(
+    program: Any, clock: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table(program)
+    (program.BOOK / "gateway").touch()
+    for now in ("2026-11-23 19:00:00", "2026-11-23 19:00:10", "2026-11-24 07:00:00", "2026-11-24 12:00:00"):
+        clock.now = at(now)
+        assert not program.Run("tiny").look(clock.now)
+    events = [json.loads(line) for line in (program.BOOK / "events.jsonl").read_text().splitlines()]
+    assert [event["message"] for event in events] == [
+        "1 of 3 replicas from Mon 19:00 on (0 19 * * mon-fri)",
+        "3 of 3 replicas from Tue 07:00 on (0 7 * * mon-fri)",
+    ]
+    assert events[0]["at"] == datetime.fromtimestamp(at("2026-11-23 19:00:00"), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert {event["action"] for event in events} == {"schedule"}
+    assert capsys.readouterr().out.count("replicas from") == 2
+
+
+def test_a_table_that_is_gone_or_broken_ends_the_run_well(
+    program: Any, clock: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.main(["tiny"]) == 0
+    (program.ROOT / "tiny").mkdir()
+    (program.ROOT / "tiny" / "table.json").write_text("{}")
+    assert program.main(["tiny"]) == 1
+    assert "deploy again" in capsys.readouterr().out
+
+
+def test_an_entry_that_is_near_is_waited_for(program: Any, clock: Any) -> None:
+    """A timer that fires while the program ends would start nothing."""
+    table(program)
+    clock.now = at("2026-11-23 18:59:57")
+    assert program.Run("tiny").look(clock.now)
+    clock.now = at("2026-11-23 18:59:50")
+    assert not program.Run("tiny").look(clock.now)
