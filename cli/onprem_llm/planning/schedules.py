@@ -1,6 +1,6 @@
 """The steps of a schedule: held while replicas change, written once they have, taken away with the last entry.
 
-Hosts go on by themselves from there (docs/adr/0017-a-table-decides-who-runs.md).
+Hosts go on by themselves from there (docs/adr/0018-a-table-decides-who-runs.md).
 """
 
 from collections.abc import Mapping
