@@ -48,6 +48,14 @@ def log_nothing(private: Path) -> dict[str, str]:
     return {"ANSIBLE_LOG_PATH": str(private / "log")}
 
 
+def all_or_none() -> dict[str, str]:
+    """Return what ends a run on all hosts where it fails on one.
+
+    Not `any_errors_fatal` of a play: Ansible fills in no template there, and takes any text for true.
+    """
+    return {"ANSIBLE_ANY_ERRORS_FATAL": "True"}
+
+
 def _path() -> str:
     """Find ansible-playbook beside our python first: the virtual environment need not be activated."""
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])

@@ -179,11 +179,11 @@ class _Run:
                 variables={
                     "onprem_llm_seam": str(self.folder),
                     "onprem_llm_order_file": str(order_file(self.folder, number)),
-                    **({"onprem_llm_together": True} if _has_gang(step) else {}),
                 },
                 secrets={"onprem_llm_secrets": self.values} if step.kind in {"apply", "gateway"} else None,
                 progress=self.progress,
                 title=step.title,
+                together=_has_gang(step),
             )
         raise_for_failures(result, doing=DOING[step.kind])
         for host, values in result.returned.items():

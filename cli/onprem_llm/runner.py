@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from onprem_llm.ansible_settings import environment, log_nothing
+from onprem_llm.ansible_settings import all_or_none, environment, log_nothing
 from onprem_llm.connection import Connection
 from onprem_llm.errors import OnpremError, UnreachableError
 from onprem_llm.output import Progress
@@ -37,6 +37,7 @@ class _Task:
     variables: Mapping[str, Any]
     secrets: Mapping[str, Any]
     unlogged: bool = False
+    together: bool = False
 
 
 def run(
@@ -49,20 +50,22 @@ def run(
     title: str = "",
     secrets: Mapping[str, Any] | None = None,
     unlogged: bool = False,
+    together: bool = False,
 ) -> RunResult:
     """Run `playbooks/<playbook>` and return what came of it. Failed hosts are in the result, not an exception.
 
     `hosts` are names from an earlier run's result and take the place of the connection's limit. `secrets` are
     variables too, kept in a file of their own. `unlogged`: what is returned holds passwords and stays out of the
-    user's log_path. A host that could not be entered because its key is unknown or our key
-    has a passphrase is tried again once a person has confirmed the one or typed the other.
+    user's log_path. `together`: where one host fails, the others do not go on either. A host that could not be
+    entered because its key is unknown or our key has a passphrase is tried again once a person has confirmed the one
+    or typed the other.
     Raises InvalidError for an inventory that cannot be read or a limit that matches nothing, OnpremError for a run
     that never began, KeyboardInterrupt once everything that was started is gone.
     """
     if progress and title:
         progress.step(title, hosts or ())
     limit = ",".join(hosts) if hosts is not None else connection.limit
-    task = _Task(folder("playbooks") / playbook, connection, limit, variables or {}, secrets or {}, unlogged)
+    task = _Task(folder("playbooks") / playbook, connection, limit, variables or {}, secrets or {}, unlogged, together)
     result = run_once(task, progress)
     for _ in range(ATTEMPTS):
         if not any(failure.unreachable for failure in result.failures):
@@ -136,7 +139,9 @@ def _start(task: _Task, private: Path, collector: Collector, stopped: threading.
         inventory=str(task.connection.inventory),
         limit=task.limit,
         cmdline=_arguments(task, private),
-        envvars=environment(task.connection.forks, private) | (log_nothing(private) if task.unlogged else {}),
+        envvars=environment(task.connection.forks, private)
+        | (log_nothing(private) if task.unlogged else {})
+        | (all_or_none() if task.together else {}),
         # No fact cache of the runner's: it would replace the user's.
         fact_cache_type="none",
         # How soon a Ctrl-C is seen, in seconds.
