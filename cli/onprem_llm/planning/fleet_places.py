@@ -13,6 +13,11 @@ from onprem_llm.planning.placement import Placement, Placer
 from onprem_llm.planning.replicas import PlannedReplica, Revision
 
 
+def _decides_shape(reason: str) -> bool:
+    """Tell whether a change is about what decides over how many hosts a replica goes; another image is not."""
+    return reason.startswith("resources") or "_parallel_size" in reason or "executor_backend" in reason
+
+
 class Places:
     """Places one replica after another, over as many hosts as each takes."""
 
@@ -20,7 +25,7 @@ class Places:
         """Decide over how many hosts a replica goes; InvalidError where the image runs on one alone."""
         item, known = change.wanted, entry is not None
         recorded = entry.replicas if entry else {}
-        touched = any(reason.startswith(("resources", "engine")) for reason in change.why)
+        touched = any(map(_decides_shape, change.why))
         self.whole, self.weights = change.deployment, change.manifest.id
         self.nodes = nodes_of(self.whole, change.current, entry, touched=touched)
         check_multi_node(self.whole, self.nodes)

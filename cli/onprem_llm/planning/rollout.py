@@ -193,7 +193,9 @@ def _apply_orders(crew: Crew, replicas: Sequence[PlannedReplica]) -> dict[str, O
             readiness=_readiness(crew, replica) if replica.answers else None,
             start=not replica.off,
         )
-        projects[host].append({**order, "gang": True} if replica.rank else order)
+        # One that goes on as it is must not be stopped: requests come to it, and it takes minutes to start.
+        anew = replica.outcome.change.action not in {"keep", "wait"}
+        projects[host].append({**order, "gang": True, "anew": anew} if replica.rank else order)
     for host, lines in lines_of(replicas).items():
         orders[host]["gang_lines"] = lines
     if orders:

@@ -99,6 +99,27 @@ def test_auto_stays_as_it_stands_when_a_larger_host_comes() -> None:
     assert planned(facts, gang(nodes="auto")).is_noop
 
 
+def test_auto_keeps_its_shape_with_another_image_and_on_a_drained_host() -> None:
+    facts = deploy(hosts(2), gang(nodes="auto"))
+    facts |= {"lab-3": hosts(3, 8)["lab-3"]}
+    wider = planned(facts, gang(nodes="auto", image="vllm/vllm-openai:v0.21.0"))
+    assert set(placed(wider)) == {"wide-0", "wide-0-rank1"}
+    facts = hosts(3)
+    facts["lab-1"] = hosts(1, 4)["lab-1"]
+    facts = mark(deploy(facts, gang(nodes="auto")), "lab-1", "drained")
+    assert actions(planned(facts, gang(nodes="auto").replace("8192", "4096"))) == {"wide-0": "update"}
+
+
+def test_a_gang_that_goes_on_is_not_stopped_where_it_is_only_asked_again() -> None:
+    facts = deploy(hosts(2), gang())
+    done = planned(facts, gang("readiness: {timeout: 7}\n"))
+    orders = [project for step in done.steps for order in step.orders.values() for project in order.get("projects", [])]
+    assert [(project["name"], project["anew"]) for project in orders] == [("wide-0", False), ("wide-0-rank1", False)]
+    again = planned(facts, gang().replace("8192", "1024"))
+    wave = next(step for step in again.steps if step.title == "Replace wide-0")
+    assert all(project["anew"] for order in wave.orders.values() for project in order["projects"])
+
+
 def test_an_image_from_before_knows_no_other_hosts() -> None:
     error = refused(hosts(), gang(image="vllm/vllm-openai:v0.11.0"))
     assert "vLLM knows that (--nnodes) from v0.11.1 on" in error.message
