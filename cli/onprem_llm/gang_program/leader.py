@@ -44,7 +44,7 @@ class Leader:
         """Tell all others why this rank ends."""
         for _, line in self._members.values():
             line.say(end=reason)
-        for _, line in self._members.values():
+        for _, line in list(self._members.values()):  # some go while we wait
             with contextlib.suppress(*Lost):
                 await line.flush(1)
 
