@@ -83,7 +83,7 @@ def _fetched(key: Key) -> bytes:
     data, said = _by_apt(key.address) if by_apt else _by_python(key.address)
     if data is None:
         raise PackageError(
-            f"found no key at {_shown(key.address)}, expected that of {key.whose}: {said}\n"
+            f"found no key at {_shown(key.address)}, expected that of {key.whose}: {_shown(said)}\n"
             f"Put the key of {key.whose} at {key.path} on the host (mode 0644), then run bootstrap again."
         )
     return data
@@ -133,6 +133,6 @@ def _proxy_of_dnf() -> str:
     return proxy.replace("://", f"://{account}@", 1)
 
 
-def _shown(address: str) -> str:
-    """Return an address as errors show it: without an account."""
-    return re.sub(r"://[^/@]*@", "://", address)
+def _shown(text: str) -> str:
+    """Return addresses, also amid what apt says, as errors show them: without an account."""
+    return re.sub(r"://[^/@\s]*@", "://", text)

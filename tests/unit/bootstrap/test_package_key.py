@@ -158,7 +158,8 @@ def test_what_apt_says_is_said_and_nothing_is_left(part, key, tmp_path, monkeypa
     def run(argv, timeout=30):
         calls.append(argv)
         Path(argv[-1]).write_bytes(b"half")
-        return 100, "Err:1 https://m/gpg\n  404  Not Found\nE: Failed to fetch https://m/gpg  404  Not Found"
+        # As apt does: the first line has the address as it was given.
+        return 100, f"Err:1 {argv[-2]}\n  404  Not Found\nE: Failed to fetch https://m/gpg  404  Not Found"
 
     monkeypatch.setattr(part, "run", run)
     monkeypatch.setattr(part, "APT_HELPER", tmp_path)
