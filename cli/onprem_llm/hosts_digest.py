@@ -26,8 +26,8 @@ def digest_of(current: "Current") -> str:
 def _decisive(host: "HostState") -> list[object]:
     # Our own ports come and go with a container that starts over and over; its labels say what it wants.
     own = {(p.label("listen") or "").rpartition(":")[2] for p in host.projects.values()}
-    # Ray's worker processes take ports of their range as they come and go.
-    ranges = [range_ for p in host.projects.values() if (range_ := _ports_of(p))]
+    # Ray's worker processes take ports of their range as they come and go; so does Ray Serve its own, with replicas.
+    ranges = [range_ for ports in _guarded_for_ray(host) if (range_ := _range_of(ports))]
     own |= {str(port) for p in host.projects.values() for port in block_of(p.label("gang_ports"))}
     ports = sorted(
         {
@@ -58,8 +58,15 @@ def _decisive(host: "HostState") -> list[object]:
             _decisive_guards(host), *strays, *ray, *_decisive_lines(host)]  # fmt: skip
 
 
-def _ports_of(project: "Project") -> range | None:
-    first, _, last = (project.label("ports") or "").partition("-")
+def _guarded_for_ray(host: "HostState") -> list[str]:
+    labels = [project.label("ports") or "" for project in host.projects.values()]
+    # Without a node the rules are of a cluster that was: whoever listens there is somebody else.
+    return [*labels, *(host.ray_firewall.rules if host.ray_firewall else ())] if any(labels) else []
+
+
+def _range_of(ports: str) -> range | None:
+    first, _, last = ports.partition("-")
+    last = last or first
     return range(int(first), int(last) + 1) if first.isdigit() and last.isdigit() else None
 
 
