@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from onprem_llm.errors import InvalidError
+from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.difference import Outcome
 from onprem_llm.planning.host_checks import require_host
+from onprem_llm.planning.out_of_sight import awaited
 from onprem_llm.planning.ray_hosts import (
     PROJECTS,
     WORKER_GROUP,
@@ -145,7 +146,12 @@ def plan_drain(site: Site, current: Current, gateway: HostState, name: str, time
     the head, and for a host without a node.
     """
     require_host(current, name)
-    host, head = current.host(name), standing_head(current)
+    host, head, silent = current.host(name), standing_head(current), awaited(current)
+    if head is None and silent:
+        raise UnreachableError(
+            f"the cluster's head drains {name}, and no host that answered has it; these did not: {', '.join(silent)}",
+            hint="bring them back and run this again, so that its replicas start elsewhere first",
+        )
     if host is None or WORKER_PROJECT not in host.projects:
         if host is not None and HEAD_PROJECT in host.projects:
             raise InvalidError(
@@ -154,7 +160,8 @@ def plan_drain(site: Site, current: Current, gateway: HostState, name: str, time
             )
         return _plan(current, gateway, ())
     steps = []
-    if head is not None and _runs(head) and _runs(host):
+    drains = head is not None and _runs(head) and _runs(host)
+    if head is not None and drains:
         leaves = {"leaves": f"{WORKER_PROJECT}-{SERVICE}-1"}
         asked = ask_order(site, head, [host.cluster_address], timeout)
         steps.append(Step("ray_drain", f"Drain {name}", {name: leaves, head.name: asked}))
@@ -169,7 +176,8 @@ def plan_drain(site: Site, current: Current, gateway: HostState, name: str, time
     warnings = [] if others else [f"{name} is the cluster's last worker: its replicas have nowhere to go"]
     if WORKER_GROUP in host.groups:
         warnings.append(f"{name} is in the inventory's group {WORKER_GROUP}: the next `cluster up` brings it back")
-    changes = [Change(name, WORKER_PROJECT, "remove", ("its replicas go elsewhere first",))]
+    why = "its replicas go elsewhere first" if drains else "nothing runs there that a head could drain"
+    changes = [Change(name, WORKER_PROJECT, "remove", (why,))]
     return _plan(current, gateway, steps, changes=changes, warnings=warnings)
 
 

@@ -293,7 +293,19 @@ def test_the_head_cannot_be_drained() -> None:
 def test_a_worker_whose_head_is_gone_leaves_without_being_drained() -> None:
     facts = running(hosts())
     facts["lab-1"]["projects"].clear()
-    assert titles(drained(facts, "lab-2")) == [("remove", ("lab-2",))]
+    plan = drained(facts, "lab-2")
+    assert titles(plan) == [("remove", ("lab-2",))]
+    assert "elsewhere" not in str(plan.changes)
+
+
+def test_nobody_is_drained_while_the_head_is_silent() -> None:
+    """Its replicas would end with it, and no other had been started."""
+    facts = running(hosts())
+    facts["lab-3"]["book"], facts["lab-1"]["book"] = facts["lab-1"]["book"], None
+    current = made.current({name: facts[name] for name in ("lab-2", "lab-3")}, ("lab-1",))
+    assert current.gateway is not None
+    with pytest.raises(UnreachableError, match="these did not: lab-1"):
+        plan_drain(made.site(), current, current.gateway, "lab-2", 900)
 
 
 def test_down_takes_workers_then_the_head_and_the_token() -> None:
