@@ -9,6 +9,7 @@ from onprem_llm.hosts import Current, HostState
 from onprem_llm.json_values import is_list, is_mapping
 from onprem_llm.look import View, gateway_of, look, look_whole
 from onprem_llm.output import Progress
+from onprem_llm.planning.out_of_sight import awaited
 from onprem_llm.planning.ray_cluster import ask_order, plan_down, plan_drain, plan_up
 from onprem_llm.planning.ray_hosts import PROJECTS, standing_head
 from onprem_llm.planning.types import ImageSource, Plan
@@ -71,15 +72,21 @@ def drain_plan(host: str, timeout: int, connection: Connection, progress: Progre
 
 
 def down_plan(connection: Connection, progress: Progress, *, applications_too: bool) -> Plan:
-    """Look at the hosts and plan to take the cluster down; InvalidError while Ray Serve has applications."""
+    """Look at the hosts and plan to take the cluster down.
+
+    InvalidError while Ray Serve has applications, or may have some: nobody says that it has none.
+    """
     view = look_whole(connection, progress)
     site = _site(view, connection)
     plan = plan_down(site, view.current, gateway_of(view))
-    if not applications_too and standing_head(view.current) is not None:
-        running = sorted(ask_ray(site, view.current, connection, progress).applications or {})
-        if running:
+    # Workers end by themselves once there is no head anywhere.
+    if not applications_too and plan.changes and (standing_head(view.current) or awaited(view.current)):
+        ray = ask_ray(site, view.current, connection, progress)
+        if ray.error or ray.applications:
+            found = ", ".join(sorted(ray.applications or {})) or "none said, as Ray does not answer"
             raise InvalidError(
-                f"Ray Serve has applications on this cluster: {', '.join(running)}; expected none",
+                f"Ray Serve may have applications on this cluster: found {found}; expected none",
+                details=ray.error,
                 hint="take them away first, or say --applications to have them end now",
             )
     return plan
