@@ -11,6 +11,7 @@ from onprem_llm.planning.ray_hosts import (
     PROJECTS,
     WORKER_GROUP,
     RayHosts,
+    check_places,
     check_ray_ports,
     ray_hosts,
     require_prepared,
@@ -43,6 +44,7 @@ def plan_up(site: Site, current: Current, gateway: HostState, image: ImageSource
                 hint=f"write it into [{WORKER_GROUP}], then run this again",
             )
     require_prepared(hosts.all, current)
+    check_places(current, hosts)
     check_ray_ports(site, hosts.all)
     head = plan_node(site, current, hosts, hosts.head, "head", image)
     standing = [w for w in hosts.workers if only in (None, w.name) or WORKER_PROJECT in w.projects]

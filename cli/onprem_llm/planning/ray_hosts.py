@@ -86,6 +86,24 @@ def require_prepared(hosts: Sequence[HostState], current: Current) -> None:
             )
 
 
+def check_places(current: Current, hosts: RayHosts) -> None:
+    """Raise InvalidError where the inventory has the head elsewhere than it stands: two heads would share the workers,
+    head and worker of one host its ports, and what Ray Serve serves would end unsaid.
+    """
+    standing = standing_head(current)
+    if standing is not None and standing is not hosts.head:
+        raise InvalidError(
+            f"the cluster's head is on {standing.name}, and the inventory's group {HEAD_GROUP} has {hosts.head.name}",
+            hint=f"write {standing.name} into [{HEAD_GROUP}]; to move it, which ends what Ray serves: "
+            "onprem-llm cluster down, then cluster up",
+        )
+    if WORKER_PROJECT in hosts.head.projects:
+        raise InvalidError(
+            f"{hosts.head.name} is a worker of the cluster, and the inventory's group {HEAD_GROUP} has it",
+            hint=f"onprem-llm cluster down, then cluster up; or name another host in [{HEAD_GROUP}]",
+        )
+
+
 def check_ray_ports(site: Site, hosts: Sequence[HostState]) -> None:
     """Raise InvalidError where a port of Ray's is another's on a host whose node does not stand yet."""
     ports = site.ray.ports

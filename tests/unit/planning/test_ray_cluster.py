@@ -205,6 +205,15 @@ def test_there_is_exactly_one_head(heads: tuple[str, ...]) -> None:
     assert f"the inventory's group ray_head has {', '.join(heads) or 'none'}, expected exactly one host" in text
 
 
+def test_a_head_does_not_move_by_itself() -> None:
+    """Two would stand, on one host beside a worker on the same ports."""
+    facts = running(hosts())
+    facts["lab-1"]["groups"], facts["lab-2"]["groups"] = ["ray_worker"], ["ray_head"]
+    assert "the cluster's head is on lab-1, and the inventory's group ray_head has lab-2" in refused(facts)
+    facts["lab-1"]["projects"].clear()
+    assert "lab-2 is a worker of the cluster" in refused(facts)
+
+
 def test_a_head_that_may_be_silent_is_waited_for() -> None:
     facts = hosts()
     facts["lab-1"]["groups"] = []
