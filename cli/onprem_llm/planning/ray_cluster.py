@@ -164,9 +164,11 @@ def plan_drain(site: Site, current: Current, gateway: HostState, name: str, time
     steps = []
     drains = head is not None and _runs(head) and _runs(host)
     if head is not None and drains:
-        leaves = {"leaves": f"{WORKER_PROJECT}-{SERVICE}-1"}
+        container = f"{WORKER_PROJECT}-{SERVICE}-1"
         asked = ask_order(site, head, [host.cluster_address], timeout)
-        steps.append(Step("ray_drain", f"Drain {name}", {name: leaves, head.name: asked}))
+        # One that was not emptied goes on serving: it has to outlive its head, and a reboot of its host.
+        back = Step("ray_drain", f"Have {name} come back after a restart", {name: {"stays": container}})
+        steps.append(Step("ray_drain", f"Drain {name}", {name: {"leaves": container}, head.name: asked}, (back,)))
     steps.append(
         Step(
             "remove",

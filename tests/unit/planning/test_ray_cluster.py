@@ -278,6 +278,8 @@ def test_a_worker_leaves_once_ray_has_drained_it() -> None:
     assert titles(plan) == [("ray_drain", ("lab-2", "lab-1")), ("remove", ("lab-2",))]
     assert plan.steps[0].orders["lab-2"] == {"leaves": "ray-worker-ray-1"}
     assert plan.steps[0].orders["lab-1"]["nodes"] == ["10.0.0.3"]
+    (back,) = plan.steps[0].undo
+    assert (back.kind, back.orders) == ("ray_drain", {"lab-2": {"stays": "ray-worker-ray-1"}})
     after = made.applied(plan, facts)
     assert after["lab-2"]["projects"] == {}
     assert after["lab-2"]["ray_firewall"] is None
