@@ -33,12 +33,16 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class HostSchedule:
-    """One deployment's schedule on one host. `files`: table.json and timer -> sha256; `armed`: its timer waits."""
+    """One deployment's schedule on one host. `files`: table.json and timer -> sha256; `armed`: its timer waits.
+
+    `held`: a change is under way, or was cut off, and the clock is not followed meanwhile.
+    """
 
     files: Mapping[str, str]
     armed: bool
     order: tuple[str, ...]
     decided: Decided | None
+    held: bool = False
 
 
 def parse_schedules(raw: object) -> dict[str, HostSchedule]:
@@ -48,7 +52,11 @@ def parse_schedules(raw: object) -> dict[str, HostSchedule]:
 
 def _schedule(raw: Mapping[str, object]) -> HostSchedule:
     return HostSchedule(
-        text_map(raw.get("files")), bool(raw.get("armed")), texts(raw.get("order")), _decided(raw.get("decided"))
+        text_map(raw.get("files")),
+        bool(raw.get("armed")),
+        texts(raw.get("order")),
+        _decided(raw.get("decided")),
+        bool(raw.get("held")),
     )
 
 

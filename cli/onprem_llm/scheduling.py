@@ -20,6 +20,17 @@ def _lines(name: str, current: Current) -> list[str]:
             "waits: `timezone` in model.yaml, journalctl -u "
             f"onprem-llm-schedule-{name} there"
         ]
+    if len({tuple(one.order) for one in there.values()}) > 1:
+        found.append(
+            f"{name}: its hosts have different tables of its schedule ({', '.join(there)}), so more or fewer replicas "
+            "than are due may run: run deploy again, for all hosts"
+        )
+    found += [
+        f"{host}: the schedule of {name} is held there, by a change that is under way or was cut off: once none is, "
+        "run deploy again"
+        for host, one in there.items()
+        if one.held
+    ]
     found += [
         f"{gateway.name}: its gateway does not drain replicas of {name} that stop by the clock: deploy {name} again"
         for gateway in current.gateways

@@ -24,6 +24,7 @@ from onprem_llm.planning.driver_serving import (
 )
 from onprem_llm.planning.driver_upgrade import HostUpgrade
 from onprem_llm.planning.replicas import serves
+from onprem_llm.planning.scheduled import is_due_off
 from onprem_llm.rotations import plan_rotation
 from onprem_llm.run_events import RunResult, first_line
 from onprem_llm.run_lock import locked
@@ -251,7 +252,9 @@ class _Turn:
         while True:
             current = look_whole(self.connection, again=True).current
             there = current.host(self.host)
-            missing = [one for one in projects if there is None or not serves(there, one)]
+            # The hosts' clocks go on meanwhile: one that its schedule has switched off is not missed.
+            left = [one for one in projects if there is None or not is_due_off(there, one)]
+            missing = [one for one in left if there is None or not serves(there, one)]
             if not missing:
                 return
             end = end or time.monotonic() + start_seconds(current, self.host)

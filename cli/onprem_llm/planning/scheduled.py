@@ -20,9 +20,25 @@ def is_off(deployment: Deployment, host: HostState, project: str) -> bool:
     return found is not None and not any(container.state in RUNS for container in found.containers)
 
 
+def is_due_off(host: HostState, project: str) -> bool:
+    """Tell whether a host's clock has decided that a replica is not to run now, whichever deployment it is of."""
+    return any(one.decided is not None and project in one.decided.off for one in host.schedules.values())
+
+
 def known_order(name: str, current: Current) -> tuple[str, ...]:
     """Return the order in which replicas run so far, as the first host that has a table of it says."""
     return next((host.schedules[name].order for host in current.hosts if name in host.schedules), ())
+
+
+def kept_order(projects: Iterable[str], known: tuple[str, ...]) -> list[str]:
+    """Return the order where some hosts keep the table that they have: as it was, new ones in the places of those gone.
+
+    By any other order a replica could be off on its own host and, by the others' tables, the one that runs.
+    """
+    there = set(projects)
+    new = iter(sorted(there - set(known), key=lambda project: int(project.rpartition("-")[2])))
+    placed = [project if project in there else next(new, None) for project in known]
+    return [*(project for project in placed if project is not None), *new]
 
 
 def order_of(projects: Iterable[str], off: frozenset[str], away: Iterable[str], known: tuple[str, ...]) -> list[str]:

@@ -13,7 +13,7 @@ from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.gateway import PROJECT
 from onprem_llm.planning.replicas import PlannedReplica, Revision
 from onprem_llm.planning.rotation import away
-from onprem_llm.planning.scheduled import known_order, order_of
+from onprem_llm.planning.scheduled import kept_order, known_order, order_of
 from onprem_llm.planning.types import Change, Step
 from onprem_llm.rendering.schedule import Slot, schedule_files, sums
 
@@ -29,6 +29,7 @@ class PlannedSchedule:
     files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     gone: tuple[str, ...] = ()  # hosts that have no part in it any more
     holding: tuple[str, ...] = ()  # hosts that follow one now
+    held: tuple[str, ...] = ()  # those of `holding` that a change which was cut off keeps from it still
 
     @property
     def variant(self) -> str:
@@ -41,6 +42,11 @@ class PlannedSchedule:
         found = [
             Change(host, subject, "update" if host in self.holding else "create", ("replicas by the clock",))
             for host in self.files
+        ]
+        found += [
+            Change(host, subject, "update", ("it is held since a change was cut off",))
+            for host in self.held
+            if host not in {*self.files, *self.gone}
         ]
         return [*found, *(Change(host, subject, "remove", ("it has no part in it any more",)) for host in self.gone)]
 
@@ -68,7 +74,7 @@ class PlannedSchedule:
         """Return the step that writes what differs, and lets all hosts do what it says of this moment."""
         name = self.deployment
         orders: dict[str, dict[str, object]] = {
-            host: {"deployment": name, "state": "released"} for host in (self.holding if held else ())
+            host: {"deployment": name, "state": "released"} for host in (self.holding if held else self.held)
         }
         orders |= {host: {"deployment": name, "state": "absent"} for host in self.gone}
         for host, files in self.files.items():
@@ -96,7 +102,8 @@ def plan_schedule(change: Revision, fleet: Fleet, current: Current) -> PlannedSc
             files[name] = schedule_files(deployment, order, mine.get(name, ()), gateway)
     gone = tuple(name for name in there if name not in files)
     differing = {name: one for name, one in files.items() if not _same(there.get(name), deployment.name, one)}
-    return PlannedSchedule(deployment.name, differing, gone, tuple(there))
+    held = tuple(name for name, host in there.items() if host.schedules[deployment.name].held)
+    return PlannedSchedule(deployment.name, differing, gone, tuple(there), held)
 
 
 def _refuse_gangs(name: str, fleet: Fleet) -> None:
@@ -119,11 +126,12 @@ def without_schedule(name: str, current: Current) -> Step | None:
 
 
 def _order(change: Revision, fleet: Fleet, current: Current) -> list[str]:
-    out = {replica.project for replica in fleet.replicas if away(replica.host.name, current)}
-    # Hosts that --limit leaves out follow the table that they have: theirs stay where they are in it.
-    out |= set(fleet.silent) - set(fleet.untouched)
     projects = [*(replica.project for replica in fleet.replicas), *fleet.silent]
-    return order_of(projects, fleet.off, out, known_order(change.deployment.name, current))
+    known = known_order(change.deployment.name, current)
+    if fleet.untouched:  # hosts that --limit leaves out follow the table that they have
+        return kept_order(projects, known)
+    out = {replica.project for replica in fleet.replicas if away(replica.host.name, current)}
+    return order_of(projects, fleet.off, out | set(fleet.silent), known)
 
 
 def _slot(change: Revision, replica: PlannedReplica) -> Slot:

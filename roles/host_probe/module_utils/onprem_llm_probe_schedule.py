@@ -6,16 +6,18 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+import time
 from pathlib import Path
 
 ROOT = Path("/var/lib/onprem-llm-schedule")
 UNITS = Path("/etc/systemd/system")
+RUN = Path("/run/onprem-llm/schedule")
 TIME_LIMIT = 5.0  # seconds for systemctl
 TABLE, TIMER, STATE = "table.json", "timer", "state.json"
 
 
 def schedules(root=ROOT, units=UNITS):
-    """Return {deployment: {files, armed, order, decided}}; `decided` is None where nothing has been yet."""
+    """Return {deployment: {files, armed, held, order, decided}}; `decided` is None where nothing has been yet."""
     try:
         folders = sorted(one for one in root.iterdir() if (one / TABLE).is_file())
     except OSError:
@@ -31,9 +33,18 @@ def schedule(folder, units, waiting):
     return {
         "files": {name: found for name, found in sums.items() if found},
         "armed": timer in waiting,
+        "held": held(folder.name),
         "order": [str(name) for name in _json(folder / TABLE).get("order", [])],
         "decided": _json(folder / STATE) or None,
     }
+
+
+def held(deployment):
+    """Tell whether a change, or one that was cut off, keeps the clock from being followed now."""
+    try:
+        return time.time() < float((RUN / f"{deployment}.hold").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
 
 
 def _timer(deployment):

@@ -30,7 +30,8 @@ class Rotation:
             worker = gateway.worker()
             known = worker.servers()
         except NotRunningError:
-            return False  # nobody routes here; what starts reads where it left off, and its checks decide
+            # Nobody routes here. One that comes back in time must be told; later nothing is left to drain.
+            return time.time() < begun + table.drain
         mine = {project: known.get(f"{table.deployment}/{project}") for project in table.order}
         changes, pending = self._changes(table, mine, running, begun)
         for project, state in changes.items():

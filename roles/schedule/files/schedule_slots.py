@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The replicas of a deployment on this host: started, or stopped once no request runs on them."""
 
+import http.client
 import ssl
 import subprocess
 import time
@@ -56,7 +57,7 @@ def requests(url):
             lines = answer.read().decode("utf-8", "replace").splitlines()
     except urllib.error.URLError as error:
         return 0 if isinstance(getattr(error, "reason", None), ConnectionRefusedError) else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return None
     counts = [float(line.rpartition(" ")[2]) for line in lines if line.startswith(COUNTED)]
     return int(sum(counts)) if counts else None
@@ -76,17 +77,26 @@ class Slots:
         `running`: all that are to run. `begun`: when this began, in seconds since 1970: `drain` seconds later a
         replica is stopped whatever runs on it.
         """
-        pending = False
+        pending, problems = False, []
         for project, slot in sorted(table.slots.items()):
-            on = any(state in RUNNING for state in states(project))
-            if project in running:
-                self.idle.pop(project, None)
-                if not on:
-                    self.say(f"{project}: started, as the schedule says")
-                    compose(project, slot["path"], "up", "--detach", "--no-recreate")
-            elif on and not self._stopped(table, project, slot, begun):
-                pending = True
+            try:
+                pending = self._look_at(table, project, slot, running, begun) or pending
+            except SlotError as error:  # the others do what is due all the same
+                problems.append(f"{project}: {error}")
+        if problems:
+            raise SlotError("; ".join(problems))
         return pending
+
+    def _look_at(self, table, project, slot, running, begun):
+        """Start or stop one replica if that can be now; return whether there is something to wait for."""
+        on = any(state in RUNNING for state in states(project))
+        if project not in running:
+            return on and not self._stopped(table, project, slot, begun)
+        self.idle.pop(project, None)
+        if not on:
+            self.say(f"{project}: started, as the schedule says")
+            compose(project, slot["path"], "up", "--detach", "--no-recreate")
+        return False
 
     def _stopped(self, table, project, slot, begun):
         """Stop a replica where it is idle, or its time is over; return whether it was."""

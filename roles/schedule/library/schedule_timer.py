@@ -221,9 +221,11 @@ def run(params, check_mode):
     if state == "absent":
         return absent(name, units)
     texts = {file: base64.b64decode(text).decode("utf-8") for file, text in params["contents"].items()}
-    changed = present(name, units, texts, params["service"])
-    release(name, units)
-    return changed
+    try:
+        return present(name, units, texts, params["service"])
+    finally:
+        # Where the new one could not be written, the one that is there must be followed again.
+        release(name, units)
 
 
 def main():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,16 @@ def test_files_timer_and_what_was_decided(
 def test_a_host_without_schedules_is_asked_nothing(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert load("host_probe/onprem_llm_probe_schedule").schedules(tmp_path / "none", tmp_path) == {}
+
+
+def test_a_hold_counts_for_its_time(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = load("host_probe/onprem_llm_probe_schedule")
+    monkeypatch.setattr(probe, "RUN", tmp_path)
+    assert not probe.held("tiny")
+    for seconds in (60, -60):
+        (tmp_path / "tiny.hold").write_text(f"{time.time() + seconds:.0f}\n")
+        assert probe.held("tiny") is (seconds > 0)
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "table.json").write_text("{}")
+    (tmp_path / "tiny.hold").write_text(f"{time.time() + 60:.0f}\n")
+    assert parse_schedules(probe.schedules(tmp_path, tmp_path))["tiny"].held

@@ -1,5 +1,6 @@
 """The program that follows a schedule on a host: the table against the clock, replicas, the gateway, the hold."""
 
+import http.client
 import importlib.util
 import json
 import sys
@@ -299,3 +300,77 @@ def test_an_entry_that_is_near_is_waited_for(program: Any, clock: Any) -> None:
     assert program.Run("tiny").look(clock.now)
     clock.now = at("2026-11-23 18:59:50")
     assert not program.Run("tiny").look(clock.now)
+
+
+def test_a_gateway_that_comes_back_in_time_is_told(program: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    part, gateway = sys.modules["schedule_gateway"], Haproxy(tiny_0=True, tiny_1=True, tiny_2=True)
+
+    def refuse() -> Haproxy:
+        raise part.NotRunningError("nothing answers")
+
+    def nobody(folder: str) -> SimpleNamespace:
+        return SimpleNamespace(worker=refuse)
+
+    monkeypatch.setattr(part, "Gateway", nobody)
+    table(program, gateway="/srv/gateway")
+    run = program.Run("tiny")
+    assert run.look(clock.now)
+    monkeypatch.setattr(part, "Gateway", lambda folder: gateway)
+    clock.now += 10
+    assert run.look(clock.now)
+    assert gateway.admin() == ["ready", "drain", "drain"]
+    monkeypatch.setattr(part, "Gateway", nobody)
+    clock.now += 60
+    assert not run.look(clock.now)
+
+
+def test_one_that_cannot_start_keeps_no_other_from_what_is_due(
+    program: Any, clock: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slots, docker = sys.modules["schedule_slots"], Docker(tiny_0="exited", tiny_1="exited", tiny_2="running")
+
+    def refusing(*words: str) -> str:
+        if words[0] == "compose" and "tiny-0" in words:
+            raise slots.SlotError("the port is taken")
+        return docker(*words)
+
+    def slept(seconds: float) -> None:
+        clock.now += seconds
+        if clock.now > begun + 90:
+            raise KeyboardInterrupt
+
+    begun = clock.now
+    monkeypatch.setattr(slots, "docker", refusing)
+    monkeypatch.setattr(slots, "requests", lambda url: 5)  # it never is idle
+    monkeypatch.setattr(time, "sleep", slept)
+    table(program, WORKDAYS.replace("replicas: 1", "replicas: 2"), own=ORDER)
+    with pytest.raises(KeyboardInterrupt):
+        program.main(["tiny"])
+    assert docker.asked == ["up tiny-1", "stop tiny-2"]
+    assert capsys.readouterr().out.count("tiny-0: the port is taken") == 1
+
+
+def test_a_gateway_that_refuses_keeps_no_replica_from_what_is_due(
+    program: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, docker = sys.modules["schedule_gateway"], Docker(tiny_0="exited")
+
+    def refuse() -> Haproxy:
+        raise part.HaproxyError("it does not answer")
+
+    monkeypatch.setattr(part, "Gateway", lambda folder: SimpleNamespace(worker=refuse))
+    monkeypatch.setattr(sys.modules["schedule_slots"], "docker", docker)
+    table(program, own=("tiny-0",), gateway="/srv/gateway")
+    assert program.Run("tiny").try_to_look(clock.now)
+    assert docker.asked == ["up tiny-0"]
+
+
+def test_an_engine_that_ends_while_it_answers_is_one_that_says_nothing(
+    program: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(url: str, timeout: float) -> None:
+        raise http.client.BadStatusLine("")
+
+    slots = sys.modules["schedule_slots"]
+    monkeypatch.setattr(slots, "OPENER", SimpleNamespace(open=broken))
+    assert slots.requests("http://127.0.0.1:1/metrics") is None

@@ -136,3 +136,20 @@ def test_a_calendar_that_the_host_does_not_take_changes_nothing(
 def test_a_name_that_is_a_path_is_refused(timer: Any) -> None:
     with pytest.raises(timer.TimerError, match="cannot be the name"):
         timer.run(params("absent", deployment="../x"), False)
+
+
+def test_a_table_that_cannot_be_written_leaves_no_hold(
+    timer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timer.run(params(), False)
+    timer.run(params("held"), False)
+
+    def refused(text: str) -> None:
+        raise timer.TimerError("no such time zone")
+
+    monkeypatch.setattr(timer, "check_calendars", refused)
+    timer.systemctl.asked.clear()
+    with pytest.raises(timer.TimerError, match="no such time zone"):
+        timer.run(params(), False)
+    assert not (tmp_path / "RUN/tiny.hold").exists()
+    assert timer.systemctl.asked == [f"start --no-block {UNIT}.service"]

@@ -9,7 +9,9 @@ from planning_lab import Hosts, changed, deploy, fewest, lab, model, there
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.planning.plan import plan
+from onprem_llm.planning.scheduled import kept_order
 from onprem_llm.planning.types import Plan
+from onprem_llm.scheduling import schedule_lines
 from onprem_llm.spec.site import Site
 
 BY_CLOCK = """\
@@ -178,3 +180,40 @@ def test_a_drained_host_runs_last_so_that_others_make_up_for_it() -> None:
     done = made.planned(facts, made.deployment(TEXT))
     host = there(facts)["tiny-1"]
     assert table(done, host)["order"] == ["tiny-1", "tiny-2", "tiny-0"]
+
+
+@pytest.mark.parametrize("until", [HOLD, "Write the book"])
+def test_what_a_change_that_was_cut_off_holds_is_let_go_by_the_next_deploy(until: str) -> None:
+    facts = made.clocked(deploy(lab(1, 1, 1), TEXT), "tiny", 1)
+    text = changed(TEXT)
+    after = made.cut_off(made.planned(facts, made.deployment(text)), facts, until)
+    done = made.planned(after, made.deployment(TEXT if until == HOLD else text))
+    assert titles(done) == [WRITE]
+    assert {one.host for one in done.changes if "held" in " ".join(one.reasons)} == set(facts)
+    freed = made.applied(done, after)
+    assert not any(schedule["held"] for host in freed.values() for schedule in host["schedules"].values())
+    assert made.planned(freed, made.deployment(TEXT if until == HOLD else text)).is_noop
+
+
+def test_hosts_with_different_tables_are_named() -> None:
+    """Each follows its own: by night nobody may run at all."""
+    facts = made.clocked(deploy(lab(1, 1, 1), TEXT), "tiny", 1)
+    assert len(schedule_lines(made.current(facts))) == 1
+    facts["lab-2"]["schedules"]["tiny"]["order"] = ["tiny-1", "tiny-2", "tiny-0"]
+    assert "different tables" in schedule_lines(made.current(facts))[-1]
+    facts["lab-2"]["schedules"]["tiny"]["order"] = ["tiny-0", "tiny-1", "tiny-2"]
+    facts["lab-2"]["schedules"]["tiny"]["held"] = True
+    assert schedule_lines(made.current(facts))[-1].startswith("lab-2: the schedule of tiny is held there")
+
+
+def test_hosts_that_a_limit_leaves_out_stay_at_one_with_the_others() -> None:
+    """They follow the table that they have: by another order nobody at all might run."""
+    facts = made.clocked(deploy(lab(1, 1, 1), TEXT), "tiny", 1)
+    first, second = there(facts)["tiny-0"], there(facts)["tiny-1"]
+    facts["lab-1"]["book"]["hosts"] = {first: {"state": "drained", "by": "me@here", "at": "2026-11-21T00:00:00Z"}}
+    done = made.planned(facts, made.deployment(TEXT), left_out=(second,))
+    after = made.clocked({**made.applied(done, facts), second: facts[second]}, "tiny", 1)
+    assert [state(after, project) for project in there(after)].count("running") == 1
+    assert kept_order(["tiny-1", "tiny-2", "tiny-3"], ("tiny-0", "tiny-1", "tiny-2")) == ["tiny-3", "tiny-1", "tiny-2"]
+    assert kept_order(["tiny-0", "tiny-1", "tiny-2"], ("tiny-1",)) == ["tiny-1", "tiny-0", "tiny-2"]
+    assert kept_order(["tiny-2"], ("tiny-1", "tiny-2")) == ["tiny-2"]

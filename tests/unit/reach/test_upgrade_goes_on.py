@@ -20,7 +20,7 @@ from upgraded_world import (
     taken,
 )
 
-from onprem_llm import upgrade_look
+from onprem_llm import upgrade_look, upgrading
 from onprem_llm.commands import bootstrap as bootstrap_command
 from onprem_llm.commands import upgrade_driver as command
 from onprem_llm.errors import RefusedError
@@ -208,3 +208,22 @@ def test_nothing_to_do_names_who_stands_drained_all_the_same(
         "Nothing to do: driver 580 runs wherever it could.",
         "Still drained, as before: lab-2 (onprem-llm host undrain HOST).",
     ]
+
+
+def test_a_replica_that_its_schedule_switches_off_meanwhile_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, world: World
+) -> None:
+    """A reboot takes long enough for an entry to come into force."""
+    decided = {"replicas": 1, "slots": 2, "off": ["tiny-1"], "since": "2026-11-20T19:00", "next": None}
+    monkeypatch.setattr(upgrading.time, "monotonic", iter(range(0, 10**6, 1000)).__next__)
+
+    def struck() -> None:
+        world.healthy("tiny-1", "unhealthy")
+        order = ["tiny-0", "tiny-1"]
+        world.facts["lab-2"]["schedules"] = {"tiny": {"files": {}, "armed": True, "order": order, "decided": decided}}
+
+    ready = prepared(world)
+    run = world.run
+    monkeypatch.setattr(upgrading, "_run", lambda *said: (struck() if "lab-2" in said[2] else None, run(*said))[1])
+    outcome = carry_out(ready, CONNECTION, PlainProgress(), reboots=())
+    assert (outcome.states["lab-2"], outcome.drained) == ("upgraded", [])
