@@ -304,7 +304,7 @@ def _apply(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None
             "files": dict(project["files"]),
             "secrets_digest": secrets,
             "containers": [
-                _container(facts[name], text.replace("${ONPREM_LLM_SECRETS}", secrets), project.get("start", True))
+                _container(facts[name], text.replace("${ONPREM_LLM_SECRETS}", secrets), project.get("state") != "made")
             ],
         }
 

@@ -157,7 +157,7 @@ class _Run:
         events = "events" if self.plan.verb in ABOUT_HOSTS else f"events {name}"
         outcome = f"{name} could not be put back whole:" if failed else f"{name} is as it was before{serves}"
         if stopped and not failed:
-            outcome = f"All parts of {name} were stopped, on all of its hosts"
+            outcome = f"No part of {name} is left running, on any of its hosts"
         details = error.details if isinstance(error, OnpremError) else None
         return OnpremError(
             f"{_what(error)} {outcome}",
@@ -206,7 +206,7 @@ def _of_this_machine() -> Iterator[None]:
 def _has_gang(step: Step) -> bool:
     """Tell whether a step starts parts of a gang: where one of its hosts fails, the others need not go on."""
     projects = [one for order in step.orders.values() for one in _listed(order.get("projects"))]
-    return any(isinstance(one, Mapping) and "gang" in one for one in projects)
+    return any(isinstance(one, Mapping) and one.get("state") == "started" for one in projects)
 
 
 def _listed(value: object) -> list[object]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import NamedTuple
 
 from .engine import Engine, stopped
@@ -128,4 +128,4 @@ class Rank:
     def forget(self) -> None:
         """Remove what an earlier life told the health check."""
         with contextlib.suppress(OSError):
-            os.unlink(self.settings.state)  # noqa: PTH108
+            Path(self.settings.state).unlink()

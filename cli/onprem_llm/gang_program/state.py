@@ -51,7 +51,9 @@ def answers(url: str) -> bool:
     import ssl
     import urllib.request
 
-    context = ssl._create_unverified_context() if url.startswith("https:") else None  # noqa: S323
+    # Not the default context: that reads all of the image's certificates, every 5 s.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
         with opener.open(url, timeout=ANSWER_S) as answer:

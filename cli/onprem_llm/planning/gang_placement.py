@@ -8,7 +8,7 @@ from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.no_room import NoRoomError, verdict_table
 from onprem_llm.planning.offers import Verdict, may_run_on, model_accepted
 from onprem_llm.planning.placement import Placement, Placer, homes, is_lost
-from onprem_llm.rendering.ranks import rank_project
+from onprem_llm.rendering.ranks import rank_project, replica_of
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.gangs import gang_problem
 
@@ -114,7 +114,7 @@ def _having(current: Current, leader: str) -> list[HostState]:
 
 def _own_project(host: HostState, leader: str) -> str | None:
     """Return the project that a host has of a gang; None where it has none."""
-    return next((name for name in sorted(host.projects) if name == leader or name.startswith(f"{leader}-rank")), None)
+    return next((name for name in sorted(host.projects) if replica_of(name) == leader), None)
 
 
 def _staying(placer: Placer, leader: str, nodes: int) -> list[Verdict] | None:

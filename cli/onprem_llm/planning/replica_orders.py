@@ -1,12 +1,15 @@
 """Orders of apply.yml: a project that is to be, and the request that a replica must answer."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from onprem_llm.hosts import HostState
 from onprem_llm.planning.addresses import Claim, reached_at
 from onprem_llm.planning.difference import Outcome, SecretEntry
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.site import Site
+
+ProjectState = Literal["healthy", "started", "made"]
 
 # What a readiness request asks, by task: path below the engine's address, and the body beside the model's name.
 REQUESTS: dict[str, tuple[str, dict[str, object]]] = {
@@ -33,9 +36,12 @@ def project_order(
     *,
     wait: int,
     readiness: dict[str, object] | None,
-    start: bool = True,
+    state: ProjectState = "healthy",
 ) -> dict[str, object]:
-    """Return one project of apply.yml's order; without `start` its containers are made and left stopped."""
+    """Return one project of apply.yml's order.
+
+    `state`: what is waited for; `started` is waited for by whoever started its other parts, too, `made` stays stopped.
+    """
     rendered = outcome.rendered
     return {
         "name": rendered.project,
@@ -44,8 +50,8 @@ def project_order(
         "wait": wait,
         "recreate": outcome.recreate,
         "secrets": {"entries": [entry.order() for entry in entries], "values": values},
-        "readiness": readiness if start else None,
-        **({} if start else {"start": False}),
+        "readiness": readiness if state != "made" else None,
+        **({} if state == "healthy" else {"state": state}),
     }
 
 

@@ -8,7 +8,7 @@ from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.gang_orders import lines_of, stop_step
 from onprem_llm.planning.guards import firewall_without
 from onprem_llm.planning.removal import removal
-from onprem_llm.planning.replica_orders import empty_order, project_order, readiness
+from onprem_llm.planning.replica_orders import ProjectState, empty_order, project_order, readiness
 from onprem_llm.planning.replicas import PlannedReplica, Revision, runs
 from onprem_llm.planning.rotation import back_step, route_step
 from onprem_llm.planning.standing import Standing
@@ -191,17 +191,22 @@ def _apply_orders(crew: Crew, replicas: Sequence[PlannedReplica]) -> dict[str, O
             sorted(crew.change.deployment.secret_env),
             wait=crew.change.deployment.timeouts.start,
             readiness=_readiness(crew, replica) if replica.answers else None,
-            start=not replica.off,
+            state=_state_of(replica),
         )
         # One that goes on as it is must not be stopped: requests come to it, and it takes minutes to start.
         anew = replica.outcome.change.action not in {"keep", "wait"}
-        projects[host].append({**order, "gang": True, "anew": anew} if replica.rank else order)
+        projects[host].append({**order, "anew": anew} if replica.rank else order)
     for host, lines in lines_of(replicas).items():
         orders[host]["gang_lines"] = lines
     if orders:
         # The first gateway host makes the key, so it takes part even where it starts nothing.
         orders.setdefault(crew.gateways[0].name, crew.empty_order)
     return dict(orders)
+
+
+def _state_of(replica: PlannedReplica) -> ProjectState:
+    """Return what becomes of a project: a part of a gang comes to health with the others alone."""
+    return "made" if replica.off else "started" if replica.rank else "healthy"
 
 
 def _readiness(crew: Crew, replica: PlannedReplica) -> dict[str, object]:
@@ -221,8 +226,7 @@ def _restore_step(crew: Crew, replicas: Sequence[PlannedReplica]) -> Step:
                 "files": dict(there.files),
                 "secrets": there.secrets_digest,
                 "wait": crew.change.deployment.timeouts.start,
-                **({"gang": True} if there.label("gang") else {}),
-                **({"start": False} if replica.off else {}),
+                **({"state": "started"} if there.label("gang") else {"state": "made"} if replica.off else {}),
             }
         )
     return Step("restore", f"Put the old {', '.join(r.project for r in replicas)} back", orders)

@@ -73,10 +73,7 @@ ENDED = {"done", "failed", "stopped"}
 
 def act(params):
     """Do what is asked; return the module's answer."""
-    part, order = (
-        RunUnit("network-check", params["run"], params["folder"], "onprem-llm measures lines"),
-        params["order"],
-    )
+    part = RunUnit("network-check", params["run"], params["folder"], "onprem-llm measures lines")
     if params["state"] != "started":
         return part.look(params["state"], ENDED, long=["pairs"])
     order = params["order"]

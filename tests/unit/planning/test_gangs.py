@@ -135,7 +135,7 @@ def test_a_changed_model_yaml_changes_all_parts_together() -> None:
         "wide-0",
         "wide-0-rank1",
     ]
-    assert all(project["gang"] for order in wave.orders.values() for project in order["projects"])
+    assert all(project["state"] == "started" for order in wave.orders.values() for project in order["projects"])
     back = wave.undo[0]
     assert {name for name, order in back.orders.items() if order["projects"]} == {"lab-1", "lab-2"}
 
