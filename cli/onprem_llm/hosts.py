@@ -11,6 +11,7 @@ from onprem_llm.hosts_digest import digest_of
 from onprem_llm.machine_state import Disk, Engine, Listener, Lock
 from onprem_llm.recorded import counting
 from onprem_llm.schedule_state import HostSchedule
+from onprem_llm.serve_state import ServeState
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,7 @@ class HostState:
     rdma: tuple[str, ...] = ()  # ports that are up: mlx5_0:1
     gang_interface: str | None = None  # that the inventory wants gangs to use
     schedules: Mapping[str, HostSchedule] = field(default_factory=dict)  # by deployment
+    serve: ServeState | None = None  # on the host of the Ray cluster's head
 
     def image(self, reference: str) -> Image | None:
         """Find an image by id, tag or repo@sha256 digest."""

@@ -53,6 +53,8 @@ def _decisive(host: "HostState") -> list[object]:
         for name, one in host.schedules.items()
     }
     strays += [clocks] if clocks else []
+    # How the replicas are comes and goes; what Serve was told decides.
+    strays += [{"serve": {name: app.told for name, app in host.serve.applications.items()}}] if host.serve else []
     return [host.name, host.cluster_address, ports, host.driver, gpus, engine, images, weights, book, projects,
             host.site, sorted(host.groups), sorted(host.keys), sorted(host.client_keys),
             _decisive_guards(host), *strays, *ray, *_decisive_lines(host)]  # fmt: skip

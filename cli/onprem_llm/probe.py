@@ -10,6 +10,7 @@ from onprem_llm.json_values import is_mapping
 from onprem_llm.machine_state import Disk, Engine, Listener, Lock
 from onprem_llm.probe_values import mapping, mappings, number, numbers, text, text_map, texts
 from onprem_llm.schedule_state import parse_schedules
+from onprem_llm.serve_state import parse_serve
 
 SCHEMA = 2
 
@@ -74,6 +75,7 @@ def parse_host(name: str, raw: object) -> HostState:
         strays=number(probe, "registry_strays") or 0,
         client_keys=text_map(probe.get("client_keys")),
         schedules=parse_schedules(probe.get("schedules")),
+        serve=parse_serve(probe.get("serve")),
     )
 
 

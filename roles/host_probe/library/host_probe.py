@@ -14,6 +14,7 @@ from ansible.module_utils import onprem_llm_probe_gpus as gpus_part
 from ansible.module_utils import onprem_llm_probe_machine as machine_part
 from ansible.module_utils import onprem_llm_probe_registry as registry_part
 from ansible.module_utils import onprem_llm_probe_schedule as schedule_part
+from ansible.module_utils import onprem_llm_probe_serve as serve_part
 from ansible.module_utils import onprem_llm_probe_serving as serving_part
 from ansible.module_utils import onprem_llm_probe_state as state_part
 from ansible.module_utils.basic import AnsibleModule
@@ -23,8 +24,8 @@ module: host_probe
 short_description: Tell what a host is and what onprem-llm runs on it
 description:
   - Returns hardware, GPUs, the docker engine with its images, the Compose projects below O(data_root), the weights,
-    fingerprints of keys and secrets, the gateway's process, firewall and certificates, schedules, and the book, in one
-    answer and with no change to the host.
+    fingerprints of keys and secrets, the gateway's process, firewall and certificates, schedules, what Ray Serve says
+    (on the host of the cluster's head), and the book, in one answer and with no change to the host.
   - Works on a host that has nothing but Python; what is absent is said to be so. A part that hangs (a sick GPU driver,
     a dead NFS server) is left out after a time limit and named under C(problems).
 options:
@@ -182,6 +183,7 @@ def probe(params):
             "disks": lambda: disks(data_root, weights_dir, seen["engine"].get("root")),
             "projects": lambda: projects(data_root, params["salt"], seen["containers"]),
             "registry_strays": lambda: registry_part.strays(Path(data_root, registry_part.PROJECT)),
+            "serve": lambda: serve_part.serve(data_root, seen["containers"].get(serve_part.HEAD, [])),
         }
     )
     own, secrets = answers_too.get("projects") or ({}, {})
@@ -210,6 +212,7 @@ def probe(params):
         "certificates": answers.get("certificates") or {},
         "healer": serving_part.healer(),
         "schedules": answers.get("schedules") or {},
+        "serve": answers_too.get("serve"),
         "env_secrets": secrets,
         "weights": answers.get("weights") or {},
         "book": state_part.book(params["book_dir"]),

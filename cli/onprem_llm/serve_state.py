@@ -1,0 +1,144 @@
+"""What Ray Serve says on the host of the cluster's head: its applications, their replicas, and what it was told."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from onprem_llm.json_values import is_list, is_mapping
+from onprem_llm.probe_values import mapping, mappings, number, text, text_map
+
+# The part of an application whose replicas are engines; the other one passes requests on to it.
+ENGINE_PART = "LLMServer:"
+# What Serve calls an application of which all parts are as they were asked for.
+RUNNING = "RUNNING"
+
+
+@dataclass(frozen=True, slots=True)
+class ServeReplica:
+    """A replica of a part. `address` of its node, None while Ray finds none with room; `log`: below Ray's logs there.
+
+    `started`: seconds since 1970.
+    """
+
+    part: str
+    state: str
+    address: str | None
+    id: str
+    log: str | None = None
+    started: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServePart:
+    """A part of an application. `target`: how many replicas Ray wants now; `dead`: those that ended lately."""
+
+    status: str
+    message: str
+    target: int | None
+    replicas: tuple[ServeReplica, ...]
+    dead: tuple[ServeReplica, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServeApplication:
+    """An application. `told`: told_digest of what Serve was told last; `message`: the last line of Ray's own words.
+
+    While Serve builds it anew it has no parts, although replicas from before serve.
+    """
+
+    status: str
+    message: str
+    told: str
+    parts: Mapping[str, ServePart] = field(default_factory=dict)
+    deployed_at: float | None = None
+
+    @property
+    def replicas(self) -> tuple[ServeReplica, ...]:
+        """All replicas, those of the ingress too."""
+        return tuple(one for part in self.parts.values() for one in part.replicas)
+
+    @property
+    def engines(self) -> tuple[ServeReplica, ...]:
+        """The replicas that run an engine."""
+        return tuple(one for one in self.replicas if one.part.startswith(ENGINE_PART))
+
+    @property
+    def ready(self) -> int:
+        """How many engines serve."""
+        return sum(one.state == "RUNNING" for one in self.engines)
+
+    @property
+    def wanted(self) -> int | None:
+        """How many engines Ray wants now, between the bounds it was told; None while it does not say."""
+        return next((part.target for name, part in self.parts.items() if name.startswith(ENGINE_PART)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ServeState:
+    """Everything that Serve said. `proxies`: address of a node -> status; `port` of the proxies, None before any was.
+
+    `error`: why Ray said nothing; then all else is empty, and unknown.
+    """
+
+    applications: Mapping[str, ServeApplication] = field(default_factory=dict)
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    port: int | None = None
+    error: str | None = None
+
+
+def told_digest(application: Mapping[str, object]) -> str:
+    """Return the sha256 of an application of Serve's document, as the probe makes it of what Serve says it was told."""
+    text = json.dumps(_plain(application), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    """Return a value with whole floats as integers: Serve keeps some of its numbers as floats."""
+    if is_mapping(value):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if is_list(value):
+        return [_plain(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def parse_serve(raw: object) -> ServeState | None:
+    """Make it from the probe's JSON; None on a host without the cluster's head."""
+    if not is_mapping(raw):
+        return None
+    applications = {
+        name: _application(app) for name, app in mapping(raw.get("applications")).items() if is_mapping(app)
+    }
+    return ServeState(applications, text_map(raw.get("proxies")), number(raw, "port"), text(raw, "error"))
+
+
+def _application(raw: Mapping[str, object]) -> ServeApplication:
+    parts = {name: _part(name, part) for name, part in mapping(raw.get("parts")).items() if is_mapping(part)}
+    message, told = text(raw, "message") or "", text(raw, "told") or ""
+    return ServeApplication(text(raw, "status") or "unknown", message, told, parts, _seconds(raw, "deployed_at"))
+
+
+def _part(name: str, raw: Mapping[str, object]) -> ServePart:
+    return ServePart(
+        text(raw, "status") or "unknown",
+        text(raw, "message") or "",
+        number(raw, "target"),
+        tuple(_replica(name, one) for one in mappings(raw.get("replicas"))),
+        tuple(_replica(name, one) for one in mappings(raw.get("dead"))),
+    )
+
+
+def _replica(part: str, raw: Mapping[str, object]) -> ServeReplica:
+    return ServeReplica(
+        part,
+        text(raw, "state") or "unknown",
+        text(raw, "address"),
+        text(raw, "id") or "",
+        text(raw, "log"),
+        _seconds(raw, "started"),
+    )
+
+
+def _seconds(raw: Mapping[str, object], key: str) -> float | None:
+    value = raw.get(key)
+    return float(value) if isinstance(value, int | float) else None

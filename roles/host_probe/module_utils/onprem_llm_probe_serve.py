@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Ray Serve says, asked on the host of the cluster's head alone. It is told what it serves by role ray_serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ansible.module_utils.onprem_llm_ray_api import APPLICATIONS, RayApi, RayError, last_words, told_digest
+
+HEAD = "ray-head"  # the project's folder, and
+DASHBOARD = 7  # the dashboard's place in the range of ports that its label names (cli/onprem_llm/rendering/ray_node.py)
+TOKEN = "ray_token"  # noqa: S105 - a file below secrets/
+TIME_LIMIT = 5.0  # seconds; a head that is well takes a fiftieth of one
+
+
+def serve(data_root, containers):
+    """Return the `serve` part of the probe: error, port, proxies, applications. None on a host without a head.
+
+    `containers`: those of the project ray-head, as the probe returns them.
+    """
+    if not containers and not Path(data_root, HEAD, "compose.yaml").is_file():
+        return None
+    found = {"error": None, "port": None, "proxies": {}, "applications": {}}
+    try:
+        token = Path(data_root, "secrets", TOKEN).read_text(encoding="utf-8").strip()
+        found.update(_asked(_port(containers), token))
+    except (RayError, LookupError) as error:
+        found["error"] = str(error.args[0])
+    except Exception as error:  # http.client's among them, which is imported where it is asked
+        found["error"] = f"the cluster's head does not answer: {type(error).__name__}: {error}"
+    return found
+
+
+def _port(containers):
+    """Return the dashboard's port. Raises LookupError where the head does not run."""
+    running = [one for one in containers if one.get("state") == "running"]
+    if not running:
+        raise LookupError("the cluster's head does not run")
+    first = running[0]["labels"].get("onprem-llm.ports", "").partition("-")[0]
+    if not first.isdigit():
+        raise LookupError("the head's container does not name its ports: onprem-llm cluster up")
+    return int(first) + DASHBOARD
+
+
+def _asked(port, token):
+    answer = RayApi(port, token, TIME_LIMIT).ask("GET", APPLICATIONS)
+    return {
+        # None before anything was served: then Serve has not begun.
+        "port": (answer.get("http_options") or {}).get("port"),
+        "proxies": {one["node_ip"]: one["status"] for one in (answer.get("proxies") or {}).values()},
+        "applications": {name: _application(app) for name, app in (answer.get("applications") or {}).items()},
+    }
+
+
+def _application(app):
+    return {
+        "status": app["status"],
+        "message": last_words(app.get("message") or ""),
+        "told": told_digest(app.get("deployed_app_config") or {}),
+        "deployed_at": app.get("last_deployed_time_s"),
+        "parts": {name: _part(part) for name, part in (app.get("deployments") or {}).items()},
+    }
+
+
+def _part(part):
+    return {
+        "status": part["status"],
+        "message": last_words(part.get("message") or ""),
+        "target": part.get("target_num_replicas"),
+        "replicas": [_replica(one) for one in part.get("replicas") or []],
+        "dead": [_replica(one) for one in part.get("recent_dead_replicas") or []],
+    }
+
+
+def _replica(one):
+    return {
+        "id": one["replica_id"],
+        "state": one["state"],
+        "address": one.get("node_ip"),  # None while Ray looks for a node with room
+        "log": one.get("log_file_path"),
+        "started": one.get("start_time_s"),
+    }

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ray's HTTP API on the head's dashboard: asked on the head's host, with the cluster's token."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+APPLICATIONS = "/api/serve/applications/"
+ANSWER = 30  # seconds for one answer: a PUT waits for Serve's controller, which may have to start
+REASON = 700  # characters of Ray's own words
+
+
+class RayError(Exception):
+    """What was found and expected, and what to do; for a person."""
+
+
+class RayApi:
+    """The head's dashboard."""
+
+    def __init__(self, port, token, limit=ANSWER):
+        """Name its port on 127.0.0.1, the cluster's token, and how many seconds an answer may take."""
+        self.port, self.token, self.limit = port, token, limit
+
+    def ask(self, method, path, body=None):
+        """Return the decoded answer, None where it has none.
+
+        Raises OSError, HTTPException or ValueError while nobody answers as expected; RayError for a refusal.
+        """
+        import http.client  # 50 ms, which a look at a host without Ray does not pay
+
+        headers = {"Authorization": "Bearer " + self.token, "Content-Type": "application/json"}
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.limit)
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            answer = connection.getresponse()
+            status, text = answer.status, answer.read().decode("utf-8", "replace")
+        finally:
+            connection.close()
+        if status in (401, 403):
+            raise RayError(
+                f"Ray refuses the token of this host ({status}): the head was started with another one. "
+                "Run onprem-llm cluster up"
+            )
+        if status == 400:
+            raise RayError(f"Ray does not take what it was told: {text[:REASON]}. Take an image with another Ray")
+        if status != 200:
+            raise ValueError(f"it answered {status}: {text[:200]}")
+        return json.loads(text) if text.strip() else None
+
+
+def told_digest(application):
+    """Return the sha256 of an application as Serve was told it; cli/onprem_llm/serve_state.py makes the same."""
+    text = json.dumps(_plain(application), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _plain(value):
+    """Return a value with whole floats as integers: Serve keeps some of its numbers as floats."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def last_words(message):
+    """Return the last line that is not part of a traceback's body."""
+    lines = [line.strip() for line in message.splitlines() if line.strip(" ^~") and not line.startswith(" ")]
+    return (lines or [message.strip()])[-1][:REASON]
