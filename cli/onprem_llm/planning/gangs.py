@@ -62,6 +62,7 @@ def _ranks(
                 at.interface,
                 first,
                 place.host.rdma if rdma else (),
+                names={other.project: there.address for other, there in zip(places, meetings, strict=True)},
             ),
         )
         for number, (place, at) in enumerate(zip(places, meetings, strict=True))

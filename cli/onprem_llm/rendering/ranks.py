@@ -1,7 +1,8 @@
 """What a replica over several hosts has more than one on a single host: ranks, and how they reach each other."""
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from onprem_llm.rendering.compose import LABEL
 from onprem_llm.rendering.gang import LABEL_PROGRAM, GangRank, program_digest
@@ -32,6 +33,7 @@ class Rank:
     first: int
     rdma: tuple[str, ...] = ()  # ports that are up: mlx5_0:1
     token: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)  # project -> address, of all ranks
 
     @property
     def ports(self) -> range:
@@ -87,8 +89,9 @@ def environment(rank: Rank) -> dict[str, str]:
 
 
 def body(rank: Rank) -> dict[str, object]:
-    """Return the service's fields: the host's own network, and its RDMA devices where it has any."""
-    found: dict[str, object] = {"network_mode": "host"}
+    """Return the service's fields: the host's own network, who is who there, RDMA devices where there are any."""
+    # Torch asks for the names of the addresses that it meets: of a resolver that is not there, for seconds.
+    found: dict[str, object] = {"network_mode": "host", "extra_hosts": dict(rank.names)}
     if rank.rdma:
         # What is registered for RDMA must stay in memory.
         found |= {"devices": [f"{RDMA_DEVICES}:{RDMA_DEVICES}"], "cap_add": ["IPC_LOCK"], "ulimits": {"memlock": -1}}

@@ -42,6 +42,7 @@ def test_parts_are_told_of_each_other_and_only_the_first_one_answers() -> None:
     first, second = service(done, "wide-0"), service(done, "wide-0-rank1")
     for part, rank in ((first, "0"), (second, "1")):
         assert part["network_mode"] == "host"
+        assert part["extra_hosts"] == {"wide-0": "10.0.0.2", "wide-0-rank1": "10.0.0.3"}
         assert "ports" not in part
         assert after(part["command"], "--nnodes") == "2"
         assert after(part["command"], "--node-rank") == rank
