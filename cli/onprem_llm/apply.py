@@ -156,6 +156,8 @@ class _Run:
         serves = "" if self.plan.verb in ABOUT_HOSTS else ": the old revision serves"
         events = "events" if self.plan.verb in ABOUT_HOSTS else f"events {name}"
         outcome = f"{name} could not be put back whole:" if failed else f"{name} is as it was before{serves}"
+        if self.plan.verb == "cluster" and not failed:
+            outcome = f"What was done of it stays: {name} goes on from there when it is run again"
         if stopped and not failed:
             outcome = f"No part of {name} is left running, on any of its hosts"
         details = error.details if isinstance(error, OnpremError) else None

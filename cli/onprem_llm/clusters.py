@@ -1,7 +1,7 @@
 """The site's Ray cluster for the commands: plans of it, and what Ray itself says of its nodes and applications."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, OnpremError
@@ -10,9 +10,13 @@ from onprem_llm.json_values import is_list, is_mapping
 from onprem_llm.look import View, gateway_of, look, look_whole
 from onprem_llm.output import Progress
 from onprem_llm.planning.out_of_sight import awaited
-from onprem_llm.planning.ray_cluster import ask_order, plan_down, plan_drain, plan_up
+from onprem_llm.planning.ray_cluster import OtherImage, PlannedUp, other_image, plan_image, plan_up
 from onprem_llm.planning.ray_hosts import PROJECTS, standing_head
+from onprem_llm.planning.ray_leaving import plan_down, plan_drain
+from onprem_llm.planning.ray_rolling import Known
+from onprem_llm.planning.ray_steps import ask_order, runs
 from onprem_llm.planning.types import ImageSource, Plan
+from onprem_llm.probe_values import mapping, text
 from onprem_llm.registry import resolve
 from onprem_llm.rendering.ray_node import HEAD_PROJECT
 from onprem_llm.run_events import RunResult
@@ -51,8 +55,40 @@ class Node:
         return {**self.__dict__, "resources": dict(self.resources)}
 
 
-def up_plan(connection: Connection, progress: Progress, only: str | None = None) -> Plan:
-    """Look at the hosts and plan the cluster as the inventory has it, or one worker more."""
+def image_plan(connection: Connection, progress: Progress) -> Plan | None:
+    """Plan to bring the cluster's next image; None where it is there, or no cluster stands.
+
+    What the change of a cluster costs says the image's Ray, which only a host that has it can say.
+    """
+    view, site, image = _wanted(connection, progress)
+    other = other_image(view.current, image)
+    if other is None or other.there:
+        return None
+    return plan_image(site, view.current, gateway_of(view), image)
+
+
+def up_plan(connection: Connection, progress: Progress, only: str | None = None, timeout: int = 900) -> PlannedUp:
+    """Look at the hosts and plan the cluster as the inventory has it, or one worker more.
+
+    `timeout`: seconds that the replicas of each worker may take to start elsewhere, where it is made anew.
+    """
+    view, site, image = _wanted(connection, progress)
+    other = other_image(view.current, image)
+    rays = _rays(other, connection, progress) if other is not None and other.there else None
+    known = Known(rays=rays, timeout=timeout)
+    planned = plan_up(site, view.current, gateway_of(view), image, only, known)
+    head = standing_head(view.current)
+    if planned.plan.is_noop or head is None or not runs(head):
+        return planned
+    # What serves now has to serve again before the next node is touched.
+    ray = ask_ray(site, view.current, connection, progress)
+    running = sorted(name for name, app in (ray.applications or {}).items() if app.get("status") == "RUNNING")
+    known = replace(known, applications=tuple(running))
+    return plan_up(site, view.current, gateway_of(view), image, only, known)
+
+
+def _wanted(connection: Connection, progress: Progress) -> tuple[View, Site, ImageSource]:
+    """Look at the hosts; return the site, and the image that the cluster's nodes are to run."""
     view = look_whole(connection, progress)
     site, gateway = _site(view, connection), gateway_of(view)
     if site.ray.image is None:
@@ -61,8 +97,21 @@ def up_plan(connection: Connection, progress: Progress, only: str | None = None)
             hint="write it into group_vars/all.yml: onprem_llm_site: {ray: {image: 'rayproject/ray-llm:…'}}; "
             "docs/site.md",
         )
-    image = _image(site.ray.image, site, view.current, gateway, connection, progress)
-    return plan_up(site, view.current, gateway, image, only)
+    return view, site, _image(site.ray.image, site, view.current, gateway, connection, progress)
+
+
+def _rays(other: OtherImage, connection: Connection, progress: Progress) -> tuple[str, str]:
+    """Ask two images on the head's host for their Ray: the one that runs, and the one that is to run."""
+    name = other.head.name
+    order = {"image": other.wanted, "like": name, "standing": other.standing}
+    with run_folder() as folder:
+        variables = {"onprem_llm_order_file": str(write_orders(folder, 0, {name: order}))}
+        title = "Asking the new image for its Ray"
+        result = run("ray_image.yml", connection, hosts=[name], variables=variables, progress=progress, title=title)
+        raise_for_failures(result, doing="looking at images for Ray (nothing was changed)")
+    found = mapping(result.returned.get(name, {}).get("ray_image"))
+    before, after = (text(mapping(found.get(which)), "ray") for which in ("standing", "versions"))
+    return before or "none", after or "none"
 
 
 def drain_plan(host: str, timeout: int, connection: Connection, progress: Progress) -> Plan:

@@ -222,7 +222,7 @@ def _ray_cluster() -> dict:
         state["groups"] = ["ray_head"] if name == "lab-1" else ["ray_worker"]
     current = facts_of.current(hosts)
     source = facts_of.archive("rayproject/ray-llm:2.60.0-py311-cu129")
-    return dict(plan_up(facts_of.site(), current, current.hosts[0], source).files)
+    return dict(plan_up(facts_of.site(), current, current.hosts[0], source).plan.files)
 
 
 def _by_the_clock() -> dict:

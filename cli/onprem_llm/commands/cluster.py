@@ -3,13 +3,19 @@
 import click
 
 from onprem_llm import output
+from onprem_llm.apply import apply
 from onprem_llm.changing import carry_out, change_options
-from onprem_llm.clusters import Node, RayView, down_plan, drain_plan, seen, up_plan
+from onprem_llm.clusters import Node, RayView, down_plan, drain_plan, image_plan, seen, up_plan
 from onprem_llm.connection import Connection
 from onprem_llm.errors import UnreachableError
 from onprem_llm.json_values import is_list
 from onprem_llm.options import connection_options
+from onprem_llm.plan_view import plan_text
 
+TIMEOUT = click.option(
+    "--timeout", type=click.IntRange(1), default=900, show_default=True, metavar="SECONDS",
+    help="How long a worker's replicas may take to start elsewhere.",
+)  # fmt: skip
 NODES = ("host", "role", "container", "health", "in Ray", "CPUs", "GPUs", "address")
 APPLICATIONS = ("application", "status", "replicas", "message")
 
@@ -26,21 +32,41 @@ def command() -> None:
 
 
 @command.command("up")
+@TIMEOUT
 @change_options
 @connection_options(limit=False)
-def up(yes: bool, break_lock: bool, as_json: bool, connection: Connection) -> None:
-    """Bring the cluster up as the inventory has it, or what is missing of it. A second time nothing changes.
+def up(timeout: int, yes: bool, break_lock: bool, as_json: bool, connection: Connection) -> None:
+    """Bring the cluster up as the inventory and the settings have it. A second time nothing changes.
 
-    The image is looked at on every host before anything starts: it must have Ray, and the same everywhere.
+    The image is looked at on every host before anything starts: it must have Ray, and the same everywhere. Workers that
+    change do so one after another: their replicas start elsewhere first. Where all nodes have to stop together, which
+    another Ray wants, the plan says so.
 
     \b
     Example:
       onprem-llm cluster up
     """
+    _bring_image(connection, yes=yes, break_lock=break_lock, as_json=as_json)
     with output.glimpse() as progress:
-        plan = up_plan(connection, progress)
+        planned = up_plan(connection, progress, timeout=timeout)
     question, done = "Bring the cluster up?", "The cluster is up: onprem-llm cluster status"
-    carry_out(plan, question, connection, yes=yes, break_lock=break_lock, as_json=as_json, done=done)
+    if planned.ends:
+        question = "Stop all nodes and start them anew? What they serve ends."
+    carry_out(planned.plan, question, connection, yes=yes, break_lock=break_lock, as_json=as_json, done=done)
+
+
+def _bring_image(connection: Connection, *, yes: bool, break_lock: bool, as_json: bool) -> None:
+    """Bring another image for a cluster that stands, and ask it for its Ray; no node is changed by that."""
+    with output.glimpse() as progress:
+        plan = image_plan(connection, progress)
+    if plan is None:
+        return
+    if not as_json:
+        output.say(plan_text(plan))
+        output.say("\nNo node is changed by that. What their change costs is said once the image is there.")
+    output.agree("\nBring the image?", yes=yes)
+    with output.progress() as progress:
+        apply(plan, connection, progress, break_lock=break_lock)
 
 
 @command.command("add")
@@ -55,17 +81,14 @@ def add(host: str, yes: bool, break_lock: bool, as_json: bool, connection: Conne
       onprem-llm cluster add server-4
     """
     with output.glimpse() as progress:
-        plan = up_plan(connection, progress, only=host)
+        plan = up_plan(connection, progress, only=host).plan
     question, done = f"Add {host} to the cluster?", f"{host} is in the cluster."
     carry_out(plan, question, connection, yes=yes, break_lock=break_lock, as_json=as_json, done=done)
 
 
 @command.command("drain")
 @click.argument("host")
-@click.option(
-    "--timeout", type=click.IntRange(1), default=900, show_default=True, metavar="SECONDS",
-    help="How long its replicas may take to start elsewhere.",
-)  # fmt: skip
+@TIMEOUT
 @change_options
 @connection_options(limit=False)
 def drain(host: str, timeout: int, yes: bool, break_lock: bool, as_json: bool, connection: Connection) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from onprem_llm.book_state import HostMark
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current, HostState
+from onprem_llm.planning.about_hosts import host_plan
 from onprem_llm.planning.backends import standing_backend
 from onprem_llm.planning.certificates import tls_references
 from onprem_llm.planning.gateway import PROJECT, PlannedGateway, gateway_step, plan_gateways
@@ -234,16 +235,5 @@ def _plan(
     files: Mapping[str, Mapping[str, Mapping[str, str]]] | None = None,
     warnings: Sequence[str] = (),
 ) -> Plan:
-    return Plan(
-        based_on=current.digest(),
-        gateway=gateway.name,
-        deployment=name,
-        verb="host",
-        revision=0,
-        model_yaml="",
-        steps=tuple(step for step in steps if step is not None),
-        files=files or {},
-        changes=tuple(changes),
-        warnings=tuple(warnings),
-        secrets=tls_references(site) if files else {},
-    )
+    secrets = tls_references(site) if files else {}
+    return host_plan("host", name, current, gateway, steps, changes, files=files, warnings=warnings, secrets=secrets)

@@ -53,6 +53,16 @@ class RayNode:
         """The project's name."""
         return HEAD_PROJECT if self.role == "head" else WORKER_PROJECT
 
+    @property
+    def gcs(self) -> str:
+        """The head's store, where nodes join: host:port."""
+        return f"{self.head}:{self.port(GCS)}"
+
+    @property
+    def range(self) -> str:
+        """The ports, as its label and the firewall have them: first-last."""
+        return f"{self.ports.first}-{self.ports.last}"
+
     def port(self, place: int) -> int:
         """Return the port at a place of the range."""
         return self.ports.first + place
@@ -103,7 +113,7 @@ def _flags(node: RayNode) -> list[str]:
     none = [] if node.carries else ["--num-cpus=0", "--num-gpus=0"]
     return [
         "--block",
-        *(_head_flags(node) if node.role == "head" else [f"--address={node.head}:{node.port(GCS)}"]),
+        *(_head_flags(node) if node.role == "head" else [f"--address={node.gcs}"]),
         f"--node-ip-address={node.address}",
         *(f"--{flag}={node.port(place)}" for flag, place in named.items()),
         f"--min-worker-port={node.ports.first + NAMED_PORTS}",
@@ -165,9 +175,9 @@ def _labels(node: RayNode) -> dict[str, str]:
     return {
         f"{LABEL}.project": node.project,
         f"{LABEL}.ray": node.role,
-        f"{LABEL}.head": f"{node.head}:{node.port(GCS)}",
+        f"{LABEL}.head": node.gcs,
         f"{LABEL}.address": node.address,
-        f"{LABEL}.ports": f"{node.ports.first}-{node.ports.last}",
+        f"{LABEL}.ports": node.range,
         f"{LABEL}.gpus": ",".join(node.gpus if node.carries else ()),
         **({f"{LABEL}.store": "rocksdb"} if node.keeps else {}),
     }

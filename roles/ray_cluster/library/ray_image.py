@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
@@ -14,13 +15,16 @@ DOCUMENTATION = r"""
 module: ray_image
 short_description: Ask an image which versions of Python, Ray and vLLM it has
 description:
-  - Runs python3 in a container of the image, without a network, which is gone afterwards. An image without Ray is a
-    failure. Changes nothing.
+  - Runs python3 in a container of the image, without a network, which is gone afterwards. An image without Ray, or
+    with one that is too old, is a failure. Changes nothing.
 options:
   image:
     description: The image, as docker on this host knows it.
     type: str
     required: true
+  standing:
+    description: Another image on this host, whose versions are returned, too; whatever they are.
+    type: str
 author: the onprem-llm authors
 """
 
@@ -39,6 +43,10 @@ said:
   description: The same, for a person.
   type: str
   returned: success
+onprem_llm:
+  description: C(ray_image) with C(versions), and C(standing), those of O(standing).
+  type: dict
+  returned: success
 """
 
 # Distributions' own records: importing vLLM takes half a minute.
@@ -53,6 +61,8 @@ for name in ("ray", "vllm"):
 print(json.dumps(found))
 """
 LIMIT = 120  # seconds
+# Serve starts a new replica before it ends the old one since then: max_surge_percent (docs/multi-node.md).
+LEAST = (2, 60)
 NAMES = {"python": "Python", "ray": "Ray", "vllm": "vLLM"}
 
 
@@ -61,7 +71,31 @@ class ImageError(Exception):
 
 
 def versions(image):
-    """Return what the image has; ImageError where that cannot be said, or where it has no Ray."""
+    """Return what the image has; ImageError where that cannot be said, where it has no Ray, or one that is too old."""
+    found = asked(image)
+    if not found["ray"]:
+        raise ImageError(
+            f"found no Ray in the image {image} ({spelled(found)}), expected one with Ray: vLLM's own images are "
+            "without it. Name another in onprem_llm_site.ray.image: one of rayproject/ray-llm, or your own "
+            "(docs/images.md). Nothing was started."
+        )
+    if release(found["ray"]) < LEAST:
+        least = ".".join(str(part) for part in LEAST)
+        raise ImageError(
+            f"found Ray {found['ray']} in the image {image}, expected {least} or newer: older ones stop a model's only "
+            "replica before they start the one that takes its place. Name another in onprem_llm_site.ray.image: a "
+            "newer one of rayproject/ray-llm, or your own (docs/images.md). Nothing was started."
+        )
+    return found
+
+
+def release(version):
+    """Return the first two numbers of a version: (2, 60) of 2.60.0rc1."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+
+
+def asked(image):
+    """Return what the image has, None for what it has not; ImageError where that cannot be said."""
     code, said = docker(
         *("run", "--rm", "--network", "none", "--pull", "never", "--entrypoint", "python3", image, "-c", PROGRAM),
         limit=LIMIT,
@@ -75,12 +109,6 @@ def versions(image):
             f"the image {image} could not be asked for its Ray: docker run ended with {code}: {said[-300:]}. "
             "Expected an image with python3 and Ray in it: onprem_llm_site.ray.image"
         )
-    if not found["ray"]:
-        raise ImageError(
-            f"found no Ray in the image {image} ({spelled(found)}), expected one with Ray: vLLM's own images are "
-            "without it. Name another in onprem_llm_site.ray.image: one of rayproject/ray-llm, or your own "
-            "(docs/images.md). Nothing was started."
-        )
     return found
 
 
@@ -91,12 +119,18 @@ def spelled(found):
 
 def main():
     """Run as an Ansible module."""
-    module = AnsibleModule(argument_spec={"image": {"type": "str", "required": True}}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={"image": {"type": "str", "required": True}, "standing": {"type": "str"}},
+        supports_check_mode=True,
+    )
+    standing = module.params["standing"]
     try:
         found = versions(module.params["image"])
+        before = asked(standing) if standing else None
     except (ImageError, OSError, subprocess.SubprocessError) as error:
         module.fail_json(msg=f"ray_image: {error}")
-    module.exit_json(changed=False, versions=found, said=spelled(found))
+    seen = {"ray_image": {"versions": found, "standing": before}}
+    module.exit_json(changed=False, versions=found, said=spelled(found), onprem_llm=seen)
 
 
 if __name__ == "__main__":

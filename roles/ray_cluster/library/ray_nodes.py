@@ -40,6 +40,11 @@ options:
     type: list
     elements: str
     default: []
+  applications:
+    description: Names of Ray Serve's applications that must be RUNNING, too; for C(alive).
+    type: list
+    elements: str
+    default: []
   timeout:
     description: Seconds until it must be so; for C(shown) until it must have been answered.
     type: int
@@ -47,7 +52,8 @@ options:
   state:
     description:
       - C(alive) waits until all O(nodes) are in the cluster. C(drained) has Ray start nothing more on O(nodes), and
-        waits until Ray Serve has no replica there. C(shown) returns what there is.
+        waits until Ray Serve has neither a replica nor a proxy that takes requests there. C(shown) returns what there
+        is.
     type: str
     choices: [alive, drained, shown]
     default: alive
@@ -147,6 +153,11 @@ class Head:
             for name, app in self.get(APPLICATIONS).get("applications", {}).items()
         }
 
+    def proxies(self):
+        """Return the addresses of nodes on which Serve takes requests; one that drains does so for 30 seconds more."""
+        proxies = self.get(APPLICATIONS).get("proxies") or {}
+        return {proxy.get("node_ip") for proxy in proxies.values() if proxy.get("status") != "DRAINED"}
+
 
 def until(end, look, said):
     """Look until that returns an answer that is not None; RayError where time runs out. `said` explains the last."""
@@ -164,27 +175,36 @@ def until(end, look, said):
         time.sleep(PAUSE)
 
 
-def wait_alive(head, wanted, end):
-    """Wait until all addresses are of nodes that are alive; return whether anything was changed: never."""
-    missing = []
+def wait_alive(head, wanted, end, applications=()):
+    """Wait until all addresses are of nodes that are alive, and all applications run; return False: nothing changed."""
+    missing, waiting = [], []
 
     def look():
         alive = {node["address"] for node in head.nodes() if node["state"] == "ALIVE"}
         missing[:] = [address for address in wanted if address not in alive]
-        return None if missing else True
+        found = head.applications() if applications and not missing else {}
+        waiting[:] = [] if missing else [(name, found.get(name, {})) for name in applications]
+        waiting[:] = [(name, app) for name, app in waiting if app.get("status") != "RUNNING"]
+        return None if missing or waiting else True
 
     def said():
-        return (
-            f"not in the cluster: {', '.join(missing)}; expected them alive. Look at the log there: docker logs "
-            "ray-worker-ray-1; at times and ports between the hosts: onprem-llm check --network"
+        if missing:
+            return (
+                f"not in the cluster: {', '.join(missing)}; expected them alive. Look at the log there: docker logs "
+                "ray-worker-ray-1; at times and ports between the hosts: onprem-llm check --network"
+            )
+        found = "; ".join(
+            f"{name} is {app.get('status') or 'not there'}" + (f": {app['message']}" if app.get("message") else "")
+            for name, app in waiting
         )
+        return f"{found}; expected RUNNING, as before. onprem-llm cluster status shows what Ray Serve says of it"
 
     until(end, look, said)
     return False
 
 
 def drain(head, params, end):
-    """Drain the nodes that are alive, then wait until no replica is on them; return whether any was drained."""
+    """Drain the nodes that are alive, then wait until nothing serves on them; return whether any was drained."""
     alive = until(end, lambda: [node for node in head.nodes() if node["state"] == "ALIVE"], str)
     going = [node for node in alive if node["address"] in params["nodes"] and not node["head"]]
     for node in going:
@@ -192,7 +212,7 @@ def drain(head, params, end):
         code, said = docker(*asked, limit=120)
         if code != 0:
             raise RayError(f"{node['address']} could not be drained: {said[-300:]}")
-    staying = []
+    staying, proxies = [], []
 
     def look():
         there = {node["address"] for node in head.nodes() if node["state"] == "ALIVE"} & {n["address"] for n in going}
@@ -202,9 +222,16 @@ def drain(head, params, end):
             for replica in app["replicas"]
             if replica["address"] in there
         ]
-        return None if staying else True
+        # Whoever sends requests has to notice that a proxy goes, which says so meanwhile.
+        proxies[:] = [] if staying else sorted(there & head.proxies())
+        return None if staying or proxies else True
 
     def said():
+        if proxies:
+            return (
+                f"Ray Serve's proxy on {', '.join(proxies)} still takes requests; expected it to end 30 seconds after "
+                "the last replica there. Run it again; onprem-llm cluster status shows what is there"
+            )
         return (
             f"replicas that found no place elsewhere: {', '.join(sorted(staying))}. They go on serving, and nothing "
             "new starts there: give the cluster another worker and drain again. To have the node back as it was: "
@@ -224,6 +251,7 @@ def main():
             "container": {"type": "str", "default": "ray-head-ray-1"},
             "address": {"type": "str", "default": ""},
             "nodes": {"type": "list", "elements": "str", "default": []},
+            "applications": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 180},
             "state": {"type": "str", "choices": ["alive", "drained", "shown"], "default": "alive"},
         },
@@ -236,7 +264,7 @@ def main():
     try:
         head = Head(params["dashboard_port"], Path(params["token_file"]).read_text(encoding="utf-8").strip())
         if params["state"] == "alive":
-            changed = wait_alive(head, params["nodes"], end)
+            changed = wait_alive(head, params["nodes"], end, params["applications"])
         elif params["state"] == "drained":
             changed = drain(head, params, end)
         nodes = until(end, head.nodes, str)

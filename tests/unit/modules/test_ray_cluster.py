@@ -20,13 +20,14 @@ class Dashboard(http.server.BaseHTTPRequestHandler):
 
     nodes: list[dict[str, Any]]
     applications: dict[str, Any]
+    proxies: dict[str, Any]
 
     def do_GET(self) -> None:
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self.send_response(401)
             self.end_headers()
             return
-        answer: object = {"applications": type(self).applications}
+        answer: object = {"applications": type(self).applications, "proxies": type(self).proxies}
         if self.path.startswith("/api/v0/nodes"):
             answer = {"result": True, "data": {"result": {"result": type(self).nodes}}}
         self.send_response(200)
@@ -64,6 +65,7 @@ def dashboard() -> Iterator[type[Dashboard]]:
         """A dashboard of its own."""
 
     One.nodes, One.applications = [node("10.0.0.1", head=True), node("10.0.0.2")], {}
+    One.proxies = {}
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), One)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     One.port = server.server_address[1]  # type: ignore[attr-defined]
@@ -114,6 +116,18 @@ def test_a_dashboard_that_is_down_is_said(nodes: ModuleType) -> None:
         nodes.wait_alive(nodes.Head(1, TOKEN), ["10.0.0.2"], soon(0.1))
 
 
+def test_applications_that_ran_are_waited_for(nodes: ModuleType, dashboard: Any) -> None:
+    """A head that was just started has none for a while, and no node that is missing."""
+    head = nodes.Head(dashboard.port, TOKEN)
+    threading.Timer(1.0, lambda: setattr(dashboard, "applications", {"tiny": application("10.0.0.2")})).start()
+    begun = time.monotonic()
+    nodes.wait_alive(head, ["10.0.0.2"], soon(10), ["tiny"])
+    assert time.monotonic() - begun >= 1.0
+    dashboard.applications["tiny"] |= {"status": "UNHEALTHY", "message": "no room"}
+    with pytest.raises(nodes.RayError, match="tiny is UNHEALTHY: no room; old is not there; expected RUNNING"):
+        nodes.wait_alive(head, ["10.0.0.2"], soon(), ["tiny", "old"])
+
+
 def drain(nodes: ModuleType, dashboard: Any, monkeypatch: pytest.MonkeyPatch, end: float) -> list[tuple[str, ...]]:
     asked: list[tuple[str, ...]] = []
 
@@ -140,6 +154,21 @@ def test_a_drain_waits_for_the_last_replica(nodes: ModuleType, dashboard: Any, m
     assert TOKEN not in " ".join(asked)
 
 
+def proxy(address: str, status: str) -> dict[str, str]:
+    return {"node_ip": address, "status": status}
+
+
+def test_a_drain_waits_for_the_proxy(nodes: ModuleType, dashboard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests come to it for 30 seconds after the last replica."""
+    dashboard.proxies = {"a": proxy("10.0.0.1", "HEALTHY"), "b": proxy("10.0.0.2", "DRAINING")}
+    with pytest.raises(nodes.RayError, match=r"proxy on 10\.0\.0\.2 still takes requests"):
+        drain(nodes, dashboard, monkeypatch, soon())
+    threading.Timer(1.0, lambda: dashboard.proxies.pop("b")).start()
+    begun = time.monotonic()
+    drain(nodes, dashboard, monkeypatch, soon(20))
+    assert time.monotonic() - begun >= 1.0
+
+
 def test_replicas_without_another_place_are_named_and_go_on(
     nodes: ModuleType, dashboard: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +188,7 @@ def test_a_node_that_has_ended_is_drained(nodes: ModuleType, dashboard: Any, mon
 IMAGES = {
     "whole": (0, '{"python": "3.11.2", "ray": "2.60.0", "vllm": "0.29.0"}'),
     "vllm-alone": (0, 'a warning\n{"python": "3.12.3", "ray": null, "vllm": "0.32.0"}'),
+    "old": (0, '{"python": "3.11.2", "ray": "2.9.3", "vllm": "0.8.0"}'),
     "no-python": (127, 'exec: "python3": executable file not found in $PATH'),
 }
 
@@ -178,6 +208,13 @@ def test_an_image_says_its_versions(load: Load, monkeypatch: pytest.MonkeyPatch)
         module.ImageError, match=r"found no Ray in the image vllm-alone \(Python 3\.12\.3, Ray \(none\)"
     ):
         module.versions("vllm-alone")
+    with pytest.raises(
+        module.ImageError, match=r"found Ray 2\.9\.3 in the image old, expected 2\.60 or newer"
+    ) as raised:
+        module.versions("old")
+    assert "Name another in onprem_llm_site.ray.image" in str(raised.value)
+    assert module.asked("old")["ray"] == "2.9.3"
+    assert module.release("2.60.0rc1") == module.LEAST < module.release("3.1")
     with pytest.raises(module.ImageError, match="no-python could not be asked for its Ray: docker run ended with 127"):
         module.versions("no-python")
 

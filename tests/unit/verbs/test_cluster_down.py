@@ -22,7 +22,7 @@ def standing(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     facts["lab-1"]["groups"], facts["lab-2"]["groups"] = ["ray_head"], ["ray_worker"]
     current = made.current(facts)
     assert current.gateway is not None
-    facts = made.applied(plan_up(made.site(), current, current.gateway, made.archive(RAY)), facts)
+    facts = made.applied(plan_up(made.site(), current, current.gateway, made.archive(RAY)).plan, facts)
     monkeypatch.setattr(clusters, "look_whole", lambda *_: seen(facts))
     monkeypatch.setattr(clusters, "load_site", lambda *_: made.site())
     return facts
