@@ -1,7 +1,7 @@
 """The site's Ray cluster for the commands: plans of it, and what Ray itself says of its nodes and applications."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, OnpremError
@@ -14,7 +14,7 @@ from onprem_llm.planning.ray_cluster import OtherImage, PlannedUp, other_image, 
 from onprem_llm.planning.ray_hosts import PROJECTS, standing_head
 from onprem_llm.planning.ray_leaving import plan_down, plan_drain
 from onprem_llm.planning.ray_rolling import Known
-from onprem_llm.planning.ray_steps import ask_order, runs
+from onprem_llm.planning.ray_steps import ask_order
 from onprem_llm.planning.types import ImageSource, Plan
 from onprem_llm.probe_values import mapping, text
 from onprem_llm.registry import resolve
@@ -75,16 +75,7 @@ def up_plan(connection: Connection, progress: Progress, only: str | None = None,
     view, site, image = _wanted(connection, progress)
     other = other_image(view.current, image)
     rays = _rays(other, connection, progress) if other is not None and other.there else None
-    known = Known(rays=rays, timeout=timeout)
-    planned = plan_up(site, view.current, gateway_of(view), image, only, known)
-    head = standing_head(view.current)
-    if planned.plan.is_noop or head is None or not runs(head):
-        return planned
-    # What serves now has to serve again before the next node is touched.
-    ray = ask_ray(site, view.current, connection, progress)
-    running = sorted(name for name, app in (ray.applications or {}).items() if app.get("status") == "RUNNING")
-    known = replace(known, applications=tuple(running))
-    return plan_up(site, view.current, gateway_of(view), image, only, known)
+    return plan_up(site, view.current, gateway_of(view), image, only, Known(rays, timeout))
 
 
 def _wanted(connection: Connection, progress: Progress) -> tuple[View, Site, ImageSource]:

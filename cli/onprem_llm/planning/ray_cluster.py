@@ -93,7 +93,7 @@ def plan_up(
     if only is not None:
         _check_others(nodes, only)
     head, workers = nodes[0], nodes[1:]
-    work, rolled = _staging(nodes), changed(site, hosts, head, workers, gateway, known or Known())
+    work, rolled = _staging(nodes), changed(site, current, hosts, head, workers, gateway, known or Known())
     plan = host_plan(
         "cluster",
         NAME,

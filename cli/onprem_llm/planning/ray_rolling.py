@@ -1,15 +1,18 @@
 """How nodes that stand are changed: workers one after another, each emptied first, or all of them together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
-from onprem_llm.hosts import HostState
+from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.ray_hosts import RayHosts
 from onprem_llm.planning.ray_nodes import PlannedNode
 from onprem_llm.planning.ray_steps import ask_order, drain_step, runs
 from onprem_llm.planning.removal import removal
+from onprem_llm.planning.rotation import back_step, drain_timeout, route_step
 from onprem_llm.planning.types import Step
 from onprem_llm.rendering.ray_node import HEAD_PROJECT, START_SECONDS, TOKEN, WORKER_PROJECT
+from onprem_llm.serve_state import RUNNING
 from onprem_llm.spec.site import Site
 
 CHANGED = frozenset({"update", "restart"})
@@ -17,13 +20,12 @@ CHANGED = frozenset({"update", "restart"})
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of the cluster that stands.
+    """What is known beside the hosts.
 
-    `applications`: those of Ray Serve's that run. `rays`: versions of Ray in the head's image, and in the one that
-    takes its place; None where both are one image. `timeout`: seconds that replicas may take to start elsewhere.
+    `rays`: versions of Ray in the image of the head that stands, and in the one that takes its place; None where both
+    are one image. `timeout`: seconds that replicas may take to start elsewhere.
     """
 
-    applications: tuple[str, ...] = ()
     rays: tuple[str, str] | None = None
     timeout: int = 900
 
@@ -44,10 +46,18 @@ class Rolled:
 
 
 def changed(
-    site: Site, hosts: RayHosts, head: PlannedNode, workers: Sequence[PlannedNode], gateway: HostState, known: Known
+    site: Site,
+    current: Current,
+    hosts: RayHosts,
+    head: PlannedNode,
+    workers: Sequence[PlannedNode],
+    gateway: HostState,
+    known: Known,
 ) -> Rolled:
     """Return the steps: the head and who learns of others, then workers that do not run, then those that do."""
     why = why_together(head, known)
+    # What serves now has to serve again before the next node is touched.
+    wait = partial(_wait, site, hosts, known.timeout, () if why else running(head.host))
     rolling = [] if why or not runs(head.host) else [one for one in workers if _serves(one) and _changes(one)]
     told = [one for one in workers if one.needed and not one.outcome.needed]
     first = {one.host.name: one.order(site, gateway) for one in [head, *told] if one.needed}
@@ -55,24 +65,47 @@ def changed(
     second = {one.host.name: one.order(site, gateway) for one in starting}
     # Workers that lose their head end themselves, and join the new one.
     there = [one for one in workers if head.outcome.needed and one not in starting]
+    out, back = (None, None) if why or not there else _around(site, current, head)
     steps = [
+        out,
         *(_emptied(site, head, workers) if known.other_ray else ()),
         Step("apply", "Start the head of the Ray cluster", first) if first else None,
-        _wait(site, hosts, there, known, "Wait for the head to know its workers") if rolling and there else None,
+        wait(there, "Wait for the head to know its workers") if there and (rolling or back) else None,
+        back,
         Step("apply", "Start the workers of the Ray cluster", second) if second else None,
-        _wait(site, hosts, [*there, *starting], Known() if why else known, "Wait for the workers")
-        if starting or (there and not rolling)
-        else None,
+        wait([*there, *starting], "Wait for the workers") if starting or (there and not (rolling or back)) else None,
     ]
     warnings = []
     for one in rolling:
         alone = not [other for other in [head, *workers] if other is not one and other.node.carries]
-        steps += _rolled(site, hosts, one, gateway, known, alone=alone)
+        drain = None if alone else drain_step(site, hosts.head, one.host, known.timeout)
+        start = Step("apply", f"Start {one.host.name} anew", {one.host.name: one.order(site, gateway)})
+        steps += [drain, start, wait([one], f"Wait for {one.host.name}")]
         if alone:
             warnings.append(f"{one.host.name} alone carries replicas: what it serves ends until it is back")
     if head.node.carries and _changes(head) and runs(head.host) and not why:
         warnings.append(f"{head.host.name} is the head and starts anew: so do replicas that it carries")
     return Rolled(tuple(steps), why, why is not None and (known.other_ray or not _keeps(head)), tuple(warnings))
+
+
+def _around(site: Site, current: Current, head: PlannedNode) -> tuple[Step | None, Step | None]:
+    """Return the steps that take the head's proxy of Ray Serve's out of the gateways' rotation, and back.
+
+    It ends with the head, without a word to whom it answers; a worker's ends when nobody asks it any more.
+    """
+    states = [host.gateway_state for host in current.gateways if host.gateway_state is not None]
+    all_of_them = {name: server for state in states for name, server in state.servers.items()}
+    known = {name: server for name, server in all_of_them.items() if server.port == site.ray.serve_port}
+    project = head.host.projects[HEAD_PROJECT]
+    address = project.label("address") or head.host.cluster_address
+    mine = sorted(name for name, server in known.items() if server.address == address and server.admin == "ready")
+    others = {name.partition("/")[0] for name, server in known.items() if server.up and server.address != address}
+    mine = [name for name in mine if name.partition("/")[0] in others]
+    seconds = max((drain_timeout(name, current.book.get(name)) for name in others), default=0)
+    out = route_step(current.gateways, "Take the head's proxy out of rotation", drain=mine, wait=seconds)
+    undo = back_step(current.gateways, "Let the head's proxy in again", mine)
+    back = route_step(current.gateways, "Let the head's proxy in again", ready=mine)
+    return (replace(out, undo=(undo,)), back) if out and undo else (None, None)
 
 
 def why_together(head: PlannedNode, known: Known) -> str | None:
@@ -119,19 +152,15 @@ def _emptied(site: Site, head: PlannedNode, workers: Sequence[PlannedNode]) -> l
     ]
 
 
-def _rolled(
-    site: Site, hosts: RayHosts, one: PlannedNode, gateway: HostState, known: Known, *, alone: bool
-) -> list[Step | None]:
-    name = one.host.name
-    return [
-        None if alone else drain_step(site, hosts.head, one.host, known.timeout),
-        Step("apply", f"Start {name} anew", {name: one.order(site, gateway)}),
-        _wait(site, hosts, [one], known, f"Wait for {name}"),
-    ]
+def running(head: HostState) -> tuple[str, ...]:
+    """Return the applications of Ray Serve's that run."""
+    found = head.serve.applications if head.serve else {}
+    return tuple(sorted(name for name, app in found.items() if app.status == RUNNING))
 
 
-def _wait(site: Site, hosts: RayHosts, nodes: Sequence[PlannedNode], known: Known, title: str) -> Step:
+def _wait(
+    site: Site, hosts: RayHosts, timeout: int, applications: Sequence[str], nodes: Sequence[PlannedNode], title: str
+) -> Step:
     addresses = [one.node.address for one in nodes]
-    seconds = known.timeout if known.applications else START_SECONDS
-    order = ask_order(site, hosts.head, addresses, seconds, known.applications)
+    order = ask_order(site, hosts.head, addresses, timeout if applications else START_SECONDS, applications)
     return Step("ray_nodes", title, {hosts.head.name: order})

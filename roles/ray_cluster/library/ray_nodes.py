@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import http.client
-import json
 import subprocess
 import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.onprem_llm_docker import docker
+from ansible.module_utils.onprem_llm_ray_api import APPLICATIONS, RayApi, RayError
 
 DOCUMENTATION = r"""
 module: ray_nodes
@@ -83,7 +83,6 @@ applications:
 PAUSE = 1.0  # seconds between two looks
 ANSWER = 15  # seconds for one answer
 NODES = "/api/v0/nodes?detail=1&limit=10000"
-APPLICATIONS = "/api/serve/applications/"
 # The reason that Ray always accepts: others it refuses while something runs there. No deadline: before one, by the time
 # that their streams are given, Ray Serve stops replicas that have no other place yet.
 DRAIN = (
@@ -92,34 +91,12 @@ DRAIN = (
 )
 
 
-class RayError(Exception):
-    """What was found and expected, and what to do; for a person."""
-
-
 class Head:
-    """The head's dashboard."""
+    """What the head's dashboard says."""
 
     def __init__(self, port, token):
         """Name its port on 127.0.0.1, and the cluster's token."""
-        self.port, self.token = port, token
-
-    def get(self, path):
-        """Return a decoded answer. Raises OSError, HTTPException or ValueError while there is none; RayError on 401."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER)
-        try:
-            connection.request("GET", path, headers={"Authorization": "Bearer " + self.token})
-            answer = connection.getresponse()
-            text = answer.read().decode("utf-8", "replace")
-        finally:
-            connection.close()
-        if answer.status in (401, 403):
-            raise RayError(
-                f"Ray refuses the token of this host ({answer.status}): the head was started with another one. "
-                "Run onprem-llm cluster up"
-            )
-        if answer.status != 200:
-            raise ValueError(f"it answered {answer.status}: {text[:200]}")
-        return json.loads(text)
+        self.api = RayApi(port, token, ANSWER)
 
     def nodes(self):
         """Return [{id, address, state, head, resources}]."""
@@ -135,7 +112,7 @@ class Head:
                     if name in ("CPU", "GPU", "memory")
                 },
             }
-            for one in self.get(NODES)["data"]["result"]["result"]
+            for one in self.api.ask("GET", NODES)["data"]["result"]["result"]
         ]
 
     def applications(self):
@@ -150,12 +127,12 @@ class Head:
                     for replica in details.get("replicas") or []
                 ],
             }
-            for name, app in self.get(APPLICATIONS).get("applications", {}).items()
+            for name, app in self.api.ask("GET", APPLICATIONS).get("applications", {}).items()
         }
 
     def proxies(self):
         """Return the addresses of nodes on which Serve takes requests; one that drains does so for 30 seconds more."""
-        proxies = self.get(APPLICATIONS).get("proxies") or {}
+        proxies = self.api.ask("GET", APPLICATIONS).get("proxies") or {}
         return {proxy.get("node_ip") for proxy in proxies.values() if proxy.get("status") != "DRAINED"}
 
 
@@ -168,7 +145,7 @@ def until(end, look, said):
             if found is not None:
                 return found
             last = said()
-        except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
             last = f"Ray's dashboard on 127.0.0.1 does not answer: {type(error).__name__}: {error}"
         if time.monotonic() + PAUSE > end:
             raise RayError(last)

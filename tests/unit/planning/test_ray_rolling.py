@@ -13,7 +13,9 @@ from onprem_llm.planning.types import ImageSource, Plan
 
 RAY, NEWER = "rayproject/ray-llm:2.60.0-py311-cu129", "rayproject/ray-llm:2.61.0-py311-cu129"
 KEPT: dict[str, object] = {"head_store": "rocksdb"}
-SERVES = ("tiny",)
+PATIENT = Known(timeout=400)
+TINY, BROKEN = {"status": "RUNNING"}, {"status": "UNHEALTHY"}
+SERVE = {"error": None, "port": 8100, "applications": {"tiny": TINY, "broken": BROKEN}}
 Hosts = dict[str, Facts]
 
 
@@ -23,7 +25,9 @@ def cluster(workers: int = 2, **ray: object) -> Hosts:
     for name, state in facts.items():
         state["groups"] = ["ray_head"] if name == "lab-1" else ["ray_worker"]
         state["interfaces"] = {state["addresses"][0]: "eth0"}
-    return made.applied(up(facts, **{**KEPT, **ray}).plan, facts)
+    facts = made.applied(up(facts, **{**KEPT, **ray}).plan, facts)
+    facts["lab-1"]["serve"] = SERVE
+    return facts
 
 
 def up(
@@ -62,7 +66,7 @@ ROLLED = [
 
 def test_workers_change_one_after_another_and_each_is_emptied_first() -> None:
     facts = other_interface(cluster(), "lab-2", "lab-3")
-    planned = up(facts, Known(SERVES, timeout=400))
+    planned = up(facts, PATIENT)
     assert planned.ends is None
     assert steps(planned.plan) == ROLLED
     drain, start, wait, *_ = [step for step in planned.plan.steps if step.kind not in {"stage", "ray_image"}]
@@ -80,7 +84,7 @@ def test_workers_change_one_after_another_and_each_is_emptied_first() -> None:
 def test_a_worker_is_drained_at_the_address_that_it_has_now() -> None:
     facts = cluster()
     facts["lab-2"]["addresses"], facts["lab-2"]["default_address"] = ["10.0.9.9"], "10.0.9.9"
-    (drain, *_) = [step for step in up(facts, Known(SERVES)).plan.steps if step.kind == "ray_drain"]
+    (drain, *_) = [step for step in up(facts).plan.steps if step.kind == "ray_drain"]
     assert drain.orders["lab-1"]["nodes"] == ["10.0.0.3"]
 
 
@@ -88,20 +92,20 @@ def test_new_workers_start_before_any_other_is_emptied() -> None:
     facts = other_interface(cluster(3), "lab-2")
     facts["lab-3"]["projects"].clear()
     facts["lab-4"]["projects"]["ray-worker"]["containers"][0].update(state="exited", health=None)
-    kinds = steps(up(facts, Known(SERVES)).plan)
+    kinds = steps(up(facts).plan)
     assert kinds == [("apply", ("lab-3", "lab-4")), ("ray_nodes", ("lab-1",)), *ROLLED[:3]]
 
 
 def test_a_worker_that_hangs_is_not_waited_for() -> None:
     facts = cluster()
     facts["lab-2"]["projects"]["ray-worker"]["containers"][0].update(health="unhealthy")
-    assert steps(up(facts, Known(SERVES)).plan) == [("apply", ("lab-2",)), ("ray_nodes", ("lab-1",))]
+    assert steps(up(facts).plan) == [("apply", ("lab-2",)), ("ray_nodes", ("lab-1",))]
 
 
 def test_the_head_goes_first_and_what_served_is_waited_for() -> None:
     """The same Ray in another image: a head with a store of its own takes nothing along."""
     facts = cluster()
-    planned = up(facts, Known(SERVES, ("2.60.0", "2.60.0")), made.archive(NEWER))
+    planned = up(facts, Known(("2.60.0", "2.60.0")), made.archive(NEWER))
     assert planned.ends is None
     assert steps(planned.plan) == [("apply", ("lab-1",)), ("ray_nodes", ("lab-1",)), *ROLLED]
     (first, *_) = [step for step in planned.plan.steps if step.kind == "ray_nodes"]
@@ -110,9 +114,34 @@ def test_the_head_goes_first_and_what_served_is_waited_for() -> None:
     assert not planned.plan.warnings
 
 
+def proxies(facts: Hosts, *names: str) -> Hosts:
+    """Have the gateway know Ray Serve's proxies on some hosts."""
+    up = {"port": 8100, "admin": "ready", "up": True, "check": "L7OK", "sessions": 0}
+    servers = {f"tiny/ray-{name}": {**up, "address": facts[name]["addresses"][0]} for name in names}
+    facts["lab-1"]["gateway"] = {"running": True, "error": None, "servers": servers}
+    return facts
+
+
+def test_a_head_that_starts_anew_gets_no_requests_meanwhile() -> None:
+    """Its proxy of Serve's ends with it, in the middle of what it passes on."""
+    facts = proxies(cluster(), "lab-1", "lab-2")
+    plan = up(facts, Known(("2.60.0", "2.60.0")), made.archive(NEWER)).plan
+    kinds = [("route", ("lab-1",)), ("apply", ("lab-1",)), ("ray_nodes", ("lab-1",)), ("route", ("lab-1",)), *ROLLED]
+    assert steps(plan) == kinds
+    out, back = [step.orders["lab-1"] for step in plan.steps if step.kind == "route"]
+    assert (out["drain"], back["ready"]) == (["tiny/ray-lab-1"], ["tiny/ray-lab-1"])
+    (undo,) = next(step.undo for step in plan.steps if step.kind == "route")
+    assert undo.orders["lab-1"]["ready"] == ["tiny/ray-lab-1"]
+
+
+def test_the_only_proxy_is_not_taken_away() -> None:
+    plan = up(proxies(cluster(), "lab-1"), Known(("2.60.0", "2.60.0")), made.archive(NEWER)).plan
+    assert "route" not in [step.kind for step in plan.steps]
+
+
 def test_another_ray_stops_all_nodes_together_and_says_so() -> None:
     facts = cluster()
-    planned = up(facts, Known(SERVES, ("2.60.0", "2.61.0")), made.archive(NEWER))
+    planned = up(facts, Known(("2.60.0", "2.61.0")), made.archive(NEWER))
     assert planned.ends == "Ray 2.60.0 -> 2.61.0, and one cluster cannot have nodes of two Rays"
     assert steps(planned.plan) == [
         ("remove", ("lab-2", "lab-3")),
@@ -144,7 +173,7 @@ def test_another_ray_stops_all_nodes_together_and_says_so() -> None:
 )
 def test_what_all_nodes_share_changes_on_all_together(ray: dict[str, object], why: str) -> None:
     facts = cluster()
-    planned = up(facts, Known(SERVES), **ray)
+    planned = up(facts, **ray)
     assert why in str(planned.ends)
     assert "ray_drain" not in [step.kind for step in planned.plan.steps]
     assert any("all nodes stop together" in line for line in planned.plan.warnings)
@@ -153,7 +182,7 @@ def test_what_all_nodes_share_changes_on_all_together(ray: dict[str, object], wh
 def test_another_token_is_for_all_together() -> None:
     facts = cluster()
     facts["lab-1"]["keys"]["ray_token"] = "0" * 64
-    planned = up(facts, Known(SERVES))
+    planned = up(facts)
     assert planned.ends == "the cluster's token changes"
     assert steps(planned.plan) == [("apply", ("lab-1",)), ("apply", ("lab-2", "lab-3")), ("ray_nodes", ("lab-1",))]
     assert not any("forgets" in line for line in planned.plan.warnings)
@@ -169,7 +198,7 @@ def test_a_head_that_does_not_run_serves_nobody() -> None:
 
 def test_who_carries_replicas_alone_is_not_drained_but_named() -> None:
     """They have nowhere to go, so that a drain would only wait."""
-    planned = up(other_interface(cluster(1), "lab-2"), Known(SERVES))
+    planned = up(other_interface(cluster(1), "lab-2"))
     assert steps(planned.plan) == [("apply", ("lab-2",)), ("ray_nodes", ("lab-1",))]
     assert planned.plan.warnings == ("lab-2 alone carries replicas: what it serves ends until it is back",)
 
