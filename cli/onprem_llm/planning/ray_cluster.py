@@ -17,12 +17,12 @@ from onprem_llm.planning.ray_hosts import (
     require_prepared,
     strays,
 )
-from onprem_llm.planning.ray_nodes import PlannedNode, plan_node
+from onprem_llm.planning.ray_nodes import KEY, PlannedNode, plan_node, token_keeper
 from onprem_llm.planning.ray_rolling import Known, Rolled, changed
 from onprem_llm.planning.ray_steps import NAME
 from onprem_llm.planning.staging import HostWork, check_space, image_for
 from onprem_llm.planning.steps import stage_step
-from onprem_llm.planning.types import Change, ImageSource, Plan, Step
+from onprem_llm.planning.types import Change, ImageSource, Order, Plan, Step
 from onprem_llm.rendering.ray_node import HEAD_PROJECT, WORKER_PROJECT
 from onprem_llm.spec.site import Site
 
@@ -93,19 +93,32 @@ def plan_up(
     if only is not None:
         _check_others(nodes, only)
     head, workers = nodes[0], nodes[1:]
-    work, rolled = _staging(nodes), changed(site, current, hosts, head, workers, gateway, known or Known())
+    keeper = token_keeper(current, gateway)
+    work, rolled = _staging(nodes), changed(site, current, hosts, head, workers, keeper, known or Known())
+    kept, keeping = _kept(gateway, keeper)
     plan = host_plan(
         "cluster",
         NAME,
         current,
         gateway,
-        [stage_step(site, work, gateway), _image_step(nodes), *rolled.steps],
-        [*_staged(work), *(one.outcome.change for one in nodes), *_guarded(nodes)],
+        [stage_step(site, work, gateway), _image_step(nodes), kept, *rolled.steps],
+        [*keeping, *_staged(work), *(one.outcome.change for one in nodes), *_guarded(nodes)],
         files=_files(nodes),
         send_bytes=_sends(work),
         warnings=[*_ending(rolled), *rolled.warnings, *_left_out(parked), *_strays(current, hosts)],
     )
     return PlannedUp(plan, rolled.ends)
+
+
+def _kept(gateway: HostState, keeper: HostState) -> tuple[Step | None, list[Change]]:
+    """Return the step that gives the token to a gateway host that took a lost one's place; without it all would end."""
+    if keeper is gateway:
+        return None, []
+    order: Order = {"keys": [KEY], "keys_host": keeper.name, "projects": []}
+    why = f"it is on {keeper.name}, and not where keys are kept"
+    return Step("apply", "Keep the token", {gateway.name: order}), [
+        Change(gateway.name, "token of Ray", "create", (why,))
+    ]
 
 
 def is_parked(current: Current, host: HostState) -> bool:

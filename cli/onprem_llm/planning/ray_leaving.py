@@ -33,7 +33,7 @@ def plan_drain(site: Site, current: Current, gateway: HostState, name: str, time
             )
         return host_plan("cluster", NAME, current, gateway, ())
     drain = drain_step(site, head, host, timeout) if head is not None and runs(head) and runs(host) else None
-    order = gone(site, [WORKER_PROJECT], keeps_token=host is gateway)
+    order = gone(site, [WORKER_PROJECT], keeps_token=host in current.gateways)
     steps = [drain, Step("remove", f"Take {name} out of the Ray cluster", {name: order})]
     others = [one for one in current.hosts if WORKER_PROJECT in one.projects and one is not host]
     warnings = [] if others else [f"{name} is the cluster's last worker: its replicas have nowhere to go"]
@@ -49,8 +49,9 @@ def plan_down(site: Site, current: Current, gateway: HostState) -> Plan:
     nodes = [(host, [p for p in PROJECTS if p in host.projects]) for host in current.hosts]
     workers = {host.name: gone(site, found) for host, found in nodes if found == [WORKER_PROJECT]}
     heads = {host.name: gone(site, found) for host, found in nodes if HEAD_PROJECT in found}
-    if gateway.name not in {**workers, **heads} and KEY in gateway.keys:
-        heads[gateway.name] = {**removal(site, []), "keys": [KEY]}
+    for keeper in current.gateways:
+        if keeper.name not in {**workers, **heads} and KEY in keeper.keys:
+            heads[keeper.name] = {**removal(site, []), "keys": [KEY]}
     steps = [
         Step("remove", "Take the workers down", workers) if workers else None,
         Step("remove", "Take the head down", heads) if heads else None,

@@ -7,7 +7,7 @@ from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.difference import Outcome, SecretEntry, compare
 from onprem_llm.planning.offers import in_use
 from onprem_llm.planning.out_of_sight import engine_sources, still_let_in
-from onprem_llm.planning.ray_hosts import PROJECTS, RayHosts
+from onprem_llm.planning.ray_hosts import PROJECTS, RayHosts, standing_head
 from onprem_llm.planning.replica_orders import project_order
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import ImageSource, Order
@@ -35,13 +35,13 @@ class PlannedNode:
         """Tell whether anything is to be done on the host."""
         return self.outcome.needed or self.firewall is not None
 
-    def order(self, site: Site, gateway: HostState) -> dict[str, object]:
-        """Return the host's order of apply.yml."""
+    def order(self, site: Site, keeper: HostState) -> dict[str, object]:
+        """Return the host's order of apply.yml; `keeper`: the host that has the token, or makes it."""
         projects = []
         if self.outcome.needed:
             projects = [project_order(site, self.outcome, ENTRIES, [], wait=START_SECONDS, readiness=None)]
         guards = {"ray_firewall": self.firewall} if self.firewall else {}
-        return {"keys": [KEY], "keys_host": gateway.name, "projects": projects, **guards}
+        return {"keys": [KEY], "keys_host": keeper.name, "projects": projects, **guards}
 
 
 def plan_node(
@@ -74,8 +74,14 @@ def plan_node(
     return PlannedNode(host, node, image, outcome, _firewall(site, current, hosts, host))
 
 
+def token_keeper(current: Current, gateway: HostState) -> HostState:
+    """Return the host whose token counts: the gateway host, but the head's where a new gateway host has none."""
+    head = standing_head(current)
+    return head if head is not None and KEY in head.keys and KEY not in gateway.keys else gateway
+
+
 def _secrets(host: HostState, current: Current) -> dict[str, str | None]:
-    made = current.gateway.keys.get(KEY) if current.gateway else None
+    made = token_keeper(current, current.gateway).keys.get(KEY) if current.gateway else None
     return {TOKEN: made if host.keys.get(KEY) == made else None}
 
 

@@ -51,18 +51,21 @@ def changed(
     hosts: RayHosts,
     head: PlannedNode,
     workers: Sequence[PlannedNode],
-    gateway: HostState,
+    keeper: HostState,
     known: Known,
 ) -> Rolled:
-    """Return the steps: the head and who learns of others, then workers that do not run, then those that do."""
+    """Return the steps: the head and who learns of others, then workers that do not run, then those that do.
+
+    `keeper`: the host whose token counts.
+    """
     why = why_together(head, known)
     # What serves now has to serve again before the next node is touched.
     wait = partial(_wait, site, hosts, known.timeout, () if why else running(head.host))
     rolling = [] if why or not runs(head.host) else [one for one in workers if _serves(one) and _changes(one)]
     told = [one for one in workers if one.needed and not one.outcome.needed]
-    first = {one.host.name: one.order(site, gateway) for one in [head, *told] if one.needed}
+    first = {one.host.name: one.order(site, keeper) for one in [head, *told] if one.needed}
     starting = [one for one in workers if one.outcome.needed and one not in rolling]
-    second = {one.host.name: one.order(site, gateway) for one in starting}
+    second = {one.host.name: one.order(site, keeper) for one in starting}
     # Workers that lose their head end themselves, and join the new one.
     there = [one for one in workers if head.outcome.needed and one not in starting]
     out, back = (None, None) if why or not there else _around(site, current, head)
@@ -79,7 +82,7 @@ def changed(
     for one in rolling:
         alone = not [other for other in [head, *workers] if other is not one and other.node.carries]
         drain = None if alone else drain_step(site, hosts.head, one.host, known.timeout)
-        start = Step("apply", f"Start {one.host.name} anew", {one.host.name: one.order(site, gateway)})
+        start = Step("apply", f"Start {one.host.name} anew", {one.host.name: one.order(site, keeper)})
         steps += [drain, start, wait([one], f"Wait for {one.host.name}")]
         if alone:
             warnings.append(f"{one.host.name} alone carries replicas: what it serves ends until it is back")

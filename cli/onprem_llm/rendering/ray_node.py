@@ -15,6 +15,8 @@ SERVICE = "ray"
 TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105 - the variable's name
 # What the head knows, beside its compose.yaml; it goes with the project's folder.
 STORE, STORE_INSIDE = "./store", "/store"
+# Docker makes its folder for everybody to look into; what Serve was told is in it.
+PRIVATE = ("/bin/sh", "-c", 'chmod 700 "$0" && exec "$@"', STORE_INSIDE)
 WEIGHTS = "/weights"  # where each node sees the host's weights: one path for all
 START_SECONDS = 180
 # Ray drains itself for 30 seconds when it is told to end.
@@ -82,7 +84,7 @@ def draft(node: RayNode) -> Draft:
         "network_mode": "host",
         "ipc": "host",
         **_gpus(node),
-        "entrypoint": [*WITH_SECRETS, "ray", "start"],
+        "entrypoint": [*WITH_SECRETS, *(user_text(part) for part in (PRIVATE if node.keeps else ())), "ray", "start"],
         "command": [user_text(part) for part in _flags(node)],
         "environment": {name: user_text(value) for name, value in sorted(_environment(node).items())},
         "secrets": ["env"],

@@ -7,7 +7,9 @@ import recorded_facts as made
 from recorded_facts import Facts
 
 from onprem_llm.errors import InvalidError
+from onprem_llm.planning.copies import with_copies
 from onprem_llm.planning.ray_cluster import PlannedUp, other_image, plan_image, plan_up
+from onprem_llm.planning.ray_leaving import plan_down, plan_drain
 from onprem_llm.planning.ray_rolling import Known
 from onprem_llm.planning.types import ImageSource, Plan
 
@@ -237,3 +239,40 @@ def test_a_drained_host_gets_no_node() -> None:
     assert planned.plan.warnings == ("lab-3 is drained and gets no node: onprem-llm host undrain lab-3",)
     with pytest.raises(InvalidError, match="lab-3 is drained: nothing new goes there"):
         up(facts, only="lab-3")
+
+
+def test_a_new_gateway_host_takes_the_token_of_the_cluster_that_stands() -> None:
+    """The one before it is lost, and no copy was left: another token would stop all nodes."""
+    facts = cluster(3)
+    facts["lab-4"]["book"], facts["lab-1"]["book"] = facts["lab-1"]["book"], None
+    facts["lab-4"]["projects"].clear()
+    facts["lab-4"]["groups"], facts["lab-4"]["keys"] = [], {}
+    planned = up(facts)
+    assert planned.ends is None
+    step, *_ = planned.plan.steps
+    assert (step.kind, dict(step.orders)) == (
+        "apply",
+        {"lab-4": {"keys": ["ray_token"], "keys_host": "lab-1", "projects": []}},
+    )
+    assert [change.host for change in planned.plan.changes if change.subject == "token of Ray"] == ["lab-4"]
+    assert not any(one.action in {"update", "restart"} and "ray-" in one.subject for one in planned.plan.changes)
+
+
+def test_the_token_is_kept_on_both_gateway_hosts() -> None:
+    facts = cluster()
+    facts["lab-1"]["keys"].clear()
+    for name in ("lab-1", "lab-2", "lab-3"):
+        facts[name]["projects"].clear()
+    facts["lab-2"]["book"] = {"gateway": False, "second": True, "deployments": {}}
+    plan = with_copies(up(facts).plan, made.current(facts))
+    assert (plan.steps[-1].kind, plan.steps[-1].hosts) == ("book_copy", ("lab-2",))
+    facts = made.applied(plan, facts)
+    current = made.current(facts)
+    assert current.gateway is not None
+    site, gateway = made.site(ray=KEPT), current.gateway
+    (gone,) = [step for step in plan_drain(site, current, gateway, "lab-2", 9).steps if step.kind == "remove"]
+    assert gone.orders["lab-2"]["keys"] == []
+    facts["lab-3"]["book"], facts["lab-3"]["projects"] = {"gateway": False, "second": True, "deployments": {}}, {}
+    orders = [step.orders for step in plan_down(site, made.current(facts), gateway).steps]
+    keys = {host: order["keys"] for one in orders for host, order in one.items()}
+    assert keys == {"lab-1": ["ray_token"], "lab-2": ["ray_token"], "lab-3": ["ray_token"]}
