@@ -16,9 +16,10 @@ RUNNING = "RUNNING"
 
 @dataclass(frozen=True, slots=True)
 class ServeReplica:
-    """A replica of a part. `address` of its node, None while Ray finds none with room; `log`: below Ray's logs there.
+    """A replica of a part. `address` of its node, None while Ray finds none with room.
 
-    `started`: seconds since 1970.
+    `log`: its file below Ray's logs there; `worker`: what the names of its process's files there begin with, after
+    "worker-". `started`: seconds since 1970.
     """
 
     part: str
@@ -26,6 +27,7 @@ class ServeReplica:
     address: str | None
     id: str
     log: str | None = None
+    worker: str | None = None
     started: float | None = None
 
 
@@ -135,6 +137,7 @@ def _replica(part: str, raw: Mapping[str, object]) -> ServeReplica:
         text(raw, "address"),
         text(raw, "id") or "",
         text(raw, "log"),
+        text(raw, "worker"),
         _seconds(raw, "started"),
     )
 

@@ -78,5 +78,6 @@ def _replica(one):
         "state": one["state"],
         "address": one.get("node_ip"),  # None while Ray looks for a node with room
         "log": one.get("log_file_path"),
+        "worker": one.get("worker_id"),
         "started": one.get("start_time_s"),
     }

@@ -1,30 +1,38 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: Apache-2.0
-"""Ray Serve's one document: told to Serve where it says otherwise, and waited for until all of it serves."""
+"""Ray Serve's one document: told to Serve where it says otherwise, and waited for until what changed in it serves."""
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.onprem_llm_ray_api import APPLICATIONS, RayApi, RayError
+from ansible.module_utils.onprem_llm_ray_reasons import said
+from ansible.module_utils.onprem_llm_ray_wait import FAILED, PAUSE, Wait, failed, is_told, running, silent
 
 DOCUMENTATION = r"""
 module: ray_serve
-short_description: Tell Ray Serve its document, and wait until all of it serves
+short_description: Tell Ray Serve its document, and wait until what changed serves
 description:
   - Runs on the head's host. Compares the document with what Serve was told last. Where both are the same nothing is
     told, since an application that is being built would be begun anew.
-  - What the document does not list, Serve removes.
-  - Told the same, Serve does not try again what failed. Where an application has a part of which nothing runs, it is
+  - What the document does not list, Serve removes; a minute is waited until it is gone.
+  - Told the same, Serve does not try again what failed. Where one of O(names) has a part of which nothing runs, it is
     removed and told again.
+  - An application that is not one of O(names) is told as it stands, and not waited for. That it is not well is a
+    warning.
 options:
   document:
     description: File on this host with Serve's configuration as JSON, with all applications.
     type: path
     required: true
+  names:
+    description: Applications that must serve; without it all of the document, with an empty list none.
+    type: list
+    elements: str
   dashboard_port:
     description: Port of the head's dashboard on 127.0.0.1.
     type: int
@@ -34,7 +42,7 @@ options:
     type: path
     required: true
   timeout:
-    description: Seconds until all applications must serve.
+    description: Seconds until they must serve.
     type: int
     default: 1800
 author: the onprem-llm authors
@@ -44,6 +52,7 @@ EXAMPLES = r"""
 - name: Tell Ray Serve
   ray_serve:
     document: /srv/onprem-llm/ray-serve/serve.json
+    names: [tiny]
     dashboard_port: 20007
     token_file: /srv/onprem-llm/secrets/ray_token
 """
@@ -54,87 +63,6 @@ applications:
   type: dict
   returned: success
 """
-
-APPLICATIONS = "/api/serve/applications/"
-PAUSE = 2.0  # seconds between two looks
-ANSWER = 30  # seconds for one answer: a PUT waits for Serve's controller, which may have to start
-REASON = 700  # characters of Ray's own words
-# Serve's last words about an application; UNHEALTHY may pass, when what a lost host ran has come up elsewhere.
-FAILED = "DEPLOY_FAILED"
-
-
-class ServeError(Exception):
-    """What was found and expected, and what to do; for a person."""
-
-
-class Serve:
-    """Ray Serve's API on the head's dashboard."""
-
-    def __init__(self, port, token):
-        """Name its port on 127.0.0.1, and the cluster's token."""
-        self.port, self.token = port, token
-
-    def ask(self, method, body=None):
-        """Return the decoded answer, None where it has none.
-
-        Raises OSError, HTTPException or ValueError while nobody answers as expected; ServeError for a refusal.
-        """
-        headers = {"Authorization": "Bearer " + self.token, "Content-Type": "application/json"}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER)
-        try:
-            connection.request(method, APPLICATIONS, None if body is None else json.dumps(body), headers)
-            answer = connection.getresponse()
-            status, text = answer.status, answer.read().decode("utf-8", "replace")
-        finally:
-            connection.close()
-        if status in (401, 403):
-            raise ServeError(
-                f"Ray refuses the token of this host ({status}): the head was started with another one. "
-                "Run onprem-llm cluster up"
-            )
-        if status == 400:
-            raise ServeError(f"Ray Serve does not take the document: {text[:REASON]}. Take an image with another Ray")
-        if status != 200:
-            raise ValueError(f"it answered {status}: {text[:200]}")
-        return json.loads(text) if text.strip() else None
-
-
-def is_told(document, found):
-    """Tell whether Serve was told this document: it keeps each application as it was told."""
-    told = {name: app.get("deployed_app_config") for name, app in found.get("applications", {}).items()}
-    return told == {app["name"]: app for app in document["applications"]}
-
-
-def failed(found):
-    """Return names of applications that failed, and of those among them of which some part does not run at all."""
-    names = [name for name, app in sorted(found.get("applications", {}).items()) if app.get("status") == FAILED]
-    parts = {name: running(found["applications"][name]) for name in names}
-    # No parts: it was not even built. Serve tries that again, and older replicas, which it does not show, may serve.
-    return names, [name for name in names if parts[name] and not all(parts[name].values())]
-
-
-def running(app):
-    """Return part -> number of its replicas that run."""
-    return {
-        name: sum(replica.get("state") == "RUNNING" for replica in part.get("replicas") or [])
-        for name, part in sorted((app.get("deployments") or {}).items())
-    }
-
-
-def reason(app):
-    """Return what Ray says of an application's parts that are not well, else of itself; the last words of each."""
-    parts = [
-        f"{name}: {last_words(part['message'])}"
-        for name, part in sorted((app.get("deployments") or {}).items())
-        if part.get("message") and part.get("status") != "HEALTHY"
-    ]
-    return "; ".join(parts or [last_words(app.get("message") or "Ray says nothing of it")])
-
-
-def last_words(message):
-    """Return the last line that is not part of a traceback's body."""
-    lines = [line.strip() for line in message.splitlines() if line.strip(" ^~") and not line.startswith(" ")]
-    return (lines or [message.strip()])[-1][:REASON]
 
 
 def port_problem(document, found):
@@ -149,67 +77,51 @@ def port_problem(document, found):
     )
 
 
-def wait(serve, document, end):
-    """Wait until every application of the document runs; return the last answer."""
-    wanted = [app["name"] for app in document["applications"]]
-    last = ""
-    while True:
-        try:
-            found = serve.ask("GET")
-            apps = found.get("applications", {})
-            ended = [name for name in wanted if name in failed(found)[0]]
-            if ended:
-                said = "; ".join(f"{name} does not start on Ray: {reason(apps[name])}" for name in ended)
-                raise ServeError(
-                    f"{said}. What served before serves on. Ray tries the same again only where nothing serves: mend "
-                    "model.yaml and deploy, or roll back. More of it is in Ray's log, in the node's container"
-                )
-            waiting = [name for name in wanted if apps.get(name, {}).get("status") != "RUNNING"]
-            if not waiting and is_told(document, found):
-                return found
-            last = "; ".join(
-                f"{name}: {apps[name]['status']}, {reason(apps[name])}" for name in waiting if name in apps
-            )
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            last = f"Ray's dashboard on 127.0.0.1:{serve.port} does not answer: {type(error).__name__}: {error}"
-        if time.monotonic() + PAUSE > end:
-            raise ServeError(
-                f"not all serves in time: {last}. A replica that waits finds no node with room for it: "
-                "onprem-llm cluster status shows what there is"
-            )
-        time.sleep(PAUSE)
-
-
-def answered(serve, end, method, body=None):
+def answered(api, end, method, body=None):
     """Ask until there is an answer: a head that has just started has none for half a minute."""
     while True:
         try:
-            return serve.ask(method, body)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            return api.ask(method, APPLICATIONS, body)
+        except RayError:
+            raise
+        except Exception as error:  # http.client's have no common base with the others
             if time.monotonic() + PAUSE > end:
-                raise ServeError(
-                    f"Ray's dashboard on 127.0.0.1:{serve.port} does not answer: {type(error).__name__}: {error}. "
-                    "Look at the head: onprem-llm cluster status"
-                ) from error
+                raise RayError(f"{silent(api, error)}. Look at the head: onprem-llm cluster status") from error
         time.sleep(PAUSE)
 
 
-def tell(serve, document, end, check=False):
+def tell(api, document, names, end, check=False):
     """Bring Serve to the document; return whether it was told anything, and its last answer."""
-    found = answered(serve, end, "GET")
+    found = answered(api, end, "GET")
     problem = port_problem(document, found)
     if problem:
-        raise ServeError(problem)
-    unbuilt, again = failed(found)
+        raise RayError(problem)
+    unbuilt, again = failed(found, names)
     changed = not is_told(document, found) or bool(unbuilt)
     if check:
         return changed, found
     if again:
         rest = [app for app in document["applications"] if app["name"] not in again]
-        answered(serve, end, "PUT", {**document, "applications": rest})
+        answered(api, end, "PUT", {**document, "applications": rest})
     if changed:
-        answered(serve, end, "PUT", document)
-    return changed, wait(serve, document, end)
+        answered(api, end, "PUT", document)
+    return changed, Wait(api, document, names, end).run()
+
+
+def warnings(document, names, found):
+    """Say which applications have not gone yet, and which that were not asked for are not well."""
+    listed = [app["name"] for app in document["applications"]]
+    others = [name for name in listed if name not in names]
+    apps = found.get("applications", {})
+    return [
+        f"{name} is still on its way out: Ray gives its requests the time of update.drain_timeout, although none comes"
+        for name in sorted(apps)
+        if name not in listed
+    ] + [
+        f"{name}, which this does not change, is {apps[name]['status']} on Ray: {said(apps[name])}"
+        for name in others
+        if apps.get(name, {}).get("status") in (FAILED, "UNHEALTHY")
+    ]
 
 
 def main():
@@ -217,6 +129,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "document": {"type": "path", "required": True},
+            "names": {"type": "list", "elements": "str"},
             "dashboard_port": {"type": "int", "required": True},
             "token_file": {"type": "path", "required": True, "no_log": False},
             "timeout": {"type": "int", "default": 1800},
@@ -226,11 +139,15 @@ def main():
     params = module.params
     end = time.monotonic() + params["timeout"]
     try:
-        serve = Serve(params["dashboard_port"], Path(params["token_file"]).read_text(encoding="utf-8").strip())
+        api = RayApi(params["dashboard_port"], Path(params["token_file"]).read_text(encoding="utf-8").strip())
         document = json.loads(Path(params["document"]).read_text(encoding="utf-8"))
-        changed, found = tell(serve, document, end, module.check_mode)
-    except (ServeError, OSError, ValueError) as error:
+        listed = [app["name"] for app in document["applications"]]
+        names = listed if params["names"] is None else [name for name in params["names"] if name in listed]
+        changed, found = tell(api, document, names, end, module.check_mode)
+    except (RayError, OSError, ValueError) as error:
         module.fail_json(msg=f"ray_serve: {error}")
+    for text in warnings(document, names, found):
+        module.warn(text)
     seen = {name: {"status": app.get("status"), "running": running(app)} for name, app in found["applications"].items()}
     module.exit_json(changed=changed, applications=seen)
 

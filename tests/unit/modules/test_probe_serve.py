@@ -103,6 +103,7 @@ def test_applications_with_their_replicas(
     assert (tiny.status, tiny.ready, tiny.wanted, len(tiny.replicas)) == ("RUNNING", 1, 1, 2)
     (engine,) = tiny.engines
     assert (engine.part, engine.state, engine.address) == ("LLMServer:tiny", "RUNNING", "172.17.0.2")
+    assert (engine.worker or "").startswith("7127b8f7")
     assert engine.log == f"/serve/replica_tiny_LLMServer_tiny_{engine.id}.log"
     assert engine.started is not None
 
