@@ -442,7 +442,13 @@ def _record(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> Non
 
 
 def _schedule(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
-    schedules, deployment = facts[name].setdefault("schedules", {}), order["deployment"]
+    schedules = facts[name].setdefault("schedules", {})
+    if "rest" in order:
+        facts[name]["resting"] = None if order["rest"] == "none" else order["rest"]
+        for schedule in schedules.values():
+            schedule["resting"] = facts[name]["resting"]
+        return
+    deployment = order["deployment"]
     if order["state"] == "absent":
         schedules.pop(deployment)
         return
@@ -451,6 +457,7 @@ def _schedule(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> N
         decided = schedules.get(deployment, {}).get("decided")
         schedules[deployment] = {
             "files": dict(order["files"]), "armed": True, "order": table["order"], "decided": decided, "held": False,
+            "resting": facts[name].get("resting"),
         }  # fmt: skip
     schedules[deployment]["held"] = order["state"] == "held"
 

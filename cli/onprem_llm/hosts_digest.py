@@ -49,9 +49,10 @@ def _decisive(host: "HostState") -> list[object]:
     strays: list[object] = ["strays"] if host.strays else []
     # What its clock has decided counts where it has: who is to be off is planned for otherwise.
     clocks = {
-        name: (one.files, one.armed, one.order, sorted(one.decided.off) if one.decided else None)
+        name: (one.files, one.armed, one.order, sorted(one.decided.off) if one.decided else None,
+               *filter(None, [one.resting]))
         for name, one in host.schedules.items()
-    }
+    }  # fmt: skip
     strays += [clocks] if clocks else []
     # How the replicas are comes and goes; what Serve was told decides.
     strays += [{"serve": {name: app.told for name, app in host.serve.applications.items()}}] if host.serve else []

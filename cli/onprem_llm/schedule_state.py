@@ -35,7 +35,8 @@ class Decided:
 class HostSchedule:
     """One deployment's schedule on one host. `files`: table.json and timer -> sha256; `armed`: its timer waits.
 
-    `held`: a change is under way, or was cut off, and the clock is not followed meanwhile.
+    `held`: a change is under way, or was cut off, and the clock is not followed meanwhile. `resting`: the host's
+    replicas are left as they are, `drained` until that ends, `briefly` by a drain under way; None: they are not.
     """
 
     files: Mapping[str, str]
@@ -43,6 +44,7 @@ class HostSchedule:
     order: tuple[str, ...]
     decided: Decided | None
     held: bool = False
+    resting: str | None = None
 
 
 def parse_schedules(raw: object) -> dict[str, HostSchedule]:
@@ -57,6 +59,7 @@ def _schedule(raw: Mapping[str, object]) -> HostSchedule:
         texts(raw.get("order")),
         _decided(raw.get("decided")),
         bool(raw.get("held")),
+        text(raw, "resting"),
     )
 
 

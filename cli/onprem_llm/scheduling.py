@@ -1,12 +1,13 @@
 """Schedules as status tells them: who runs now by the clock, what comes next, and where hosts do not follow."""
 
 from onprem_llm.hosts import Current
+from onprem_llm.planning.clock_rest import rest_lines
 
 
 def schedule_lines(current: Current) -> list[str]:
     """Return a line for each schedule, and what is to be mended: timers that wait for nothing, clocks that differ."""
     names = sorted({name for host in current.hosts for name in host.schedules})
-    return [line for name in names for line in _lines(name, current)]
+    return [*(line for name in names for line in _lines(name, current)), *rest_lines(current)]
 
 
 def _lines(name: str, current: Current) -> list[str]:

@@ -12,6 +12,7 @@ from onprem_llm.errors import OnpremError, RefusedError
 from onprem_llm.look import View, look_whole
 from onprem_llm.output import Progress, note
 from onprem_llm.person import person
+from onprem_llm.planning.clock_rest import follows_clock
 from onprem_llm.planning.driver_serving import (
     PURPOSE,
     is_half_out,
@@ -181,7 +182,8 @@ class _Turn:
         """Take the host out of rotation where replicas serve on it; never one more than was agreed to."""
         view = view or look_whole(self.connection, self.progress, again=True)
         serving = leaving(view.current, self.host, self.turn.alone)
-        if serving or is_half_out(view.current, self.host):
+        # What the clock would start meanwhile counts as what serves.
+        if serving or is_half_out(view.current, self.host) or follows_clock(view.current, self.host):
             plan = plan_rotation(self.host, self.connection, back=False, view=view, purpose=PURPOSE)
             with self._rotating(out=True):
                 carry(plan, self.connection, self.progress)

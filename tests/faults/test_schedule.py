@@ -129,6 +129,8 @@ def test_an_update_of_what_is_off_leaves_it_off(clock: Served) -> None:
     assert states(clock).count("running") == 1
     assert set(clock.lengths().values()) == {"512"}
     clock.text = old
+    clock.write()
+    untouched(clock)
 
 
 def test_a_host_that_was_off_does_what_is_due_when_it_is_back(clock: Served) -> None:

@@ -9,6 +9,7 @@ from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.about_hosts import host_plan
 from onprem_llm.planning.backends import standing_backend
 from onprem_llm.planning.certificates import tls_references
+from onprem_llm.planning.clock_rest import going_on, resting_while_drained, rests
 from onprem_llm.planning.gateway import PROJECT, PlannedGateway, gateway_step, plan_gateways
 from onprem_llm.planning.host_checks import leftovers, require_host
 from onprem_llm.planning.rotation import back_step, drain_timeout, is_held_out, route_step
@@ -62,10 +63,13 @@ def plan_drain(site: Site, wanted: Wanted, current: Current, gateway: HostState,
     back = back_step(current.gateways, f"Put {name} back", servers)
     drain = route_step(current.gateways, f"Drain {name}", drain=servers, wait=wait)
     names = list(current.book)
+    rest, until_undrained = resting_while_drained(current, name)
     steps = [
+        rest,
         replace(drain, undo=(back,)) if drain and back else None,
         _told(site, after, before, names, gateway, f"Leave {name} out at the gateway") if there else None,
         mark_step(gateway, {name: "drained"}, "host drain", name, purpose),
+        until_undrained,
     ]
     changes = [Change(name, server, "update", ("leaves rotation",)) for server in servers]
     warnings = [
@@ -78,17 +82,21 @@ def plan_drain(site: Site, wanted: Wanted, current: Current, gateway: HostState,
 
 
 def _taken_over(site: Site, current: Current, gateway: HostState, name: str, known: HostMark, purpose: str) -> Plan:
+    """A drain that was cut off after it was in the book has left the clock to be seen to."""
+    _, rest = resting_while_drained(current, name)
+    changes = [Change(name, "schedule", "update", ("rests while the host is drained",))] if rest else []
     if purpose or not known.purpose:
-        return _plan(site, current, gateway, name, (), ())
-    changes = [Change(name, "host", "update", (f"is {known.words}, and stays drained after that",))]
-    return _plan(site, current, gateway, name, [mark_step(gateway, {name: "drained"}, "host drain", name)], changes)
+        return _plan(site, current, gateway, name, [rest], changes)
+    changes.append(Change(name, "host", "update", (f"is {known.words}, and stays drained after that",)))
+    steps = [mark_step(gateway, {name: "drained"}, "host drain", name), rest]
+    return _plan(site, current, gateway, name, steps, changes)
 
 
 def plan_undrain(site: Site, wanted: Wanted, current: Current, gateway: HostState, name: str) -> Plan:
     """Plan to take away what was said of a host: its replicas come back into rotation, new ones may go there."""
     require_host(current, name)
     mark = current.marks.get(name)
-    if mark is None and not is_held_out_on(current, name):
+    if mark is None and not is_held_out_on(current, name) and rests(current, name) is None:
         return _plan(site, current, gateway, name, (), ())
     if leftovers(current, name):
         raise InvalidError(
@@ -103,6 +111,7 @@ def plan_undrain(site: Site, wanted: Wanted, current: Current, gateway: HostStat
     steps = [
         _told(site, after, before, list(current.book), gateway, f"Let {name} in at the gateway") if there else None,
         route_step(current.gateways, f"Return {name}", ready=servers),
+        going_on(current, name),  # before the book: what rests on a host that is not drained would do so for ever
         mark_step(gateway, {name: ""}, "host undrain", name),
     ]
     changes = [Change(name, server, "update", ("comes back into rotation",)) for server in servers]
@@ -113,7 +122,7 @@ def plan_undrain(site: Site, wanted: Wanted, current: Current, gateway: HostStat
         for server in later
         if server not in servers
     ]
-    changes = changes or ([_mark_change(name, mark)] if mark else [])
+    changes = changes or [_mark_change(name, mark)]
     return _plan(site, current, gateway, name, steps, changes, files=files, warnings=warnings)
 
 
@@ -220,7 +229,9 @@ def _files(*routes: Sequence[PlannedGateway]) -> dict[str, dict[str, dict[str, s
     return files
 
 
-def _mark_change(name: str, mark: HostMark) -> Change:
+def _mark_change(name: str, mark: HostMark | None) -> Change:
+    if mark is None:
+        return Change(name, "host", "update", ("is let in again: it was being drained",))
     return Change(name, "host", "update", (f"is not {mark.state} any more",))
 
 

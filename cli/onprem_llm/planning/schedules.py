@@ -8,17 +8,22 @@ from dataclasses import dataclass, field
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current, HostState
+from onprem_llm.json_values import is_list
 from onprem_llm.planning.addresses import reached_at
+from onprem_llm.planning.clock_rest import REST, put_right
 from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.gateway import PROJECT
 from onprem_llm.planning.replicas import PlannedReplica, Revision
 from onprem_llm.planning.rotation import away
 from onprem_llm.planning.scheduled import kept_order, known_order, order_of
-from onprem_llm.planning.types import Change, Step
+from onprem_llm.planning.types import Change, Step, StepKind
 from onprem_llm.rendering.schedule import Slot, schedule_files, sums
 
-# A change that was cut off must not keep a schedule from being followed for ever; no change takes longer.
+# A change that was cut off must not keep a schedule from being followed for ever: a hold counts for this long, and for
+# as long as the change's own steps may take where that is longer. Bytes are brought before it, for days if need be.
 HOLD_SECONDS = 4 * 3600
+STEP_SECONDS = 600  # of a step, beside starting and draining
+BRINGING: frozenset[StepKind] = frozenset({"registry", "stage", "fan_out"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,9 @@ class PlannedSchedule:
     gone: tuple[str, ...] = ()  # hosts that have no part in it any more
     holding: tuple[str, ...] = ()  # hosts that follow one now
     held: tuple[str, ...] = ()  # those of `holding` that a change which was cut off keeps from it still
+    off: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # host -> what its clock has switched off
+    project_seconds: int = 0  # that a replica may take to start and to end its requests
+    resting: Step | None = None  # where hosts rest that are not drained, or the other way round
 
     @property
     def variant(self) -> str:
@@ -48,6 +56,16 @@ class PlannedSchedule:
             for host in self.held
             if host not in {*self.files, *self.gone}
         ]
+        resting = self.resting.orders.items() if self.resting else ()
+        found += [
+            Change(
+                host,
+                subject,
+                "update",
+                (f"it {'rests' if order == REST else 'does not rest any more'}: drained hosts'",),
+            )
+            for host, order in resting
+        ]
         return [*found, *(Change(host, subject, "remove", ("it has no part in it any more",)) for host in self.gone)]
 
     def around(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
@@ -55,20 +73,31 @@ class PlannedSchedule:
 
         Right after the book: what comes then may fail, and is not taken back.
         """
-        hold = self.hold() if steps else None
+        first = next((number for number, step in enumerate(steps) if step.kind not in BRINGING), len(steps))
+        bringing, changing = steps[:first], steps[first:]
+        hold = self.hold(changing) if changing else None
         written = self.write(held=hold is not None)
-        at = next((number for number, step in enumerate(steps, 1) if step.kind == "record"), len(steps))
-        return tuple(step for step in (hold, *steps[:at], written, *steps[at:]) if step is not None)
+        at = next((number for number, step in enumerate(changing, 1) if step.kind == "record"), len(changing))
+        found = (*bringing, hold, *changing[:at], self.resting, written, *changing[at:])
+        return tuple(step for step in found if step is not None)
 
-    def hold(self) -> Step | None:
-        """Return the step that keeps hosts from starting and stopping replicas while those change."""
+    def hold(self, steps: tuple[Step, ...]) -> Step | None:
+        """Return the step that keeps hosts from starting and stopping replicas while those change, in `steps`.
+
+        A host whose clock has switched others off since the look, while bytes were brought, refuses it.
+        """
         if not self.holding:
             return None
         name = self.deployment
-        on = {"deployment": name, "state": "held", "seconds": HOLD_SECONDS}
+        # As long again for the way back.
+        seconds = max(HOLD_SECONDS, 2 * sum(_most(step) * (STEP_SECONDS + self.project_seconds) for step in steps))
+        on: dict[str, dict[str, object]] = {}
+        for host in self.holding:
+            planned = {"off": list(self.off[host])} if host in self.off else {}
+            on[host] = {"deployment": name, "state": "held", "seconds": seconds, "planned": planned}
         off = {"deployment": name, "state": "released"}
         back = Step("schedule", f"Let the schedule of {name} go on", dict.fromkeys(self.holding, off))
-        return Step("schedule", f"Hold the schedule of {name}", dict.fromkeys(self.holding, on), (back,))
+        return Step("schedule", f"Hold the schedule of {name}", on, (back,))
 
     def write(self, *, held: bool) -> Step | None:
         """Return the step that writes what differs, and lets all hosts do what it says of this moment."""
@@ -102,8 +131,23 @@ def plan_schedule(change: Revision, fleet: Fleet, current: Current) -> PlannedSc
             files[name] = schedule_files(deployment, order, mine.get(name, ()), gateway)
     gone = tuple(name for name in there if name not in files)
     differing = {name: one for name, one in files.items() if not _same(there.get(name), deployment.name, one)}
-    held = tuple(name for name, host in there.items() if host.schedules[deployment.name].held)
-    return PlannedSchedule(deployment.name, differing, gone, tuple(there), held)
+    found = {name: host.schedules[deployment.name] for name, host in there.items()}
+    off = {name: tuple(sorted(one.decided.off)) for name, one in found.items() if one.decided}
+    return PlannedSchedule(
+        deployment.name,
+        differing,
+        gone,
+        tuple(there),
+        tuple(name for name, one in found.items() if one.held),
+        off,
+        deployment.timeouts.start + deployment.update.drain_timeout,
+        put_right(current, files),
+    )
+
+
+def _most(step: Step) -> int:
+    """Return how many projects a step changes one after another, on the host that has the most of them."""
+    return max((len(found) for one in step.orders.values() if is_list(found := one.get("projects"))), default=1)
 
 
 def _refuse_gangs(name: str, fleet: Fleet) -> None:

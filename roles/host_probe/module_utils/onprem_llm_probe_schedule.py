@@ -17,13 +17,25 @@ TABLE, TIMER, STATE = "table.json", "timer", "state.json"
 
 
 def schedules(root=ROOT, units=UNITS):
-    """Return {deployment: {files, armed, held, order, decided}}; `decided` is None where nothing has been yet."""
+    """Return {deployment: {files, armed, held, resting, order, decided}}; `decided` is None where nothing was yet."""
     try:
         folders = sorted(one for one in root.iterdir() if (one / TABLE).is_file())
     except OSError:
         return {}
     waiting = _waiting([_timer(one.name) for one in folders])
-    return {one.name: schedule(one, units, waiting) for one in folders}
+    rests = resting(root / ".resting")
+    return {one.name: dict(schedule(one, units, waiting), resting=rests) for one in folders}
+
+
+def resting(mark):
+    """Tell how all schedules here rest: `drained` until the mark goes, `briefly` for its time; None: they do not."""
+    try:
+        until = float(mark.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if until == 0:
+        return "drained"
+    return "briefly" if time.time() < until else None
 
 
 def schedule(folder, units, waiting):

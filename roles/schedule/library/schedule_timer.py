@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import base64
-import fcntl
+import json
 import re
 import shutil
 import subprocess
@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.onprem_llm_schedule_lock import wait_for
 from ansible.module_utils.onprem_llm_write import put
 
 DOCUMENTATION = r"""
@@ -49,6 +50,11 @@ options:
     description: How long a hold counts at most.
     type: int
     default: 14400
+  planned:
+    description: C(off), the replicas that the clock had switched off when the change was planned; C(held) fails where
+      others are by now.
+    type: dict
+    default: {}
 author: the onprem-llm authors
 """
 
@@ -65,8 +71,6 @@ ROOT = Path("/var/lib/onprem-llm-schedule")
 RUN = Path("/run/onprem-llm/schedule")
 UNITS = Path("/etc/systemd/system")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
-WAIT_S = 400.0  # for what the program has begun: docker's commands take no longer
-POLL_S = 0.2
 
 
 class TimerError(Exception):
@@ -151,21 +155,24 @@ def present(name, units, texts, service):
     return any(changed) or not active
 
 
-def hold(name, seconds):
-    """Keep the program from beginning anything, and wait for what it had begun."""
+def hold(name, seconds, planned, units):
+    """Keep the program from beginning anything, and wait for what it had begun.
+
+    `planned`: `off`, who was off when the change was planned; TimerError where others are by now, with nothing held.
+    """
     RUN.mkdir(mode=0o755, parents=True, exist_ok=True)
     put(RUN / f"{name}.hold", f"{time.time() + seconds:.0f}\n", 0o644)
-    with (RUN / f"{name}.lock").open("w") as handle:
-        end = time.monotonic() + WAIT_S
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                if time.monotonic() > end:
-                    raise TimerError(f"the schedule of {name} is still starting or stopping a replica") from None
-                time.sleep(POLL_S)
-            else:
-                return
+    if not wait_for(RUN / f"{name}.lock"):
+        raise TimerError(f"the schedule of {name} is still starting or stopping a replica")
+    if "off" not in planned:
+        return
+    off, expected = json.loads((ROOT / name / "state.json").read_text(encoding="utf-8"))["off"], planned["off"]
+    if sorted(off) != sorted(expected):
+        release(name, units)
+        raise TimerError(
+            f"found {', '.join(off) or 'none'} off by the clock, expected {', '.join(expected) or 'none'}, as when the "
+            "change was planned: an entry has come into force since; nothing was changed: run the same command again"
+        )
 
 
 def release(name, units):
@@ -213,7 +220,7 @@ def run(params, check_mode):
     if check_mode:
         return True
     if state == "held":
-        hold(name, params["seconds"])
+        hold(name, params["seconds"], params["planned"], units)
         return False
     if state == "released":
         release(name, units)
@@ -239,6 +246,7 @@ def main():
             "contents": {"type": "dict", "default": {}},
             "service": {"type": "str", "default": ""},
             "seconds": {"type": "int", "default": 14400},
+            "planned": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )

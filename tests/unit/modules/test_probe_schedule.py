@@ -64,3 +64,14 @@ def test_a_hold_counts_for_its_time(load: Load, tmp_path: Path, monkeypatch: pyt
     (tmp_path / "tiny" / "table.json").write_text("{}")
     (tmp_path / "tiny.hold").write_text(f"{time.time() + 60:.0f}\n")
     assert parse_schedules(probe.schedules(tmp_path, tmp_path))["tiny"].held
+
+
+@pytest.mark.parametrize(("text", "expected"), [("0\n", "drained"), (60, "briefly"), (-60, None), ("", None)])
+def test_how_schedules_rest(load: Load, tmp_path: Path, text: object, expected: str | None) -> None:
+    probe = load("host_probe/onprem_llm_probe_schedule")
+    for name in ("big", "tiny"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "table.json").write_text("{}")
+    (tmp_path / ".resting").write_text(f"{time.time() + text:.0f}\n" if isinstance(text, int) else str(text))
+    found = parse_schedules(probe.schedules(tmp_path, tmp_path))
+    assert {one.resting for one in found.values()} == {expected}

@@ -2,6 +2,8 @@
 
 import base64
 import fcntl
+import json
+import sys
 import time
 from pathlib import Path
 from types import ModuleType
@@ -49,7 +51,8 @@ def timer(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Module
 def params(state: str = "present", **changes: Any) -> dict[str, Any]:
     contents = {name: base64.b64encode(text.encode()).decode() for name, text in TEXTS.items()}
     return {
-        "deployment": "tiny", "state": state, "contents": contents, "service": SERVICE, "seconds": 100, **changes,
+        "deployment": "tiny", "state": state, "contents": contents, "service": SERVICE, "seconds": 100, "planned": {},
+        **changes,
     }  # fmt: skip
 
 
@@ -96,7 +99,7 @@ def test_a_hold_waits_for_what_was_begun_and_counts_for_a_time(
     timer.run(params("held"), False)
     until = float((tmp_path / "RUN/tiny.hold").read_text())
     assert time.time() + 90 < until < time.time() + 101
-    monkeypatch.setattr(timer, "WAIT_S", 0.5)
+    monkeypatch.setattr(sys.modules["ansible.module_utils.onprem_llm_schedule_lock"], "WAIT_S", 0.5)
     with (tmp_path / "RUN/tiny.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         with pytest.raises(timer.TimerError, match="still starting or stopping"):
@@ -107,6 +110,18 @@ def test_a_hold_waits_for_what_was_begun_and_counts_for_a_time(
     assert not (tmp_path / "RUN/tiny.hold").exists()
     timer.run(params("released"), False)
     assert len(timer.systemctl.asked) == 1
+
+
+def test_a_hold_is_refused_where_the_clock_has_switched_others_off_since_the_plan(timer: Any, tmp_path: Path) -> None:
+    timer.run(params(), False)
+    (tmp_path / "ROOT/tiny/state.json").write_text(json.dumps({"off": ["tiny-2", "tiny-1"]}))
+    timer.run(params("held", planned={"off": ["tiny-1", "tiny-2"]}), False)
+    assert (tmp_path / "RUN/tiny.hold").exists()
+    timer.systemctl.asked.clear()
+    with pytest.raises(timer.TimerError, match="found tiny-2, tiny-1 off by the clock, expected none"):
+        timer.run(params("held", planned={"off": []}), False)
+    assert not (tmp_path / "RUN/tiny.hold").exists()
+    assert timer.systemctl.asked == [f"start --no-block {UNIT}.service"]
 
 
 def test_nothing_is_left_of_one_that_goes(timer: Any, tmp_path: Path) -> None:

@@ -217,3 +217,30 @@ def test_hosts_that_a_limit_leaves_out_stay_at_one_with_the_others() -> None:
     assert kept_order(["tiny-1", "tiny-2", "tiny-3"], ("tiny-0", "tiny-1", "tiny-2")) == ["tiny-3", "tiny-1", "tiny-2"]
     assert kept_order(["tiny-0", "tiny-1", "tiny-2"], ("tiny-1",)) == ["tiny-1", "tiny-0", "tiny-2"]
     assert kept_order(["tiny-2"], ("tiny-1", "tiny-2")) == ["tiny-2"]
+
+
+def test_the_clock_goes_on_while_bytes_are_brought_and_is_held_before_anything_changes() -> None:
+    """They may take days; what the clock has decided by then is checked against what was planned on."""
+    facts = made.clocked(deploy(lab(1, 1, 1), TEXT), "tiny", 2)
+    image = made.archive("vllm/vllm-openai:v0.12.0")
+    text = TEXT.replace("v0.11.0", "v0.12.0")
+    done = made.planned(facts, made.deployment(text, image=image))
+    kinds = [step.kind for step in done.steps]
+    assert kinds[: kinds.index("schedule")] == ["stage"]
+    assert kinds[kinds.index("schedule") + 1] == "pending"
+    held = done.steps[kinds.index("schedule")]
+    assert {host: order["planned"] for host, order in held.orders.items()} == {
+        host: {"off": ["tiny-2"]} for host in facts
+    }
+    assert all(order["state"] == "held" for order in held.orders.values())
+
+
+@pytest.mark.parametrize(("start", "least"), [(60, 4 * 3600), (7200, 2 * 3 * 7200)])
+def test_a_hold_counts_as_long_as_the_change_may_take(start: int, least: int) -> None:
+    text = TEXT + f"timeouts: {{start: {start}}}\n"
+    facts = made.clocked(deploy(lab(1, 1, 1), text), "tiny", 3)
+    done = made.planned(facts, made.deployment(changed(text)))
+    held = next(step for step in done.steps if step.title == HOLD)
+    (seconds,) = {order["seconds"] for order in held.orders.values()}
+    assert isinstance(seconds, int)
+    assert least <= seconds <= 72 * 3600

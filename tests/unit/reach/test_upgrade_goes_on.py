@@ -227,3 +227,17 @@ def test_a_replica_that_its_schedule_switches_off_meanwhile_is_not_waited_for(
     monkeypatch.setattr(upgrading, "_run", lambda *said: (struck() if "lab-2" in said[2] else None, run(*said))[1])
     outcome = carry_out(ready, CONNECTION, PlainProgress(), reboots=())
     assert (outcome.states["lab-2"], outcome.drained) == ("upgraded", [])
+
+
+def test_a_host_whose_replica_the_clock_may_start_is_drained_for_its_turn(world: World) -> None:
+    """Nothing serves there now: a timer would start it in the middle of the upgrade."""
+    world.healthy("tiny-1", "unhealthy")
+    taken(world)
+    assert "drain lab-2" not in world.happened
+    world.happened.clear()
+    decided = {"replicas": 1, "slots": 2, "off": ["tiny-1"], "since": "2026-11-20T19:00", "next": None}
+    schedule = {"files": {}, "armed": True, "order": ["tiny-0", "tiny-1"], "decided": decided}
+    world.facts["lab-2"]["schedules"] = {"tiny": schedule}
+    taken(world)
+    turn = world.happened[world.happened.index("drain lab-2") :]
+    assert turn.index("upgrade lab-2") < turn.index("let in lab-2")
