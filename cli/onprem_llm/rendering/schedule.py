@@ -55,7 +55,9 @@ def _table(deployment: Deployment, order: Sequence[str], slots: Sequence[Slot], 
 
 def _timer(deployment: Deployment) -> str:
     zone = f" {deployment.timezone}" if deployment.timezone else ""
-    times = "".join(f"OnCalendar={entry.cron.calendar}{zone}\n" for entry in deployment.schedule)
+    crons = [entry.cron for entry in deployment.schedule]
+    calendars = [*(one.calendar for one in crons), *sorted({late for one in crons if (late := one.after_gaps)})]
+    times = "".join(f"OnCalendar={calendar}{zone}\n" for calendar in calendars)
     return (
         f"[Unit]\nDescription=Replicas of {deployment.name} by the clock\n\n"
         f"[Timer]\n{times}AccuracySec=1s\nUnit=onprem-llm-schedule-{deployment.name}.service\n\n"

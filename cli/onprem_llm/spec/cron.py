@@ -12,6 +12,7 @@ WEEKDAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 LENGTHS: Final = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 EXAMPLE: Final = '"0 7 * * mon-fri" (minute, hour, day of the month, month, day of the week)'
+NIGHT: Final = (22, 23, 0, 1, 2, 3)
 PART: Final = re.compile(r"(\*|[a-z0-9]+)(?:-([a-z0-9]+))?(?:/([0-9]+))?")
 
 
@@ -49,6 +50,16 @@ class Cron:
         months, days = _listed(self.months, 12), _listed(self.days, 31)
         at = f"{_listed(self.hours, 24)}:{_listed(self.minutes, 60)}:00"
         return " ".join(part for part in ("" if week == "*" else week, f"*-{months}-{days}", at) if part)
+
+    @property
+    def after_gaps(self) -> str | None:
+        """The times at which an hour that the clock has left out may end, for entries that may lie in one; else None.
+
+        systemd passes over a time that the clock leaves out as it is put forward. That is between 22:00 and 04:00, for
+        two hours at most, and the clock goes on at a whole hour, 30 or 45 minutes past one.
+        """
+        late = sorted({(hour + more) % 24 for hour in self.hours if hour in NIGHT for more in range(3)})
+        return f"*-*-* {_listed(late, 24)}:00,30,45:00" if late else None
 
 
 def _listed(values: Sequence[int], all_of_them: int, names: Sequence[str] | None = None) -> str:

@@ -24,7 +24,7 @@ class Due:
         """`when`: a naive datetime in the table's time zone, which is this process's."""
         self.entry = entry
         self.when = when
-        self.epoch = time.mktime(when.timetuple())
+        self.epoch = instant(when)
 
     @property
     def replicas(self):
@@ -58,33 +58,58 @@ class Table:
 
     def in_force(self, now):
         """Return what is due since last, of two at the same minute the one that stands later in the list."""
-        wall = datetime.datetime.fromtimestamp(now).replace(second=0, microsecond=0)
-        found = [due for due in (_search(entry, wall, -1) for entry in self.entries) if due]
+        found = [due for due in (_search(entry, now, -1) for entry in self.entries) if due]
         if not found:
             raise TableError(f"no entry of the schedule of {self.deployment} was ever due")
-        return max(enumerate(found), key=lambda one: (one[1].when, one[0]))[1]
+        return _last(found)
 
     def following(self, now):
         """Return what is due next; None where nothing is."""
-        wall = datetime.datetime.fromtimestamp(now).replace(second=0, microsecond=0) + datetime.timedelta(minutes=1)
-        found = [due for due in (_search(entry, wall, 1) for entry in self.entries) if due]
-        return min(enumerate(found), key=lambda one: (one[1].when, -one[0]))[1] if found else None
+        found = [due for due in (_search(entry, now, 1) for entry in self.entries) if due]
+        first = min((due.epoch for due in found), default=None)
+        return _last([due for due in found if due.epoch == first]) if found else None
 
     def wanted(self, replicas):
         """Return (the replicas that are to run, those that are not), of all hosts: the first of the order run."""
         return self.order[:replicas], self.order[replicas:]
 
 
-def _search(entry, wall, step):
-    """Return when an entry is due at a moment or before (`step` -1), or after (1); None where it never is."""
-    day = wall.date()
+def _last(found):
+    """Return which counts of what was due: the latest, of two at the same minute the one that stands later."""
+    return max(enumerate(found), key=lambda one: (one[1].when, one[0]))[1]
+
+
+def instant(when):
+    """Return when a clock on the wall shows a time, in seconds since 1970.
+
+    Of a time that comes twice, as the clock is put back, it is the first. One that the clock leaves out, as it is put
+    forward, is at the first moment after those.
+    """
+    first = when.replace(fold=0).timestamp()
+    # What is left out, the clock as it is before shows later than the clock as it is after.
+    moment = when.replace(fold=1).timestamp()
+    if moment >= first:
+        return first
+    before = _offset(moment)
+    while _offset(moment) == before:
+        moment += 60
+    return moment
+
+
+def _offset(moment):
+    return time.localtime(moment).tm_gmtoff
+
+
+def _search(entry, now, step):
+    """Return when an entry is due, now or before (`step` -1), or after (1); None where it never is."""
+    day = datetime.date.fromtimestamp(now)
     for _ in range(LONGEST):
         weekday = (day.weekday() + 1) % 7  # cron's week begins on Sunday
         if day.month in entry["months"] and day.day in entry["days"] and weekday in entry["weekdays"]:
             times = [datetime.time(hour, minute) for hour in entry["hours"] for minute in entry["minutes"]]
-            if day == wall.date():
-                times = [one for one in times if (one <= wall.time() if step < 0 else one >= wall.time())]
-            if times:
-                return Due(entry, datetime.datetime.combine(day, max(times) if step < 0 else min(times)))
+            for one in sorted(times, reverse=step < 0):
+                due = Due(entry, datetime.datetime.combine(day, one))
+                if (due.epoch <= now) == (step < 0):
+                    return due
         day += datetime.timedelta(days=step)
     return None

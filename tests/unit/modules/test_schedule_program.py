@@ -6,16 +6,17 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 
 from onprem_llm.rendering.schedule import Slot, schedule_files
+from onprem_llm.spec.cron import parse_cron
 from onprem_llm.spec.deployment import parse_deployment
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -56,8 +57,14 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModuleT
     time.tzset()
 
 
-def table(program: Any, entries: str = WORKDAYS, own: tuple[str, ...] = (), gateway: str | None = None) -> Any:
-    deployment = parse_deployment(MODEL + entries, "model.yaml")
+def table(
+    program: Any,
+    entries: str = WORKDAYS,
+    own: tuple[str, ...] = (),
+    gateway: str | None = None,
+    zone: str = "Europe/Berlin",
+) -> Any:
+    deployment = parse_deployment(MODEL.replace("Europe/Berlin", zone) + entries, "model.yaml")
     slots = [Slot(project, f"/srv/{project}", f"http://127.0.0.1:1/{project}/metrics") for project in own]
     files = schedule_files(deployment, ORDER, slots, gateway)
     folder = program.ROOT / "tiny"
@@ -105,10 +112,69 @@ def test_days_that_come_seldom_are_found(program: Any) -> None:
     assert made.following(at("2026-11-22 12:00:00")).when == datetime(2028, 2, 29)
 
 
-def test_the_hour_that_a_clock_leaves_out_is_made_up_for(program: Any) -> None:
-    made = table(program, '- {at: "30 2 * * *", replicas: 2}\n- {at: "0 1 * * *", replicas: 1}\n')
-    assert made.in_force(at("2026-03-29 01:59:00")).replicas == 1
-    assert made.in_force(at("2026-03-29 03:00:00")).replicas == 2  # there was no half past two
+@pytest.mark.parametrize(
+    ("zone", "entry", "due"),
+    [
+        ("Europe/Berlin", "30 2 * * *", "2027-03-28 01:00:00"),  # there is no half past two: 2:00 is 3:00
+        ("Europe/Berlin", "0 3 * * *", "2027-03-28 01:00:00"),
+        ("Africa/Cairo", "15 0 * * *", "2027-04-29 22:00:00"),  # no midnight
+        ("America/Nuuk", "30 23 * * *", "2027-03-28 01:00:00"),  # the day after
+        ("Australia/Lord_Howe", "10 2 * * *", "2026-10-03 15:30:00"),  # half an hour
+        ("Pacific/Chatham", "50 2 * * *", "2026-09-26 14:00:00"),
+        ("Antarctica/Troll", "30 1 * * *", "2027-03-28 01:00:00"),  # two hours
+        ("Europe/Berlin", "30 2 * 10 *", "2026-10-25 00:30:00"),  # comes twice: the first
+        ("America/New_York", "0 1 * * *", "2026-11-01 05:00:00"),
+        ("Asia/Tokyo", "30 2 * * *", "2027-03-27 17:30:00"),
+    ],
+)
+def test_hours_that_a_clock_leaves_out_and_that_come_twice(program: Any, zone: str, entry: str, due: str) -> None:
+    """By the real zones' rules. At `due` (UTC) the entry comes into force, and it does not again."""
+    entries = f'- {{at: "{entry}", replicas: 2}}\n- {{at: "0 12 * * *", replicas: 1}}\n'
+    made = table(program, entries, zone=zone)
+    moment = datetime.strptime(due, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC).timestamp()
+    assert made.following(moment - 1).epoch == moment
+    assert [made.in_force(moment + seconds).replicas for seconds in (-1, 0, 1, 3599, 3601, 7199)] == [1, 2, 2, 2, 2, 2]
+    assert made.following(moment).replicas == 1
+
+
+def test_of_two_that_the_clock_leaves_out_together_the_later_counts(program: Any) -> None:
+    made = table(program, '- {at: "45 2 * * *", replicas: 3}\n- {at: "15 2 * * *", replicas: 2}\n')
+    moment = at("2027-03-28 03:00:00")
+    assert made.following(moment - 60).replicas == 3
+    assert made.in_force(moment).replicas == 3
+
+
+def _left_out(zone: str) -> Iterator[tuple[datetime, datetime]]:
+    """Yield the times that a zone leaves out in the next years: from, to, as on the wall."""
+    info, moment = ZoneInfo(zone), datetime(2026, 1, 1, tzinfo=UTC)
+    while moment.year < 2028:
+        later = moment + timedelta(days=7)
+        before, after = (one.astimezone(info).utcoffset() or timedelta() for one in (moment, later))
+        if after > before:
+            for step in (timedelta(hours=6), timedelta(minutes=15)):
+                while (moment + step).astimezone(info).utcoffset() == before:
+                    moment += step
+            moment += timedelta(minutes=15)
+            ends = moment.astimezone(info).replace(tzinfo=None)
+            yield ends - (after - before), ends
+        moment = later
+
+
+def test_a_timer_fires_where_what_any_zone_leaves_out_ends() -> None:
+    """systemd itself passes over what is left out: the lines for that must cover all zones that there are."""
+    seen: set[tuple[int, str]] = set()
+    for zone in available_timezones():
+        for first, ends in _left_out(zone):
+            for minute in range(0, int((ends - first).total_seconds()) // 60, 15):
+                seen.add(((first + timedelta(minutes=minute)).hour, ends.strftime("%H:%M")))
+    assert (2, "03:00") in seen
+    for hour, ends in seen:
+        late = parse_cron(f"0 {hour} * * *").after_gaps
+        assert late is not None, (hour, ends)
+        hours, minutes, _ = late.partition(" ")[2].split(":")
+        assert ends[:2] in hours.split(","), (hour, ends)
+        assert ends[3:] in minutes.split(","), (hour, ends)
+    assert parse_cron("0 7 * * *").after_gaps is None
 
 
 class Docker:
@@ -263,6 +329,55 @@ def test_nothing_is_begun_under_a_hold(program: Any, clock: Any, monkeypatch: py
         clock.now += 1
     assert docker.asked == ["stop tiny-1"]
     assert clock.now - begun == 15
+
+
+def test_a_drained_host_leaves_its_own_replicas_as_they_are(
+    program: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that runs, runs on, one that is off stays off, and says so; what is known of others follows the clock."""
+    docker = Docker(tiny_1="running", tiny_2="exited")
+    monkeypatch.setattr(sys.modules["schedule_slots"], "docker", docker)
+    monkeypatch.setattr(sys.modules["schedule_slots"], "requests", lambda url: 0)
+    table(program, WORKDAYS.replace("replicas: 1", "replicas: 2"), own=("tiny-1", "tiny-2"))
+
+    def off() -> list[str]:
+        found: list[str] = json.loads((program.ROOT / "tiny" / "state.json").read_text())["off"]
+        return found
+
+    clock.now = at("2026-11-23 20:00:00")
+    assert not program.Run("tiny").look(clock.now)
+    assert off() == ["tiny-2"]
+    mark = program.ROOT / ".resting"
+    mark.write_text("0\n")
+    clock.now = at("2026-11-24 08:00:00")
+    assert not program.Run("tiny").look(clock.now)
+    assert (off(), docker.asked) == (["tiny-2"], [])
+    table(program, own=("tiny-1", "tiny-2"))
+    clock.now = at("2026-11-24 20:00:00")  # of three, one
+    assert not program.Run("tiny").look(clock.now)
+    assert (off(), docker.asked) == (["tiny-2"], [])
+    table(program, own=("tiny-2",))
+    program.Run("tiny").look(clock.now)
+    assert off() == ["tiny-1", "tiny-2"]
+    mark.unlink()
+    clock.now = at("2026-11-25 08:00:00")
+    assert not program.Run("tiny").look(clock.now)
+    assert (off(), docker.asked) == ([], ["up tiny-2"])
+
+
+def test_a_drain_that_was_cut_off_lets_go_when_its_time_is_over(
+    program: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker = Docker(tiny_1="exited")
+    monkeypatch.setattr(sys.modules["schedule_slots"], "docker", docker)
+    table(program, own=("tiny-1",))
+    clock.now = at("2026-11-24 07:00:00")
+    (program.ROOT / ".resting").write_text(f"{clock.now + 30:.0f}\n")
+    run, begun = program.Run("tiny"), clock.now
+    while run.look(clock.now):
+        assert not docker.asked
+        clock.now += 1
+    assert (docker.asked, clock.now - begun) == (["up tiny-1"], 30)
 
 
 def test_each_entry_that_comes_into_force_is_in_the_book_once(

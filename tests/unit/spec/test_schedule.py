@@ -1,5 +1,6 @@
 """`schedule:`: what is taken, what is refused and why, and the same times as systemd has them."""
 
+import os
 import shutil
 import subprocess
 
@@ -100,3 +101,14 @@ def test_hosts_of_a_gang_have_a_clock_each() -> None:
     assert "by its own clock" in (schedule_problem(entries, 1, None, "compose", 2) or "")
     assert schedule_problem(entries, 1, None, "compose", "auto") is None
     assert schedule_problem(entries, 1, None, "compose", 1) is None
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze here")
+def test_systemd_passes_over_what_is_left_out_and_fires_where_that_ends() -> None:
+    cron, before = parse_cron("30 2 * * *"), "2027-03-28 00:59:59 UTC"
+    fired = []
+    for calendar in (cron.calendar, cron.after_gaps):
+        words = ["systemd-analyze", "calendar", "--base-time", before, f"{calendar} Europe/Berlin"]
+        done = subprocess.run(words, capture_output=True, text=True, check=True, env={**os.environ, "TZ": "UTC"})
+        fired.append(done.stdout.partition("Next elapse: ")[2].partition("\n")[0])
+    assert fired == ["Mon 2027-03-29 00:30:00 UTC", "Sun 2027-03-28 01:00:00 UTC"]
