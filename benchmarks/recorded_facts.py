@@ -24,6 +24,7 @@ from onprem_llm.planning.revisions import weights_of
 from onprem_llm.planning.types import ImageSource, Plan, Step, Wanted, WantedDeployment
 from onprem_llm.probe import parse_current
 from onprem_llm.secret_values import fingerprint
+from onprem_llm.serve_state import told_digest
 from onprem_llm.spec.deployment import parse_deployment
 from onprem_llm.spec.site import Site, parse_site
 from onprem_llm.spec.weights_identity import WeightsFile, WeightsManifest
@@ -427,6 +428,18 @@ def _ray(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
     """Steps that look, or wait, or drain: no facts differ afterwards."""
 
 
+def _ray_serve(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
+    document = json.loads(done.files[name][order["source"]]["serve.json"])
+    told = {one["name"]: told_digest(one) for one in document["applications"]}
+    missing = set(order["names"]) - set(told)
+    if missing:
+        raise AssertionError(f"{name}: waits for {missing}, and the document has {set(told)}")
+    facts[name]["serve"] = {
+        "error": None, "port": document["http_options"]["port"], "proxies": {},
+        "applications": {one: {"status": "RUNNING", "message": "", "told": digest} for one, digest in told.items()},
+    }  # fmt: skip
+
+
 def _record(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
     deployments = facts[name]["book"]["deployments"]
     if order.get("removed"):
@@ -529,7 +542,7 @@ def _stop(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
 DOING = {
     "registry": _registry, "fan_out": _fan_out,
     "stage": _stage, "apply": _apply, "gateway": _gateway, "route": _route, "restore": _restore, "remove": _remove,
-    "ray_image": _ray, "ray_nodes": _ray, "ray_drain": _ray, "stop": _stop,
+    "ray_image": _ray, "ray_nodes": _ray, "ray_drain": _ray, "ray_serve": _ray_serve, "stop": _stop,
     "pending": _pending, "record": _record, "book_copy": _book_copy, "marks": _marks, "schedule": _schedule,
 }  # fmt: skip
 

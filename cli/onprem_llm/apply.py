@@ -38,6 +38,7 @@ DOING = {
     "ray_image": "looking at images for Ray",
     "ray_nodes": "waiting for Ray's nodes",
     "ray_drain": "draining Ray's nodes",
+    "ray_serve": "telling Ray Serve",
     "schedule": "setting the schedule",
     "book_copy": "copying the book to the other gateway host (the change itself is done)",
 }
@@ -149,9 +150,13 @@ class _Run:
                 failed.append(f"{step.title}: {second.message}" + (f"\n{second.details}" if second.details else ""))
         if isinstance(error, KeyboardInterrupt) and not failed:
             raise error
-        raise self._ending(error, failed, stopped=all(step.kind == "stop" for step in back)) from None
+        stopped = all(step.kind == "stop" for step in back)
+        first = any(order.get("first") for step in back for order in step.orders.values())
+        raise self._ending(error, failed, stopped=stopped, first=first) from None
 
-    def _ending(self, error: OnpremError | KeyboardInterrupt, failed: list[str], *, stopped: bool) -> OnpremError:
+    def _ending(
+        self, error: OnpremError | KeyboardInterrupt, failed: list[str], *, stopped: bool, first: bool
+    ) -> OnpremError:
         name = self.plan.deployment
         serves = "" if self.plan.verb in ABOUT_HOSTS else ": the old revision serves"
         events = "events" if self.plan.verb in ABOUT_HOSTS else f"events {name}"
@@ -160,6 +165,8 @@ class _Run:
             outcome = f"What was done of it stays: {name} goes on from there when it is run again"
         if stopped and not failed:
             outcome = f"No part of {name} is left running, on any of its hosts"
+        if first and not failed:
+            outcome = f"{name} is not on Ray any more; what its replicas said is above"
         details = error.details if isinstance(error, OnpremError) else None
         return OnpremError(
             f"{_what(error)} {outcome}",

@@ -11,8 +11,8 @@ from onprem_llm.hosts import Current
 from onprem_llm.locked import Locked
 from onprem_llm.look import gateway_of, look_whole
 from onprem_llm.output import Progress
-from onprem_llm.planning.backend import refuse_backend
 from onprem_llm.planning.plan import plan
+from onprem_llm.planning.ray_checks import check_text
 from onprem_llm.planning.types import ImageSource, Plan, Verb, Wanted
 from onprem_llm.registry import resolve
 from onprem_llm.spec.deployment import load_deployment, parse_deployment
@@ -37,7 +37,7 @@ def plan_deploy(model_yaml: Path, connection: Connection, progress: Progress, lo
     With a lock, nothing that is not in it: InvalidError names what differs.
     """
     deployment = load_deployment(model_yaml)
-    refuse_backend(deployment)
+    check_text(deployment)
     if locked:
         locked.check_text(deployment, model_yaml)
     view = look_whole(connection, progress)

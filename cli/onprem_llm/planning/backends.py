@@ -8,6 +8,7 @@ from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import EVERY, Claim
 from onprem_llm.planning.certificates import engine_name
 from onprem_llm.planning.fleet import Fleet
+from onprem_llm.planning.ray_routes import ray_backend
 from onprem_llm.planning.replicas import speaks_tls
 from onprem_llm.planning.rotation import away
 from onprem_llm.planning.standing import Standing, standing_of
@@ -30,6 +31,8 @@ def _server(project: str, claim: Claim, host: HostState, *, tls: bool) -> Server
 
 def standing_backend(site: Site, deployment: Deployment, current: Current) -> Backend:
     """Return a deployment as the book has it: no replica but those that were deployed, in the revision that was."""
+    if deployment.backend == "ray":
+        return ray_backend(site, deployment, current)
     entry = current.book.get(deployment.name)
     standing = [s for s in standing_of(deployment.name, current) if s.belongs and not s.rank]
     recorded = entry.replicas if entry else {}

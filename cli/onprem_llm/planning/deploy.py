@@ -1,5 +1,6 @@
 """deploy, scale, rollback, restart: one deployment as it is wanted, the others as they are."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from onprem_llm.book_state import BookEntry
@@ -18,6 +19,8 @@ from onprem_llm.planning.image_chain import Passing, pass_on, pass_on_step
 from onprem_llm.planning.local_registries import local_step, plan_local, stranded, stranded_warning
 from onprem_llm.planning.out_of_sight import refuse_unreached
 from onprem_llm.planning.places import place
+from onprem_llm.planning.ray_checks import check_same_backend, check_text
+from onprem_llm.planning.ray_deploy import PlannedServe, plan_serve, serve_step
 from onprem_llm.planning.registry import leaving_step, plan_registry, registry_step
 from onprem_llm.planning.replicas import Revision
 from onprem_llm.planning.revisions import canonical_text, differences
@@ -37,14 +40,16 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
     item = wanted.named(wanted.focus or "")
     if item is None or item.weights is None:
         raise ValueError("plan: the deployment in focus needs its weights' manifest")
-    revision, release = _release(site, item, wanted, current)
+    check_text(item.deployment)
+    check_same_backend(item.deployment, current)
+    revision, release, serve = _release(site, item, wanted, current)
     unlike = check_replicas(item, release.fleet.projects)
     passing = pass_on(site, wanted, item, current, gateway, release.fleet)
     if passing is not None:
         # What is rendered names an image by the registry that its host pulls from. Nobody changes place for that.
         item = passing.item
-        revision, release = _release(site, item, wanted, current)
-    parts = _parts(site, wanted, item, current, gateway, revision, release, passing)
+        revision, release, serve = _release(site, item, wanted, current)
+    parts = _parts(site, wanted, item, current, gateway, revision, release, passing, serve)
     return Plan(
         based_on=current.digest(),
         gateway=gateway.name,
@@ -62,6 +67,7 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
             *unlike,
             *deployment_warnings(site, item.deployment, release.fleet.projects),
             *release.fleet.tight,
+            *(serve.warnings if serve else ()),
             *silent_warning(revision, release.fleet),
             *stranded_warning(site, parts.stranded),
             *key_warnings(wanted, current),
@@ -84,6 +90,7 @@ def _parts(
     revision: Revision,
     release: Release,
     passing: Passing | None,
+    serve: PlannedServe | None,
 ) -> Parts:
     check_reach(item.deployment, release.fleet, current)
     routes = plan_routes(site, wanted, current, revision, release.fleet)
@@ -92,7 +99,8 @@ def _parts(
     registry = plan_registry(site, wanted, gateway)
     local = plan_local(site, wanted, passing, current, gateway, release.fleet)
     check_claims(release.fleet, routes.after, ui, [(gateway, registry.claim)] if registry else [], local, gateway)
-    work = _staging(site, item, release.fleet, routes.after, ui, gateway)
+    carriers = serve.cluster.carriers if serve else ()
+    work = _staging(site, item, release.fleet, routes.after, ui, gateway, carriers)
     check_room(work, registry, local, gateway)
     idle = stranded(site, wanted, passing, current, gateway, release.fleet)
     return Parts(
@@ -111,10 +119,13 @@ def _parts(
         passing,
         local,
         idle,
+        serve,
     )
 
 
-def _release(site: Site, item: WantedDeployment, wanted: Wanted, current: Current) -> tuple[Revision, Release]:
+def _release(
+    site: Site, item: WantedDeployment, wanted: Wanted, current: Current
+) -> tuple[Revision, Release, PlannedServe | None]:
     """Say which revision this is: the book's latest where text and image are the same, else the next."""
     if item.weights is None:
         raise ValueError("plan: the deployment in focus needs its weights' manifest")
@@ -126,6 +137,8 @@ def _release(site: Site, item: WantedDeployment, wanted: Wanted, current: Curren
     # Placed and resolved first: whether this is a new revision also depends on the image that was found.
     rolls = wanted.verb in {"deploy", "restart"}
     change = Revision(site, item, item.weights, current, number, why, wanted.restart, rolls)
+    if item.deployment.backend == "ray":
+        return _release_on_ray(change, entry, text)
     fleet = plan_fleet(change)
     images = _images(item, entry, fleet)
     if entry and entry.model_yaml == text and dict(entry.images) == images:
@@ -134,7 +147,17 @@ def _release(site: Site, item: WantedDeployment, wanted: Wanted, current: Curren
     changes = wanted.restart or not only_counts(why)
     if entry and fleet.silent and not fleet.replicas and changes:
         refuse_unreached(current, name, {project: entry.replicas[project].host for project in fleet.silent})
-    return change, Release(name, change.revision, text, images, fleet)
+    return change, Release(name, change.revision, text, images, fleet), None
+
+
+def _release_on_ray(change: Revision, entry: BookEntry | None, text: str) -> tuple[Revision, Release, PlannedServe]:
+    """As `_release`. Ray places the replicas: the fleet is empty, and the book has no placement."""
+    deployment, same = change.deployment, entry is not None and entry.model_yaml == text
+    serve = plan_serve(change.site, change.wanted, change.current, change.why, recorded=same)
+    images = {deployment.engine.image: serve.image}
+    if entry is not None and same and dict(entry.images) == images:
+        change = replace(change, revision=entry.revision)
+    return change, Release(deployment.name, change.revision, text, images, Fleet(())), serve
 
 
 def _images(item: WantedDeployment, entry: BookEntry | None, fleet: Fleet) -> dict[str, str]:
@@ -177,8 +200,9 @@ def _steps(parts: Parts) -> tuple[Step, ...]:
         local_step(site, parts.wanted, parts.local),
         stage_step(site, parts.work, gateway),
         fan_out_step(parts.work),
-        pending_step(parts.current.gateways, entry, parts.release),
+        pending_step(parts.current.gateways, entry, parts.release, on_ray=bool(parts.serve and parts.serve.needed)),
         rollout.start,
+        serve_step(site, parts.serve, parts.item.deployment, known=entry is not None) if parts.serve else None,
         during if admitting else None,
         *rollout.waves,
         rollout.leave,
@@ -212,9 +236,10 @@ def _staging(
     gateways: tuple[PlannedGateway, ...],
     ui: PlannedUi | None,
     gateway: HostState,
+    carriers: Sequence[HostState] = (),
 ) -> dict[str, HostWork]:
     work: dict[str, HostWork] = {}
-    hosts = {replica.host.name: replica.host for replica in fleet.projects}
+    hosts = {host.name: host for host in (*(replica.host for replica in fleet.projects), *carriers)}
     if item.weights is not None:
         here = list(hosts.values())
         for name, need in along_a_chain(site, here, weights_needs(site, here, item.weights, item.source)).items():

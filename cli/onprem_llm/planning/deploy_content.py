@@ -19,6 +19,8 @@ def files_of(parts: Parts) -> dict[str, dict[str, dict[str, str]]]:
         files.setdefault(replica.host.name, {})[rendered.project] = dict(rendered.files)
     for one in parts.routes.all:
         files.setdefault(one.host.name, {})[one.variant] = dict(one.outcome.rendered.files)
+    if parts.serve:
+        files.setdefault(parts.serve.cluster.head.name, {}).update(parts.serve.files)
     schedule = parts.schedule
     for host, texts in schedule.files.items():
         files.setdefault(host, {})[schedule.variant] = dict(texts)
@@ -52,6 +54,7 @@ def changes_of(parts: Parts) -> tuple[Change, ...]:
         if part.weights and part.weights.change:
             changes.append(part.weights.change)
     changes += [replica.outcome.change for replica in parts.fleet.projects]
+    changes += parts.serve.changes if parts.serve else ()
     staying = {replica.project for replica in parts.fleet.projects}
     for standing in parts.fleet.leaving:
         why = "another one has its name" if standing.project in staying else _why_leaving(standing, parts.fleet)

@@ -9,6 +9,7 @@ from onprem_llm.planning.gateway import gateway_step, kept_out
 from onprem_llm.planning.guards import guards
 from onprem_llm.planning.image_chain import Passing
 from onprem_llm.planning.local_registries import PlannedLocal
+from onprem_llm.planning.ray_deploy import PlannedServe
 from onprem_llm.planning.registry import PlannedRegistry, leaving
 from onprem_llm.planning.replicas import Revision
 from onprem_llm.planning.rollout import Crew, waves_of
@@ -41,6 +42,7 @@ class Parts:
     passing: Passing | None = None
     local: tuple[PlannedLocal, ...] = ()
     stranded: tuple[HostState, ...] = ()  # their registries lack what they run from, and are left as they are
+    serve: PlannedServe | None = None  # Ray runs the replicas: the fleet is empty
 
     @property
     def former_registries(self) -> list[tuple[HostState, str]]:

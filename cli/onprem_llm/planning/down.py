@@ -15,6 +15,9 @@ from onprem_llm.planning.local_registries import carries_others
 from onprem_llm.planning.out_of_sight import unseen_because
 from onprem_llm.planning.placement import is_lost
 from onprem_llm.planning.places import place
+from onprem_llm.planning.ray_deploy import on_ray
+from onprem_llm.planning.ray_down import plan_serve_without
+from onprem_llm.planning.ray_routes import known_nodes
 from onprem_llm.planning.removal import removal
 from onprem_llm.planning.revisions import weights_of
 from onprem_llm.planning.rotation import drain_timeout, route_step
@@ -52,17 +55,22 @@ def plan_down(site: Site, wanted: Wanted, current: Current, gateway: HostState, 
     changes += _leavings(orders)
     record = {"deployment": name, "removed": True, "event": {"action": "down", "deployment": name}}
     left = [item.deployment.name for item in wanted.deployments]
+    gone = plan_serve_without(site, current, name)
+    changes += [gone.change] if gone else []
     steps = (
         without_schedule(name, current),
         _drain(name, entry, current),
         gateway_step(site, routes, left, gateway, "Tell the gateway") if routes else None,
         ui_step(site, ui, gateway),
+        gone.step if gone else None,
         Step("remove", f"Remove {name}", orders) if orders else None,
         Step("record", "Write the book", {gateway.name: record}) if entry else None,
     )
     files: dict[str, dict[str, dict[str, str]]] = {}
     for one in routes:
         files.setdefault(one.host.name, {})[one.variant] = dict(one.outcome.rendered.files)
+    if gone:
+        files.setdefault(gone.head.name, {}).update(gone.files)
     secrets = tls_references(site) if routes else {}
     if ui and ui.outcome:
         files.setdefault(gateway.name, {})[UI_PROJECT] = dict(ui.outcome.rendered.files)
@@ -100,6 +108,7 @@ def _gateway_stands(current: Current) -> bool:
 def _drain(name: str, entry: BookEntry | None, current: Current) -> Step | None:
     """Let streams that go on end first; a replica that does not serve has none."""
     servers = [f"{name}/{s.project}" for s in standing_of(name, current) if s.serving and not s.rank]
+    servers += known_nodes(name, current) if name in on_ray(current) else []
     return route_step(current.gateways, f"Drain {name}", drain=servers, wait=drain_timeout(name, entry))
 
 
@@ -158,7 +167,7 @@ def _standing(name: str, current: Current) -> dict[str, list[str]]:
     if name not in current.book and not found:
         known = ", ".join(sorted(current.book)) or "none"
         raise InvalidError(f"there is no deployment named {name}", hint=f"the book has: {known}")
-    if not found and current.unreachable:
+    if not found and current.unreachable and name not in on_ray(current):
         if current.left_out:
             raise InvalidError(f"--limit leaves out where {name} runs", hint="leave --limit out")
         raise UnreachableError(
@@ -228,4 +237,6 @@ def _purged(wanted: Wanted, current: Current, name: str) -> tuple[str | None, tu
     if weights in {weights_of(other.model_yaml) for other in others}:
         weights = None
     kept = {place(image) for other in others for image in other.images.values()}
+    if name in on_ray(current):  # the cluster's nodes run from it
+        return weights, ()
     return weights, tuple(image for image in entry.images.values() if place(image) not in kept)

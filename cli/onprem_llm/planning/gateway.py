@@ -37,6 +37,7 @@ class PlannedGateway:
     servers: tuple[str, ...]  # deployment/project
     variant: str = PROJECT
     regiven: bool = False  # the site gives another certificate than the one that the host has
+    keyless: frozenset[str] = frozenset()  # deployments behind Ray Serve, which asks for no key
 
     @property
     def moved(self) -> tuple[str, ...]:
@@ -82,7 +83,8 @@ def _plan(
     outcome = compare(host, draft(gateway), revision=None, image_id=image.id, secrets={}, why=(f"routes to {listed}",))
     servers = tuple(f"{one.deployment}/{server.project}" for one in gateway.backends for server in one.servers)
     regiven = is_other(wanted.given_certificate, host.certificates.get(PROJECT))
-    return PlannedGateway(host, claim, image, _explained(outcome, host), servers, variant, regiven)
+    keyless = frozenset(one.deployment for one in gateway.backends if one.prefix is not None)
+    return PlannedGateway(host, claim, image, _explained(outcome, host), servers, variant, regiven, keyless)
 
 
 def _explained(outcome: Outcome, host: HostState) -> Outcome:
@@ -138,7 +140,8 @@ def certificate_names(site: Site, host: HostState) -> list[str]:
 
 def needed(site: Site, planned: PlannedGateway, deployments: Iterable[str]) -> bool:
     """Tell whether a gateway is to be touched: other files, a process that is behind them, keys or names missing."""
-    return planned.outcome.needed or bool(planned.moved) or not furnished(site, planned.host, deployments)
+    keyed = [name for name in deployments if name not in planned.keyless]
+    return planned.outcome.needed or bool(planned.moved) or not furnished(site, planned.host, keyed)
 
 
 def furnished(site: Site, host: HostState, deployments: Iterable[str]) -> bool:
@@ -168,6 +171,7 @@ def kept_out(step: Step, servers: Collection[str], undo: tuple[Step, ...] = ()) 
 
 def _order(site: Site, planned: PlannedGateway, deployments: Sequence[str], first: HostState) -> Mapping[str, object]:
     rendered = planned.outcome.rendered
+    deployments = [name for name in deployments if name not in planned.keyless]
     # A given certificate may be another one each time; what is made on the hosts is there or it is not.
     ready = site.gateway.tls.mode != "files" and furnished(site, planned.host, deployments)
     return {

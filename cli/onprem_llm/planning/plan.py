@@ -2,7 +2,6 @@
 
 from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import Current, HostState
-from onprem_llm.planning.backend import refuse_backend
 from onprem_llm.planning.copies import with_copies
 from onprem_llm.planning.deploy import plan_deploy
 from onprem_llm.planning.down import plan_down
@@ -22,8 +21,6 @@ def plan(site: Site, wanted: Wanted, current: Current) -> Plan:
     _check_served_names(wanted)
     if wanted.remove is not None:
         return with_copies(plan_down(site, wanted, current, gateway, wanted.remove), current)
-    for item in wanted.deployments:
-        refuse_backend(item.deployment)
     refuse_half_seen(current, wanted.focus or "")
     return with_copies(plan_deploy(site, wanted, current, gateway), current)
 

@@ -7,6 +7,7 @@ from onprem_llm.hosts import Current
 from onprem_llm.planning.backends import fleet_backend, merged, standing_backend
 from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.gateway import PROJECT, PlannedGateway, plan_gateways
+from onprem_llm.planning.ray_routes import ray_backend
 from onprem_llm.planning.replicas import PlannedReplica, Revision
 from onprem_llm.planning.rollout import waves_of
 from onprem_llm.planning.types import Wanted
@@ -41,7 +42,11 @@ def plan_routes(site: Site, wanted: Wanted, current: Current, change: Revision, 
     name = change.deployment.name
     rest = [item.deployment for item in wanted.deployments if item.deployment.name != name]
     others = [standing_backend(site, one, current) for one in rest]
-    after = fleet_backend(change.deployment, fleet, current, tls=change.engine_tls)
+    after = (
+        ray_backend(site, change.deployment, current)
+        if change.deployment.backend == "ray"
+        else fleet_backend(change.deployment, fleet, current, tls=change.engine_tls)
+    )
     before = _before(site, name, current)
     during = merged(before, after) if before else after
     return Routes(

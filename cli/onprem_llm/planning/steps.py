@@ -84,13 +84,15 @@ def remove_ui_step(site: Site, ui: PlannedUi | None, gateway: HostState) -> Step
     return Step("remove", "Remove Open WebUI", {gateway.name: removal(site, [UI_PROJECT])})
 
 
-def pending_step(gateways: Sequence[HostState], entry: BookEntry | None, release: Release) -> Step | None:
-    """Return the step that says which revision begins; None where no replica gets its number.
+def pending_step(
+    gateways: Sequence[HostState], entry: BookEntry | None, release: Release, *, on_ray: bool = False
+) -> Step | None:
+    """Return the step that says which revision begins; None where no replica gets its number. `on_ray`: Ray's do.
 
     In the copies of the book too: whichever is read when the change was cut off lets old and new replicas in. What a
     failed first deploy started is nowhere in the book, so that its number can be given again.
     """
-    begins = any(r.revision == release.revision and r.outcome.needed for r in release.fleet.projects)
+    begins = on_ray or any(r.revision == release.revision and r.outcome.needed for r in release.fleet.projects)
     if entry is None or release.revision == entry.revision or not begins:
         return None
 

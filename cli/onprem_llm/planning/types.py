@@ -29,6 +29,7 @@ StepKind = Literal[
     "ray_image",
     "ray_nodes",
     "ray_drain",
+    "ray_serve",
     "schedule",
 ]
 Verb = Literal["deploy", "scale", "rollback", "restart", "down", "move", "host", "cluster"]

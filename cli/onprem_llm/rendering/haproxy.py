@@ -13,6 +13,7 @@ from onprem_llm.rendering.haproxy_errors import error_files
 from onprem_llm.rendering.haproxy_frontend import frontend
 from onprem_llm.rendering.haproxy_maps import chat_models_json, models_json, models_map, names_map, paths_map
 from onprem_llm.rendering.haproxy_process import ESCAPES_LUA, METRICS_PORT, process
+from onprem_llm.rendering.haproxy_ray import ray_backend
 
 __all__ = ["Backend", "Gateway", "Server", "draft"]
 
@@ -92,8 +93,12 @@ def _files(gateway: Gateway) -> Mapping[str, str]:
         **{f"conf/errors/{name}": text for name, text in error_files().items()},
         # HAProxy takes no folder without a file in it.
         "conf/deployments/_none.cfg": "# Each deployment has a file of its own here.\n",
-        **{f"conf/deployments/{one.deployment}.cfg": backend(one, gateway.timeout) for one in backends},
+        **{f"conf/deployments/{one.deployment}.cfg": _backend(one, gateway.timeout) for one in backends},
     }
+
+
+def _backend(one: Backend, timeout: int) -> str:
+    return backend(one, timeout) if one.prefix is None else ray_backend(one, one.prefix, timeout)
 
 
 def _peers(gateway: Gateway) -> str:

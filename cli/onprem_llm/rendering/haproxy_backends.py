@@ -37,7 +37,10 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A deployment; a replica is let in where its engine names itself after a revision in `admits`."""
+    """A deployment; a replica is let in where its engine names itself after a revision in `admits`.
+
+    `prefix`: it is behind Ray Serve, which knows it by this path; its servers are nodes, and no revision is asked for.
+    """
 
     deployment: str
     served_name: str
@@ -45,6 +48,7 @@ class Backend:
     routing: Routing
     admits: tuple[int, ...]
     servers: tuple[Server, ...]
+    prefix: str | None = None
 
 
 def key_variable(deployment: str) -> str:
@@ -140,11 +144,14 @@ def _said(path: str, text: str = "req.body") -> str:
 
 
 def _admitted(one: Backend) -> str:
-    # As JSON, which may spell what is beyond ASCII in two ways.
-    spelled = {json.dumps(one.served_name, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)}
-    names = "|".join(re.escape(name) for name in sorted(spelled))
     revisions = "|".join(str(revision) for revision in sorted(one.admits))
-    return f'"({names}):r({revisions})"'
+    return f'"({spelled(one.served_name)}):r({revisions})"'
+
+
+def spelled(name: str) -> str:
+    """Return an expression for a name in JSON, which may spell what is beyond ASCII in two ways."""
+    both = {json.dumps(name, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)}
+    return "|".join(re.escape(one) for one in sorted(both))
 
 
 def _id(project: str) -> int:

@@ -1,0 +1,182 @@
+"""What Ray Serve is to be told: one document of all deployments on Ray, and which of them it does not have so yet."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from onprem_llm.hosts import Current, HostState
+from onprem_llm.planning.addresses import LOOPBACK, Claim
+from onprem_llm.planning.ray_checks import check_cluster, ray_warnings
+from onprem_llm.planning.ray_nodes import KEY
+from onprem_llm.planning.ray_nodes_standing import Cluster, head_forgets, node_container, standing_cluster
+from onprem_llm.planning.ray_room import check_room, place, room_beside
+from onprem_llm.planning.replica_orders import readiness
+from onprem_llm.planning.revisions import weights_of
+from onprem_llm.planning.types import Action, Change, Order, Step, WantedDeployment
+from onprem_llm.rendering.ray_node import DASHBOARD, WEIGHTS
+from onprem_llm.rendering.ray_serve import RayApplication, application, route_prefix, serve_text
+from onprem_llm.serve_state import RUNNING, ServeState, told_digest
+from onprem_llm.spec.deployment import Deployment, parse_deployment
+from onprem_llm.spec.site import Site
+
+# The document's folder on the head's host, and in the seam; what was told before, for the way back.
+PROJECT, BEFORE = "ray-serve", "ray-serve.before"
+DOCUMENT = "serve.json"
+# Processes that take requests from the proxies: two outlive the loss of a host.
+INGRESSES = 2
+
+# A deployment, and the weights that it is to serve.
+Pair = tuple[Deployment, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedServe:
+    """The document as it is to be and as it was, and what changes by it. `name`: the deployment in focus."""
+
+    name: str
+    cluster: Cluster
+    text: str
+    former: str
+    changes: tuple[Change, ...]
+    warnings: tuple[str, ...]
+    recorded: bool  # the book has the deployment as it is to be
+
+    @property
+    def needed(self) -> bool:
+        """Tell whether Serve is to be told anything, or has to be asked whether it serves."""
+        return not self.recorded or any(change.action != "keep" for change in self.changes)
+
+    @property
+    def files(self) -> dict[str, dict[str, str]]:
+        """Return project -> path -> text for the head's host."""
+        return {PROJECT: {DOCUMENT: self.text}, BEFORE: {DOCUMENT: self.former}} if self.needed else {}
+
+    @property
+    def image(self) -> str:
+        """The image that the nodes run."""
+        container = node_container(self.cluster.head)
+        return container.image if container else ""
+
+
+def on_ray(current: Current) -> dict[str, Pair]:
+    """Return the deployments that the book has on Ray."""
+    found = {}
+    for name, entry in current.book.items():
+        deployment = parse_deployment(entry.model_yaml, f"the book's {name}")
+        if deployment.backend == "ray":
+            found[name] = (deployment, weights_of(entry.model_yaml) or "")
+    return found
+
+
+def applications(cluster: Cluster, pairs: Mapping[str, Pair]) -> list[RayApplication]:
+    """Return what Serve is told of each deployment: for its way of replacing, whether there is room for one more."""
+    deployments = [deployment for deployment, _ in pairs.values()]
+    ingresses = min(INGRESSES, len(cluster.carriers) + len(cluster.silent))
+    found = []
+    for deployment, weights in pairs.values():
+        room = room_beside(cluster, deployments)
+        spare = place(room, deployment, cluster.fewest_gpus, 1) == 1
+        path = f"{WEIGHTS}/{weights}"
+        found.append(RayApplication(deployment, deployment.replicas, path, cluster.fewest_gpus, ingresses, spare=spare))
+    return found
+
+
+def plan_serve(
+    site: Site, item: WantedDeployment, current: Current, why: tuple[str, ...], *, recorded: bool
+) -> PlannedServe:
+    """Plan the document with a deployment added or changed; InvalidError where the cluster cannot carry it.
+
+    `why`: what changed in its model.yaml. `recorded`: the book has this revision.
+    """
+    if item.weights is None:
+        raise ValueError("plan: the deployment in focus needs its weights' manifest")
+    deployment, cluster = item.deployment, standing_cluster(current)
+    check_cluster(site, deployment, current, cluster)
+    book = on_ray(current)
+    others = [one for name, (one, _) in book.items() if name != deployment.name]
+    check_room(cluster, deployment, others)
+    after = applications(cluster, {**book, deployment.name: (deployment, item.weights.id)})
+    port = site.ray.serve_port
+    return PlannedServe(
+        deployment.name,
+        cluster,
+        serve_text(after, port=port),
+        serve_text(applications(cluster, book), port=port),
+        tuple(_changes(cluster, after, deployment.name, why)),
+        (*ray_warnings(site, deployment, current, cluster), *_forgets(cluster)),
+        recorded,
+    )
+
+
+def _forgets(cluster: Cluster) -> tuple[str, ...]:
+    if not head_forgets(cluster.head):
+        return ()
+    return (
+        "a head that is started anew forgets its applications (onprem_llm_site.ray.head_store: memory): the next "
+        "deploy of anything on Ray tells it all again",
+    )
+
+
+def _changes(cluster: Cluster, after: Sequence[RayApplication], focus: str, why: tuple[str, ...]) -> list[Change]:
+    changes = []
+    for one in after:
+        name, mine = one.deployment.name, one.deployment.name == focus
+        action, reasons = _difference(cluster.head.serve, one, why if mine else (), judged=mine)
+        if mine or action != "keep":
+            changes.append(Change(cluster.head.name, f"{name} on Ray", action, reasons))
+    return changes
+
+
+def _difference(
+    serve: ServeState | None, one: RayApplication, why: tuple[str, ...], *, judged: bool
+) -> tuple[Action, tuple[str, ...]]:
+    """Compare what Serve was told with what it is to be told. `judged`: it is also to serve."""
+    if serve is None or serve.error:
+        return "update", (*why, f"Ray says nothing of it: {serve.error if serve else 'it was not asked'}")
+    there = serve.applications.get(one.deployment.name)
+    if there is None:
+        return "create", why
+    if there.told != told_digest(application(one)):
+        return "update", why or ("Ray Serve was told otherwise",)
+    if judged and there.status != RUNNING:
+        return "wait", (f"Ray says {there.status}" + (f": {there.message}" if there.message else ""),)
+    return "keep", ()
+
+
+def serve_step(site: Site, planned: PlannedServe, deployment: Deployment, *, known: bool) -> Step | None:
+    """Return the step that tells Serve, waits until the deployment serves and asks it; the way back is what it was told
+    before. `known`: the book has the deployment. None where Serve has it all.
+    """
+    if not planned.needed:
+        return None
+    head, name, timeout = planned.cluster.head, deployment.name, deployment.timeouts.start
+    order = {
+        **serve_order(site, PROJECT, [name], timeout),
+        "readiness": _readiness(site, head, deployment),
+    }
+    back = serve_order(site, BEFORE, [name] if known else [], timeout)
+    undo = Step(
+        "ray_serve",
+        f"Tell Ray Serve of {name} as it was" if known else f"Take {name} from Ray Serve",
+        {head.name: back if known else {**back, "first": True}},
+    )
+    return Step(
+        "ray_serve", f"Start {name} on Ray" if not known else f"Tell Ray Serve of {name}", {head.name: order}, (undo,)
+    )
+
+
+def serve_order(site: Site, source: str, names: Sequence[str], timeout: int) -> dict[str, object]:
+    """Return an order of ray_serve.yml; `names`: the deployments that are waited for."""
+    return {
+        "source": source,
+        "names": list(names),
+        "dashboard_port": site.ray.ports.first + DASHBOARD,
+        "token": KEY,
+        "timeout": timeout,
+    }
+
+
+def _readiness(site: Site, head: HostState, deployment: Deployment) -> Order:
+    """Return the request that must be answered before the gateway sends any: at the head, which has a proxy always."""
+    claim = Claim(PROJECT, LOOPBACK, site.ray.serve_port)
+    asked = readiness(deployment, claim, head, tls=False)
+    return {**asked, "path": f"{route_prefix(deployment.name)}{asked['path']}", "key": None}

@@ -1,0 +1,51 @@
+"""A deployment that is taken from Ray: the document without it, once no request goes there any more."""
+
+from dataclasses import dataclass
+
+from onprem_llm.errors import UnreachableError
+from onprem_llm.hosts import Current, HostState
+from onprem_llm.planning.out_of_sight import awaited
+from onprem_llm.planning.ray_deploy import DOCUMENT, PROJECT, applications, on_ray, serve_order
+from onprem_llm.planning.ray_hosts import standing_head
+from onprem_llm.planning.ray_nodes_standing import as_it_stands, runs
+from onprem_llm.planning.types import Change, Step
+from onprem_llm.rendering.ray_serve import serve_text
+from onprem_llm.spec.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedLeave:
+    """What is told to Ray Serve, on the host of the head."""
+
+    head: HostState
+    step: Step
+    change: Change
+    files: dict[str, dict[str, str]]
+
+
+def plan_serve_without(site: Site, current: Current, name: str) -> PlannedLeave | None:
+    """Plan to take a deployment from Ray Serve; None for one that is not on Ray, or where there is no cluster any more.
+
+    UnreachableError where the cluster's head may be on a host that is silent: its replicas would go on unseen.
+    """
+    book, head = on_ray(current), standing_head(current)
+    if name not in book:
+        return None
+    if head is None and awaited(current):
+        raise UnreachableError(
+            f"{name} runs on Ray, and no host that answered has the cluster's head; these did not answer: "
+            f"{', '.join(awaited(current))}",
+            hint="bring them back and run this again, so that nothing is left running there",
+        )
+    if head is None or not runs(head):
+        return None
+    left = {other: pair for other, pair in book.items() if other != name}
+    text = serve_text(applications(as_it_stands(current, head), left), port=site.ray.serve_port)
+    deployment = book[name][0]
+    order = serve_order(site, PROJECT, [], deployment.update.drain_timeout + deployment.timeouts.start)
+    return PlannedLeave(
+        head,
+        Step("ray_serve", f"Take {name} from Ray Serve", {head.name: order}),
+        Change(head.name, f"{name} on Ray", "remove", ("down",)),
+        {PROJECT: {DOCUMENT: text}},
+    )

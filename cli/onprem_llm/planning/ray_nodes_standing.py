@@ -1,0 +1,94 @@
+"""The Ray cluster as it stands: its head, and the nodes on which replicas may run."""
+
+from dataclasses import dataclass
+
+from onprem_llm.errors import InvalidError, UnreachableError
+from onprem_llm.hosts import Container, Current, HostState, Project
+from onprem_llm.planning.out_of_sight import awaited
+from onprem_llm.planning.ray_hosts import PROJECTS, WORKER_GROUP, standing_head
+from onprem_llm.rendering.ray_node import HEAD_PROJECT
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The hosts of the cluster that answered. `carriers`: replicas may run there; `silent`: hosts that did not."""
+
+    head: HostState
+    nodes: tuple[HostState, ...]  # the head's too
+    carriers: tuple[HostState, ...]
+    silent: tuple[str, ...] = ()
+
+    @property
+    def fewest_gpus(self) -> int:
+        """GPUs of the host that has the fewest, of those with any."""
+        return min((count for host in self.carriers if (count := node_gpus(host))), default=0)
+
+
+def standing_cluster(current: Current) -> Cluster:
+    """Return the cluster; InvalidError where none stands or nothing carries replicas, UnreachableError where the head
+    may be on a host that is silent.
+    """
+    head, silent = standing_head(current), awaited(current)
+    if head is None and silent:
+        raise UnreachableError(
+            f"no host that answered has the head of the Ray cluster; these did not answer: {', '.join(silent)}",
+            hint="bring them back and run this again",
+        )
+    if head is None:
+        raise InvalidError(
+            "backend: found ray, and no Ray cluster stands on these hosts",
+            hint="onprem-llm cluster up brings it up; docs/multi-node.md",
+        )
+    if not runs(head):
+        raise InvalidError(
+            f"the head of the Ray cluster on {head.name} does not run", hint="onprem-llm cluster up starts it"
+        )
+    cluster = as_it_stands(current, head)
+    if not cluster.carriers:
+        where = ", ".join(host.name for host in cluster.nodes if host is not head) or "none stands"
+        raise InvalidError(
+            f"no worker of the Ray cluster answers: {where}", hint="onprem-llm cluster up; onprem-llm cluster status"
+        )
+    return cluster
+
+
+def as_it_stands(current: Current, head: HostState) -> Cluster:
+    """Return the cluster of a head, whatever runs."""
+    nodes = tuple(host for host in current.hosts if node_of(host) is not None)
+    carriers = tuple(host for host in nodes if runs(host) and (host is not head or WORKER_GROUP in head.groups))
+    return Cluster(head, nodes, carriers, awaited(current))
+
+
+def node_of(host: HostState) -> Project | None:
+    """Return a host's node; a head comes before a worker."""
+    return next((host.projects[name] for name in PROJECTS if name in host.projects), None)
+
+
+def node_container(host: HostState) -> Container | None:
+    """Return the node's container."""
+    node = node_of(host)
+    return next(iter(node.containers), None) if node else None
+
+
+def node_address(host: HostState) -> str:
+    """Return the address by which Ray knows a node."""
+    node = node_of(host)
+    return (node.label("address") if node else None) or host.cluster_address
+
+
+def node_gpus(host: HostState) -> int:
+    """Count the GPUs that a node has."""
+    node = node_of(host)
+    return len([uuid for uuid in (node.label("gpus") or "").split(",") if uuid]) if node else 0
+
+
+def runs(host: HostState) -> bool:
+    """Tell whether a host's node runs."""
+    container = node_container(host)
+    return container is not None and container.state == "running"
+
+
+def head_forgets(host: HostState) -> bool:
+    """Tell whether a head that starts anew has forgotten its applications."""
+    node = host.projects.get(HEAD_PROJECT)
+    return node is not None and node.label("store") != "rocksdb"

@@ -1,0 +1,67 @@
+"""A Ray cluster that stands, and deployments on it, for the tests of what is planned there."""
+
+import json
+from functools import cache
+
+import recorded_facts as made
+from recorded_facts import Facts
+
+from onprem_llm.planning.ray_cluster import plan_up
+from onprem_llm.planning.types import Plan
+from onprem_llm.spec.site import Site
+
+RAY = "onprem-llm/vllm-ray:0.29.0-ray2.60.0"
+Hosts = dict[str, Facts]
+
+MODEL = """\
+api_version: 1
+name: {name}
+model: ./models/{name}
+engine:
+  image: {image}
+  engine_args: {{max_model_len: 8192, tensor_parallel_size: {size}}}
+resources: {{gpus: {gpus}}}
+backend: ray
+"""
+
+
+def site(**settings: object) -> Site:
+    return made.site(**{"ray": {"image": RAY}, "open_webui": {"enabled": False}, **settings})
+
+
+def model(extra: str = "", *, name: str = "tiny", gpus: int = 1, size: int | None = None) -> str:
+    return MODEL.format(name=name, image=RAY, gpus=gpus, size=size or max(gpus, 1)) + extra
+
+
+def cluster(workers: int = 2, *, gpus: int = 2, cpus: int = 16) -> Hosts:
+    """Return lab-1, the head and the gateway host, and workers behind it, as `cluster up` leaves them."""
+    facts: Hosts = json.loads(_cluster(workers, gpus, cpus))
+    return facts
+
+
+@cache
+def _cluster(workers: int, gpus: int, cpus: int) -> str:
+    facts = {f"lab-{n}": made.host(f"lab-{n}", n, gpus=gpus, gateway=n == 1) for n in range(1, workers + 2)}
+    for name, state in facts.items():
+        state["groups"] = ["ray_head"] if name == "lab-1" else ["ray_worker"]
+        state["interfaces"] = {state["addresses"][0]: "eth0"}
+        state["host"]["cpus"] = cpus
+    current = made.current(facts)
+    assert current.gateway is not None
+    facts = made.applied(plan_up(site(), current, current.gateway, made.archive(RAY)), facts)
+    facts["lab-1"]["serve"] = {"error": None, "port": None, "proxies": {}, "applications": {}}
+    return json.dumps(facts)
+
+
+def planned(facts: Hosts, text: str, using: Site | None = None, **more: object) -> Plan:
+    return made.planned(facts, made.deployment(text), using or site(), **more)
+
+
+def deployed(facts: Hosts, text: str) -> Hosts:
+    return made.applied(planned(facts, text), facts)
+
+
+def document(plan: Plan, folder: str = "ray-serve") -> dict[str, Facts]:
+    """Return the applications of the document that a plan has, by name."""
+    value = json.loads(plan.files["lab-1"][folder]["serve.json"])
+    return {one["name"]: one for one in value["applications"]}
