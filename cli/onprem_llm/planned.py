@@ -12,7 +12,7 @@ from onprem_llm.locked import Locked
 from onprem_llm.look import gateway_of, look_whole
 from onprem_llm.output import Progress
 from onprem_llm.planning.plan import plan
-from onprem_llm.planning.ray_checks import check_text
+from onprem_llm.planning.ray_checks import check_text, refuse_restart
 from onprem_llm.planning.types import ImageSource, Plan, Verb, Wanted
 from onprem_llm.registry import resolve
 from onprem_llm.spec.deployment import load_deployment, parse_deployment
@@ -82,6 +82,8 @@ def plan_again(
     entry = view.current.book[name]
     entry = revision(entry) if revision else entry
     _refuse_by_the_clock(verb, name, entry)
+    if verb == "restart":
+        refuse_restart(parse_deployment(entry.model_yaml, f"the book's {name}"))
     wanted = wanted_again(entry, change or {}, site, connection.inventory, view.current, view.salt)
     wanted = replace(wanted, verb=verb, restart=verb == "restart")
     wanted = with_images(wanted, view.current, lambda refs: resolve(refs, site, gateway.name, connection, progress))

@@ -10,7 +10,7 @@ from recorded_facts import Facts
 
 from onprem_llm.bundle.registry_view import ImageParts
 from onprem_llm.planning.ray_cluster import plan_up
-from onprem_llm.planning.types import ImageSource, RegistryStore
+from onprem_llm.planning.types import ImageSource, Plan, RegistryStore
 from onprem_llm.rendering import haproxy, keepalived, registry
 from onprem_llm.rendering.haproxy import Backend, Gateway, Server
 from onprem_llm.rendering.ray_serve import RayApplication, serve_text
@@ -50,6 +50,7 @@ env:
   HF_TOKEN: {from_env: HF_TOKEN}
 """
 
+OTHER_RAY, RAY_IMAGE = "rayproject/ray-llm:2.56.0-py312-cu130", "rayproject/ray-llm:2.60.0-py311-cu129"
 BASE_ON_RAY = """\
 api_version: 1
 name: {name}
@@ -214,15 +215,33 @@ def _ray_serve() -> dict:
     return {"head": {"ray-serve": {"serve.json": serve_text(applications, port=8100)}}}
 
 
-def _ray_cluster() -> dict:
-    """A head that carries nothing, and a worker with GPUs."""
+def _ray_hosts() -> dict[str, Facts]:
+    """Return a head that carries nothing, and a worker with GPUs."""
     hosts = {f"lab-{n}": facts_of.host(f"lab-{n}", n, gpus=2 * (n - 1), gateway=n == 1) for n in (1, 2)}
     for name, state in hosts.items():
         state["interfaces"] = dict.fromkeys(state["addresses"], "eth0")
         state["groups"] = ["ray_head"] if name == "lab-1" else ["ray_worker"]
+    return hosts
+
+
+def _ray_up(hosts: dict[str, Facts]) -> Plan:
     current = facts_of.current(hosts)
-    source = facts_of.archive("rayproject/ray-llm:2.60.0-py311-cu129")
-    return dict(plan_up(facts_of.site(), current, current.hosts[0], source).plan.files)
+    return plan_up(facts_of.site(), current, current.hosts[0], facts_of.archive(RAY_IMAGE)).plan
+
+
+def _ray_cluster() -> dict:
+    return dict(_ray_up(_ray_hosts()).files)
+
+
+def _ray_deployment() -> dict:
+    """What Ray Serve is told of a deployment, and how the gateway reaches it."""
+    hosts = facts_of.applied(_ray_up(_ray_hosts()), _ray_hosts())
+    text = BASE_ON_RAY.format(name="tiny", gpus=2, args="{tensor_parallel_size: 2}").replace(OTHER_RAY, RAY_IMAGE)
+    text += "backend: ray\nreplicas: {min: 1, max: 2, target_ongoing_requests: 4}\nserved_name: Tiny 世界\n"
+    site = facts_of.site(open_webui={"enabled": False}, ray={"image": RAY_IMAGE})
+    files = facts_of.planned(hosts, facts_of.deployment(text, facts_of.weights("tiny")), site).files["lab-1"]
+    conf = "conf/deployments/tiny.cfg"
+    return {"lab-1": {"ray-serve": files["ray-serve"], "gateway": {conf: files["gateway"][conf]}}}
 
 
 def _by_the_clock() -> dict:
@@ -251,5 +270,6 @@ CASES = {
     "image-passed-on": _image_passed_on,
     "ray-serve": _ray_serve,
     "ray-cluster": _ray_cluster,
+    "ray-deployment": _ray_deployment,
     "replicas-by-the-clock": _by_the_clock,
 }

@@ -42,7 +42,7 @@ def _check_order(order: Mapping[str, object], where: str) -> None:
         check_server(server, where)
     if "model_yaml_file" in order:
         check_path(order["model_yaml_file"], f"{where}.model_yaml_file")
-    _check_schedule(order, where)
+    _check_source(order, where)
     gateway = order.get("project")
     if is_mapping(gateway):
         _check_entry(gateway, "name", f"{where}.project")
@@ -58,8 +58,10 @@ def _check_order(order: Mapping[str, object], where: str) -> None:
         _check_member(member, f"{where}.chain.members.{number}")
 
 
-def _check_schedule(order: Mapping[str, object], where: str) -> None:
-    """A schedule's files have a folder of their own in the seam."""
+def _check_source(order: Mapping[str, object], where: str) -> None:
+    """A schedule's files have a folder of their own in the seam, as Ray Serve's document has."""
+    if "token" in order:  # of Ray's, beside the other keys
+        check_name(order["token"], f"{where}.token")
     if "source" in order:
         check_name(order["source"], f"{where}.source")
         for path in _paths(order.get("files")):

@@ -10,7 +10,7 @@ from onprem_llm.planning.types import Plan, Step, StepKind
 
 # Places in an order, outer ones first: names joined by dots, * for each entry of a list. One that is absent is well.
 LISTS = (
-    *("projects", "weights", "images", "keys", "client_keys", "drain", "ready", "let_in", "pending"),
+    *("projects", "weights", "images", "keys", "client_keys", "drain", "ready", "let_in", "pending", "names"),
     *("weights.*.files", "weights.*.send", "chain.members", "chain.members.*", "blobs.files", "store.files"),
     *("store.keep", "tls.names", "firewall.ports", "firewall.sources", "projects.*.secrets.entries"),
     *("projects.*.secrets.values", "projects.*.secrets.entries.*.keys", "firewall.gangs", "firewall.gangs.*.ports"),

@@ -58,6 +58,17 @@ def _own_problems(deployment: Deployment) -> list[str]:
     return found
 
 
+def refuse_restart(deployment: Deployment) -> None:
+    """Raise InvalidError where Ray runs it: Serve replaces replicas where what it was told differs, and only there."""
+    if deployment.backend == "ray":
+        raise InvalidError(
+            f"{deployment.name}: a deployment on Ray is not restarted: Ray replaces replicas that do not answer by "
+            "itself, and others where model.yaml changes",
+            hint='write a variable into env of its model.yaml (RESTARTED: "1") and deploy it: replicas are replaced '
+            "one after another. A node is restarted by: docker restart on its host",
+        )
+
+
 def check_same_backend(deployment: Deployment, current: Current) -> None:
     """Raise InvalidError where the book has it with the other backend: both at once would have one name."""
     entry = current.book.get(deployment.name)

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import gang_lab
 import own_registry as own
 import pytest
+import ray_lab
 import recorded_facts as made
 from click.testing import CliRunner
 from planning_lab import deploy, lab, model
@@ -57,7 +58,11 @@ def gang() -> Plan:
     return made.planned(gang_lab.hosts(2), made.deployment(gang_lab.gang()))
 
 
-PLANS: tuple[Callable[[], Plan], ...] = (rolling, passed_on, registry, down, gang)
+def on_ray() -> Plan:
+    return ray_lab.planned(ray_lab.cluster(), ray_lab.model())
+
+
+PLANS: tuple[Callable[[], Plan], ...] = (rolling, passed_on, registry, down, gang, on_ray)
 EDITS: dict[str, list[tuple[tuple[str | int, ...], object]]] = {
     "registry": [
         (("projects", 0, "path"), "/etc/registry"),
@@ -103,6 +108,13 @@ EDITS: dict[str, list[tuple[tuple[str | int, ...], object]]] = {
         (("project", "path"), f"{ROOT}/secrets"),
         (("project",), "/etc"),
         (("states",), ["tiny/tiny-0"]),
+    ],
+    "ray_serve": [
+        (("source",), "../../etc"),
+        (("source",), "/etc"),
+        (("token",), "../../../etc/shadow"),
+        (("names",), "tiny"),
+        (("path",), "/etc"),
     ],
     "restore": [(("projects", 0, "path"), "/etc")],
     "stop": [(("projects", 0, "path"), "/etc"), (("projects",), "wide-0")],
