@@ -67,8 +67,8 @@ def test_the_book_keeps_bounds_and_says_what_changed() -> None:
     assert differences(old, new) == ("replicas.max: 2 -> 3",)
 
 
-def test_deploy_refuses_ray_before_it_looks_at_a_host(tmp_path: Path) -> None:
+def test_deploy_refuses_what_ray_cannot_do_before_it_looks_at_a_host(tmp_path: Path) -> None:
     path = tmp_path / "model.yaml"
-    path.write_text(RAY, encoding="utf-8")
-    with pytest.raises(InvalidError, match="tiny: backend: found ray, expected compose"), glimpse() as progress:
+    path.write_text(RAY + "routing: session\n", encoding="utf-8")
+    with pytest.raises(InvalidError, match="tiny: routing: found session, expected least_load"), glimpse() as progress:
         plan_deploy(path, Connection(inventory=tmp_path / "none.ini"), progress)
