@@ -48,7 +48,7 @@ def _cluster(workers: int, gpus: int, cpus: int) -> str:
         state["host"]["cpus"] = cpus
     current = made.current(facts)
     assert current.gateway is not None
-    facts = made.applied(plan_up(site(), current, current.gateway, made.archive(RAY)), facts)
+    facts = made.applied(plan_up(site(), current, current.gateway, made.archive(RAY)).plan, facts)
     facts["lab-1"]["serve"] = {"error": None, "port": None, "proxies": {}, "applications": {}}
     return json.dumps(facts)
 
