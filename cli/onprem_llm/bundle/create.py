@@ -9,13 +9,16 @@ from onprem_llm.bundle.describe import Described
 from onprem_llm.bundle.files import disk_trouble
 from onprem_llm.bundle.have import Have
 from onprem_llm.bundle.layout import BEGUN, folder_of, is_whole, volume_folders, volume_names
-from onprem_llm.bundle.manifest import MANIFEST, SIGNATURE, Manifest, read_manifest
+from onprem_llm.bundle.manifest import BLOBS, MANIFEST, SIGNATURE, Manifest, read_manifest
 from onprem_llm.bundle.signing import BUNDLE, key_of, sign
 from onprem_llm.bundle.sources import Sources
 from onprem_llm.bundle.wanted import wanted_of
 from onprem_llm.bundle.writing import Writer
 from onprem_llm.errors import RefusedError
+from onprem_llm.locking.blobs import Blobs
+from onprem_llm.locking.ray_image import check as check_ray
 from onprem_llm.output import Progress
+from onprem_llm.probe_values import mapping
 from onprem_llm.spec.lock import Lock
 from onprem_llm.weights.lock import held
 from onprem_llm.whole_files import write_whole
@@ -49,7 +52,9 @@ def create(asked: Asked, sources: Callable[[], Sources], progress: Progress) -> 
             (asked.folder / BEGUN).unlink(missing_ok=True)
             return Created(known, 0)
         _begin(asked, known)
-        wanted = wanted_of(asked.lock, asked.lock_bytes, sources(), progress)
+        found = sources()
+        wanted = wanted_of(asked.lock, asked.lock_bytes, found, progress)
+        _check_ray(asked.lock, Blobs(found.cache / BLOBS), progress)
         writer = Writer(asked.folder, Described(wanted, asked.have, asked.volume_size), progress)
         return Created(writer.write(), writer.placed)
 
@@ -66,6 +71,15 @@ def signed_by(folder: Path, manifest: Manifest) -> str | None:
     data = manifest.data()
     keys = {key_of(data, folder_of(folder, name) / SIGNATURE, BUNDLE) for name in volume_names(manifest)}
     return keys.pop() if len(keys) == 1 else None
+
+
+def _check_ray(lock: Lock, blobs: Blobs, progress: Progress) -> None:
+    """Raise InvalidError where no cluster can run from the image for it: a registry's layers are here only now."""
+    ref = mapping(lock.site.get("ray")).get("image")
+    image = lock.image(ref) if isinstance(ref, str) else None
+    if image is not None:
+        progress.step(f"Look for Ray in {image.ref}", [])
+        check_ray(image, blobs)
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def _options(function: C) -> C:
 
 
 @click.command("lock", short_help="Write down everything that deployments need, for hosts of known facts.")
-@click.argument("models", metavar="MODEL_YAML...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("models", metavar="[MODEL_YAML]...", nargs=-1, type=click.Path(path_type=Path))
 @_options
 def command(
     models: tuple[Path, ...],
@@ -80,6 +80,8 @@ def command(
     Images by digest, weights by commit and hash, packages by version for the hosts' releases and kernels, onprem-llm
     itself as wheels.
     Weights of a hub must have been pulled; images come from registries, or from `docker save` archives.
+    Of a site with a Ray cluster (`ray.image`) the cluster's image, too; without a model.yaml, all that `cluster up`
+    needs.
 
     \b
     Example:
@@ -98,6 +100,11 @@ def command(
     known = merge_facts(facts)
     with output.progress() as progress:
         settings, archives = _site(inventory, site, vault_password_file, progress)
+        if not models and not settings.ray.image:
+            raise UsageError(
+                "found no model.yaml, and no onprem_llm_site.ray.image in the site's settings; expected one of them",
+                hint="onprem-llm lock model.yaml --facts facts.json -i inventory.ini",
+            )
         request = Request(
             models, known, settings, pythons, images_dir or archives, expires,
             RegistryAccess(registry, authfile, registry_ca), dict(_mirror(one) for one in mirrors),

@@ -15,6 +15,7 @@ from onprem_llm.locking.named_models import LockedModel, Named, locked_model, na
 from onprem_llm.locking.origins import Origins
 from onprem_llm.locking.packages import Packages, Release, releases
 from onprem_llm.locking.plan_images import images_of
+from onprem_llm.locking.ray_image import check as check_ray
 from onprem_llm.locking.registry_images import RegistryAccess, RegistryImages
 from onprem_llm.locking.site_settings import rendered_settings
 from onprem_llm.locking.wheels import Wheels
@@ -64,9 +65,11 @@ def build(request: Request, progress: Progress) -> Built:
     platform = _platform(request.facts)
     groups = releases(request.facts) if "packages" not in request.skip else ()
     named = named_models(request.models)
+    _check_backends(request.site, named)
     unlike = _compatible(request, named)
     models = [locked_model(one, progress) for one in named]
     images, archives = _images(request, models, platform, progress)
+    rayless = _check_ray(request.site, images, progress)
     packages, notes = _packages(request, groups, progress)
     lock = Lock(
         onprem_llm=__version__,
@@ -89,7 +92,7 @@ def build(request: Request, progress: Progress) -> Built:
         {model.weights.name: str(model.folder) for model in models},
         request.keys,
     )
-    return Built(lock, origins, (*(note for one in named for note in one.notes), *unlike, *notes))
+    return Built(lock, origins, (*(note for one in named for note in one.notes), *unlike, *rayless, *notes))
 
 
 def _platform(facts: Facts) -> Platform:
@@ -101,6 +104,19 @@ def _platform(facts: Facts) -> Platform:
         f"the hosts of the facts are of {len(of)} platforms, expected one: {found}",
         hint="make a lock for each platform, with the facts of its hosts",
     )
+
+
+def _check_backends(site: Site, named: Sequence[Named]) -> None:
+    """Raise InvalidError where a deployment on Ray is for another image than the cluster's nodes run."""
+    for one in named:
+        found, wanted = one.deployment.engine.image, site.ray.image
+        if one.deployment.backend == "ray" and found != wanted:
+            raise InvalidError(
+                f"{one.path}: engine.image: found {found}, expected {wanted or 'onprem_llm_site.ray.image, unset'}: "
+                "all nodes of a Ray cluster run one image",
+                hint="write the same image into model.yaml and into onprem_llm_site.ray.image of the site's settings "
+                "(-i INVENTORY, --site FILE)",
+            )
 
 
 def _compatible(request: Request, named: Sequence[Named]) -> tuple[str, ...]:
@@ -124,7 +140,9 @@ def _images(
     needed = [images_of(one.deployment, one.manifest, request.site, request.facts) for one in models]
     # On site a bundle's images are served by a registry, unless the site has one.
     served = () if request.site.registry else (request.site.registry_image,)
-    refs = sorted({*served, *(ref for some in needed for ref in some)})
+    # The nodes of a cluster run from it, whatever is deployed there.
+    ray = (request.site.ray.image,) if request.site.ray.image else ()
+    refs = sorted({*served, *ray, *(ref for some in needed for ref in some)})
     registry = RegistryImages(platform, request.access, blobs)
 
     def resolve(ref: str) -> LockedImage:
@@ -141,6 +159,15 @@ def _images(
             pool.shutdown(cancel_futures=True)
             raise
     return found, {ref: str(known[ref].archive) for ref in refs if ref in known}
+
+
+def _check_ray(site: Site, images: Sequence[LockedImage], progress: Progress) -> tuple[str, ...]:
+    """Return what there is to know of the cluster's image; InvalidError where no cluster can run from it."""
+    image = next((one for one in images if one.ref == site.ray.image), None)
+    if image is None:
+        return ()
+    progress.step(f"Look for Ray in {image.ref}", [])
+    return check_ray(image, Blobs())
 
 
 def _archives(folder: Path | None) -> Mapping[str, ImageSource]:

@@ -28,9 +28,9 @@ def images_of(deployment: Deployment, weights: WeightsManifest, site: Site, fact
     # A given certificate is on the site; it is none of the images' business.
     site = site.model_copy(update={"gateway": site.gateway.model_copy(update={"tls": Tls()})})
     sources = {ref: ImageSource(ref, pull=_stand_in(ref)) for ref in _named(deployment, site)}
-    item = WantedDeployment(
-        deployment.model_copy(update={"replicas": 1}), weights, source="/", image=sources[deployment.engine.image]
-    )
+    # Ray's replicas run in nodes of one image, the deployment's own; what else there is is the same.
+    once = deployment.model_copy(update={"replicas": 1, "backend": "compose"})
+    item = WantedDeployment(once, weights, source="/", image=sources[deployment.engine.image])
     wanted = Wanted(
         (item,),
         focus=deployment.name,

@@ -13,7 +13,7 @@ from onprem_llm.spec.documents import read_document
 from onprem_llm.spec.site import PREFIX, Site, parse_site
 
 # What changes which files are rendered. The rest says where images and packages come from, on the site.
-RENDERED = {"data_root", "weights_dir", "docker", "open_webui", "gateway", "public_port", "registry_image"}
+RENDERED = {"data_root", "weights_dir", "docker", "open_webui", "gateway", "public_port", "ray", "registry_image"}
 
 
 def site_of_inventory(connection: Connection, progress: Progress) -> Site:
