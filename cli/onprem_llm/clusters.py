@@ -1,7 +1,7 @@
 """The site's Ray cluster for the commands: plans of it, and what Ray itself says of its nodes and applications."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, OnpremError
@@ -15,7 +15,8 @@ from onprem_llm.planning.ray_hosts import PROJECTS, standing_head
 from onprem_llm.planning.ray_leaving import plan_down, plan_drain
 from onprem_llm.planning.ray_rolling import Known
 from onprem_llm.planning.ray_steps import ask_order
-from onprem_llm.planning.types import ImageSource, Plan
+from onprem_llm.planning.registry_first import registry_first
+from onprem_llm.planning.types import ImageSource, Plan, Wanted
 from onprem_llm.probe_values import mapping, text
 from onprem_llm.registry import resolve
 from onprem_llm.rendering.ray_node import HEAD_PROJECT
@@ -64,7 +65,7 @@ def image_plan(connection: Connection, progress: Progress) -> Plan | None:
     other = other_image(view.current, image)
     if other is None or other.there:
         return None
-    return plan_image(site, view.current, gateway_of(view), image)
+    return _with_registry(plan_image(site, view.current, gateway_of(view), image), site, view, connection)
 
 
 def up_plan(connection: Connection, progress: Progress, only: str | None = None, timeout: int = 900) -> PlannedUp:
@@ -75,7 +76,8 @@ def up_plan(connection: Connection, progress: Progress, only: str | None = None,
     view, site, image = _wanted(connection, progress)
     other = other_image(view.current, image)
     rays = _rays(other, connection, progress) if other is not None and other.there else None
-    return plan_up(site, view.current, gateway_of(view), image, only, Known(rays, timeout))
+    planned = plan_up(site, view.current, gateway_of(view), image, only, Known(rays, timeout))
+    return replace(planned, plan=_with_registry(planned.plan, site, view, connection))
 
 
 def _wanted(connection: Connection, progress: Progress) -> tuple[View, Site, ImageSource]:
@@ -103,6 +105,13 @@ def _rays(other: OtherImage, connection: Connection, progress: Progress) -> tupl
     found = mapping(result.returned.get(name, {}).get("ray_image"))
     before, after = (text(mapping(found.get(which)), "ray") for which in ("standing", "versions"))
     return before or "none", after or "none"
+
+
+def _with_registry(plan: Plan, site: Site, view: View, connection: Connection) -> Plan:
+    """Return the plan with the site's own registry before it, where the nodes' image is pulled from that."""
+    images = Images(site, connection.inventory, view.current)
+    own = Wanted((), registry=images.registry, registry_image=images.registry_image)
+    return registry_first(site, own, gateway_of(view), plan)
 
 
 def drain_plan(host: str, timeout: int, connection: Connection, progress: Progress) -> Plan:
