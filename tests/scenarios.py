@@ -1,8 +1,8 @@
 """The scenarios of `make test-system`, `test-faults` and `test-driver`: which there are, need hosts, have passed.
 
-tests/KIND/test_NAME.py is the scenario NAME. HOSTLESS names those that need no host, so that ONLY and RESUME know them:
-such faults have more tests than a file, and `make test` runs most of them too. Those of OWN_HOSTS make hosts of their
-own.
+tests/KIND/test_NAME.py is the scenario NAME. HOSTLESS names those that no host is made for, so that ONLY and RESUME
+know them: such faults have more tests than a file, and `make test` runs most of them too; rehearsals of bundles make
+their hosts themselves. Those of OWN_HOSTS make hosts of their own, one after another under one name.
 """
 
 import hashlib
@@ -27,7 +27,13 @@ HOSTLESS = {
         "fan_out": "tests/fanout/test_faults.py",
         "prove": "tests/prove/test_killed.py",
     },
-    "system": {"fit": "tests/fit", "lines": "tests/network"},
+    "system": {
+        "fit": "tests/fit",
+        "lines": "tests/network",
+        "prove": "tests/proved/test_prove.py",
+        "prove_gang": "tests/proved/test_prove_gang.py",
+        "prove_ray": "tests/proved/test_prove_ray.py",
+    },
 }
 
 OWN_HOSTS = ("driver",)

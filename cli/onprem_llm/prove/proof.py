@@ -11,6 +11,7 @@ from onprem_llm.bundle import layout
 from onprem_llm.bundle.signing import PROOF, sign
 from onprem_llm.lab.attempts import Attempt
 from onprem_llm.output import human_bytes, human_seconds, table_text
+from onprem_llm.prove.cluster import PHASE as CLUSTER
 from onprem_llm.prove.explained import why
 from onprem_llm.prove.likeness import Substitute
 from onprem_llm.whole_files import PARTIAL, write_whole
@@ -72,12 +73,17 @@ class Proof:
         if not self.watched and not found:
             found.append("no host was watched")
         found += [f"{one.host} tried to reach {one.where}: {one.who}" for one in self.unexplained]
-        if (
-            not any(phase.name.startswith("first token") and phase.result == "ok" for phase in self.phases)
-            and not found
-        ):
+        if not found and not self._did_what_it_is_for:
             found.append("no deployment answered: none was tried on these hosts")
         return found
+
+    @property
+    def _did_what_it_is_for(self) -> bool:
+        """Tell whether a deployment answered; of a bundle for a Ray cluster alone, whether that came up."""
+        of = [phase for phase in self.phases if phase.name.startswith("first token")] or [
+            phase for phase in self.phases if phase.name == CLUSTER
+        ]
+        return any(phase.result == "ok" for phase in of)
 
     @property
     def verdict(self) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from onprem_llm.errors import OnpremError
+from onprem_llm.prove import cluster, site_inventory
 from onprem_llm.prove import hosts as lab_hosts
-from onprem_llm.prove import site_inventory
 from onprem_llm.prove.course import Course
 from onprem_llm.prove.likeness import Likeness
 from onprem_llm.prove.page import fetch
@@ -131,10 +131,12 @@ class Rehearsal:
             self._proof.watched = self._hosts.probe()
         if not self._course.failed:
             self._bootstrap(likeness)
+        if not self._course.failed and cluster.has_cluster(self._asked.given.values(), lock):
+            self._cluster()
         for one in lock.deployments:
             if not self._course.failed:
                 self._deploy(one, lock)
-        if not self._course.failed:
+        if not self._course.failed and lock.deployments:
             self._page()
 
     def _describe(self, likeness: Likeness) -> None:
@@ -160,15 +162,19 @@ class Rehearsal:
         with self._phase("bootstrap", kind, "on hosts with the packages" if likeness.ready else None) as phase:
             phase.found = {"gateway": self._tool("bootstrap", *self._inventory, "--yes", "--json").json["gateway"]}
 
+    def _cluster(self) -> None:
+        """Bring the Ray cluster up: a deployment may go there, and its image is in the bundle."""
+        if not cluster.has_head(self._asked.groups):
+            self._course.untried(cluster.PHASE, cluster.NO_HEAD)
+            return
+        with self._phase(cluster.PHASE) as phase:
+            self._tool("cluster", "up", *self._inventory, "--yes", "--json")
+            phase.found = cluster.joined(self._tool("cluster", "status", *self._inventory, "--json").json)
+
     def _deploy(self, locked: LockedDeployment, lock: Lock) -> None:
         deployment = self._deployments[locked.name]
-        asked = [
-            str(self._asked.site / locked.file),
-            "--locked",
-            str(self._asked.site / LOCK),
-            *self._inventory,
-            "--json",
-        ]
+        lies = str(self._asked.site / LOCK)
+        asked = [str(self._asked.site / locked.file), "--locked", lies, *self._inventory, "--json"]
         if deployment.resources.gpus:
             with self._phase(f"plan {locked.name}"):
                 self._tool("plan", *asked)

@@ -41,8 +41,12 @@ def model(name: str, gpus: int = 0, task: str = "chat") -> dict[str, str]:
     return {"name": name, "file": f"{name}.yaml", "sha256": sha, "text": text, "weights": "m-0123456789ab"}
 
 
-def lock_of(*deployments: dict[str, str]) -> Lock:
-    return Lock.model_validate({
+RAY = {"image": "rayproject/ray-llm:2.60.0-py311-cu129"}
+NODES = [{"host": "a", "role": "head", "ray": "ALIVE"}, {"host": "b", "role": "worker", "ray": "ALIVE"}]
+
+
+def lock_of(*deployments: dict[str, str], **more: object) -> Lock:
+    return Lock.model_validate(more | {
         "onprem_llm": "1", "platform": "linux/amd64", "deployments": deployments, "images": [], "packages": [],
         "wheels": [],
         "weights": [
@@ -61,7 +65,7 @@ class World:
         self.failing: dict[str, BaseException] = {}
         self.answers: dict[str, Any] = {
             "bundle": REPORT, "bootstrap": {"gateway": "a"}, "deploy": {}, "plan": {},
-            "chat": {"answer": "Mount Everest"},
+            "chat": {"answer": "Mount Everest"}, "cluster": {"nodes": NODES, "error": None},
             "status": {"replicas": [{"project": "open-webui", "address": address}] if address else []},
         }  # fmt: skip
         self.site, self.lock = site, lock
@@ -71,7 +75,7 @@ class World:
 
     def tool(self, *words: str) -> Ended:
         self.lines.append(" ".join(words))
-        self.calls.append(" ".join(words[: 2 if words[0] == "bundle" else 1]))
+        self.calls.append(" ".join(words[: 2 if words[0] in {"bundle", "cluster"} else 1]))
         if self.calls[-1] in self.failing:
             raise self.failing[self.calls[-1]]
         if words[:2] == ("bundle", "load"):
@@ -132,9 +136,11 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str):
         keep: bool = False,
         bases: tuple[Path, ...] = (),
         answers: dict[str, Any] | None = None,
+        settings: dict[str, Any] | None = None,
+        groups: tuple[str, ...] = (),
         **failing: BaseException,
     ) -> tuple[Proof, World]:
-        world = World(tmp_path / "site", lock_of(*deployments), page)
+        world = World(tmp_path / "site", lock_of(*deployments, site=settings or {}), page)
         world.failing = {name.replace("_", " "): error for name, error in failing.items()}
         world.answers |= answers or {}
         monkeypatch.setattr(rehearse.lab_hosts, "up", world.up)
@@ -145,8 +151,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str):
             allowed=tmp_path / "allowed",
             facts=(tmp_path / "facts.json",),
             bases=bases,
-            groups={"a": ()},
-            given={"a": {}},
+            groups={"a": groups},
+            given={"a": {"onprem_llm_site": settings} if settings else {}},
             likeness=lambda lock: like,
             site=tmp_path / "site",
             lab="prove",
@@ -179,6 +185,45 @@ def test_the_whole_course(play) -> None:
     page = next(phase for phase in proof.phases if phase.name == "page")
     assert page.found == {"title": "Open WebUI"}
     assert all(phase.seconds is not None for phase in proof.phases)
+
+
+def test_the_ray_cluster_comes_up_before_what_goes_there(play) -> None:
+    proof, world = play(model("tiny"), settings={"ray": RAY}, groups=("ray_head",))
+    assert world.calls[4:8] == ["bootstrap", "cluster up", "cluster status", "deploy"]
+    phase = next(phase for phase in proof.phases if phase.name == "cluster up")
+    assert (phase.kind, phase.found) == ("real", {"a": "head, ALIVE", "b": "worker, ALIVE"})
+    assert proof.verdict == "passed"
+
+
+def test_a_bundle_of_a_cluster_alone_is_proved_by_the_cluster(play) -> None:
+    proof, world = play(settings={"ray": RAY}, groups=("ray_head",))
+    assert proof.verdict == "passed"
+    assert "status" not in world.calls
+    proof, _ = play(settings={"ray": RAY}, groups=("ray_head",), cluster_up=OnpremError("no such image"))
+    assert proof.reasons == ["cluster up: no such image"]
+
+
+def test_a_cluster_speaks_for_no_deployment(play) -> None:
+    proof, _ = play(model("big", gpus=8), settings={"ray": RAY}, groups=("ray_head",))
+    assert proof.reasons == ["no deployment answered: none was tried on these hosts"]
+
+
+def test_a_node_that_did_not_join_fails_the_cluster(play) -> None:
+    nodes = [NODES[0], {"host": "b", "role": "worker", "ray": None}]
+    proof, world = play(
+        settings={"ray": RAY}, groups=("ray_head",), answers={"cluster": {"nodes": nodes, "error": None}}
+    )
+    (reason,) = proof.reasons
+    assert reason == ("cluster up: not all nodes are in the Ray cluster: a: head, ALIVE; b: worker, not in the cluster")
+    assert world.calls[-1] == "lab down"
+
+
+def test_an_inventory_without_a_head_says_that_the_cluster_was_not_tried(play) -> None:
+    proof, world = play(settings={"ray": RAY})
+    assert "cluster up" not in world.calls
+    phase = next(phase for phase in proof.phases if phase.name == "cluster up")
+    assert (phase.kind, phase.note) == ("not tried", "the inventory's group ray_head has no host")
+    assert proof.reasons == ["no deployment answered: none was tried on these hosts"]
 
 
 def test_what_the_site_has_is_loaded_first_and_the_facts_refuse_a_bundle_for_other_hosts(play, tmp_path: Path) -> None:
