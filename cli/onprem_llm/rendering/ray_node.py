@@ -17,6 +17,10 @@ TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105 - the variable's name
 STORE, STORE_INSIDE = "./store", "/store"
 # Docker makes its folder for everybody to look into; what Serve was told is in it.
 PRIVATE = ("/bin/sh", "-c", 'chmod 700 "$0" && exec "$@"', STORE_INSIDE)
+# A head without this file asks which cloud it is in, at addresses of three clouds (ray/_common/usage/usage_lib.py).
+NO_CLOUD = ("/bin/sh", "-c", 'echo "{}" >~/ray_bootstrap_config.yaml && exec "$@"', "sh")
+# With its statistics switched off a head still tells ray.io that they are; now it tells nobody (port 9: discard).
+NOBODY = "http://127.0.0.1:9/"
 WEIGHTS = "/weights"  # where each node sees the host's weights: one path for all
 START_SECONDS = 180
 # Ray drains itself for 30 seconds when it is told to end.
@@ -84,7 +88,7 @@ def draft(node: RayNode) -> Draft:
         "network_mode": "host",
         "ipc": "host",
         **_gpus(node),
-        "entrypoint": [*WITH_SECRETS, *(user_text(part) for part in (PRIVATE if node.keeps else ())), "ray", "start"],
+        "entrypoint": [*WITH_SECRETS, *(user_text(part) for part in _before(node)), "ray", "start"],
         "command": [user_text(part) for part in _flags(node)],
         "environment": {name: user_text(value) for name, value in sorted(_environment(node).items())},
         "secrets": ["env"],
@@ -101,6 +105,11 @@ def draft(node: RayNode) -> Draft:
         "healthcheck": health_check(_health(node), start_period=START_SECONDS, interval=CHECK_SECONDS),
     }
     return Draft(node.project, SERVICE, body, _labels(node))
+
+
+def _before(node: RayNode) -> list[str]:
+    """Return what runs first, and then Ray."""
+    return [*(NO_CLOUD if node.role == "head" else ()), *(PRIVATE if node.keeps else ())]
 
 
 def _flags(node: RayNode) -> list[str]:
@@ -156,6 +165,7 @@ def _environment(node: RayNode) -> dict[str, str]:
         **ENVIRONMENT,
         "RAY_AUTH_MODE": "token",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_USAGE_STATS_REPORT_URL": NOBODY,
         **({"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": STORE_INSIDE} if node.keeps else {}),
         **({name: str(node.port(place)) for name, place in metrics.items()} if node.role == "head" else {}),
         **{name: str(node.interface) for name in names},
