@@ -6,70 +6,22 @@ from datetime import datetime
 
 from onprem_llm.book_state import BookEntry
 from onprem_llm.errors import InvalidError, OnpremError
-from onprem_llm.gateway_state import GatewayState, ServerState
+from onprem_llm.gateway_state import GatewayState
 from onprem_llm.hosts import Container, Current, HostState, Project
 from onprem_llm.planning.addresses import EVERY, LOOPBACK
 from onprem_llm.planning.gateway import PROJECT as GATEWAY_PROJECT
 from onprem_llm.planning.types import UI_PROJECT
 from onprem_llm.probe_values import moment
+from onprem_llm.ray_running import ray_deployments, ray_rows
 from onprem_llm.rendering.ranks import rank_of, replica_of
-
-
-@dataclass(frozen=True)
-class Member:
-    """A further part of a replica over several hosts."""
-
-    project: str
-    host: str
-    gpus: tuple[str, ...]
-    state: str
-    health: str | None
-    up_seconds: float | None
-    restarts: int
-
-
-@dataclass(frozen=True)
-class Running:
-    """One container of a project of ours, or a deployment of the book that runs nowhere (`host` is None then)."""
-
-    project: str
-    deployment: str | None
-    replica: str | None
-    revision: str | None
-    host: str | None
-    gpus: tuple[str, ...]
-    state: str
-    health: str | None
-    up_seconds: float | None
-    restarts: int
-    image: str | None
-    address: str | None
-    rotation: str | None = None
-    """At the gateway: in, drain, down, or out (it is not among its servers); None where no gateway runs."""
-    sessions: int | None = None
-    scheduled_off: bool = False
-    """Its schedule leaves it out now, and it does not run."""
-    members: tuple[Member, ...] = ()
-
-    @property
-    def hosts(self) -> str | None:
-        """All of its hosts, for a person."""
-        return ", ".join([self.host, *(one.host for one in self.members)]) if self.host else None
-
-    @property
-    def ready(self) -> bool:
-        """Tell whether it serves: healthy, and let in where there is a gateway."""
-        return self.state == "running" and self.health in (None, "healthy") and self.rotation in (None, "in")
-
-    def as_json(self) -> dict[str, object]:
-        """Return it for --json."""
-        members = [{**one.__dict__, "gpus": list(one.gpus)} for one in self.members]
-        return {**self.__dict__, "gpus": list(self.gpus), "members": members}
+from onprem_llm.rendering.ray_node import HEAD_PROJECT, WORKER_PROJECT
+from onprem_llm.running_rows import Member, Running, rotation_of
 
 
 def running(current: Current, now: datetime) -> list[Running]:
-    """List every container of ours in the order of hosts, then what the book has and no host runs."""
-    gateways = running_gateways(current)
+    """List every container of ours in the order of hosts, what Ray runs, then what the book has and no host runs."""
+    gateways, book = running_gateways(current), book_of(current)
+    on_ray = ray_deployments(book)
     rows = [
         _in_rotation(_row(host, project, container, now), gateways)
         for host in current.hosts
@@ -78,14 +30,16 @@ def running(current: Current, now: datetime) -> list[Running]:
     ]
     seen = {row.project for row in rows}
     deployed = {row.deployment for row in rows}
-    for name, entry in book_of(current).items():
+    for name, entry in book.items():
+        if name in on_ray:
+            continue
         recorded = {project: at.host for project, at in entry.replicas.items()}
         if not recorded and name not in deployed:
             recorded = {f"{name}-0": ""}  # a book from before replicas were written down
         rows += [
             _absent(current, name, entry, project, recorded[project]) for project in recorded if project not in seen
         ]
-    return _together(rows)
+    return [*_together(rows), *ray_rows(current, book, gateways, now)]
 
 
 def _together(rows: Sequence[Running]) -> list[Running]:
@@ -147,17 +101,9 @@ def _in_rotation(row: Running, gateways: Sequence[GatewayState]) -> Running:
     servers = [gateway.servers.get(f"{row.deployment}/{row.project}") for gateway in gateways]
     return replace(
         row,
-        rotation="/".join(dict.fromkeys(_rotation(server) for server in servers)),
+        rotation="/".join(dict.fromkeys(rotation_of(server) for server in servers)),
         sessions=sum(server.sessions for server in servers if server),
     )
-
-
-def _rotation(server: ServerState | None) -> str:
-    if server is None:
-        return "out"
-    if server.admin == "drain":
-        return "drain"
-    return "in" if server.up and server.admin == "ready" else "down"
 
 
 def _row(host: HostState, project: Project, container: Container, now: datetime) -> Running:
@@ -227,8 +173,9 @@ def places(current: Current, name: str) -> list[Place]:
 
 
 def names(current: Current) -> Sequence[str]:
-    """Name what logs can be asked for: the deployments, and the gateway and the UI where they are."""
-    ours = [one for one in (GATEWAY_PROJECT, UI_PROJECT) if any(one in host.projects for host in current.hosts)]
+    """Name what logs can be asked for: the deployments, and the gateway, the UI and nodes of Ray where they are."""
+    known = (GATEWAY_PROJECT, UI_PROJECT, HEAD_PROJECT, WORKER_PROJECT)
+    ours = [one for one in known if any(one in host.projects for host in current.hosts)]
     return [*book_of(current), *ours]
 
 

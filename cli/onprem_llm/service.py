@@ -12,7 +12,9 @@ from onprem_llm.planning.certificates import outdated
 from onprem_llm.planning.copies import is_behind
 from onprem_llm.planning.gateway import PROJECT, gateway_url
 from onprem_llm.planning.out_of_sight import unseen_gateways
-from onprem_llm.running import Running, book_of, running_gateways
+from onprem_llm.ray_running import ray_bounds, ray_wanted, ray_worries
+from onprem_llm.running import book_of, running_gateways
+from onprem_llm.running_rows import Running
 from onprem_llm.schedule_state import Decided
 from onprem_llm.spec.deployment import Deployment, parse_deployment
 from onprem_llm.spec.site import Site
@@ -33,6 +35,8 @@ class Deployed:
     address: str | None
     schedule: str | None = None
     """How many run now by the clock, and what comes next, as its hosts have decided; None without a schedule."""
+    bounds: str | None = None
+    """On Ray: between how many replicas it chooses, "1-3"; None where their number is fixed."""
 
     def as_json(self) -> dict[str, object]:
         """Return it for --json."""
@@ -103,11 +107,12 @@ def _deployed(
         revision=entry.revision if entry else max(revisions, default=None),
         recorded_at=entry.recorded_at if entry else None,
         ready=sum(row.ready for row in mine),
-        wanted=_wanted(deployment, decided),
+        wanted=_wanted(deployment, decided, current),
         requests=sum(server.sessions for server in routed) if running_gateways(current) else None,
         routing=deployment.routing if deployment else None,
         address=_address(mine, gateways, current),
         schedule=decided.said if decided else None,
+        bounds=ray_bounds(deployment),
     )
 
 
@@ -119,9 +124,11 @@ def _decided(name: str, deployment: Deployment | None, current: Current) -> Deci
     return next((one.decided for one in there if one.decided), None)
 
 
-def _wanted(deployment: Deployment | None, decided: Decided | None) -> int | None:
+def _wanted(deployment: Deployment | None, decided: Decided | None, current: Current) -> int | None:
     if deployment is None:
         return None
+    if deployment.backend == "ray":
+        return ray_wanted(current, deployment)
     return decided.replicas if decided else deployment.slots
 
 
@@ -152,6 +159,7 @@ def worries(
     return [
         *_gateway_worries(current, gateways, silent),
         *[text for one in gateways for text in _rotation_worries(one.host, rows)],
+        *ray_worries(current, book_of(current)),
         *_copy_worries(current),
         *[text for host in current.hosts for text in _certificate_worries(host, site, now)],
         *[text for host in current.hosts for text in _guard_worries(host, rows)],

@@ -11,6 +11,7 @@ from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.look import View, failures_text, look, require_an_answer
 from onprem_llm.options import connection_options
+from onprem_llm.ray_logs import RayLog, ray_logs
 from onprem_llm.running import Place, book_of, only_deployment, places
 from onprem_llm.ssh import routes
 from onprem_llm.ssh_many import Lines, Streams
@@ -28,10 +29,13 @@ ERASE_LINE = b"\x1b[2K"
 def command(name: str | None, follow: bool, tail: int, replica: int | None, connection: Connection) -> None:
     """Show the log of a deployment's replicas, of `gateway`, or of `open-webui`.
 
+    Replicas on Ray have names, which status shows; of a node itself: `ray-head`, `ray-worker`.
+
     \b
     Example:
       onprem-llm logs tiny
       onprem-llm logs tiny --replica 1
+      onprem-llm logs tiny-k3v9x0ab
       onprem-llm logs -f gateway
     """
     with output.glimpse() as progress:
@@ -45,8 +49,16 @@ def command(name: str | None, follow: bool, tail: int, replica: int | None, conn
         raise errors[0] if len(found) == 1 else _joined(errors)
 
 
-def chosen(view: View, name: str, replica: int | None) -> dict[str, Place]:
+def chosen(view: View, name: str, replica: int | None) -> dict[str, Place | RayLog]:
     """Return label -> place of what is to be shown, in the order of replicas. Two gateways are told by their hosts."""
+    on_ray = ray_logs(view.current, book_of(view.current), name)
+    if on_ray:
+        if replica is not None:
+            raise InvalidError(
+                f"{name} is on Ray, whose replicas have names, not numbers",
+                hint=f"onprem-llm logs {next(iter(on_ray))}",
+            )
+        return {**on_ray}
     found = sorted(places(view.current, name), key=lambda place: (_number(place), place.project.name))
     if replica is not None:
         have = ", ".join(place.project.name for place in found)
@@ -62,7 +74,7 @@ def _number(place: Place) -> int:
     return int(label) if label.isdigit() else -1
 
 
-def _print(found: Mapping[str, Place], follow: bool, tail: int, connection: Connection) -> list[OnpremError]:
+def _print(found: Mapping[str, Place | RayLog], follow: bool, tail: int, connection: Connection) -> list[OnpremError]:
     """Print every log; return the errors of those that failed."""
     hosts = list(dict.fromkeys(place.host.name for place in found.values()))
     known = routes(connection, hosts)
@@ -96,7 +108,9 @@ def _drain(streams: Streams, labels: Sequence[str], width: int | None) -> list[O
     return errors
 
 
-def _argv(place: Place, follow: bool, tail: int) -> list[str]:
+def _argv(place: Place | RayLog, follow: bool, tail: int) -> list[str]:
+    if isinstance(place, RayLog):
+        return place.argv(follow, tail)
     argv = ["docker", "compose", "--project-directory", place.project.path, "logs", "--no-log-prefix", "--no-color"]
     return [*argv, "--tail", str(tail), *(["--follow"] if follow else [])]
 

@@ -15,7 +15,8 @@ from onprem_llm.hosts import HostState
 from onprem_llm.look import View, failures_text, look, unexpected
 from onprem_llm.options import connection_options
 from onprem_llm.run_events import HostFailure
-from onprem_llm.running import Running, running
+from onprem_llm.running import running
+from onprem_llm.running_rows import Running
 from onprem_llm.scheduling import schedule_lines
 from onprem_llm.service import Deployed, GatewayHost, deployed, gateway_hosts, worries
 from onprem_llm.silent_gateways import silent_gateways
@@ -139,7 +140,8 @@ def tables(seen: Seen) -> str:
 
 def _deployment_cells(one: Deployed) -> tuple[object, ...]:
     wanted = one.wanted if one.wanted is not None else "?"
-    return one.name, one.revision, f"{one.ready}/{wanted}", one.requests, one.routing, one.address
+    ready = f"{one.ready}/{wanted}" + (f" ({one.bounds})" if one.bounds else "")
+    return one.name, one.revision, ready, one.requests, one.routing, one.address
 
 
 def _replica_cells(row: Running) -> tuple[object, ...]:
