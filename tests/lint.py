@@ -32,6 +32,7 @@ VARIABLES = ("ANSIBLE_", "YAMLLINT_", "XDG_CONFIG_HOME")
 PROVIDES = ("library", "module_utils", "filter_plugins", "lookup_plugins", "action_plugins")
 UTILITY = re.compile(r"module_utils\.(\w+)")
 REMEMBERED = 2000
+LOADER = getattr(yaml, "CLoader", yaml.Loader)
 
 Unit = tuple[Path, ...]
 
@@ -123,7 +124,7 @@ def _words(path: Path) -> tuple[set[str], set[str]]:
         return set(), set()
     text = path.read_text(errors="replace")
     try:
-        tokens = [token.value for token in yaml.scan(text) if isinstance(token, yaml.ScalarToken)]
+        tokens = [token.value for token in yaml.scan(text, LOADER) if isinstance(token, yaml.ScalarToken)]
     except yaml.YAMLError:
         return set(), set()  # It does not pass, and so it is not remembered.
     return set(tokens), set(re.findall(r"\w+", " ".join(tokens)))

@@ -103,6 +103,8 @@ TEST = [
 BARE = ["tests/e2e/test_1_bootstrap.py", "tests/e2e/test_2_real.py", "tests/e2e/test_ssh.py"]
 # On hosts beside those of the other files on the stub engine: what both do takes the longest of all, mostly waiting.
 SERVED = ["tests/e2e/test_5_gateway.py"]
+# Real processes that wait for each other for seconds: what the fast tests have no time for.
+PROCESSES = Stage("gang, Ansible", "pytest -q -n auto --durations=5 tests/gang tests/ansible_runs")
 # What has hosts of its own, or none.
 REST = [
     Stage("hubs, locking", "pytest -q --durations=5 tests/hubs tests/locking tests/dnf"),
@@ -151,7 +153,7 @@ def chains() -> list[list[Stage]]:
     others = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "e2e").glob("test_*.py"))
     on_stub = [path for path in others if path not in {*BARE, *SERVED}]
     return [
-        [bare.up, e2e("e2e, bare hosts, real engine", bare, BARE)],
+        [PROCESSES, bare.up, e2e("e2e, bare hosts, real engine", bare, BARE)],
         [*stub.prepared, e2e("e2e, stub engine", stub, on_stub)],
         [*served.prepared, e2e("e2e, requests all the while", served, SERVED)],
         REST,

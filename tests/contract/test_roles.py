@@ -1,6 +1,7 @@
 """Playbooks against roles: what one maps, the other declares, and nothing is decided twice."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +14,20 @@ from onprem_llm.planning.types import StepKind
 from onprem_llm.spec.site import Site
 
 ROOT = Path(__file__).resolve().parents[2]
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
+
+
+@functools.cache
+def read(path: Path) -> Any:
+    """Read YAML: once, and by libyaml where it is there, since each file is asked for again and again."""
+    return LOADER(path.read_text(encoding="utf-8")).get_single_data()
 
 
 def specs(role: str) -> dict[str, Any]:
     path = ROOT / "roles" / role / "meta" / "argument_specs.yml"
     assert path.is_file(), f"{role} has no meta/argument_specs.yml"
-    specs: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]
+    specs: dict[str, Any] = read(path)["argument_specs"]
     return specs
 
 
@@ -43,7 +51,7 @@ def playbooks() -> list[Path]:
 
 @pytest.mark.parametrize("playbook", playbooks(), ids=lambda path: path.name)
 def test_playbooks_map_what_roles_declare(playbook: Path) -> None:
-    for role, entry, variables in uses(yaml.safe_load(playbook.read_text(encoding="utf-8"))):
+    for role, entry, variables in uses(read(playbook)):
         declared = specs(role)
         assert entry in declared, f"{playbook.name}: {role} declares no entry point {entry}"
         options = declared[entry].get("options", {})
@@ -59,7 +67,7 @@ def test_roles_declare_prefixed_variables_only(role: str) -> None:
         assert all(name.startswith(f"{role}_") for name in entry.get("options", {}))
     defaults = ROOT / "roles" / role / "defaults" / "main.yml"
     if defaults.is_file():
-        names = yaml.safe_load(defaults.read_text(encoding="utf-8")) or {}
+        names = read(defaults) or {}
         assert all(name.startswith(f"{role}_") for name in names), role
 
 
@@ -89,7 +97,7 @@ def test_only_the_probe_reads_site_settings_in_playbooks() -> None:
 
 @pytest.mark.parametrize("kind", get_args(StepKind))
 def test_every_step_is_documented_with_its_roles(kind: str) -> None:
-    playbook = yaml.safe_load((ROOT / f"playbooks/{kind}.yml").read_text(encoding="utf-8"))
+    playbook = read(ROOT / f"playbooks/{kind}.yml")
     row = re.search(
         rf"^\| `{kind}\.yml` \| (.*?) \|", (ROOT / "docs/roles.md").read_text(encoding="utf-8"), re.MULTILINE
     )
@@ -111,7 +119,7 @@ def modules_parts(role: str) -> Iterator[tuple[Path, str]]:
 def test_roles_that_stand_alone_find_what_they_import(role: str) -> None:
     """Ansible finds the parts in the role and its dependencies; a play with other roles in it hides a lack."""
     meta = ROOT / "roles" / role / "meta" / "main.yml"
-    depends = yaml.safe_load(meta.read_text(encoding="utf-8"))["dependencies"] if meta.is_file() else []
+    depends = read(meta)["dependencies"] if meta.is_file() else []
     folders = [ROOT / "roles" / name for name in (role, *(one["role"] for one in depends))]
     for path, name in modules_parts(role):
         assert any((folder / "module_utils" / f"{name}.py").is_file() for folder in folders), f"{path}: {name}"
@@ -124,5 +132,12 @@ def test_roles_that_stand_alone_find_what_they_import(role: str) -> None:
 def test_roles_depend_only_on_roles_without_tasks(role: str) -> None:
     """Each dependency runs before the role, in every play that has it."""
     meta = ROOT / "roles" / role / "meta" / "main.yml"
-    for one in yaml.safe_load(meta.read_text(encoding="utf-8"))["dependencies"] if meta.is_file() else []:
+    for one in read(meta)["dependencies"] if meta.is_file() else []:
         assert not (ROOT / "roles" / one["role"] / "tasks").exists(), one
+
+
+def test_no_play_says_by_a_template_whether_all_hosts_must_take_part() -> None:
+    """Ansible fills in none there: whatever stands in it is true, for everybody."""
+    plays = [play for path in playbooks() for play in read(path)]
+    assert plays
+    assert not [play["name"] for play in plays if isinstance(play.get("any_errors_fatal"), str)]

@@ -41,6 +41,14 @@ def test_each_file_of_e2e_runs_in_one_chain() -> None:
         assert sum(path.name in command for command in commands) == 1, path.name
 
 
+def test_each_room_is_run_by_some_stage() -> None:
+    stages_of_test = [stages.Stage("fast", stages.FAST), *(one for chain in stages.chains() for one in chain)]
+    commands = [stage.command for stage in stages_of_test]
+    scenarios_of = [given for kind in stages.ENGINES for given in scenarios.scenarios(kind).values()]
+    for room in {path.relative_to(stages.ROOT).parts[1] for path in (stages.ROOT / "tests").glob("*/**/test_*.py")}:
+        assert any(f"tests/{room}" in given for given in [*commands, *scenarios_of]), room
+
+
 class Ran:
     """Stages of `main` by name, in the order in which they ran; those in `fails` fail. `down`: labs taken down."""
 

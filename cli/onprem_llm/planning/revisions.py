@@ -32,6 +32,8 @@ def weights_of(model_yaml: str) -> str | None:
 
 def differences(old_text: str, new_text: str) -> tuple[str, ...]:
     """Say field by field what changed: `engine args: max_model_len 2048 -> 1024`."""
+    if old_text == new_text:
+        return ()
     try:
         old, new = _flat(parse_deployment(old_text, "book")), _flat(parse_deployment(new_text, "model.yaml"))
     except InvalidError:

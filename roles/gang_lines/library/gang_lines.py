@@ -127,10 +127,18 @@ def end(ports):
         if MARK in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace"):
             os.kill(pid, signal.SIGKILL)
             limit = time.monotonic() + PATIENCE
-            while Path(f"/proc/{pid}").exists() and time.monotonic() < limit:
+            while runs(pid) and time.monotonic() < limit:
                 time.sleep(0.05)
     with contextlib.suppress(OSError):
         path.unlink()
+
+
+def runs(pid):
+    """Tell whether a process has not ended: one that has, and whose parent has not asked yet, has no port left."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def connect(address, port):

@@ -190,7 +190,7 @@ def mirror(keys) -> Iterator[tuple[str, list[tuple[str, str]]]]:
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"127.0.0.1:{server.server_port}", asked
         server.shutdown()
 

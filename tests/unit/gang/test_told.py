@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.unit.gang.ranks import PYTHON, write_program
+from tests.gang.ranks import PYTHON, write_program
 
 from onprem_llm.rendering.gang import GangRank, gang_health_check, in_gang, program, program_digest
 

@@ -67,7 +67,7 @@ def dashboard() -> Iterator[type[Dashboard]]:
     One.nodes, One.applications = [node("10.0.0.1", head=True), node("10.0.0.2")], {}
     One.proxies = {}
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), One)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     One.port = server.server_address[1]  # type: ignore[attr-defined]
     yield One
     server.shutdown()

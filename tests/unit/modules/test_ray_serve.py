@@ -134,7 +134,7 @@ def api() -> Iterator[Any]:
     One.apps, One.puts, One.port_of_proxies, One.silent = {}, [], None, 0
     One.leaves, One.others = 0, {}
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), One)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     One.port = server.server_address[1]  # type: ignore[attr-defined]
     yield One
     server.shutdown()

@@ -1,6 +1,7 @@
 """A plan that was edited by hand: no role writes or removes anything outside of the site's folders."""
 
 import contextlib
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -148,9 +149,14 @@ def steps(value: Any) -> Iterator[Any]:
 def test_every_kind_is_looked_at_here() -> None:
     assert EDITS.keys() | WITHOUT_PATHS == set(get_args(StepKind))
     for make in PLANS:
-        for step in steps(json.loads(to_json(make()))):
+        for step in steps(json.loads(text_of(make))):
             if step["kind"] in WITHOUT_PATHS:
                 assert '"/' not in json.dumps(step["orders"])
+
+
+@functools.cache
+def text_of(make: Callable[[], Plan]) -> str:
+    return to_json(make())
 
 
 def edited(text: str, kind: str, place: tuple[str | int, ...], value: object) -> Iterator[str]:
@@ -168,7 +174,7 @@ def edited(text: str, kind: str, place: tuple[str | int, ...], value: object) ->
 
 @pytest.mark.parametrize(("kind", "place", "value"), [(kind, *edit) for kind, edits in EDITS.items() for edit in edits])
 def test_a_path_that_leads_elsewhere_is_refused(kind: str, place: tuple[str | int, ...], value: object) -> None:
-    texts = [text for make in PLANS for text in edited(to_json(make()), kind, place, value)]
+    texts = [text for make in PLANS for text in edited(text_of(make), kind, place, value)]
     assert texts
     for text in texts:
         with pytest.raises((InvalidError, ValueError), match=r"(steps|undo)\..*found.*expected"):
@@ -178,7 +184,7 @@ def test_a_path_that_leads_elsewhere_is_refused(kind: str, place: tuple[str | in
 @pytest.mark.parametrize("folder", ["models", "models/of/all"])
 def test_a_weights_folder_inside_data_root_is_no_projects(folder: str) -> None:
     site = parse_site({"weights_dir": {"path": f"{ROOT}/{folder}"}}, "test")
-    whole = next(edited(to_json(down()), "remove", ("weights",), []))
+    whole = next(edited(text_of(down), "remove", ("weights",), []))
     check_paths(from_json(whole, "plan.json"), site)
     purged = {"name": "models", "path": f"{ROOT}/models", "purge": True}
     for text in edited(whole, "remove", ("projects", 0), purged):

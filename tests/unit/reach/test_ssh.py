@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from onprem_llm import hostkeys, keyring
-from onprem_llm.connection import Connection
 from onprem_llm.errors import OnpremError
 from onprem_llm.hostkeys import Offered
-from onprem_llm.ssh import AS_ROOT, WATCHED, Route, command_line, routes, stream_route
+from onprem_llm.ssh import AS_ROOT, WATCHED, Route, command_line, stream_route
 from onprem_llm.ssh_config import jumps
 
 LOCAL = Route("local", True, "local", None, None, None, ())
@@ -132,20 +131,3 @@ def test_a_key_with_a_passphrase_is_found_and_unlocked_for_this_command(
     assert keyring.locked_keys([route]) == {}, "the agent holds it now"
     for function, *arguments in reversed(stops):
         function(*arguments)  # type: ignore[operator]
-
-
-def test_passwords_that_ansible_knows_are_in_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    inventory = tmp_path / "inventory.ini"
-    inventory.write_text("here ansible_connection=local ansible_become_password=planted-4711\n")
-    monkeypatch.setenv("ANSIBLE_LOG_PATH", str(tmp_path / "ansible.log"))
-    assert routes(Connection(inventory))["here"].become_password == "planted-4711"
-    logs = [path for path in tmp_path.iterdir() if path != inventory]
-    assert not any("planted-4711" in path.read_text() for path in logs)
-
-
-def test_a_variable_without_a_value_is_named_and_no_traceback(tmp_path: Path) -> None:
-    inventory = tmp_path / "inventory.ini"
-    inventory.write_text('here ansible_connection=local ansible_become_password="{{ nowhere }}"\n')
-    with pytest.raises(OnpremError, match="cannot say how these hosts are reached: here") as raised:
-        routes(Connection(inventory))
-    assert "ansible-inventory" in (raised.value.hint or "")

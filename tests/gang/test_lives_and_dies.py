@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.unit.gang.ranks import POLITE, PYTHON, Gang, Life, alive, gang_of, until
+from tests.gang.ranks import POLITE, PYTHON, Gang, Life, alive, gang_of, until
 
 SERVES, WAITS = 0, 75
 

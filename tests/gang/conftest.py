@@ -2,7 +2,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.unit.gang.ranks import Gang, gang_of
+from tests.gang.ranks import Gang, gang_of
 
 
 @pytest.fixture

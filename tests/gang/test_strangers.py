@@ -5,7 +5,7 @@ import json
 import socket
 from pathlib import Path
 
-from tests.unit.gang.ranks import KEY, Gang, until
+from tests.gang.ranks import KEY, Gang, until
 
 
 def test_another_key_is_refused_on_both_sides_and_never_sent(gang: Gang) -> None:
