@@ -111,7 +111,8 @@ def resettled(
     InvalidError where not one replica has room and the host still serves them.
     """
     entry = view.current.book[name]
-    wanted_count = parse_deployment(entry.model_yaml, f"the book's {name}").slots
+    booked = parse_deployment(entry.model_yaml, f"the book's {name}")
+    wanted_count = booked.slots
 
     def planner(count: int) -> Plan:
         wanted = _wanted(name, count, view, site, connection, leaving, sources)
@@ -119,6 +120,11 @@ def resettled(
         wanted = with_images(wanted, view.current, lambda refs: resolve(refs, site, gateway.name, connection, progress))
         return plan(site, wanted, view.current)
 
+    if booked.backend == "ray":  # which places them itself
+        try:
+            return Resettled(name, wanted_count, wanted_count, planner(wanted_count))
+        except InvalidError as error:
+            return Resettled(name, wanted_count, 0, None, error.message)
     least = 1 if leaving.state == "lost" else max(1, wanted_count - there)
     made, count, why = largest(planner, wanted_count, least)
     if made is None and leaving.state != "lost":
@@ -147,7 +153,8 @@ def _wanted(
 ) -> Wanted:
     entry = view.current.book[name]
     booked = parse_deployment(entry.model_yaml, f"the book's {name}")
-    wanted = wanted_again(entry, booked.at_most(count), site, connection.inventory, view.current, view.salt)
+    fewer = booked.at_most(count) if booked.backend == "compose" else {}
+    wanted = wanted_again(entry, fewer, site, connection.inventory, view.current, view.salt)
     items = [_sourced(item, leaving, sources) if item.deployment.name == name else item for item in wanted.deployments]
     return replace(wanted, deployments=tuple(items), verb="move")
 

@@ -21,6 +21,7 @@ from onprem_llm.planning.out_of_sight import refuse_unreached
 from onprem_llm.planning.places import place
 from onprem_llm.planning.ray_checks import check_same_backend, check_text
 from onprem_llm.planning.ray_deploy import PlannedServe, plan_serve, serve_step
+from onprem_llm.planning.ray_walls import walls_step
 from onprem_llm.planning.registry import leaving_step, plan_registry, registry_step
 from onprem_llm.planning.replicas import Revision
 from onprem_llm.planning.revisions import canonical_text, differences
@@ -99,7 +100,8 @@ def _parts(
     registry = plan_registry(site, wanted, gateway)
     local = plan_local(site, wanted, passing, current, gateway, release.fleet)
     check_claims(release.fleet, routes.after, ui, [(gateway, registry.claim)] if registry else [], local, gateway)
-    carriers = serve.cluster.carriers if serve else ()
+    # A move changes gateways, and has no weights at hand.
+    carriers = serve.cluster.carriers if serve and wanted.verb != "move" else ()
     work = _staging(site, item, release.fleet, routes.after, ui, gateway, carriers)
     check_room(work, registry, local, gateway)
     idle = stranded(site, wanted, passing, current, gateway, release.fleet)
@@ -202,6 +204,7 @@ def _steps(parts: Parts) -> tuple[Step, ...]:
         fan_out_step(parts.work),
         pending_step(parts.current.gateways, entry, parts.release, on_ray=bool(parts.serve and parts.serve.needed)),
         rollout.start,
+        walls_step(parts.serve.walls, gateway) if parts.serve else None,
         serve_step(site, parts.serve, parts.item.deployment, known=entry is not None) if parts.serve else None,
         during if admitting else None,
         *rollout.waves,

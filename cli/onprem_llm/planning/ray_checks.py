@@ -83,8 +83,8 @@ def check_same_backend(deployment: Deployment, current: Current) -> None:
         )
 
 
-def check_cluster(site: Site, deployment: Deployment, current: Current, cluster: Cluster) -> None:
-    """Raise InvalidError where the cluster does not run what the deployment is for, or no gateway reaches it."""
+def check_cluster(site: Site, deployment: Deployment, cluster: Cluster) -> None:
+    """Raise InvalidError where the cluster does not run what the deployment is for, or listens elsewhere."""
     _check_image(site, deployment, cluster)
     if site.gateway.engine_tls == "on":
         raise InvalidError(
@@ -99,15 +99,6 @@ def check_cluster(site: Site, deployment: Deployment, current: Current, cluster:
             "keeps the port that it began with",
             hint=f"set serve_port: {serve.port}; or onprem-llm cluster down --applications, then {AGAIN}",
         )
-    for host in cluster.nodes:
-        wall = host.ray_firewall
-        let_in = wall.rules.get(str(site.ray.serve_port), ()) if wall else ()
-        missing = [one.name for one in current.gateways if one.cluster_address not in let_in]
-        if missing:
-            raise InvalidError(
-                f"{host.name} lets no gateway on {', '.join(missing)} reach Ray Serve's port {site.ray.serve_port}",
-                hint=f"{AGAIN} writes the rules anew",
-            )
 
 
 def _check_image(site: Site, deployment: Deployment, cluster: Cluster) -> None:

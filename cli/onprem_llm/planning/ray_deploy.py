@@ -1,7 +1,7 @@
 """What Ray Serve is to be told: one document of all deployments on Ray, and which of them it does not have so yet."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import LOOPBACK, Claim
@@ -9,6 +9,7 @@ from onprem_llm.planning.ray_checks import check_cluster, ray_warnings
 from onprem_llm.planning.ray_nodes import KEY
 from onprem_llm.planning.ray_nodes_standing import Cluster, head_forgets, node_container, standing_cluster
 from onprem_llm.planning.ray_room import check_room, place, room_beside
+from onprem_llm.planning.ray_walls import closed_nodes, wall_changes
 from onprem_llm.planning.replica_orders import readiness
 from onprem_llm.planning.revisions import weights_of
 from onprem_llm.planning.types import Action, Change, Order, Step, WantedDeployment
@@ -39,11 +40,17 @@ class PlannedServe:
     changes: tuple[Change, ...]
     warnings: tuple[str, ...]
     recorded: bool  # the book has the deployment as it is to be
+    walls: Mapping[str, Order] = field(default_factory=dict)  # host -> rules that let the gateways in
 
     @property
     def needed(self) -> bool:
         """Tell whether Serve is to be told anything, or has to be asked whether it serves."""
-        return not self.recorded or any(change.action != "keep" for change in self.changes)
+        return not self.recorded or any(change.action != "keep" for change in self.told)
+
+    @property
+    def told(self) -> tuple[Change, ...]:
+        """What becomes of the deployments."""
+        return self.changes[len(self.walls) :]
 
     @property
     def files(self) -> dict[str, dict[str, str]]:
@@ -90,7 +97,8 @@ def plan_serve(
     if item.weights is None:
         raise ValueError("plan: the deployment in focus needs its weights' manifest")
     deployment, cluster = item.deployment, standing_cluster(current)
-    check_cluster(site, deployment, current, cluster)
+    check_cluster(site, deployment, cluster)
+    walls = closed_nodes(site, current, cluster)
     book = on_ray(current)
     others = [one for name, (one, _) in book.items() if name != deployment.name]
     check_room(cluster, deployment, others)
@@ -101,9 +109,10 @@ def plan_serve(
         cluster,
         serve_text(after, port=port),
         serve_text(applications(cluster, book), port=port),
-        tuple(_changes(cluster, after, deployment.name, why)),
+        (*wall_changes(walls), *_changes(cluster, after, deployment.name, why)),
         (*ray_warnings(site, deployment, current, cluster), *_forgets(cluster)),
         recorded,
+        walls,
     )
 
 

@@ -77,9 +77,9 @@ def node_address(host: HostState) -> str:
 
 
 def node_gpus(host: HostState) -> int:
-    """Count the GPUs that a node has."""
+    """Count the GPUs that a node has; those of its host where it is yet to come."""
     node = node_of(host)
-    return len([uuid for uuid in (node.label("gpus") or "").split(",") if uuid]) if node else 0
+    return len([uuid for uuid in (node.label("gpus") or "").split(",") if uuid]) if node else len(host.gpus)
 
 
 def runs(host: HostState) -> bool:

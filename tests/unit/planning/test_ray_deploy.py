@@ -1,11 +1,16 @@
 """Deployments on Ray: what Serve is told, in which order, when nothing is to be done, and the way back."""
 
+import json
+
 import recorded_facts as made
 from planning_lab import model as compose_model
 from ray_lab import Hosts, cluster, deployed, document, model, planned, site
 
 from onprem_llm.planning.plan import plan
+from onprem_llm.planning.ray_again import tell_again
+from onprem_llm.planning.ray_hosts import ray_hosts
 from onprem_llm.planning.types import Plan
+from onprem_llm.serve_state import told_digest
 
 BOUNDS = "replicas: {{min: 1, max: {}, target_ongoing_requests: 2}}\n"
 
@@ -199,3 +204,36 @@ def test_a_node_that_does_not_answer_stays_a_server_of_the_gateway() -> None:
     text = done.files["lab-1"]["gateway"]["conf/deployments/tiny.cfg"]
     assert "server ray-10-0-0-4 10.0.0.4:8100" in text
     assert any("lab-3" in warning and "did not answer" in warning for warning in done.warnings)
+
+
+def test_a_cluster_whose_head_forgot_is_told_all_of_the_book_and_waits_for_nobody() -> None:
+    facts = deployed(deployed(cluster(), model()), model(name="other"))
+    current = made.current(facts)
+    told = tell_again(site(), current, ray_hosts(current))
+    assert told is not None
+    step, files = told
+    text = files["ray-serve"]["serve.json"]
+    assert {one["name"]: told_digest(one) for one in json.loads(text)["applications"]} == {
+        name: app["told"] for name, app in facts["lab-1"]["serve"]["applications"].items()
+    }
+    assert step.orders["lab-1"]["names"] == []
+    assert tell_again(site(), made.current(cluster()), ray_hosts(current)) is None
+
+
+def test_a_gateway_that_came_later_is_let_in_by_the_nodes() -> None:
+    facts = deployed(cluster(), model())
+    facts["lab-2"]["book"] = {"gateway": False, "second": True, "deployments": {}}
+    done = planned(facts, model())
+    (step,) = [step for step in done.steps if step.title == "Let the gateways reach Ray Serve"]
+    assert step.hosts == ("lab-1", "lab-2", "lab-3")
+    rules = {rule["ports"]: rule["sources"] for rule in step.orders["lab-3"]["ray_firewall"]["rules"]}
+    assert rules["8100"] == ["10.0.0.2", "10.0.0.3"]
+    assert rules["20000-20999"] == facts["lab-3"]["ray_firewall"]["rules"]["20000-20999"]
+    assert "ray_serve" not in [kind for kind, _ in titles(done)]
+    assert planned(made.applied(done, facts), model()).is_noop
+
+
+def test_a_move_has_no_weights_and_brings_none() -> None:
+    facts = deployed(cluster(), model(BOUNDS.format(3)))
+    facts["lab-3"]["weights"] = {}
+    assert made.planned(facts, made.again(facts, "tiny"), site(), verb="move").is_noop

@@ -132,11 +132,11 @@ def test_a_port_that_serve_began_with_stays() -> None:
     assert "serve_port: found 8200, and Ray Serve listens on 8100" in found
 
 
-def test_a_gateway_that_the_nodes_do_not_let_in() -> None:
+def test_nodes_without_rules() -> None:
     facts = cluster()
-    facts["lab-2"]["book"] = {"gateway": False, "second": True, "deployments": {}}
+    facts["lab-3"]["ray_firewall"]["active"] = False
     found = refused(facts, model())
-    assert "lets no gateway on lab-2 reach Ray Serve's port 8100" in found
+    assert "lab-3: the rules that guard Ray's ports are not in force" in found
     assert "cluster up" in found
 
 
