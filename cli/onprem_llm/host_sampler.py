@@ -8,6 +8,7 @@ for.
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import subprocess
 import sys
@@ -23,6 +24,17 @@ DOCKER = [
     *("docker", "ps", "--all", "--no-trunc", "--filter", "label=onprem-llm.deployment"),
     *("--format", "\t".join(["{{.State}}", *(f'{{{{.Label "onprem-llm.{name}"}}}}' for name in LABELS)])),
 ]
+# A node of the Ray cluster says for all replicas on it what their engines say, under names of its own.
+NODE_LABELS = ("project", "ports")
+NODES = [
+    *("docker", "ps", "--no-trunc", "--filter", "label=onprem-llm.ray"),
+    *("--format", "\t".join(f'{{{{.Label "onprem-llm.{name}"}}}}' for name in NODE_LABELS)),
+]
+METRICS_PLACE = 6  # of the range of ports that the label names (rendering/ray_node.py)
+# A gauge that goes with its replica; a counter of one that ended stays for long.
+LIVES = "ray_serve_replica_processing_queries{"
+OF_RAY, OF_VLLM = "ray_vllm_", "vllm:"
+LABEL = re.compile(r'(\w+)="([^"]*)"')
 GPU_FIELDS = ("uuid", "index", "utilization.gpu", "memory.used", "memory.total")
 NVIDIA = ["nvidia-smi", "--query-gpu=" + ",".join(GPU_FIELDS), "--format=csv,noheader,nounits"]
 EVERY = ("0.0.0.0", "::", "*", "")  # noqa: S104 - what a label says, not what we bind
@@ -104,11 +116,46 @@ def sample(replica: dict[str, Any], names: tuple[str, ...], timeout: float) -> d
     return found
 
 
+def nodes() -> list[dict[str, str]]:
+    """Return the nodes of the Ray cluster that run on this host, with the port of their metrics."""
+    text, _ = call(NODES)
+    rows = [line.split("\t") for line in (text or "").splitlines()]
+    found = [(row[0], row[1].partition("-")[0]) for row in rows if len(row) == len(NODE_LABELS)]
+    return [{"project": name, "port": str(int(first) + METRICS_PLACE)} for name, first in found if first.isdigit()]
+
+
+def on_node(node: dict[str, str], names: tuple[str, ...], timeout: float) -> list[dict[str, Any]]:
+    """Return the engines on a node of the Ray cluster, each as `sample` does; where it does not answer, the node."""
+    one = {**dict.fromkeys(LABELS, ""), "state": "running", "metrics": None, "error": None}
+    here = {**one, "project": node["project"], "listen": f"127.0.0.1:{node['port']}"}
+    found = sample(here, (LIVES, *(name.replace(OF_VLLM, OF_RAY) for name in names)), timeout)
+    if found["error"]:
+        return [found]
+    lines = (found["metrics"] or "").splitlines()
+    live = [dict(LABEL.findall(line)) for line in lines if line.startswith(LIVES)]
+    engines = {(one["application"], one["replica"]) for one in live if one["deployment"].startswith("LLMServer:")}
+    return [
+        {
+            **one,
+            "project": f"{name}-{replica}",
+            "deployment": name,
+            "replica": replica,
+            "at": found["at"],
+            "metrics": "\n".join(
+                line.replace(OF_RAY, OF_VLLM, 1) for line in lines if f'ReplicaId="{replica}"' in line
+            ),
+        }
+        for name, replica in sorted(engines)
+    ]
+
+
 def tick(pool: ThreadPoolExecutor, names: tuple[str, ...], timeout: float) -> dict[str, Any]:
     """Take one sample of everything; what hangs is cut off by its own time limit."""
     cards = pool.submit(gpus)
     here, why = replicas()
+    rays = [pool.submit(on_node, node, names, timeout) for node in nodes()]
     taken = list(pool.map(lambda replica: sample(replica, names, timeout), here))
+    taken += [one for ray in rays for one in ray.result()]
     return {"gpus": cards.result(), "replicas": taken, "error": why or None}
 
 

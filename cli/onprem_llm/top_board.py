@@ -103,8 +103,13 @@ class Board:
             found += rows
             if problem and not rows:
                 alone.append(Row(name, problem=problem))
-        found.sort(key=lambda row: (row.deployment or "", int(row.replica or 0), row.host))
+        found.sort(key=lambda row: (row.deployment or "", _number(row.replica), row.replica or "", row.host))
         return [*found, *alone]
+
+
+def _number(replica: str | None) -> int:
+    """Return a replica's number; those on Ray have names."""
+    return int(replica) if replica and replica.isdecimal() else 0
 
 
 def _take_sample(host: _Host, line: bytes) -> None:

@@ -16,9 +16,10 @@ import pytest
 from click.testing import CliRunner
 
 from onprem_llm import host_sampler, ssh_many
-from onprem_llm.engine_metrics import EngineMetrics, rate, read_metrics
+from onprem_llm.engine_metrics import NAMES, EngineMetrics, rate, read_metrics
 from onprem_llm.errors import UnreachableError
 from onprem_llm.main import cli
+from onprem_llm.rendering import ray_node
 from onprem_llm.ssh import Route
 from onprem_llm.ssh_many import Lines, Piece, Streams
 from onprem_llm.top_board import Board
@@ -42,6 +43,49 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="programs are started as 
 
 def test_vllms_metrics_are_added_up_over_its_engines() -> None:
     assert read_metrics(METRICS) == EngineMetrics(5, 4, 0.5, 1200.0, 100.0)
+
+
+def test_engines_on_a_ray_node_are_read_from_it_and_those_that_ended_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """\
+ray_serve_replica_processing_queries{application="tiny",deployment="LLMServer:t",otel="",replica="k3"} 1.0
+ray_serve_replica_processing_queries{application="tiny",deployment="OpenAiIngress",replica="in1"} 1.0
+ray_vllm_num_requests_running{NodeAddress="10.0.0.3",ReplicaId="k3",engine="0"} 2.0
+ray_vllm_num_requests_waiting{NodeAddress="10.0.0.3",ReplicaId="k3",engine="0"} 4.0
+ray_vllm_num_requests_waiting_by_reason{ReplicaId="k3",reason="capacity"} 9.0
+ray_vllm_generation_tokens_total{ReplicaId="k3",engine="0"} 100.0
+ray_vllm_generation_tokens_total{ReplicaId="old",engine="0"} 900.0
+"""
+    asked = []
+
+    def fetch(replica: dict[str, Any], timeout: float) -> str:
+        asked.append((replica["listen"], timeout))
+        return text
+
+    monkeypatch.setattr(host_sampler, "fetch", fetch)
+    (one,) = host_sampler.on_node({"project": "ray-worker", "port": "20006"}, NAMES, 2.0)
+    assert asked == [("127.0.0.1:20006", 2.0)]
+    assert (one["project"], one["deployment"], one["replica"]) == ("tiny-k3", "tiny", "k3")
+    assert read_metrics(one["metrics"]) == EngineMetrics(2, 4, None, None, 100.0)
+    board = Board(["a"], 2.0, 0.0)
+    line = json.dumps({"gpus": [], "replicas": [one], "error": None}).encode() + b"\n"
+    board.take(Piece("a", line), 1.0)
+    (row,) = board.rows(1.0)
+    assert (row.project, row.running, row.waiting, row.problem) == ("tiny-k3", 2, 4, None)
+
+
+def test_a_ray_node_that_does_not_answer_says_so_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(replica: dict[str, Any], timeout: float) -> str:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(host_sampler, "fetch", fetch)
+    (one,) = host_sampler.on_node({"project": "ray-worker", "port": "20006"}, NAMES, 2.0)
+    assert (one["project"], one["error"]) == ("ray-worker", "no answer within 2 s")
+
+
+def test_which_port_of_a_ray_node_has_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert host_sampler.METRICS_PLACE == ray_node.METRICS
+    monkeypatch.setattr(host_sampler, "call", lambda _: ("ray-worker\t20000-20999\nodd\t\n", ""))
+    assert host_sampler.nodes() == [{"project": "ray-worker", "port": "20006"}]
 
 
 def test_older_names_and_what_is_not_said() -> None:
