@@ -91,14 +91,33 @@ def _fetched(key: Key) -> bytes:
 
 def _by_apt(address: str) -> tuple[bytes | None, str]:
     """Fetch with apt's own downloader, which knows apt's proxies and passwords; else return what apt said."""
+    parts = urllib.parse.urlsplit(address)
+    account, _, place = parts.netloc.rpartition("@")
+    bare = urllib.parse.urlunsplit(parts._replace(netloc=place))
     with tempfile.TemporaryDirectory(prefix="onprem-llm-key-") as folder:
         new = Path(folder) / "key"
         # As root: apt's own user may not look into this folder.
-        argv = [str(APT_HELPER), "-o", "APT::Sandbox::User=root", "download-file", address, str(new)]
-        code, text = run(argv, TIMEOUT_S)
+        argv = [str(APT_HELPER), "-o", "APT::Sandbox::User=root"]
+        if account:
+            # Everybody on the host can read what is in an argv.
+            netrc = Path(folder) / "netrc"
+            put(netrc, _netrc(f"{parts.scheme}://{place}", account), 0o600)
+            argv += ["-o", f"Dir::Etc::netrc={netrc}"]
+        code, text = run([*argv, "download-file", bare, str(new)], TIMEOUT_S)
         if code == 0:
             return new.read_bytes()[:LARGEST], ""
         return None, f"apt says\n{complaints(text) or text[-600:]}"
+
+
+def _netrc(machine: str, account: str) -> str:
+    """Return the line of apt_auth.conf for an account of an address; PackageError for one that cannot be in it."""
+    user, _, password = (urllib.parse.unquote(part) for part in account.partition(":"))
+    if any(character.isspace() for character in user + password):
+        raise PackageError(
+            f"found an account with a blank in the address of the mirror {_shown(machine)}, expected none: apt cannot "
+            "read it. Give the mirror another password"
+        )
+    return f"machine {machine} login {user} password {password}\n"
 
 
 def _by_python(address: str) -> tuple[bytes | None, str]:

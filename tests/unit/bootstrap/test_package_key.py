@@ -167,7 +167,9 @@ def test_what_apt_says_is_said_and_nothing_is_left(part, key, tmp_path, monkeypa
         part.present(key._replace(address="https://us:s3cret@m/gpg"))
     assert "s3cret" not in str(refused.value)
     assert "at https://m/gpg" in str(refused.value)
-    assert calls[0][-3:-1] == ["download-file", "https://us:s3cret@m/gpg"]
+    # Everybody on the host can read an argv.
+    assert calls[0][-3:-1] == ["download-file", "https://m/gpg"]
+    assert "s3cret" not in " ".join(calls[0])
     assert not key.path.exists()
 
 
@@ -181,10 +183,11 @@ def mirror(keys) -> Iterator[tuple[str, list[tuple[str, str]]]]:
             asked.append(
                 (self.path, self.headers.get("Authorization") or self.headers.get("Proxy-Authorization") or "")
             )
-            data = str(keys[0]).encode()
+            data = str(keys[0]).encode() if asked[-1][1] else b""
             self.send_response(200 if asked[-1][1] else 401)
+            self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data if asked[-1][1] else b"")
+            self.wfile.write(data)
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
@@ -196,6 +199,21 @@ def mirror(keys) -> Iterator[tuple[str, list[tuple[str, str]]]]:
 
 
 BASIC = "Basic " + base64.b64encode(b"us:s3cret/").decode()
+
+
+@pytest.mark.skipif(not Path("/usr/lib/apt/apt-helper").exists(), reason="no apt here")
+def test_apt_itself_signs_in_with_the_mirrors_account(part, key, mirror, monkeypatch):
+    place, asked = mirror
+    argvs = []
+    run = part.run
+    monkeypatch.setattr(part, "run", lambda argv, timeout: argvs.append(argv) or run(argv, timeout))
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    part.present(key._replace(address=f"http://us:s3cret%2F@{place}/gpg"))
+    assert asked[-1] == ("/gpg", BASIC)
+    assert "s3cret" not in str(argvs)
+    with pytest.raises(part.PackageError, match="an account with a blank"):
+        part.present(key._replace(address=f"http://us:s3%20cret@{place}/gpg", path=key.path.with_name("y")))
 
 
 def test_without_apt_a_mirrors_account_is_used_and_not_shown(part, key, mirror, tmp_path, monkeypatch):
