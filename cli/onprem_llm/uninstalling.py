@@ -37,6 +37,13 @@ def plan_removal(current: Current, site: Site, *, purge: bool, purge_deployments
             f"found deployments on these hosts or in their book: {', '.join(deployments)}; expected none",
             hint="onprem-llm down NAME for each, or --purge-deployments to have them removed now",
         )
+    nodes = [host.name for host in current.hosts if {HEAD_PROJECT, WORKER_PROJECT} & set(host.projects)]
+    if nodes and not purge_deployments:
+        raise InvalidError(
+            f"found nodes of the Ray cluster on {', '.join(nodes)}; expected none",
+            hint="onprem-llm cluster drain HOST for a worker, cluster down for all; or --purge-deployments to have "
+            "them removed now, with what they serve",
+        )
     orders = {host.name: _order(host, site, purge) for host in current.hosts}
     rows = tuple(_row(host, purge) for host in current.hosts)
     notes = []

@@ -30,7 +30,7 @@ def _row(turn: HostUpgrade, *, first: bool) -> list[object]:
     seen = turn.seen
     now = seen.now if seen.loaded else f"{seen.installed}, not loaded"
     words = ["canary" if first else "", "gateway, last" if turn.gateway and not first else ""]
-    words += [_out(turn)]
+    words += [_out(turn), "leaves the Ray cluster meanwhile" if turn.worker else ""]
     words += ["reboot" if seen.reboot else ""]
     said = ", ".join(word for word in words if word)
     kind = f" ({seen.kind} modules)" if seen.kind else ""
@@ -122,6 +122,7 @@ def _host(turn: HostUpgrade, state: str) -> dict[str, object]:
         "then": seen.then,
         "modules": seen.kind,
         "serves": list(turn.serves),
+        "ray_worker": turn.worker,
         "alone": list(turn.alone),
         "drained": turn.drained,
         "gateway": turn.gateway,

@@ -33,6 +33,7 @@ from onprem_llm.runner import raise_for_failures
 from onprem_llm.upgrade_look import POLL_SECONDS, Prepared, order_of
 from onprem_llm.upgrade_look import run_orders as _run
 from onprem_llm.upgrade_view import Ended, change_words, changed_words
+from onprem_llm.upgraded_nodes import has_worker, join, lacks_worker, leave
 
 TRIES = 6  # to plan a rotation and carry it out while nothing moves in between
 
@@ -175,6 +176,8 @@ class _Turn:
         with self._rotating(out=False):
             plan = plan_rotation(self.host, self.connection, back=True, view=view)
             apply(plan, self.connection, self.progress)
+            if lacks_worker(view.current, self.host):
+                join(self.host, self.connection, self.progress)
         for line in plan.warnings:
             note(line)
 
@@ -182,11 +185,15 @@ class _Turn:
         """Take the host out of rotation where replicas serve on it; never one more than was agreed to."""
         view = view or look_whole(self.connection, self.progress, again=True)
         serving = leaving(view.current, self.host, self.turn.alone)
+        worker = has_worker(view.current, self.host)
         # What the clock would start meanwhile counts as what serves.
-        if serving or is_half_out(view.current, self.host) or follows_clock(view.current, self.host):
+        clock = follows_clock(view.current, self.host)
+        if serving or worker or clock or is_half_out(view.current, self.host):
             plan = plan_rotation(self.host, self.connection, back=False, view=view, purpose=PURPOSE)
             with self._rotating(out=True):
                 carry(plan, self.connection, self.progress)
+                if worker:
+                    leave(self.host, self.connection, self.progress)
 
     @contextmanager
     def _rotating(self, *, out: bool) -> Iterator[None]:

@@ -61,7 +61,7 @@ def undrain(host: str, yes: bool, break_lock: bool, as_json: bool, connection: C
       onprem-llm host undrain server-2
     """
     plan = plan_rotation(host, connection, back=True)
-    later = "; its replicas get requests once they are up" if plan.warnings else ""
+    later = "; its replicas get requests once they are up" if any(" is not up" in one for one in plan.warnings) else ""
     question, done = f"Let {host} in again?", f"{host} takes part again{later}."
     carry_out(plan, question, connection, yes=yes, break_lock=break_lock, as_json=as_json, done=done)
 

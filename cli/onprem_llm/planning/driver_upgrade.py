@@ -17,6 +17,7 @@ from onprem_llm.planning.driver_serving import (
 from onprem_llm.planning.hosts_change import recorded_on
 from onprem_llm.probe_values import mapping, number, text, texts
 from onprem_llm.recorded import GONE
+from onprem_llm.rendering.ray_node import HEAD_PROJECT, WORKER_PROJECT
 from onprem_llm.spec.deployment import parse_deployment
 
 
@@ -74,6 +75,7 @@ class HostUpgrade:
     drained: bool = False  # before we came
     left: bool = False  # by an earlier upgrade, which came to no end: let in at the end of the turn
     beside: tuple[str, ...] = ()  # drained hosts that have replicas of those in `alone`
+    worker: bool = False  # of the Ray cluster: it leaves before the turn, and joins again after it
 
     @property
     def host(self) -> str:
@@ -154,7 +156,9 @@ def _left_out(seen: Seen, current: Current) -> str:
 
 
 def _refuse(version: str, seen: Iterable[Seen], current: Current) -> None:
-    reasons = {one.host: why for one in seen if (why := one.refused or "; ".join(_images(one, current)))}
+    reasons = {
+        one.host: why for one in seen if (why := one.refused or _head(one, current) or "; ".join(_images(one, current)))
+    }
     if not reasons:
         return
     alike: dict[str, list[str]] = {}
@@ -164,6 +168,18 @@ def _refuse(version: str, seen: Iterable[Seen], current: Current) -> None:
         f"driver {version} cannot be brought to {', '.join(reasons)}; nothing was changed",
         details="\n".join(f"{', '.join(hosts)}: {why}" for why, hosts in alike.items()),
         hint="do what is said for each host, or name the others alone: --limit",
+    )
+
+
+def _head(seen: Seen, current: Current) -> str:
+    """Say that a host's GPUs are the Ray cluster's head's, which cannot be emptied."""
+    host = current.host(seen.host)
+    project = host.projects.get(HEAD_PROJECT) if host is not None and not seen.done else None
+    if project is None or not project.label("gpus"):
+        return ""
+    return (
+        "it has the head of the Ray cluster, which carries replicas on its GPUs and cannot be drained. Take the "
+        "cluster down first (onprem-llm cluster down), and bring it up afterwards"
     )
 
 
@@ -229,12 +245,14 @@ def _turn(seen: Seen, current: Current, back: Sequence[str]) -> HostUpgrade:
     gateways = {gateway.name for gateway in current.gateways}
     beside = drained_beside(current, seen.host, alone)
     left = left_by_upgrade(current, seen.host)
-    return HostUpgrade(seen, serves, alone, seen.host in gateways, seen.host in current.marks, left, beside)
+    state = current.host(seen.host)
+    worker = state is not None and WORKER_PROJECT in state.projects
+    return HostUpgrade(seen, serves, alone, seen.host in gateways, seen.host in current.marks, left, beside, worker)
 
 
 def _order(turn: HostUpgrade) -> tuple[bool, bool, bool, int]:
     """Sort the turns: what an earlier run left, then by what a host costs. The inventory's order else."""
-    return (not (turn.unfinished or turn.left), turn.gateway, bool(turn.alone), len(turn.serves))
+    return (not (turn.unfinished or turn.left), turn.gateway, bool(turn.alone), len(turn.serves) + turn.worker)
 
 
 def _why_first(turn: HostUpgrade) -> str:
@@ -244,10 +262,12 @@ def _why_first(turn: HostUpgrade) -> str:
         return "an earlier run left it drained"
     if turn.gateway:
         return "no other host is left" if not turn.serves else "only gateway hosts are left"
-    if not turn.serves:
+    if not turn.serves and not turn.worker:
         return "it is drained" if turn.drained else "nothing serves there"
     if turn.alone:
         return f"every host serves what no other does; here it is {', '.join(turn.alone)}"
+    if turn.worker:
+        return "every host serves; the other nodes of the Ray cluster carry what it does"
     return f"every host serves; the other replicas carry {_names(turn.serves)}"
 
 

@@ -5,6 +5,7 @@ from onprem_llm.hosts import Current
 from onprem_llm.planning.gateway import PROJECT
 from onprem_llm.planning.shared_address import PROJECT as SHARED_ADDRESS
 from onprem_llm.planning.types import UI_PROJECT
+from onprem_llm.rendering.ray_node import HEAD_PROJECT, WORKER_PROJECT
 
 
 def require_host(current: Current, name: str, *, silent: bool = False) -> None:
@@ -47,10 +48,33 @@ def check_removable(current: Current, name: str, *, lost: bool) -> None:
             f"{name} did not answer: what runs there cannot be taken away",
             hint=f"bring it back; if it is gone for good, declare it lost: onprem-llm host remove {name} --lost",
         )
+    refuse_worker(current, name)
+    _refuse_head(current, name)
     if lost and not silent:
         raise InvalidError(
             f"{name} answers, so it is not lost",
             hint=f"leave --lost out: its replicas are drained before they go: onprem-llm host remove {name}",
+        )
+
+
+def refuse_worker(current: Current, name: str) -> None:
+    """Raise InvalidError for a host with a worker of the Ray cluster: what serves there is Ray's to move."""
+    host = current.host(name)
+    if host is not None and WORKER_PROJECT in host.projects:
+        raise InvalidError(
+            f"{name} has a worker of the Ray cluster: Ray starts what serves there elsewhere, and nobody else can",
+            hint=f"onprem-llm cluster drain {name}, then run this again; to bring the worker back: "
+            f"onprem-llm cluster add {name}",
+        )
+
+
+def _refuse_head(current: Current, name: str) -> None:
+    host = current.host(name)
+    if host is not None and HEAD_PROJECT in host.projects:
+        raise InvalidError(
+            f"{name} has the head of the Ray cluster: without it nothing on Ray serves",
+            hint="onprem-llm cluster down, which ends what Ray serves; with another host in the inventory's group "
+            "ray_head, cluster up brings the cluster up again",
         )
 
 

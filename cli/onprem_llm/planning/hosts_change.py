@@ -11,12 +11,14 @@ from onprem_llm.planning.backends import standing_backend
 from onprem_llm.planning.certificates import tls_references
 from onprem_llm.planning.clock_rest import going_on, resting_while_drained, rests
 from onprem_llm.planning.gateway import PROJECT, PlannedGateway, gateway_step, plan_gateways
-from onprem_llm.planning.host_checks import leftovers, require_host
+from onprem_llm.planning.host_checks import leftovers, refuse_worker, require_host
+from onprem_llm.planning.ray_hosts import WORKER_GROUP
 from onprem_llm.planning.rotation import back_step, drain_timeout, is_held_out, route_step
 from onprem_llm.planning.staging import HostWork, check_space, image_for
 from onprem_llm.planning.standing import standing_of
 from onprem_llm.planning.steps import stage_step
 from onprem_llm.planning.types import UI_PROJECT, Change, Order, Plan, Step, Wanted
+from onprem_llm.rendering.ray_node import HEAD_PROJECT, WORKER_PROJECT
 from onprem_llm.spec.site import Site
 
 
@@ -54,6 +56,8 @@ def plan_drain(site: Site, wanted: Wanted, current: Current, gateway: HostState,
         raise InvalidError(f"{name} is {known.state}: it gets no requests", hint=f"onprem-llm host undrain {name}")
     if known is not None:
         return _taken_over(site, current, gateway, name, known, purpose)
+    if not purpose:
+        refuse_worker(current, name)
     servers = _servers(current, name)
     there = recorded_on(current, name)
     wait = max((drain_timeout(one, current.book[one]) for one in there), default=0)
@@ -76,6 +80,9 @@ def plan_drain(site: Site, wanted: Wanted, current: Current, gateway: HostState,
         f"{deployment} is left without any replica in rotation: its requests are answered with 503"
         for deployment in _without_any(current, name)
     ]
+    host = current.host(name)
+    if host is not None and HEAD_PROJECT in host.projects:
+        warnings.append(f"{name} has the head of the Ray cluster, which goes on, and with it what it serves")
     files = _files(after, before)
     changes = changes or [Change(name, "host", "update", ("nothing new goes there",))]
     return _plan(site, current, gateway, name, steps, changes, files=files, warnings=warnings)
@@ -122,6 +129,9 @@ def plan_undrain(site: Site, wanted: Wanted, current: Current, gateway: HostStat
         for server in later
         if server not in servers
     ]
+    host = current.host(name)
+    if host is not None and WORKER_GROUP in host.groups and not {HEAD_PROJECT, WORKER_PROJECT} & set(host.projects):
+        warnings.append(f"{name} is to be a worker of the Ray cluster: onprem-llm cluster add {name}")
     changes = changes or [_mark_change(name, mark)]
     return _plan(site, current, gateway, name, steps, changes, files=files, warnings=warnings)
 

@@ -7,11 +7,13 @@ import recorded_facts as made
 from recorded_facts import Facts
 
 from onprem_llm.errors import InvalidError
+from onprem_llm.planning import hosts_change
 from onprem_llm.planning.copies import with_copies
+from onprem_llm.planning.host_checks import check_removable
 from onprem_llm.planning.ray_cluster import PlannedUp, other_image, plan_image, plan_up
 from onprem_llm.planning.ray_leaving import plan_down, plan_drain
 from onprem_llm.planning.ray_rolling import Known
-from onprem_llm.planning.types import ImageSource, Plan
+from onprem_llm.planning.types import ImageSource, Plan, Wanted
 
 RAY, NEWER = "rayproject/ray-llm:2.60.0-py311-cu129", "rayproject/ray-llm:2.61.0-py311-cu129"
 KEPT: dict[str, object] = {"head_store": "rocksdb"}
@@ -276,3 +278,34 @@ def test_the_token_is_kept_on_both_gateway_hosts() -> None:
     orders = [step.orders for step in plan_down(site, made.current(facts), gateway).steps]
     keys = {host: order["keys"] for one in orders for host, order in one.items()}
     assert keys == {"lab-1": ["ray_token"], "lab-2": ["ray_token"], "lab-3": ["ray_token"]}
+
+
+def away(facts: Hosts, name: str, *, back: bool = False) -> Plan:
+    current = made.current(facts)
+    assert current.gateway is not None
+    make = hosts_change.plan_undrain if back else hosts_change.plan_drain
+    return make(made.site(ray=KEPT), Wanted(()), current, current.gateway, name)
+
+
+def test_a_host_with_a_worker_is_neither_drained_nor_removed_without_ray() -> None:
+    facts = cluster()
+    for refused in (lambda: away(facts, "lab-2"), lambda: check_removable(made.current(facts), "lab-2", lost=False)):
+        with pytest.raises(InvalidError, match="lab-2 has a worker of the Ray cluster") as raised:
+            refused()
+        assert "onprem-llm cluster drain lab-2, then run this again" in str(raised.value.hint)
+    facts["lab-2"]["projects"].clear()
+    plan = away(facts, "lab-2")
+    check_removable(made.current(facts), "lab-2", lost=False)
+    facts = made.applied(plan, facts)
+    (warning,) = away(facts, "lab-2", back=True).warnings
+    assert warning == "lab-2 is to be a worker of the Ray cluster: onprem-llm cluster add lab-2"
+
+
+def test_a_head_is_not_removed_and_goes_on_while_its_host_is_drained() -> None:
+    facts = cluster()
+    facts["lab-3"]["book"], facts["lab-1"]["book"] = facts["lab-1"]["book"], None
+    with pytest.raises(InvalidError, match="lab-1 has the head of the Ray cluster") as raised:
+        check_removable(made.current(facts), "lab-1", lost=False)
+    assert "cluster down" in str(raised.value.hint)
+    (warning,) = away(facts, "lab-1").warnings
+    assert "lab-1 has the head of the Ray cluster, which goes on" in warning

@@ -121,3 +121,13 @@ def test_hosts_that_do_not_answer(
         assert isinstance(done.exception, UnreachableError)
         assert ("--skip-unreachable" in (done.exception.hint or "")) is not bool(hosts.broken)
     assert taken == ([left] if left else [])
+
+
+def test_nodes_of_a_ray_cluster_stop_it() -> None:
+    """What they serve would end, unsaid; afterwards nothing of them stays."""
+    seen = current(projects={"ray-worker": project("ray-worker")})
+    with pytest.raises(InvalidError, match="found nodes of the Ray cluster on lab-1; expected none") as caught:
+        plan_removal(seen, SITE, purge=False, purge_deployments=False)
+    assert "cluster drain" in (caught.value.hint or "")
+    (order,) = plan_removal(seen, SITE, purge=False, purge_deployments=True).orders.values()
+    assert order["projects"] == [{"name": "ray-worker", "path": "/srv/onprem-llm/ray-worker", "purge": True}]
