@@ -464,6 +464,8 @@ def _schedule(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> N
     deployment = order["deployment"]
     if order["state"] == "absent":
         schedules.pop(deployment)
+        if not schedules:
+            facts[name].pop("resting", None)
         return
     if order["state"] == "present":
         table = json.loads(done.files[name][order["source"]]["table.json"])

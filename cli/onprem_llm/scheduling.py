@@ -12,6 +12,12 @@ def schedule_lines(current: Current) -> list[str]:
 
 def _lines(name: str, current: Current) -> list[str]:
     there = {host.name: host.schedules[name] for host in current.hosts if name in host.schedules}
+    if current.gateway is not None and name not in current.book:
+        return [
+            f"{host}: the schedule of {name} goes on there, and the book has no such deployment: the host was away "
+            f"when it was taken down: onprem-llm down {name}"
+            for host in there
+        ]
     said = {one.decided.said for one in there.values() if one.decided}
     found = [f"{name} is scheduled: {text}" for text in sorted(said)]
     if len(said) > 1:

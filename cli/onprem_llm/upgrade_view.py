@@ -41,7 +41,7 @@ def _row(turn: HostUpgrade, *, first: bool) -> list[object]:
 def _out(turn: HostUpgrade) -> str:
     if turn.left:
         return "drained since an earlier run, let in again"
-    return "drained, stays so" if turn.drained else "drained meanwhile" if turn.serves else ""
+    return "drained, stays so" if turn.drained else "drained meanwhile" if turn.serves or turn.clock else ""
 
 
 def change_words(turn: HostUpgrade) -> str:

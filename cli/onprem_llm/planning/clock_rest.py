@@ -4,11 +4,12 @@ It rests for a while before anything else is done to the host, and for good once
 drain that is cut off lets go by itself, and one that came to its end does not.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from onprem_llm.hosts import Current
 from onprem_llm.planning.rotation import away
+from onprem_llm.planning.scheduled import known_order
 from onprem_llm.planning.types import Order, Step
 
 REST_SECONDS = 4 * 3600  # no drain takes longer
@@ -35,6 +36,20 @@ def resting_while_drained(current: Current, name: str) -> tuple[Step | None, Ste
     order = {"rest": "briefly", "seconds": REST_SECONDS}
     back = Step("schedule", f"Have the schedules of {name} go on", {name: GO_ON})
     return Step("schedule", f"Have the schedules of {name} rest", {name: order}, (back,)), _until_undrained(name)
+
+
+def counted_still(current: Current, name: str, there: Mapping[str, Sequence[str]]) -> list[str]:
+    """Say which deployments' tables have replicas of a host run before others, though they get no requests.
+
+    `there`: deployment -> its replicas on the host.
+    """
+    orders = {deployment: known_order(deployment, current) for deployment in there}
+    return [
+        f"when fewer run by the schedule of {deployment}, {', '.join(projects)} on {name} is one of them and gets no "
+        f"requests: deploy {deployment} again once {name} is drained, and others run in its place"
+        for deployment, projects in there.items()
+        if orders[deployment] and not set(projects).issubset(orders[deployment][-len(projects) :])
+    ]
 
 
 def going_on(current: Current, name: str) -> Step | None:

@@ -44,6 +44,7 @@ def plan_down(site: Site, wanted: Wanted, current: Current, gateway: HostState, 
     changes = [
         Change(host, project, "remove", ("down",)) for host, projects in standing.items() for project in projects
     ]
+    changes += [Change(host.name, "schedule", "remove", ("down",)) for host in current.hosts if name in host.schedules]
     changes += [one.outcome.change for one in routes]
     if ui and ui.change:
         changes.append(ui.change)
@@ -163,7 +164,8 @@ def _removed(
 def _standing(name: str, current: Current) -> dict[str, list[str]]:
     """Return host -> the deployment's projects there; an error if there can be none, or if they may be out of sight."""
     standing = {host.name: projects_of(host, name) for host in current.hosts}
-    found = any(standing.values())
+    # A host that was silent when it was taken down may have nothing but its timer, which starts nothing, for ever.
+    found = any(standing.values()) or any(name in host.schedules for host in current.hosts)
     if name not in current.book and not found:
         known = ", ".join(sorted(current.book)) or "none"
         raise InvalidError(f"there is no deployment named {name}", hint=f"the book has: {known}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current, Gpu, HostState, Project
+from onprem_llm.planning.clock_rest import follows_clock
 from onprem_llm.planning.compatibility.images import is_own
 from onprem_llm.planning.compatibility.judging import asked_of
 from onprem_llm.planning.driver_serving import (
@@ -76,6 +77,7 @@ class HostUpgrade:
     left: bool = False  # by an earlier upgrade, which came to no end: let in at the end of the turn
     beside: tuple[str, ...] = ()  # drained hosts that have replicas of those in `alone`
     worker: bool = False  # of the Ray cluster: it leaves before the turn, and joins again after it
+    clock: bool = False  # it has a schedule, which may start a replica in the middle of the turn
 
     @property
     def host(self) -> str:
@@ -247,7 +249,8 @@ def _turn(seen: Seen, current: Current, back: Sequence[str]) -> HostUpgrade:
     left = left_by_upgrade(current, seen.host)
     state = current.host(seen.host)
     worker = state is not None and WORKER_PROJECT in state.projects
-    return HostUpgrade(seen, serves, alone, seen.host in gateways, seen.host in current.marks, left, beside, worker)
+    drained, clock = seen.host in current.marks, follows_clock(current, seen.host)
+    return HostUpgrade(seen, serves, alone, seen.host in gateways, drained, left, beside, worker, clock)
 
 
 def _order(turn: HostUpgrade) -> tuple[bool, bool, bool, int]:

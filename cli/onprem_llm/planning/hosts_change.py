@@ -9,7 +9,7 @@ from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.about_hosts import host_plan
 from onprem_llm.planning.backends import standing_backend
 from onprem_llm.planning.certificates import tls_references
-from onprem_llm.planning.clock_rest import going_on, resting_while_drained, rests
+from onprem_llm.planning.clock_rest import counted_still, going_on, resting_while_drained, rests
 from onprem_llm.planning.gateway import PROJECT, PlannedGateway, gateway_step, plan_gateways
 from onprem_llm.planning.host_checks import leftovers, refuse_worker, require_host
 from onprem_llm.planning.ray_hosts import WORKER_GROUP
@@ -80,6 +80,7 @@ def plan_drain(site: Site, wanted: Wanted, current: Current, gateway: HostState,
         f"{deployment} is left without any replica in rotation: its requests are answered with 503"
         for deployment in _without_any(current, name)
     ]
+    warnings += counted_still(current, name, there)
     host = current.host(name)
     if host is not None and HEAD_PROJECT in host.projects:
         warnings.append(f"{name} has the head of the Ray cluster, which goes on, and with it what it serves")

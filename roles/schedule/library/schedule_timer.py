@@ -201,8 +201,9 @@ def absent(name, units):
         left = RUN / f"{name}.{suffix}"
         if left.exists():
             left.unlink()
-    if ROOT.is_dir() and not any(ROOT.iterdir()):
-        ROOT.rmdir()
+    if ROOT.is_dir() and not any(one.is_dir() for one in ROOT.iterdir()):
+        # That schedules rest here, too: where one comes back, it is said anew.
+        shutil.rmtree(str(ROOT))
     return bool(found)
 
 

@@ -128,6 +128,7 @@ def test_nothing_is_left_of_one_that_goes(timer: Any, tmp_path: Path) -> None:
     timer.run(params(), False)
     timer.run(params("held"), False)
     timer.systemctl.asked.clear()
+    (tmp_path / "ROOT/.resting").write_text("0\n")
     assert timer.run(params("absent"), False)
     assert timer.systemctl.asked == [f"stop {UNIT}.timer", f"stop {UNIT}.service"]
     assert not left(tmp_path)

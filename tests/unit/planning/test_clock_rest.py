@@ -6,8 +6,10 @@ from planning_lab import Hosts, changed, deploy, lab, model, there
 from test_hosts_change import rotation
 
 from onprem_llm.planning.clock_rest import follows_clock
+from onprem_llm.planning.plan import plan
 from onprem_llm.planning.types import Plan
 from onprem_llm.scheduling import schedule_lines
+from onprem_llm.spec.site import Site
 
 TEXT = model('schedule:\n- {at: "0 7 * * *", replicas: 3}\n- {at: "0 19 * * *", replicas: 1}\n')
 REST, GO_ON = "Have the schedules of lab-2 rest", "Have the schedules of lab-2 go on"
@@ -56,6 +58,18 @@ def test_a_drained_host_rests_over_deployments_and_goes_on_when_it_is_let_in(thr
     assert made.planned(free, made.deployment(changed(TEXT))).is_noop
 
 
+def test_a_person_is_told_of_a_replica_that_runs_before_others_and_gets_no_requests(three: Hosts) -> None:
+    """Until the next deploy: by night none of those that do would run."""
+    first = there(three)["tiny-0"]
+    warned = rotation(three, first).warnings
+    assert any("deploy tiny again once lab-1 is drained" in warning for warning in warned)
+    after = made.applied(rotation(three, first), three)
+    after = made.applied(made.planned(after, made.deployment(TEXT)), after)
+    assert after["lab-2"]["schedules"]["tiny"]["order"][-1] == "tiny-0"
+    again = rotation(made.applied(rotation(after, first, back=True), after), first)
+    assert not any("schedule" in warning for warning in again.warnings)
+
+
 def test_a_drain_that_fails_lets_the_clock_go_on(three: Hosts) -> None:
     done = rotation(three, "lab-2")
     for title in titles(done)[:-1]:
@@ -97,6 +111,14 @@ def test_a_schedule_that_comes_to_a_drained_host_rests_there_at_once() -> None:
     after = made.applied(done, drained)
     assert resting(after) == {"lab-1": None, "lab-2": "drained", "lab-3": None}
     assert made.planned(after, made.deployment(TEXT)).is_noop
+
+
+def test_what_rested_with_a_schedule_that_is_gone_does_not_rest_with_the_next(three: Hosts) -> None:
+    after = made.applied(rotation(three, "lab-2"), three)
+    after = made.applied(plan(Site(), made.without(after, "tiny"), made.current(after)), after)
+    after = made.applied(rotation(after, "lab-2", back=True), after)
+    again = made.applied(made.planned(after, made.deployment(TEXT)), after)
+    assert resting(again) == {"lab-1": None, "lab-2": None, "lab-3": None}
 
 
 def test_a_host_without_schedules_is_drained_as_before() -> None:

@@ -1,6 +1,7 @@
 """Replicas by the clock: all are placed and proven, the clock's choice is no drift, and changes leave it as it is."""
 
 import json
+from dataclasses import replace
 
 import gang_lab
 import pytest
@@ -244,3 +245,20 @@ def test_a_hold_counts_as_long_as_the_change_may_take(start: int, least: int) ->
     (seconds,) = {order["seconds"] for order in held.orders.values()}
     assert isinstance(seconds, int)
     assert least <= seconds <= 72 * 3600
+
+
+def test_a_host_that_was_silent_when_all_was_taken_down_is_told_of_and_freed_once_it_is_back() -> None:
+    before = made.clocked(deploy(lab(1, 1, 1), TEXT), "tiny", 2)
+    seen = {name: state for name, state in before.items() if name != "lab-3"}
+    done = plan(Site(), made.without(seen, "tiny"), replace(made.current(seen), unreachable=("lab-3",)))
+    assert any("lab-3" in warning for warning in done.warnings)
+    after = {**made.applied(done, seen), "lab-3": before["lab-3"]}
+    (line,) = schedule_lines(made.current(after))
+    assert line.startswith("lab-3: the schedule of tiny goes on there")
+    for projects in (after["lab-3"]["projects"], {}):  # it may have nothing but its timer
+        left = {**after, "lab-3": {**after["lab-3"], "projects": projects}}
+        again = plan(Site(), made.without(left, "tiny"), made.current(left))
+        assert ("lab-3", "schedule") in {(change.host, change.subject) for change in again.changes}
+        free = made.applied(again, left)
+        assert not any(host["schedules"] for host in free.values())
+        assert not there(free)

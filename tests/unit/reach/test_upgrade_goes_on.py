@@ -27,6 +27,7 @@ from onprem_llm.errors import RefusedError
 from onprem_llm.output import PlainProgress
 from onprem_llm.planning.driver_serving import PURPOSE
 from onprem_llm.run_events import HostFailure
+from onprem_llm.upgrade_view import upgrade_text
 from onprem_llm.upgrading import Prepared, carry_out
 
 
@@ -238,6 +239,9 @@ def test_a_host_whose_replica_the_clock_may_start_is_drained_for_its_turn(world:
     decided = {"replicas": 1, "slots": 2, "off": ["tiny-1"], "since": "2026-11-20T19:00", "next": None}
     schedule = {"files": {}, "armed": True, "order": ["tiny-0", "tiny-1"], "decided": decided}
     world.facts["lab-2"]["schedules"] = {"tiny": schedule}
+    shown = next(line for line in upgrade_text(prepared(world).plan).splitlines() if line.startswith("lab-2 "))
+    assert "drained meanwhile" in shown
+    assert "tiny/tiny-1" not in shown
     taken(world)
     turn = world.happened[world.happened.index("drain lab-2") :]
     assert turn.index("upgrade lab-2") < turn.index("let in lab-2")
