@@ -10,6 +10,7 @@ import http.server
 import ipaddress
 import secrets
 import socket
+import socketserver
 import sys
 import threading
 
@@ -71,7 +72,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Say nothing of each question."""
 
 
-class Server(http.server.ThreadingHTTPServer):
+class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     """Listens on the cluster address, also before the host has it."""
 
     allow_reuse_address = True

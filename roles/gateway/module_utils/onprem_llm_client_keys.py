@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The record of client keys on a gateway, the maps that HAProxy reads, and bringing them to the running process."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import hashlib

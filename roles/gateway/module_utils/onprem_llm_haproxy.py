@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Talk to the gateway's processes: a master, one worker, and after reloads old workers that still serve streams."""
 
-from __future__ import annotations
-
 import csv
 import re
 import socket

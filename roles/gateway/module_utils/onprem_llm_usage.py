@@ -4,8 +4,6 @@
 Runs as part of a module, and in the service onprem-llm-usage, which shares this file.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import json

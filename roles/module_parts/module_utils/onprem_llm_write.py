@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writing a file in one piece."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import tempfile
