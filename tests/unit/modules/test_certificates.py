@@ -1,5 +1,6 @@
 """Certificates by the real openssl: made, renewed, refused."""
 
+import shutil
 import time
 from pathlib import Path
 from types import ModuleType
@@ -30,8 +31,9 @@ class Site:
         self.stores = load("certificates/certificate_store")
         self.ca = folder / "ca"
         self.secrets = folder / "secrets"
-        with self.authority.locked(self.ca):
-            self.authority.make(self.ca)
+        if not self.ca.exists():
+            with self.authority.locked(self.ca):
+                self.authority.make(self.ca)
         self.root = (self.ca / "ca.crt").read_text()
 
     def asked(self, *, combined: bool, names: list[str] = NAMES, **changes: Any) -> dict[str, Any]:
@@ -48,8 +50,17 @@ class Site:
         return Path(asked["certificate"])
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where an authority is kept once it was made: each test gets a copy, since openssl takes its time."""
+    return tmp_path_factory.mktemp("made")
+
+
 @pytest.fixture
-def site(load: Load, certificates: ModuleType, tmp_path: Path) -> Site:
+def site(load: Load, certificates: ModuleType, made: Path, tmp_path: Path) -> Site:
+    if not (made / "ca").exists():
+        Site(load, made)
+    shutil.copytree(made / "ca", tmp_path / "ca")
     return Site(load, tmp_path)
 
 

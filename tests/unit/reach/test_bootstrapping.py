@@ -105,6 +105,7 @@ def test_a_limit_makes_no_second_gateway(
 
 def test_a_limit_without_the_first_host_records_none(monkeypatch: pytest.MonkeyPatch) -> None:
     inventory(monkeypatch, a=(), b=())
+    monkeypatch.setattr(gateway_choice, "look", lambda *_: View(current("a", "b"), (), "salt"))
     choice = choose_gateway(current("b"), replace(LIMITED, limit="b"), QUIET)
     assert (choice.name, choice.records) == (None, False)
 

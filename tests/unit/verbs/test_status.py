@@ -313,7 +313,8 @@ def test_nothing_is_deployed() -> None:
     assert tables(seen({"a": host("a", 1)})) == "Nothing is deployed on these hosts."
 
 
-def test_json_has_all_of_it(facts: dict[str, Facts]) -> None:
+def test_json_has_all_of_it(facts: dict[str, Facts], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silent_gateways, "routes", lambda _: {})
     document = json.loads(json.dumps(seen(facts, ("lab-3",)).as_json()))
     assert document["gateway"] == "lab-1"
     assert document["gateways"] == [
@@ -331,6 +332,7 @@ def answers(facts: dict[str, Facts], tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Return a function that runs `status` on these facts."""
     (tmp_path / "inventory.ini").write_text("a\n")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(silent_gateways, "routes", lambda _: {})
 
     def run(*arguments: str, silent: tuple[str, ...] = ()) -> Any:
         failures = tuple(HostFailure(name, "t", "no route", unreachable=True) for name in silent)
