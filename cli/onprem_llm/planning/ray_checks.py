@@ -2,6 +2,7 @@
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current, HostState
+from onprem_llm.planning.out_of_sight import unseen_because
 from onprem_llm.planning.ray_nodes_standing import Cluster, node_container
 from onprem_llm.rendering.ray_serve import ray_problems
 from onprem_llm.spec.deployment import Deployment, parse_deployment
@@ -135,11 +136,10 @@ def ray_warnings(site: Site, deployment: Deployment, current: Current, cluster: 
             f"the gateway asks Ray Serve without TLS: requests for {deployment.name} cross the hosts' network in clear"
         )
     warnings += [f"{host.name}: its Ray node does not run: {AGAIN}" for host in cluster.nodes if not _is_running(host)]
-    if cluster.silent:
-        warnings.append(
-            f"{', '.join(cluster.silent)} did not answer: where it is in the Ray cluster it does not get the weights "
-            "now; deploy again when it is back"
-        )
+    warnings += [
+        f"{host}, which {unseen_because(current, host)}, gets no weights now: if it is in the Ray cluster, deploy again"
+        for host in cluster.silent
+    ]
     return tuple(warnings)
 
 

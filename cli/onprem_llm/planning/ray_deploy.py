@@ -103,16 +103,39 @@ def plan_serve(
     others = [one for name, (one, _) in book.items() if name != deployment.name]
     check_room(cluster, deployment, others)
     after = applications(cluster, {**book, deployment.name: (deployment, item.weights.id)})
-    port = site.ray.serve_port
+    port, former = site.ray.serve_port, applications(cluster, book)
     return PlannedServe(
         deployment.name,
         cluster,
         serve_text(after, port=port),
-        serve_text(applications(cluster, book), port=port),
+        serve_text(former, port=port),
         (*wall_changes(walls), *_changes(cluster, after, deployment.name, why)),
-        (*ray_warnings(site, deployment, current, cluster), *_forgets(cluster)),
+        (*ray_warnings(site, deployment, current, cluster), *_gap(former, after, deployment, why), *_forgets(cluster)),
         recorded,
         walls,
+    )
+
+
+def _gap(
+    before: Sequence[RayApplication], after: Sequence[RayApplication], deployment: Deployment, why: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Say that nobody will answer for a while: where the only old replica stops before a new one starts."""
+    old, mine = (next((a for a in some if a.deployment.name == deployment.name), None) for some in (before, after))
+    if old is None or mine is None or application(old)["args"] == application(mine)["args"]:
+        return ()
+    if any(reason.startswith("served_name:") for reason in why):
+        return (
+            f"there will be a gap: clients must ask for {deployment.served_name} from now on, and get 404 for the old "
+            "name and the new one until the gateway knows it",
+        )
+    surge = deployment.update.max_surge
+    if (
+        surge if surge is not None else int(mine.spare)
+    ) or deployment.replica_count > deployment.update.max_unavailable:
+        return ()
+    return (
+        f"there may be a gap: the Ray cluster has no room for one more replica of {deployment.name}, so the old one "
+        "stops before the new one starts; requests are answered with 503 meanwhile",
     )
 
 

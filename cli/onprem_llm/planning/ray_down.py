@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from onprem_llm.errors import UnreachableError
+from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.out_of_sight import awaited
 from onprem_llm.planning.ray_deploy import DOCUMENT, PROJECT, applications, on_ray, serve_order
@@ -31,6 +31,10 @@ def plan_serve_without(site: Site, current: Current, name: str) -> PlannedLeave 
     book, head = on_ray(current), standing_head(current)
     if name not in book:
         return None
+    if head is None and current.left_out:
+        raise InvalidError(
+            f"--limit leaves out the head of the Ray cluster, which runs {name}", hint="leave --limit out"
+        )
     if head is None and awaited(current):
         raise UnreachableError(
             f"{name} runs on Ray, and no host that answered has the cluster's head; these did not answer: "

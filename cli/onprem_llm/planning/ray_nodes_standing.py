@@ -29,6 +29,11 @@ def standing_cluster(current: Current) -> Cluster:
     may be on a host that is silent.
     """
     head, silent = standing_head(current), awaited(current)
+    if current.left_out and (head is None or not as_it_stands(current, head).carriers):
+        raise InvalidError(
+            f"--limit leaves out the Ray cluster's {'head' if head is None else 'workers'}",
+            hint="leave --limit out: Ray moves replicas among all of its hosts",
+        )
     if head is None and silent:
         raise UnreachableError(
             f"no host that answered has the head of the Ray cluster; these did not answer: {', '.join(silent)}",

@@ -35,9 +35,11 @@ def differences(old_text: str, new_text: str) -> tuple[str, ...]:
     if old_text == new_text:
         return ()
     try:
-        old, new = _flat(parse_deployment(old_text, "book")), _flat(parse_deployment(new_text, "model.yaml"))
+        before, after = parse_deployment(old_text, "book"), parse_deployment(new_text, "model.yaml")
     except InvalidError:
         return ("model.yaml changed",)
+    shape = type(before.replicas) is not type(after.replicas)
+    old, new = _flat(before, shape=shape), _flat(after, shape=shape)
     reasons = [
         f"{_label(key)} {_value(old, key)} -> {_value(new, key)}"
         for key in sorted({**old, **new})
@@ -49,11 +51,14 @@ def differences(old_text: str, new_text: str) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def _flat(deployment: Deployment) -> dict[str, object]:
+def _flat(deployment: Deployment, *, shape: bool) -> dict[str, object]:
+    """Return the fields by their paths; `shape`: bounds of replicas are said as one, beside a number."""
     found: dict[str, object] = {}
 
     def walk(value: object, at: str) -> None:
-        if isinstance(value, Mapping) and value and at != "env":
+        if at == "replicas" and isinstance(value, Mapping) and shape:
+            found[at] = f"{value['min']} to {value['max']}"
+        elif isinstance(value, Mapping) and value and at != "env":
             for key, item in value.items():
                 name = normal(str(key)) if at == "engine.engine_args" else str(key)
                 walk(item, f"{at}.{name}" if at else name)

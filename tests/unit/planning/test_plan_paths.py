@@ -12,8 +12,8 @@ from typing import Any, get_args
 import gang_lab
 import own_registry as own
 import pytest
-import ray_lab
 import recorded_facts as made
+import recorded_ray
 from click.testing import CliRunner
 from planning_lab import deploy, lab, model
 
@@ -60,7 +60,7 @@ def gang() -> Plan:
 
 
 def on_ray() -> Plan:
-    return ray_lab.planned(ray_lab.cluster(), ray_lab.model())
+    return recorded_ray.planned(recorded_ray.cluster(), recorded_ray.model())
 
 
 PLANS: tuple[Callable[[], Plan], ...] = (rolling, passed_on, registry, down, gang, on_ray)

@@ -1,18 +1,18 @@
 """Deployments on Ray: what Serve is told, in which order, when nothing is to be done, and the way back."""
 
 import json
+from dataclasses import replace
 
+import own_registry
 import recorded_facts as made
 from planning_lab import model as compose_model
-from ray_lab import Hosts, cluster, deployed, document, model, planned, site
+from recorded_ray import BOUNDS, RAY, Hosts, cluster, deployed, document, model, planned, site
 
 from onprem_llm.planning.plan import plan
 from onprem_llm.planning.ray_again import tell_again
 from onprem_llm.planning.ray_hosts import ray_hosts
 from onprem_llm.planning.types import Plan
 from onprem_llm.serve_state import told_digest
-
-BOUNDS = "replicas: {{min: 1, max: {}, target_ongoing_requests: 2}}\n"
 
 
 def titles(done: Plan) -> list[tuple[str, tuple[str, ...]]]:
@@ -237,3 +237,20 @@ def test_a_move_has_no_weights_and_brings_none() -> None:
     facts = deployed(cluster(), model(BOUNDS.format(3)))
     facts["lab-3"]["weights"] = {}
     assert made.planned(facts, made.again(facts, "tiny"), site(), verb="move").is_noop
+
+
+def test_bounds_in_a_numbers_place_are_said_in_one_line() -> None:
+    facts = deployed(cluster(), model())
+    (change,) = [c for c in planned(facts, model(BOUNDS.format(2))).changes if c.subject == "tiny on Ray"]
+    assert change.reasons == ("replicas: 1 -> 1 to 2",)
+
+
+def test_an_image_that_the_sites_own_registry_has_goes_along_no_chain_for_ray() -> None:
+    facts = cluster(3)
+    content = own_registry.store(RAY, made.GATEWAY_IMAGE, size=3 * made.GIB)
+    image = own_registry.pulled(RAY)
+    base = made.wanted(facts, made.deployment(model(), image=image))
+    wanted = replace(base, ui_image=None, registry=content, registry_image=made.archive(own_registry.REGISTRY_IMAGE))
+    done = plan(site(registry_dir="registry"), wanted, made.current(facts))
+    assert "fan_out" not in [kind for kind, _ in titles(done)]
+    assert "ray_serve" in [kind for kind, _ in titles(done)]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import recorded_facts as made
 from planning_lab import model as compose_model
-from ray_lab import RAY, Hosts, cluster, deployed, model, planned, site
+from recorded_ray import RAY, Hosts, cluster, deployed, model, planned, site
 
 from onprem_llm.errors import InvalidError, OnpremError, UnreachableError
 from onprem_llm.spec.site import Site
@@ -174,3 +174,23 @@ def test_what_has_no_effect_is_warned_of(extra: str, said: str) -> None:
 
 def test_a_head_that_forgets_is_warned_of() -> None:
     assert any("forgets its applications" in warning for warning in planned(cluster(), model()).warnings)
+
+
+@pytest.mark.parametrize(("out", "said"), [(["lab-1"], "head"), (["lab-2", "lab-3"], "workers")])
+def test_a_limit_that_leaves_the_cluster_out(out: list[str], said: str) -> None:
+    facts = cluster()
+    facts["lab-4"] = made.host("lab-4", 4, gateway=True)
+    facts["lab-1"]["book"] = None
+    found = refused(facts, model(), left_out=out)
+    assert f"--limit leaves out the Ray cluster's {said}" in found
+
+
+def test_an_update_without_room_for_one_more_is_warned_of() -> None:
+    facts = deployed(cluster(1, gpus=1), model())
+    update = model().replace("8192", "1024")
+    assert any("there may be a gap" in warning for warning in planned(facts, update).warnings)
+    for light in ("replicas: {min: 1, max: 2}\n", "timeouts: {start: 77}\n", "readiness: {path: /v1/models}\n"):
+        assert not any("gap" in warning for warning in planned(facts, model(light)).warnings)
+    roomy = deployed(cluster(), model())
+    assert not any("gap" in warning for warning in planned(roomy, update).warnings)
+    assert any("must ask for other" in warning for warning in planned(roomy, model("served_name: other\n")).warnings)

@@ -1,4 +1,4 @@
-"""A Ray cluster that stands, and deployments on it, for the tests of what is planned there."""
+"""A Ray cluster that stands, and deployments on it, as facts: for tests and benchmarks of what is planned there."""
 
 import json
 from functools import cache
@@ -12,6 +12,7 @@ from onprem_llm.spec.site import Site
 
 RAY = "onprem-llm/vllm-ray:0.29.0-ray2.60.0"
 Hosts = dict[str, Facts]
+BOUNDS = "replicas: {{min: 1, max: {}, target_ongoing_requests: 2}}\n"
 
 MODEL = """\
 api_version: 1
