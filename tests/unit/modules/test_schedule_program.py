@@ -380,6 +380,22 @@ def test_a_drain_that_was_cut_off_lets_go_when_its_time_is_over(
     assert (docker.asked, clock.now - begun) == (["up tiny-1"], 30)
 
 
+def test_requests_have_their_time_once_a_host_is_let_in_again(
+    program: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker = Docker(tiny_1="running")
+    monkeypatch.setattr(sys.modules["schedule_slots"], "docker", docker)
+    monkeypatch.setattr(sys.modules["schedule_slots"], "requests", lambda url: 3)
+    table(program, own=("tiny-1",))
+    begun = clock.now
+    (program.ROOT / ".resting").write_text(f"{begun + 300:.0f}\n")
+    run = program.Run("tiny")
+    while run.look(clock.now):
+        clock.now += 1
+    assert docker.asked == ["stop tiny-1"]
+    assert clock.now - begun >= 299 + 60  # from the last look under the mark
+
+
 def test_each_entry_that_comes_into_force_is_in_the_book_once(
     program: Any, clock: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
