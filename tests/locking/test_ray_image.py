@@ -83,6 +83,11 @@ def test_a_pair_that_does_not_match_is_refused(blobs: Blobs) -> None:
     assert f"{REF} has Ray 2.60.0 and vLLM 0.32.0, expected vLLM ==0.29.0" in text
 
 
+def test_a_ray_that_cluster_up_refuses_is_refused_before_it_travels(blobs: Blobs) -> None:
+    text = refused(put(blobs, tar({RAY.replace("2.60.0", "2.59.1"): "", VLLM: ""})), blobs)
+    assert f"{REF} has Ray 2.59.1, expected 2.60 or newer" in text
+
+
 @pytest.mark.parametrize(
     "hides", [f"{PACKAGES}/.wh.ray-2.60.0.dist-info", f"{PACKAGES}/.wh..wh..opq", "home/ray/.wh.anaconda3"]
 )

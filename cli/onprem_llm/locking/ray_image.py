@@ -25,6 +25,7 @@ from onprem_llm.spec.lock import LockedImage
 EXTRA = "llm"
 RECORD = re.compile(r"(?:\./)?((?:.*/)?(?:site|dist)-packages/(ray|vllm)-([^/]+)\.dist-info)/METADATA")
 HIDES, HIDES_ALL = ".wh.", ".wh..wh..opq"  # OCI image specification, layer.md, Whiteouts
+LEAST = Version("2.60")  # as roles/ray_cluster has it, which says why
 ANOTHER = "name another in onprem_llm_site.ray.image: one of rayproject/ray-llm, or your own (docs/images.md)"
 # A layer that is damaged, or packed in a way that this Python does not know.
 UNREADABLE = (tarfile.TarError, zlib.error, EOFError, OSError)
@@ -47,6 +48,14 @@ class Found:
             )
         except InvalidVersion:
             return True
+
+    @property
+    def is_old(self) -> bool:
+        """Tell whether its Ray is one that `cluster up` refuses."""
+        try:
+            return self.ray is not None and Version(self.ray).release[:2] < LEAST.release
+        except InvalidVersion:
+            return False
 
 
 @dataclass(slots=True)
@@ -104,6 +113,12 @@ def check(image: LockedImage, blobs: Blobs) -> tuple[str, ...]:
         raise InvalidError(
             f"found no Ray in the image {image.ref} (vLLM {found.vllm or '(none)'}), expected one with Ray: vLLM's own "
             "images are without it",
+            hint=ANOTHER,
+        )
+    if found.is_old:
+        raise InvalidError(
+            f"the image {image.ref} has Ray {found.ray}, expected {LEAST} or newer: older ones stop a model's only "
+            "replica before they start the one that takes its place",
             hint=ANOTHER,
         )
     if not found.matches:

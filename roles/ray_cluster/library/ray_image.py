@@ -49,17 +49,21 @@ onprem_llm:
   returned: success
 """
 
+# What Ray's own record asks for with its extra llm: `vllm[audio]==0.29.0; extra == "llm"`.
+PIN = r"""vllm(?:\[[^\]]*\])?\s*\(?==\s*([^\s;,)]+).*\bextra\s*==\s*["']llm["']"""
 # Distributions' own records: importing vLLM takes half a minute.
 PROGRAM = """
-import importlib.metadata as m, json, platform
+import importlib.metadata as m, json, platform, re
 found = {"python": platform.python_version()}
 for name in ("ray", "vllm"):
     try:
         found[name] = m.version(name)
     except m.PackageNotFoundError:
         found[name] = None
+asks = [re.match(PIN, one) for one in (m.requires("ray") or ())] if found["ray"] else []
+found["made_for"] = next((one.group(1) for one in asks if one), None)
 print(json.dumps(found))
-"""
+""".replace("PIN", repr(PIN))
 LIMIT = 120  # seconds
 # Serve starts a new replica before it ends the old one since then: max_surge_percent (docs/multi-node.md).
 LEAST = (2, 60)
@@ -71,7 +75,7 @@ class ImageError(Exception):
 
 
 def versions(image):
-    """Return what the image has; ImageError where that cannot be said, where it has no Ray, or one that is too old."""
+    """Return what the image has; ImageError where that cannot be said, where it has no Ray, or one that will not do."""
     found = asked(image)
     if not found["ray"]:
         raise ImageError(
@@ -85,6 +89,13 @@ def versions(image):
             f"found Ray {found['ray']} in the image {image}, expected {least} or newer: older ones stop a model's only "
             "replica before they start the one that takes its place. Name another in onprem_llm_site.ray.image: a "
             "newer one of rayproject/ray-llm, or your own (docs/images.md). Nothing was started."
+        )
+    made_for = found.pop("made_for", None)
+    if made_for and found["vllm"] and found["vllm"].partition("+")[0] != made_for:
+        raise ImageError(
+            f"found {spelled(found)} in the image {image}, expected vLLM {made_for}, which this Ray is made for. "
+            "Name another in onprem_llm_site.ray.image: one of rayproject/ray-llm, or your own (docs/images.md). "
+            "Nothing was started."
         )
     return found
 

@@ -2,13 +2,18 @@
 
 import http.server
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+from onprem_llm.locking.ray_image import LEAST
 
 from .conftest import Load
 
@@ -188,9 +193,39 @@ def test_a_node_that_has_ended_is_drained(nodes: ModuleType, dashboard: Any, mon
 IMAGES = {
     "whole": (0, '{"python": "3.11.2", "ray": "2.60.0", "vllm": "0.29.0"}'),
     "vllm-alone": (0, 'a warning\n{"python": "3.12.3", "ray": null, "vllm": "0.32.0"}'),
+    "pair": (0, '{"python": "3.11.2", "ray": "2.60.0", "vllm": "0.29.0+cpu", "made_for": "0.29.0"}'),
+    "no-pair": (0, '{"python": "3.11.2", "ray": "2.60.0", "vllm": "0.32.0", "made_for": "0.29.0"}'),
     "old": (0, '{"python": "3.11.2", "ray": "2.9.3", "vllm": "0.8.0"}'),
     "no-python": (127, 'exec: "python3": executable file not found in $PATH'),
 }
+
+
+def test_what_ray_is_made_for_is_read_out_of_its_own_record(load: Load, tmp_path: Path) -> None:
+    """The program runs here, on records as pip writes them."""
+    module = load("ray_cluster/ray_image")
+
+    def asked(*requires: str) -> Any:
+        record = tmp_path / "ray-2.60.0.dist-info"
+        record.mkdir(exist_ok=True)
+        lines = [
+            "Metadata-Version: 2.1",
+            "Name: ray",
+            "Version: 2.60.0",
+            *(f"Requires-Dist: {one}" for one in requires),
+        ]
+        (record / "METADATA").write_text("\n".join([*lines, "", ""]))
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", module.PROGRAM],
+            env={"PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            check=True,
+        )
+        return json.loads(done.stdout)
+
+    found = asked("click>=7.0", 'vllm-other==1.0; extra == "llm"', 'vllm[audio]==0.29.0; extra == "llm"')
+    assert (found["ray"], found["vllm"], found["made_for"]) == ("2.60.0", None, "0.29.0")
+    assert asked('vllm==0.29.0; extra == "other"')["made_for"] is None
+    assert asked('vllm>=0.29.0; extra == "llm"')["made_for"] is None
 
 
 def test_an_image_says_its_versions(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +250,11 @@ def test_an_image_says_its_versions(load: Load, monkeypatch: pytest.MonkeyPatch)
     assert "Name another in onprem_llm_site.ray.image" in str(raised.value)
     assert module.asked("old")["ray"] == "2.9.3"
     assert module.release("2.60.0rc1") == module.LEAST < module.release("3.1")
+    # What lock refuses is what cluster up refuses.
+    assert LEAST.release == module.LEAST
+    assert "made_for" not in module.versions("pair")
+    with pytest.raises(module.ImageError, match=r"vLLM 0\.32\.0 in the image no-pair, expected vLLM 0\.29\.0, which"):
+        module.versions("no-pair")
     with pytest.raises(module.ImageError, match="no-python could not be asked for its Ray: docker run ended with 127"):
         module.versions("no-python")
 
