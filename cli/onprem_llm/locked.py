@@ -9,6 +9,7 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current
 from onprem_llm.options import BESIDE
 from onprem_llm.planning.plan_images import images_in
+from onprem_llm.planning.ray_nodes_standing import node_container
 from onprem_llm.planning.types import ImageSource, Plan, Wanted
 from onprem_llm.registry import at_registry, repository
 from onprem_llm.spec.deployment import Deployment
@@ -70,6 +71,7 @@ class Locked:
             return self._pin(source, site, current) if source else None
 
         self._check_registry(wanted)
+        self._check_nodes(wanted, current)
         deployments = tuple(replace(item, image=pin(item.image)) for item in wanted.deployments)
         return replace(
             wanted,
@@ -100,6 +102,22 @@ class Locked:
                     f"{image.digest}",
                     hint="load the bundle of this lock (onprem-llm bundle load), or use the lock of the one that was "
                     "loaded last",
+                )
+
+    def _check_nodes(self, wanted: Wanted, current: Current) -> None:
+        """Raise InvalidError where a node of Ray runs another image than was locked for what is deployed there."""
+        item = wanted.named(wanted.focus or "")
+        if item is None or item.deployment.backend != "ray":
+            return
+        image = self.lock.image(item.deployment.engine.image)
+        for host in current.hosts:
+            node = node_container(host)
+            if image is not None and node is not None and node.image != image.id:
+                raise InvalidError(
+                    f"{host.name}: its Ray node runs {node.image[:19]}, expected {image.ref} as it was locked, "
+                    f"{image.id[:19]}",
+                    hint="onprem-llm cluster up starts the nodes from the image that was loaded; or use the lock that "
+                    "they were started from",
                 )
 
     def _pin(self, source: ImageSource, site: Site, current: Current) -> ImageSource:

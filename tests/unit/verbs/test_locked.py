@@ -16,6 +16,7 @@ from onprem_llm.locked import Locked, read_locked
 from onprem_llm.main import cli
 from onprem_llm.planning.plan import plan
 from onprem_llm.planning.plan_images import images_in
+from onprem_llm.planning.ray_cluster import plan_up
 from onprem_llm.planning.types import ImageSource, Plan, RegistryStore, Wanted
 from onprem_llm.spec.deployment import Deployment, load_deployment
 from onprem_llm.spec.site import Site
@@ -250,3 +251,26 @@ def test_a_model_yaml_that_locked_took_for_the_lock_is_named(folder: Path, verb:
     with pytest.raises(UsageError) as refused:
         CliRunner().invoke(cli, words, catch_exceptions=False)
     assert refused.value.hint == f"onprem-llm {verb} --help"
+
+
+def on_ray(folder: Path, image: str) -> Wanted:
+    """Ask for a deployment on a cluster whose nodes run an image of that id under the name that was locked."""
+    text = f"{MODEL}backend: ray\n"
+    (folder / "model.yaml").write_text(text)
+    there = locked(folder).lock.deployments[0].model_dump(mode="json")
+    lock = locked(folder, deployments=[there | {"text": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}])
+    facts, site = made.lab(gpus=0), made.site(ray={"image": made.VLLM_IMAGE})
+    for state, group in zip(facts.values(), ("ray_head", "ray_worker"), strict=False):
+        state["groups"], state["interfaces"] = [group], {state["addresses"][0]: "eth0"}
+    current = made.current(facts)
+    assert current.gateway is not None
+    up = plan_up(site, current, current.gateway, made.archive(made.VLLM_IMAGE, as_id=image)).plan
+    return wanted(folder, lock, facts=made.applied(up, facts), site=site)
+
+
+def test_a_cluster_runs_what_was_locked(folder: Path) -> None:
+    assert on_ray(folder, made.image_id(made.VLLM_IMAGE)).focus == "tiny"
+    other = made.image_id("another")
+    with pytest.raises(InvalidError, match=f"its Ray node runs {other[:19]}, expected {made.VLLM_IMAGE}") as raised:
+        on_ray(folder, other)
+    assert "cluster up" in str(raised.value.hint)
