@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from .names import add_mapped
 from .settings import Settings, parse
 from .state import healthy
 
@@ -29,6 +30,7 @@ def _run(settings: Settings) -> int:
     if not key:
         print("gang: VLLM_API_KEY is not set: the ranks know each other by their engine key", file=sys.stderr)
         return USAGE
+    add_mapped()
     return asyncio.new_event_loop().run_until_complete(_rank(settings, key))
 
 
