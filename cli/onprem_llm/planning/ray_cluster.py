@@ -8,6 +8,7 @@ from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.about_hosts import host_plan
 from onprem_llm.planning.difference import Outcome
 from onprem_llm.planning.host_checks import require_host
+from onprem_llm.planning.ray_again import tell_again
 from onprem_llm.planning.ray_hosts import (
     WORKER_GROUP,
     RayHosts,
@@ -15,11 +16,11 @@ from onprem_llm.planning.ray_hosts import (
     check_ray_ports,
     ray_hosts,
     require_prepared,
-    strays,
 )
 from onprem_llm.planning.ray_nodes import KEY, PlannedNode, plan_node, token_keeper
-from onprem_llm.planning.ray_rolling import Known, Rolled, changed
+from onprem_llm.planning.ray_rolling import Known, changed
 from onprem_llm.planning.ray_steps import NAME
+from onprem_llm.planning.ray_up_warnings import up_warnings
 from onprem_llm.planning.staging import HostWork, check_space, image_for
 from onprem_llm.planning.steps import stage_step
 from onprem_llm.planning.types import Change, ImageSource, Order, Plan, Step
@@ -96,16 +97,21 @@ def plan_up(
     keeper = token_keeper(current, gateway)
     work, rolled = _staging(nodes), changed(site, current, hosts, head, workers, keeper, known or Known())
     kept, keeping = _kept(gateway, keeper)
+    # A head that begins may have forgotten what the book has; one that remembers is told nothing.
+    again = tell_again(site, current, hosts) if head.outcome.needed else None
+    files = _files(nodes)
+    if again is not None:
+        files[hosts.head.name] |= again[1]
     plan = host_plan(
         "cluster",
         NAME,
         current,
         gateway,
-        [stage_step(site, work, gateway), _image_step(nodes), kept, *rolled.steps],
+        [stage_step(site, work, gateway), _image_step(nodes), kept, *rolled.steps, again and again[0]],
         [*keeping, *_staged(work), *(one.outcome.change for one in nodes), *_guarded(nodes)],
-        files=_files(nodes),
+        files=files,
         send_bytes=_sends(work),
-        warnings=[*_ending(rolled), *rolled.warnings, *_left_out(parked), *_strays(current, hosts)],
+        warnings=up_warnings(current, hosts, rolled, workers, parked),
     )
     return PlannedUp(plan, rolled.ends)
 
@@ -159,25 +165,6 @@ def _nodes(
     ]
     head = plan_node(site, current, hosts, hosts.head, "head", image)
     return (head, *(plan_node(site, current, hosts, host, "worker", image) for host in wanted))
-
-
-def _ending(rolled: Rolled) -> list[str]:
-    lines = [f"{rolled.ends}: all nodes stop together, and what they serve ends"] if rolled.ends else []
-    if rolled.forgets:
-        lines.append("Ray forgets its applications: deploy them again afterwards")
-    return lines
-
-
-def _left_out(parked: Sequence[str]) -> list[str]:
-    return [f"{name} is drained and gets no node: onprem-llm host undrain {name}" for name in parked]
-
-
-def _strays(current: Current, hosts: RayHosts) -> list[str]:
-    return [
-        f"{host.name} runs {project}, and the inventory's groups of Ray do not have it: "
-        + (f"onprem-llm cluster drain {host.name}" if project == WORKER_PROJECT else "onprem-llm cluster down")
-        for host, project in strays(current, hosts)
-    ]
 
 
 def _staging(nodes: Sequence[PlannedNode]) -> dict[str, HostWork]:

@@ -43,6 +43,10 @@ said:
   description: The same, for a person.
   type: str
   returned: success
+name:
+  description: A tag of the image.
+  type: str
+  returned: success
 onprem_llm:
   description: C(ray_image) with C(versions), and C(standing), those of O(standing).
   type: dict
@@ -76,24 +80,24 @@ class ImageError(Exception):
 
 def versions(image):
     """Return what the image has; ImageError where that cannot be said, where it has no Ray, or one that will not do."""
-    found = asked(image)
+    found, name = asked(image), called(image)
     if not found["ray"]:
         raise ImageError(
-            f"found no Ray in the image {image} ({spelled(found)}), expected one with Ray: vLLM's own images are "
+            f"found no Ray in the image {name} ({spelled(found)}), expected one with Ray: vLLM's own images are "
             "without it. Name another in onprem_llm_site.ray.image: one of rayproject/ray-llm, or your own "
             "(docs/images.md). Nothing was started."
         )
     if release(found["ray"]) < LEAST:
         least = ".".join(str(part) for part in LEAST)
         raise ImageError(
-            f"found Ray {found['ray']} in the image {image}, expected {least} or newer: older ones stop a model's only "
+            f"found Ray {found['ray']} in the image {name}, expected {least} or newer: older ones stop a model's only "
             "replica before they start the one that takes its place. Name another in onprem_llm_site.ray.image: a "
             "newer one of rayproject/ray-llm, or your own (docs/images.md). Nothing was started."
         )
     made_for = found.pop("made_for", None)
     if made_for and found["vllm"] and found["vllm"].partition("+")[0] != made_for:
         raise ImageError(
-            f"found {spelled(found)} in the image {image}, expected vLLM {made_for}, which this Ray is made for. "
+            f"found {spelled(found)} in the image {name}, expected vLLM {made_for}, which this Ray is made for. "
             "Name another in onprem_llm_site.ray.image: one of rayproject/ray-llm, or your own (docs/images.md). "
             "Nothing was started."
         )
@@ -115,12 +119,23 @@ def asked(image):
         found = json.loads(said.splitlines()[-1]) if code == 0 else None
     except (ValueError, IndexError):
         found = None
+    if code == 127:  # docker's own words are a line of what runs in what
+        raise ImageError(
+            f"found no python3 in the image {called(image)}, expected an image with Ray in it. Name another in "
+            "onprem_llm_site.ray.image: one of rayproject/ray-llm, or your own (docs/images.md). Nothing was started."
+        )
     if not isinstance(found, dict):
         raise ImageError(
-            f"the image {image} could not be asked for its Ray: docker run ended with {code}: {said[-300:]}. "
+            f"the image {called(image)} could not be asked for its Ray: docker run ended with {code}: {said[-300:]} "
             "Expected an image with python3 and Ray in it: onprem_llm_site.ray.image"
         )
     return found
+
+
+def called(image):
+    """Return a tag of an image, which a person knows rather than its id."""
+    code, said = docker("image", "inspect", "--format", '{{join .RepoTags " "}}', image)
+    return said.split()[0] if code == 0 and said.split() else image
 
 
 def spelled(found):
@@ -141,7 +156,9 @@ def main():
     except (ImageError, OSError, subprocess.SubprocessError) as error:
         module.fail_json(msg=f"ray_image: {error}")
     seen = {"ray_image": {"versions": found, "standing": before}}
-    module.exit_json(changed=False, versions=found, said=spelled(found), onprem_llm=seen)
+    module.exit_json(
+        changed=False, versions=found, said=spelled(found), name=called(module.params["image"]), onprem_llm=seen
+    )
 
 
 if __name__ == "__main__":

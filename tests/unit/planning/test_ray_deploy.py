@@ -10,6 +10,7 @@ from recorded_ray import BOUNDS, RAY, Hosts, cluster, deployed, document, model,
 
 from onprem_llm.planning.plan import plan
 from onprem_llm.planning.ray_again import tell_again
+from onprem_llm.planning.ray_cluster import plan_up
 from onprem_llm.planning.ray_hosts import ray_hosts
 from onprem_llm.planning.types import Plan
 from onprem_llm.serve_state import told_digest
@@ -254,3 +255,30 @@ def test_an_image_that_the_sites_own_registry_has_goes_along_no_chain_for_ray() 
     done = plan(site(registry_dir="registry"), wanted, made.current(facts))
     assert "fan_out" not in [kind for kind, _ in titles(done)]
     assert "ray_serve" in [kind for kind, _ in titles(done)]
+
+
+def test_a_cluster_that_forgets_is_told_again() -> None:
+    facts = deployed(cluster(), model())
+    facts["lab-1"]["groups"].append("ray_worker")
+    facts["lab-1"]["serve"] = {"error": None, "port": 8100, "applications": {"tiny": {}, "by-hand": {}}}
+    current = made.current(facts)
+    assert current.gateway is not None
+    done = plan_up(site(), current, current.gateway, made.archive(RAY)).plan
+    assert [step.kind for step in done.steps][-2:] == ["ray_nodes", "ray_serve"]
+    assert set(document(done)) == {"tiny"}
+    assert set(done.files["lab-1"]) == {"ray-head", "ray-serve"}
+    assert done.warnings[1:] == (
+        "Ray forgets its applications: it is told of tiny again at the end, which start then",
+        "by-hand on Ray: the book does not have it, and it is gone then",
+    )
+
+
+def test_a_new_worker_without_weights_is_named() -> None:
+    facts = deployed(cluster(), model())
+    facts["lab-3"]["projects"].clear()
+    facts["lab-3"]["weights"] = {}
+    current = made.current(facts)
+    assert current.gateway is not None
+    done = plan_up(site(), current, current.gateway, made.archive(RAY)).plan
+    assert "ray_serve" not in [step.kind for step in done.steps]
+    assert any("lab-3: the weights of tiny are not there" in line for line in done.warnings)
