@@ -54,12 +54,14 @@ class Engine:
     revision: int = 1
     tls: tuple[str, str] | None = None
     port: int = 0
+    prefix: str | None = None  # it is a proxy of Ray Serve's
     process: subprocess.Popen[str] = field(init=False)
 
     def start(self) -> "Engine":
         command = [sys.executable, str(STUB), "--host", bridge(), "--port", str(self.port), "--name", self.project]
         command += ["--model", self.model, "--revision", str(self.revision), "--key", engine_key(self.project)]
         command += ["--tls", *self.tls] if self.tls else []
+        command += ["--prefix", self.prefix] if self.prefix else []
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout
         self.port = int(self.process.stdout.readline())

@@ -2,6 +2,8 @@
 
     python stub.py --port 0 --name tiny-0 --model tiny --revision 3 --key KEY [--tls CERT KEY]
 
+With --prefix /tiny it is a proxy of Ray Serve's: asks for no key, and once it gets SIGUSR1 says that it is drained.
+
 Prints its port. A request's body may say: stream (true), chunks (8), every (0.02 s), sleep (s before anything),
 fill (bytes of padding in the answer).
 """
@@ -9,6 +11,7 @@ fill (bytes of padding in the answer).
 import argparse
 import asyncio
 import json
+import signal
 import ssl
 from typing import Any
 
@@ -38,6 +41,11 @@ class Stub:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.served = 0
+        self.drained = False
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.drain)
+
+    def drain(self) -> None:
+        self.drained = True
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -51,9 +59,13 @@ class Stub:
     async def answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         method, path, headers, body = request
         name = self.options.model
-        if path == "/health":
+        if self.options.prefix:
+            refused = self.as_proxy(path)
+            if refused is not None:
+                return await send(writer, *refused)
+        elif path == "/health":
             return await send(writer, 200, {})
-        if headers.get("authorization") != f"Bearer {self.options.key}":
+        elif headers.get("authorization") != f"Bearer {self.options.key}":
             return await send(writer, 401, {"error": "the engine's key is wrong"})
         if method == "GET" and path == "/v1/models":
             ids = (name, f"{name}:r{self.options.revision}")
@@ -74,6 +86,15 @@ class Stub:
                  "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "hi"}}],
                  "data": [vector], "padding": "x" * said.get("fill", 0), "usage": tokens}  # fmt: skip
         return await send(writer, said.get("status", 200), whole)
+
+    def as_proxy(self, path: str) -> tuple[int, object] | None:
+        """Return what a proxy of Ray Serve's answers by itself; None for what it passes on."""
+        prefix = self.options.prefix
+        if path == "/-/healthz":
+            return 503 if self.drained else 200, {}
+        if path == f"{prefix}/v1/models":
+            return 200, {"object": "list", "data": [{"id": self.options.model}]}
+        return None if path.startswith(f"{prefix}/") else (404, {"error": f"Path '{path}' not found"})
 
     async def stream(self, writer: asyncio.StreamWriter, said: dict[str, Any]) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -104,6 +125,7 @@ async def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--revision", type=int, default=1)
     parser.add_argument("--tls", nargs=2)
+    parser.add_argument("--prefix")
     options = parser.parse_args()
     context = None
     if options.tls:

@@ -16,6 +16,8 @@ from onprem_llm.planned import plan_again
 def command(name: str, yes: bool, break_lock: bool, as_json: bool, connection: Connection) -> None:
     """Restart the replicas of a deployment in the way of an update: drained, started anew, asked, put back.
 
+    A deployment on Ray is refused: Ray replaces replicas where model.yaml changes.
+
     \b
     Example:
       onprem-llm restart tiny

@@ -18,7 +18,7 @@ from onprem_llm.spec.replicas import MAX_REPLICAS
 def command(name: str, replicas: int, yes: bool, break_lock: bool, as_json: bool, connection: Connection) -> None:
     """Run more or fewer replicas of a deployment. New ones take traffic once they answer; others are drained first.
 
-    A deployment with a `schedule` is refused: its entries say how many run.
+    A deployment with a `schedule` is refused: its entries say how many run. On Ray a number takes the place of bounds.
 
     New replicas go to hosts that have the weights. For others, write `replicas` into model.yaml and deploy it.
 

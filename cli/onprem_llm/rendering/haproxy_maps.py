@@ -16,6 +16,9 @@ PATHS: dict[Task, tuple[str, ...]] = {
     "rerank": ("/v1/rerank", "/v2/rerank", "/rerank", "/v1/score", "/score"),
 }
 
+# What Ray Serve LLM does not answer.
+NOT_ON_RAY = {"/v1/responses"}
+
 # Keys of our own clients: Open WebUI's, and that of `onprem-llm chat`. The page offers all that it is shown for a chat,
 # so it is shown nothing else.
 PAGE_KEY, CLI_KEY = "open-webui", "onprem-llm"
@@ -51,10 +54,14 @@ def names_map(backends: Sequence[Backend]) -> str:
 
 def paths_map(backends: Sequence[Backend]) -> str:
     """Map each path that passes to its deployment: `/v1/completions *`, `/tiny/v1/completions tiny`."""
-    plain = {path: BY_BODY for one in backends for path in PATHS[one.task]}
-    own = {f"/{one.deployment}{path}": one.deployment for one in backends for path in PATHS[one.task]}
+    plain = {path: BY_BODY for one in backends for path in _paths(one)}
+    own = {f"/{one.deployment}{path}": one.deployment for one in backends for path in _paths(one)}
     # A deployment called v1 that ranks would own /v1/rerank: the path that everybody has wins.
     return "".join(f"{path} {name}\n" for path, name in sorted({**own, **plain}.items()))
+
+
+def _paths(one: Backend) -> tuple[str, ...]:
+    return tuple(path for path in PATHS[one.task] if one.prefix is None or path not in NOT_ON_RAY)
 
 
 def _json(value: object) -> str:
