@@ -1,5 +1,6 @@
 """The gateway's certificate that the site gives: read and checked on this machine, before any host is touched."""
 
+import ipaddress
 import re
 import ssl
 import tempfile
@@ -105,7 +106,14 @@ def _names(own: Mapping[str, object]) -> Sequence[str]:
     """Return the names in a certificate as the probe does."""
     found = own.get("subjectAltName", ())
     pairs = found if isinstance(found, tuple) else ()
-    return sorted(str(value).lower() for kind, value in pairs if kind in ("DNS", "IP Address"))
+    return sorted(_spelled(str(value)) for kind, value in pairs if kind in ("DNS", "IP Address"))
+
+
+def _spelled(name: str) -> str:
+    try:
+        return str(ipaddress.ip_address(name.strip()))
+    except ValueError:
+        return name.lower()
 
 
 def _covers(pattern: str, name: str) -> bool:

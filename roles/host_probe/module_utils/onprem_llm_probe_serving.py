@@ -192,8 +192,18 @@ def certificate(path):
     return {
         "not_after": ssl.cert_time_to_seconds(found["notAfter"]),
         "written": int(path.stat().st_mtime),
-        "names": sorted(name.lower() for name in names),
+        "names": sorted(spelled(name) for name in names),
     }
+
+
+def spelled(name):
+    """Return a name in small letters, an address as all others are spelled: fd00::b, not FD00:0:0:0:0:0:0:B."""
+    import ipaddress  # as above
+
+    try:
+        return str(ipaddress.ip_address(name.strip()))
+    except ValueError:
+        return name.lower()
 
 
 def healer():

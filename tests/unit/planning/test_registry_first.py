@@ -10,6 +10,7 @@ from planning_lab import Hosts
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.planning.ray_cluster import plan_up
+from onprem_llm.planning.registry import plan_registry
 from onprem_llm.planning.registry_first import registry_first
 from onprem_llm.planning.types import ImageSource, Plan, Wanted
 from onprem_llm.probe import parse_current
@@ -56,6 +57,11 @@ def test_a_second_time_changes_nothing_with_the_registry_and_without() -> None:
     facts = hosts()
     after = made.applied(up(facts), facts)
     assert up(after).is_noop
+    current = parse_current(after)
+    assert current.gateway is not None
+    there = plan_registry(SITE, OWN, current.gateway)
+    assert there is not None
+    assert not there.outcome.needed, "a deploy finds it as it is to be"
     # The last deployment's `down` takes it away; the nodes have their image.
     del after["lab-1"]["projects"][PROJECT]
     assert up(after).is_noop

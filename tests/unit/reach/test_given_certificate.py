@@ -50,9 +50,10 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
 
 
 def test_a_good_one_is_read(files: Files) -> None:
-    found = given_certificate(files.make(names="DNS:*.example.com,IP:10.0.0.1").site("LLM.example.com", "10.0.0.1"))
+    written = files.make(names="DNS:*.example.com,IP:10.0.0.1,IP:fd00:1::b")
+    found = given_certificate(written.site("LLM.example.com", "10.0.0.1", "fd00:1::b"))
     assert found is not None
-    assert (found.names, found.ends_soon) == (("*.example.com", "10.0.0.1"), False)
+    assert (found.names, found.ends_soon) == (("*.example.com", "10.0.0.1", "fd00:1::b"), False)
     assert given_certificate(made.site()) is None
 
 
