@@ -183,6 +183,16 @@ class Current:
         return {host.name: {p.label("deployment") for p in host.projects.values()} for host in self.hosts}
 
     @cached_property
+    def gang_addresses(self) -> Mapping[str, Set[str]]:
+        """Map each gang that stands to its members' addresses."""
+        found: dict[str, set[str]] = {}
+        for project in (project for host in self.hosts for project in host.projects.values()):
+            gang, address = project.label("gang"), project.label("gang_address")
+            if gang is not None and address:
+                found.setdefault(gang, set()).add(address)
+        return found
+
+    @cached_property
     def gateway(self) -> HostState | None:
         """The host that is recorded as the gateway. One that another's book calls lost was it before, and is back."""
         return next(iter(self.recorded_gateways), None)

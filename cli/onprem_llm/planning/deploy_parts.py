@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.fleet import Fleet
@@ -23,7 +24,7 @@ from onprem_llm.planning.web_ui import PlannedUi
 from onprem_llm.spec.site import Site
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Parts:
     """What was asked for and found, and what was decided of it: the steps and the rest of the plan follow from this."""
 
@@ -60,7 +61,7 @@ class Parts:
         """What hosts have of the schedule."""
         return plan_schedule(self.revision, self.fleet, self.current)
 
-    @property
+    @cached_property
     def crew(self) -> Crew:
         """Who takes part in the change of replicas."""
         guarded = guards(self.current, self.fleet, self.gateway, tls=self.revision.engine_tls)

@@ -30,12 +30,7 @@ def _standing(host: HostState, project: str, current: Current) -> GangWall | Non
     gang, ports = found.label("gang"), tuple(block_of(found.label("gang_ports")))
     if gang is None or not ports:
         return None
-    members = {
-        address
-        for other in current.hosts
-        for one in other.projects.values()
-        if one.label("gang") == gang and (address := one.label("gang_address"))
-    }
+    members = set(current.gang_addresses.get(gang, ()))
     if current.unreachable and host.firewall is not None:
         members |= {source for wall in host.firewall.gangs if wall.ports == ports for source in wall.sources}
     return GangWall(ports, tuple(sorted(members)))
