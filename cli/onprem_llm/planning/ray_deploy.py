@@ -77,13 +77,13 @@ def on_ray(current: Current) -> dict[str, Pair]:
 def applications(cluster: Cluster, pairs: Mapping[str, Pair]) -> list[RayApplication]:
     """Return what Serve is told of each deployment: for its way of replacing, whether there is room for one more."""
     deployments = [deployment for deployment, _ in pairs.values()]
-    ingresses = min(INGRESSES, len(cluster.carriers) + len(cluster.silent))
+    ingresses = min(INGRESSES, max(1, len(cluster.places) + len(cluster.silent)))
     found = []
     for deployment, weights in pairs.values():
         room = room_beside(cluster, deployments)
-        spare = place(room, deployment, cluster.fewest_gpus, 1) == 1
+        spare = place(room, deployment, cluster.most_gpus, 1) == 1
         path = f"{WEIGHTS}/{weights}"
-        found.append(RayApplication(deployment, deployment.replicas, path, cluster.fewest_gpus, ingresses, spare=spare))
+        found.append(RayApplication(deployment, deployment.replicas, path, cluster.most_gpus, ingresses, spare=spare))
     return found
 
 

@@ -19,9 +19,16 @@ class Cluster:
     silent: tuple[str, ...] = ()
 
     @property
-    def fewest_gpus(self) -> int:
-        """GPUs of the host that has the fewest, of those with any."""
-        return min((count for host in self.carriers if (count := node_gpus(host))), default=0)
+    def places(self) -> tuple[HostState, ...]:
+        """The hosts on which replicas may run once their nodes do."""
+        return tuple(host for host in self.nodes if host is not self.head or WORKER_GROUP in host.groups)
+
+    @property
+    def most_gpus(self) -> int:
+        """GPUs of the host that has the most. A node that is stopped counts: what follows from this is told to Ray in
+        `args`, and other ones replace every replica.
+        """
+        return max(map(node_gpus, self.places), default=0)
 
 
 def standing_cluster(current: Current) -> Cluster:

@@ -59,7 +59,7 @@ def room_beside(cluster: Cluster, deployments: Iterable[Deployment]) -> Room:
     """Return what is left once each deployment has its fewest replicas, the largest first."""
     room = room_of(cluster)
     for one in sorted(deployments, key=lambda d: (-parallel_size(d.engine.engine_args), d.name)):
-        place(room, one, cluster.fewest_gpus, one.replica_count)
+        place(room, one, cluster.most_gpus, one.replica_count)
     return room
 
 
@@ -67,7 +67,7 @@ def check_room(cluster: Cluster, deployment: Deployment, others: Sequence[Deploy
     """Raise InvalidError, with what each host has, where the fewest replicas find no room beside those of others."""
     room = room_beside(cluster, others)
     left = {name: dict(free) for name, free in (("gpus", room.gpus), ("cpus", room.cpus))}
-    if place(room, deployment, cluster.fewest_gpus, deployment.replica_count) == deployment.replica_count:
+    if place(room, deployment, cluster.most_gpus, deployment.replica_count) == deployment.replica_count:
         return
     size = parallel_size(deployment.engine.engine_args)
     kind, unit = ("cpus", "CPU") if deployment.resources.gpus == 0 else ("gpus", "GPU")

@@ -59,7 +59,7 @@ class RayApplication:
     deployment: Deployment
     replicas: int | Scaling
     weights_path: str  # inside every node's container, the same on all
-    gpus_per_host: int  # of the host of the cluster that has the fewest, of those with any; 0: engines on CPUs
+    gpus_per_host: int  # of the host of the cluster that has the most; 0: engines on CPUs
     ingresses: int = 1  # processes that take requests from Serve's proxies; two outlive the loss of a host
     spare: bool = True  # there is room for one replica more while replicas are replaced
 

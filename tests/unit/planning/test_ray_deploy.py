@@ -282,3 +282,31 @@ def test_a_new_worker_without_weights_is_named() -> None:
     done = plan_up(site(), current, current.gateway, made.archive(RAY)).plan
     assert "ray_serve" not in [step.kind for step in done.steps]
     assert any("lab-3: the weights of tiny are not there" in line for line in done.warnings)
+
+
+def _unlike() -> Hosts:
+    """Return a cluster with workers of 2, 2 and 1 GPUs."""
+    facts = cluster(3)
+    small = facts["lab-4"]["projects"]["ray-worker"]["containers"][0]["labels"]
+    small["onprem-llm.gpus"] = small["onprem-llm.gpus"].partition(",")[0]
+    return facts
+
+
+def test_a_host_that_is_away_replaces_no_replica_of_another_deployment() -> None:
+    facts = deployed(deployed(_unlike(), model(gpus=2)), model(name="other"))
+    update = model(name="other").replace("8192", "1024")
+    told = document(planned(facts, update), "ray-serve.before")["tiny"]["args"]
+    assert told["llm_configs"][0]["placement_group_config"]["strategy"] == "STRICT_PACK"
+    assert document(planned(facts, update, unreachable=["lab-4"]))["tiny"]["args"] == told
+    facts["lab-4"]["projects"]["ray-worker"]["containers"][0]["state"] = "exited"
+    assert document(planned(facts, update))["tiny"]["args"] == told
+
+
+def test_down_while_no_worker_runs_leaves_the_others_as_they_were_told() -> None:
+    facts = deployed(deployed(cluster(), model(gpus=2)), model(name="other"))
+    told = document(down(facts, "other"))["tiny"]
+    for name in ("lab-2", "lab-3"):
+        facts[name]["projects"]["ray-worker"]["containers"][0]["state"] = "exited"
+    after = document(down(facts, "other"))["tiny"]
+    assert after["args"] == told["args"]
+    assert after["deployments"][1] == {**told["deployments"][1], "max_surge_percent": 0}
