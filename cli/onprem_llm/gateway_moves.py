@@ -8,7 +8,7 @@ from pathlib import Path
 from onprem_llm.apply import carry, record_event
 from onprem_llm.backups import make, put_back, set_mark
 from onprem_llm.connection import Connection
-from onprem_llm.errors import OnpremError
+from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.look import GATEWAY_GROUP, View, gateway_of, look_whole
 from onprem_llm.output import Progress, note
 from onprem_llm.person import person
@@ -16,6 +16,7 @@ from onprem_llm.planned import plan_again, with_images
 from onprem_llm.planning.gateway import PROJECT, gateway_url
 from onprem_llm.planning.host_checks import require_ready
 from onprem_llm.planning.hosts_change import plan_page_image
+from onprem_llm.planning.ray_deploy import on_ray
 from onprem_llm.planning.removal import removal
 from onprem_llm.planning.shared_address import PROJECT as SHARED_ADDRESS
 from onprem_llm.planning.types import UI_PROJECT
@@ -159,9 +160,17 @@ def _copy(move: GatewayMove, parts: Sequence[str], connection: Connection, progr
 
 def settle(connection: Connection, progress: Progress) -> None:
     """Bring every deployment to what the book says, on the gateways that there are now."""
-    names = list(look_whole(connection, progress, again=True).current.book)
+    view = look_whole(connection, progress, again=True)
+    names = list(view.current.book)
     for name in names:
-        plan = plan_again(name, "move", connection, progress).plan
+        try:
+            plan = plan_again(name, "move", connection, progress).plan
+        except InvalidError as error:
+            if name not in on_ray(view.current):
+                raise
+            # Of Ray the gateway needs nothing that could be brought about here.
+            note(f"{name}: nothing was done about it: {error.message}")
+            continue
         if not plan.is_noop:
             carry(plan, connection, progress)
 

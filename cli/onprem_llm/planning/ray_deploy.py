@@ -1,7 +1,9 @@
 """What Ray Serve is to be told: one document of all deployments on Ray, and which of them it does not have so yet."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import product
 
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import LOOPBACK, Claim
@@ -17,6 +19,7 @@ from onprem_llm.rendering.ray_node import DASHBOARD, WEIGHTS
 from onprem_llm.rendering.ray_serve import RayApplication, application, route_prefix, serve_text
 from onprem_llm.serve_state import RUNNING, ServeState, told_digest
 from onprem_llm.spec.deployment import Deployment, parse_deployment
+from onprem_llm.spec.engine_args import parallel_size
 from onprem_llm.spec.site import Site
 
 # The document's folder on the head's host, and in the seam; what was told before, for the way back.
@@ -41,6 +44,7 @@ class PlannedServe:
     warnings: tuple[str, ...]
     recorded: bool  # the book has the deployment as it is to be
     walls: Mapping[str, Order] = field(default_factory=dict)  # host -> rules that let the gateways in
+    spare: bool = True  # there is room for one replica more
 
     @property
     def needed(self) -> bool:
@@ -83,8 +87,23 @@ def applications(cluster: Cluster, pairs: Mapping[str, Pair]) -> list[RayApplica
         room = room_beside(cluster, deployments)
         spare = place(room, deployment, cluster.most_gpus, 1) == 1
         path = f"{WEIGHTS}/{weights}"
-        found.append(RayApplication(deployment, deployment.replicas, path, cluster.most_gpus, ingresses, spare=spare))
+        one = RayApplication(deployment, deployment.replicas, path, cluster.most_gpus, ingresses, spare=spare)
+        found.append(_as_told(cluster.head.serve, one))
     return found
+
+
+def _as_told(serve: ServeState | None, one: RayApplication) -> RayApplication:
+    """Return it as Serve was told of it where nothing but the hosts differs.
+
+    Which of them are there now comes and goes: that is no reason to tell anything, or to replace a replica.
+    """
+    there = serve.applications.get(one.deployment.name) if serve else None
+    if there is None:
+        return one
+    size = parallel_size(one.deployment.engine.engine_args)
+    ways = product((one.spare, not one.spare), range(1, INGRESSES + 1), (one.gpus_per_host, size, 0))
+    others = (replace(one, spare=spare, ingresses=count, gpus_per_host=gpus) for spare, count, gpus in ways)
+    return next((other for other in others if told_digest(application(other)) == there.told), one)
 
 
 def plan_serve(
@@ -97,22 +116,25 @@ def plan_serve(
     if item.weights is None:
         raise ValueError("plan: the deployment in focus needs its weights' manifest")
     deployment, cluster = item.deployment, standing_cluster(current)
-    check_cluster(site, deployment, cluster)
     walls = closed_nodes(site, current, cluster)
     book = on_ray(current)
-    others = [one for name, (one, _) in book.items() if name != deployment.name]
-    check_room(cluster, deployment, others)
     after = applications(cluster, {**book, deployment.name: (deployment, item.weights.id)})
     port, former = site.ray.serve_port, applications(cluster, book)
+    changes = _changes(cluster, after, deployment.name, why)
+    # What serves goes on, whatever the site's settings are by now, and with a worker less.
+    if not recorded or any(change.action in {"create", "update"} for change in changes[:1]):
+        check_cluster(site, deployment, cluster)
+        check_room(cluster, deployment, [one for name, (one, _) in book.items() if name != deployment.name])
     return PlannedServe(
         deployment.name,
         cluster,
         serve_text(after, port=port),
         serve_text(former, port=port),
-        (*wall_changes(walls), *_changes(cluster, after, deployment.name, why)),
+        (*wall_changes(walls), *changes),
         (*ray_warnings(site, deployment, current, cluster), *_gap(former, after, deployment, why), *_forgets(cluster)),
         recorded,
         walls,
+        next(one.spare for one in after if one.deployment.name == deployment.name),
     )
 
 
@@ -149,8 +171,9 @@ def _forgets(cluster: Cluster) -> tuple[str, ...]:
 
 
 def _changes(cluster: Cluster, after: Sequence[RayApplication], focus: str, why: tuple[str, ...]) -> list[Change]:
+    """Return what becomes of the deployment in focus, then what is told of others."""
     changes = []
-    for one in after:
+    for one in sorted(after, key=lambda one: one.deployment.name != focus):
         name, mine = one.deployment.name, one.deployment.name == focus
         action, reasons = _difference(cluster.head.serve, one, why if mine else (), judged=mine)
         if mine or action != "keep":
@@ -180,7 +203,7 @@ def serve_step(site: Site, planned: PlannedServe, deployment: Deployment, *, kno
     """
     if not planned.needed:
         return None
-    head, name, timeout = planned.cluster.head, deployment.name, deployment.timeouts.start
+    head, name, timeout = planned.cluster.head, deployment.name, _seconds(planned, deployment, known=known)
     order = {
         **serve_order(site, PROJECT, [name], timeout),
         "readiness": _readiness(site, head, deployment),
@@ -194,6 +217,17 @@ def serve_step(site: Site, planned: PlannedServe, deployment: Deployment, *, kno
     return Step(
         "ray_serve", f"Start {name} on Ray" if not known else f"Tell Ray Serve of {name}", {head.name: order}, (undo,)
     )
+
+
+def _seconds(planned: PlannedServe, deployment: Deployment, *, known: bool) -> int:
+    """Return how long Ray may take: for an update as many starts one after another as it needs, each after a drain."""
+    if not known:
+        return deployment.timeouts.start
+    update, replicas = deployment.update, deployment.replicas
+    most = replicas if isinstance(replicas, int) else replicas.max
+    surge = update.max_surge if update.max_surge is not None else int(planned.spare)
+    turns = math.ceil(most / max(1, surge or update.max_unavailable))
+    return turns * (deployment.timeouts.start + update.drain_timeout)
 
 
 def serve_order(site: Site, source: str, names: Sequence[str], timeout: int) -> dict[str, object]:

@@ -308,5 +308,23 @@ def test_down_while_no_worker_runs_leaves_the_others_as_they_were_told() -> None
     for name in ("lab-2", "lab-3"):
         facts[name]["projects"]["ray-worker"]["containers"][0]["state"] = "exited"
     after = document(down(facts, "other"))["tiny"]
-    assert after["args"] == told["args"]
-    assert after["deployments"][1] == {**told["deployments"][1], "max_surge_percent": 0}
+    assert after == told
+
+
+def test_a_lost_worker_is_no_reason_to_change_anything_nor_to_refuse_what_serves() -> None:
+    facts = deployed(cluster(gpus=1), model("replicas: 2\n"))
+    assert planned(facts, model("replicas: 2\n"), unreachable=["lab-3"]).is_noop
+    moved = made.again(facts, "tiny")
+    assert made.planned(facts, moved, site(), verb="move", unreachable=["lab-3"]).is_noop
+    other = site(ray={"image": "rayproject/ray-llm:2.60.0"})
+    assert made.planned(facts, moved, other, verb="move").is_noop, "what serves is not judged by later settings"
+
+
+def test_an_update_has_time_for_as_many_turns_as_it_needs() -> None:
+    text = "replicas: 4\ntimeouts: {start: 100}\nupdate: {drain_timeout: 10}\n"
+    facts = deployed(cluster(gpus=2), model(text))
+    update = model(text).replace("8192", "1024")
+    (step,) = [step for step in planned(facts, update).steps if step.kind == "ray_serve"]
+    assert step.orders["lab-1"]["timeout"] == 4 * 110, "there is room for the four alone: one after another"
+    first = next(step for step in planned(cluster(), model(text)).steps if step.kind == "ray_serve")
+    assert first.orders["lab-1"]["timeout"] == 100
