@@ -125,6 +125,7 @@ def test_an_update_of_what_is_off_leaves_it_off(clock: Served) -> None:
     assert sorted(states(clock)) in (["created", "running"], ["exited", "running"])
     assert set(clock.lengths().values()) == {"256"}
     untouched(clock)
+    stays_off_over_a_restart_of_docker(clock)
     clock.site.run("rollback", "clock", "--yes", timeout=600)
     assert states(clock).count("running") == 1
     assert set(clock.lengths().values()) == {"512"}
@@ -134,18 +135,55 @@ def test_an_update_of_what_is_off_leaves_it_off(clock: Served) -> None:
 
 
 def test_a_host_that_was_off_does_what_is_due_when_it_is_back(clock: Served) -> None:
-    host = next(one.host for name, one in clock.replicas().items() if name not in clock.up())
+    host = off_host(clock)
     more = minute(lead(clock))
     fewer = more + timedelta(minutes=4)
     at(clock, more, fewer)
-    if host == clock.rehearsal.gateway_host:
-        pytest.skip("the one that is off is on the gateway host")
     off_until(clock, host, more + timedelta(seconds=15))
     until(lambda: len(clock.up()) == 2, 90, "the host that was off has started its replica")
     assert datetime.now(UTC) < fewer
     off_until(clock, host, fewer + timedelta(seconds=15))
     settled(clock, 1, 120)
     untouched(clock)
+
+
+def test_a_drained_host_is_left_alone_by_the_clock(clock: Served) -> None:
+    """Over a reboot, and over a deploy, until it is let in again: then what is due by that time is done."""
+    host = off_host(clock)
+    more = minute(lead(clock))
+    at(clock, more, more - timedelta(hours=6))
+    clock.site.run("host", "drain", host, "--yes")
+    assert datetime.now(UTC) < more
+    shown = clock.site.json("status")
+    assert any(f"{host}: no replica there is started or stopped by the clock" in one for one in shown["notes"])
+    sleep_until(more + timedelta(seconds=10))
+    assert states(clock).count("running") == 1
+    untouched(clock)
+    off_until(clock, host, datetime.now(UTC))
+    time.sleep(15)
+    assert states(clock).count("running") == 1
+    clock.site.run("host", "undrain", host, "--yes")
+    until(lambda: len(clock.up()) == 2, 90, "what was due while the host was drained runs")
+    untouched(clock)
+    now = datetime.now(UTC)
+    at(clock, now + timedelta(hours=6), now - timedelta(hours=6))
+    settled(clock, 1)
+    stays_off_over_a_restart_of_docker(clock)
+
+
+def off_host(clock: Served) -> str:
+    """Return the host of the replica that is off, which is not the gateway: that one's replica runs first."""
+    (host,) = [one.host for name, one in clock.replicas().items() if name not in clock.up()]
+    assert host != clock.rehearsal.gateway_host
+    return host
+
+
+def stays_off_over_a_restart_of_docker(clock: Served) -> None:
+    """Its restart policy starts what nobody has stopped."""
+    before, host = states(clock), off_host(clock)
+    clock.rehearsal.lab.exec_root(host, "systemctl", "restart", "docker")
+    time.sleep(20)
+    assert states(clock) == before
 
 
 def off_until(clock: Served, host: str, moment: datetime) -> None:
