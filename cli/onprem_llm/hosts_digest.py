@@ -1,7 +1,8 @@
 """A digest over what decides a plan, to tell whether the hosts moved since it was made.
 
 Left out: free memory, disk, ages, uptimes, process ids, salted fingerprints and what gateways' checks find, which
-differ between two looks at hosts that nobody touched.
+differ between two looks at hosts that nobody touched. What Ray Serve says, too: it may be silent for a while, and what
+left it is listed until it is gone. What it is told comes from the book, which is in, and its step compares for itself.
 """
 
 import hashlib
@@ -54,8 +55,6 @@ def _decisive(host: "HostState") -> list[object]:
         for name, one in host.schedules.items()
     }  # fmt: skip
     strays += [clocks] if clocks else []
-    # How the replicas are comes and goes; what Serve was told decides.
-    strays += [{"serve": {name: app.told for name, app in host.serve.applications.items()}}] if host.serve else []
     return [host.name, host.cluster_address, ports, host.driver, gpus, engine, images, weights, book, projects,
             host.site, sorted(host.groups), sorted(host.keys), sorted(host.client_keys),
             _decisive_guards(host), *strays, *ray, *_decisive_lines(host)]  # fmt: skip

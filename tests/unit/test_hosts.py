@@ -111,7 +111,7 @@ def test_the_digest_has_what_a_plan_depends_on(touch) -> None:
     assert parse_current(facts).digest() != before
 
 
-def test_what_ray_serve_was_told_decides_and_not_how_its_replicas_are() -> None:
+def test_what_ray_serve_says_refuses_no_plan_it_may_be_silent_for_a_while() -> None:
     facts = made.lab()
     part = {"status": "HEALTHY", "message": "", "target": 1, "replicas": [{"id": "x", "state": "RUNNING"}], "dead": []}
     tiny = {"status": "RUNNING", "message": "", "told": "a1", "parts": {"LLMServer:tiny": part}}
@@ -120,8 +120,10 @@ def test_what_ray_serve_was_told_decides_and_not_how_its_replicas_are() -> None:
     tiny["status"], part["target"], part["replicas"] = "DEPLOYING", 2, []
     facts["lab-1"]["serve"]["proxies"] = {"10.0.0.2": "DRAINING"}
     assert parse_current(facts).digest() == before
-    tiny["told"] = "b2"
-    assert parse_current(facts).digest() != before
+    tiny["told"], tiny["status"] = "b2", "DELETING"
+    assert parse_current(facts).digest() == before
+    facts["lab-1"]["serve"] = {"error": "the cluster's head does not answer: TimeoutError"}
+    assert parse_current(facts).digest() == before
 
 
 def test_hosts_that_do_not_answer_are_in_the_digest() -> None:

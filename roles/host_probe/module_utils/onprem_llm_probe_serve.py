@@ -13,6 +13,10 @@ TOKEN = "ray_token"  # noqa: S105 - a file below secrets/
 TIME_LIMIT = 5.0  # seconds; a head that is well takes a fiftieth of one
 
 
+class _NobodyToAskError(Exception):
+    """Why nobody can be asked."""
+
+
 def serve(data_root, containers):
     """Return the `serve` part of the probe: error, port, proxies, applications. None on a host without a head.
 
@@ -24,21 +28,23 @@ def serve(data_root, containers):
     try:
         token = Path(data_root, "secrets", TOKEN).read_text(encoding="utf-8").strip()
         found.update(_asked(_port(containers), token))
-    except (RayError, LookupError) as error:
-        found["error"] = str(error.args[0])
+    except (RayError, _NobodyToAskError) as error:
+        found["error"] = str(error)
+    except KeyError as error:
+        found["error"] = f"the cluster's head answers otherwise than Ray 2.60: found no {error}, expected it"
     except Exception as error:  # http.client's among them, which is imported where it is asked
         found["error"] = f"the cluster's head does not answer: {type(error).__name__}: {error}"
     return found
 
 
 def _port(containers):
-    """Return the dashboard's port. Raises LookupError where the head does not run."""
+    """Return the dashboard's port."""
     running = [one for one in containers if one.get("state") == "running"]
     if not running:
-        raise LookupError("the cluster's head does not run")
+        raise _NobodyToAskError("the cluster's head does not run")
     first = running[0]["labels"].get("onprem-llm.ports", "").partition("-")[0]
     if not first.isdigit():
-        raise LookupError("the head's container does not name its ports: onprem-llm cluster up")
+        raise _NobodyToAskError("the head's container does not name its ports: onprem-llm cluster up")
     return int(first) + DASHBOARD
 
 

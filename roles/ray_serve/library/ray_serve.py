@@ -65,6 +65,10 @@ applications:
 """
 
 
+# Seconds for a head that does not answer at all; it takes half a minute to start.
+SILENT = 300.0
+
+
 def port_problem(document, found):
     """Say where Serve listens, if that is another port than the document's: it keeps its first one."""
     listens = (found.get("http_options") or {}).get("port")
@@ -77,9 +81,15 @@ def port_problem(document, found):
     )
 
 
-def answered(api, end, method, body=None):
-    """Ask until there is an answer: a head that has just started has none for half a minute."""
+def answered(api, end, method, body=None, is_current=None):
+    """Ask until there is an answer: a head that has just started has none for half a minute.
+
+    `is_current` tells before each try whether what is told is still to be told.
+    """
+    end = min(end, time.monotonic() + SILENT)
     while True:
+        if is_current and not is_current():
+            raise RayError("another document was written meanwhile, by the run that follows this one: nothing was told")
         try:
             return api.ask(method, APPLICATIONS, body)
         except RayError:
@@ -90,7 +100,7 @@ def answered(api, end, method, body=None):
         time.sleep(PAUSE)
 
 
-def tell(api, document, names, end, check=False):
+def tell(api, document, names, end, check=False, is_current=None):
     """Bring Serve to the document; return whether it was told anything, and its last answer."""
     found = answered(api, end, "GET")
     problem = port_problem(document, found)
@@ -102,9 +112,9 @@ def tell(api, document, names, end, check=False):
         return changed, found
     if again:
         rest = [app for app in document["applications"] if app["name"] not in again]
-        answered(api, end, "PUT", {**document, "applications": rest})
+        answered(api, end, "PUT", {**document, "applications": rest}, is_current)
     if changed:
-        answered(api, end, "PUT", document)
+        answered(api, end, "PUT", document, is_current)
     return changed, Wait(api, document, names, end).run()
 
 
@@ -140,10 +150,14 @@ def main():
     end = time.monotonic() + params["timeout"]
     try:
         api = RayApi(params["dashboard_port"], Path(params["token_file"]).read_text(encoding="utf-8").strip())
-        document = json.loads(Path(params["document"]).read_text(encoding="utf-8"))
+        path = Path(params["document"])
+        text = path.read_text(encoding="utf-8")
+        document = json.loads(text)
         listed = [app["name"] for app in document["applications"]]
         names = listed if params["names"] is None else [name for name in params["names"] if name in listed]
-        changed, found = tell(api, document, names, end, module.check_mode)
+        # A run that was cut off may leave this behind on the host, while the next one tells another document.
+        current = lambda: path.read_text(encoding="utf-8") == text  # noqa: E731
+        changed, found = tell(api, document, names, end, module.check_mode, current)
     except (RayError, OSError, ValueError) as error:
         module.fail_json(msg=f"ray_serve: {error}")
     for text in warnings(document, names, found):

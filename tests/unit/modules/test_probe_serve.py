@@ -161,6 +161,14 @@ def test_a_head_that_says_nothing_is_no_failed_look(
     )
 
 
+def test_an_answer_of_another_ray_is_said_to_be_one(
+    part: ModuleType, tmp_path: Path, dashboard: tuple[type[Dashboard], int]
+) -> None:
+    dashboard[0].answer = {"applications": {"tiny": {"state": "RUNNING"}}}
+    found = looked(part, tmp_path, head(dashboard[1]))
+    assert found.error == "the cluster's head answers otherwise than Ray 2.60: found no 'status', expected it"
+
+
 def test_a_host_without_a_head_is_asked_nothing(part: ModuleType, tmp_path: Path) -> None:
     assert part.serve(str(tmp_path), []) is None
     assert parse_serve(None) is None

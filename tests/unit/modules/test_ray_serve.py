@@ -242,6 +242,24 @@ def test_time_runs_out_with_what_was_seen_last(module: ModuleType, api: Any) -> 
         tell(module, api, document(app()), seconds=0.1)
 
 
+def test_a_head_that_stays_silent_is_not_waited_for_until_the_models_time_is_over(
+    module: ModuleType, api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.silent = 10**6
+    monkeypatch.setattr(module, "SILENT", 0.1)
+    with pytest.raises(module.RayError, match="onprem-llm cluster status"):
+        tell(module, api, document(app()), seconds=600)
+
+
+def test_what_is_not_to_be_told_any_more_is_not(module: ModuleType, api: Any) -> None:
+    end = time.monotonic() + 60
+    with pytest.raises(module.RayError, match="another document was written meanwhile"):
+        module.tell(module.RayApi(api.port, TOKEN), document(app()), ["tiny"], end, is_current=lambda: False)
+    assert api.puts == []
+    module.tell(module.RayApi(api.port, TOKEN), document(app()), ["tiny"], end, is_current=lambda: True)
+    assert len(api.puts) == 1
+
+
 def test_a_wrong_token_ends_it_at_once(module: ModuleType, api: Any) -> None:
     with pytest.raises(module.RayError, match="refuses the token"):
         module.tell(module.RayApi(api.port, "other"), document(app()), ["tiny"], time.monotonic() + 60)
