@@ -152,10 +152,15 @@ def ray_wanted(current: Current, deployment: Deployment) -> int:
 
 def ray_worries(current: Current, book: Mapping[str, BookEntry]) -> list[str]:
     """Say what is not well of deployments on Ray, each with what to do."""
-    names = list(ray_deployments(book))
+    names, said = list(ray_deployments(book)), serve_of(current)
+    strays = [name for name in said[1].applications if name not in book] if said and current.gateway else []
+    found = [
+        f"{name}: Ray Serve has it, and the book does not: its first deploy was cut off. Deploy it again, or: "
+        f"onprem-llm down {name}"
+        for name in strays
+    ]
     if not names:
-        return []
-    said = serve_of(current)
+        return found
     if said is None:
         silent = f"; these hosts did not answer: {', '.join(current.unreachable)}" if current.unreachable else ""
         return [f"No host that answered has the Ray cluster's head{silent}: what Ray serves is not known"]
@@ -165,7 +170,6 @@ def ray_worries(current: Current, book: Mapping[str, BookEntry]) -> list[str]:
             f"{host.name}: {serve.error}: what Ray serves is not known. Replicas go on serving for a while without it: "
             "onprem-llm cluster status"
         ]
-    found = []
     for name in names:
         app = serve.applications.get(name)
         if app is None:

@@ -16,7 +16,7 @@ from onprem_llm.planning.out_of_sight import unseen_because
 from onprem_llm.planning.placement import is_lost
 from onprem_llm.planning.places import place
 from onprem_llm.planning.ray_deploy import on_ray
-from onprem_llm.planning.ray_down import plan_serve_without
+from onprem_llm.planning.ray_down import is_stray, plan_serve_without
 from onprem_llm.planning.ray_routes import known_nodes
 from onprem_llm.planning.removal import removal
 from onprem_llm.planning.revisions import weights_of
@@ -166,6 +166,7 @@ def _standing(name: str, current: Current) -> dict[str, list[str]]:
     standing = {host.name: projects_of(host, name) for host in current.hosts}
     # A host that was silent when it was taken down may have nothing but its timer, which starts nothing, for ever.
     found = any(standing.values()) or any(name in host.schedules for host in current.hosts)
+    found = found or is_stray(current, name)
     if name not in current.book and not found:
         known = ", ".join(sorted(current.book)) or "none"
         raise InvalidError(f"there is no deployment named {name}", hint=f"the book has: {known}")

@@ -8,9 +8,18 @@ from onprem_llm.planning.out_of_sight import awaited
 from onprem_llm.planning.ray_deploy import DOCUMENT, PROJECT, applications, on_ray, serve_order
 from onprem_llm.planning.ray_hosts import standing_head
 from onprem_llm.planning.ray_nodes_standing import as_it_stands, runs
+from onprem_llm.planning.rotation import drain_timeout
 from onprem_llm.planning.types import Change, Step
 from onprem_llm.rendering.ray_serve import serve_text
+from onprem_llm.spec.deployment import Timeouts
 from onprem_llm.spec.site import Site
+
+
+def is_stray(current: Current, name: str) -> bool:
+    """Tell whether Ray Serve has it and the book does not: its first deploy was cut off before the book was written."""
+    head = standing_head(current)
+    serve = head.serve if head else None
+    return name not in current.book and serve is not None and name in serve.applications
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +33,14 @@ class PlannedLeave:
 
 
 def plan_serve_without(site: Site, current: Current, name: str) -> PlannedLeave | None:
-    """Plan to take a deployment from Ray Serve; None for one that is not on Ray, or where there is no cluster any more.
+    """Plan to take a deployment from Ray Serve, also one that only Serve knows; None where it is not on Ray, or
+    where there is no cluster any more.
 
-    UnreachableError where the cluster's head may be on a host that is silent: its replicas would go on unseen.
+    UnreachableError where the cluster's head may be on a host that is silent, InvalidError where it does not run: the
+    replicas would go on unseen, or come back with a head that forgets nothing.
     """
     book, head = on_ray(current), standing_head(current)
-    if name not in book:
+    if name not in book and not is_stray(current, name):
         return None
     if head is None and current.left_out:
         raise InvalidError(
@@ -41,12 +52,21 @@ def plan_serve_without(site: Site, current: Current, name: str) -> PlannedLeave 
             f"{', '.join(awaited(current))}",
             hint="bring them back and run this again, so that nothing is left running there",
         )
-    if head is None or not runs(head):
+    if head is None:
         return None
+    if not runs(head):
+        raise InvalidError(
+            f"the head of the Ray cluster on {head.name} does not run: nobody can take {name} from Ray Serve, which "
+            "may start it again with the head",
+            hint="onprem-llm cluster up starts it; or take the cluster down, with all that it serves: "
+            "onprem-llm cluster down --applications. Then run this again",
+        )
     left = {other: pair for other, pair in book.items() if other != name}
     text = serve_text(applications(as_it_stands(current, head), left), port=site.ray.serve_port)
-    deployment = book[name][0]
-    order = serve_order(site, PROJECT, [], deployment.update.drain_timeout + deployment.timeouts.start)
+    timeout = (
+        drain_timeout(name, current.book.get(name)) + (book[name][0].timeouts if name in book else Timeouts()).start
+    )
+    order = serve_order(site, PROJECT, [], timeout)
     return PlannedLeave(
         head,
         Step("ray_serve", f"Take {name} from Ray Serve", {head.name: order}),
