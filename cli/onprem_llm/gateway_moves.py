@@ -8,7 +8,7 @@ from pathlib import Path
 from onprem_llm.apply import carry, record_event
 from onprem_llm.backups import make, put_back, set_mark
 from onprem_llm.connection import Connection
-from onprem_llm.errors import InvalidError, OnpremError
+from onprem_llm.errors import InvalidError, OnpremError, UnreachableError
 from onprem_llm.look import GATEWAY_GROUP, View, gateway_of, look_whole
 from onprem_llm.output import Progress, note
 from onprem_llm.person import person
@@ -165,12 +165,12 @@ def settle(connection: Connection, progress: Progress) -> None:
     for name in names:
         try:
             plan = plan_again(name, "move", connection, progress).plan
-        except InvalidError as error:
+        except (InvalidError, UnreachableError) as error:
             if name not in on_ray(view.current):
                 raise
-            # Of Ray the gateway needs nothing that could be brought about here.
-            note(f"{name}: nothing was done about it: {error.message}")
-            continue
+            note(f"{name}: on Ray nothing was done about it: {error.message}")
+            # The gateways all the same: where they move, this is what starts the new one.
+            plan = plan_again(name, "move", connection, progress, gateways_only=True).plan
         if not plan.is_noop:
             carry(plan, connection, progress)
 

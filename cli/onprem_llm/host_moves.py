@@ -8,7 +8,7 @@ from onprem_llm.apply import carry
 from onprem_llm.backups import set_mark
 from onprem_llm.caches import cache_folder
 from onprem_llm.connection import Connection
-from onprem_llm.errors import InvalidError, OnpremError, RefusedError
+from onprem_llm.errors import InvalidError, OnpremError, RefusedError, UnreachableError
 from onprem_llm.gateway_moves import take_away
 from onprem_llm.look import View, gateway_of, look_whole
 from onprem_llm.output import Progress, note
@@ -114,8 +114,9 @@ def resettled(
     booked = parse_deployment(entry.model_yaml, f"the book's {name}")
     wanted_count = booked.slots
 
-    def planner(count: int) -> Plan:
+    def planner(count: int, *, gateways_only: bool = False) -> Plan:
         wanted = _wanted(name, count, view, site, connection, leaving, sources)
+        wanted = replace(wanted, gateways_only=gateways_only)
         gateway = gateway_of(view)
         wanted = with_images(wanted, view.current, lambda refs: resolve(refs, site, gateway.name, connection, progress))
         return plan(site, wanted, view.current)
@@ -123,8 +124,9 @@ def resettled(
     if booked.backend == "ray":  # which places them itself
         try:
             return Resettled(name, wanted_count, wanted_count, planner(wanted_count))
-        except InvalidError as error:
-            return Resettled(name, wanted_count, 0, None, error.message)
+        except (InvalidError, UnreachableError) as error:
+            # Its gateways all the same: nobody else would start one.
+            return Resettled(name, wanted_count, 0, planner(wanted_count, gateways_only=True), error.message)
     least = 1 if leaving.state == "lost" else max(1, wanted_count - there)
     made, count, why = largest(planner, wanted_count, least)
     if made is None and leaving.state != "lost":

@@ -70,10 +70,11 @@ def plan_again(
     *,
     change: Mapping[str, object] | None = None,
     revision: Callable[[BookEntry], BookEntry] | None = None,
+    gateways_only: bool = False,
 ) -> Planned:
     """Plan a deployment that the book has: scaled, restarted as it is, or rolled back.
 
-    `revision` returns the one to go back to, given the one that is current.
+    `revision` returns the one to go back to, given the one that is current. `gateways_only`: as Wanted has it.
     """
     view = look_whole(connection, progress)
     site = load_site(view.current, connection.inventory)
@@ -85,7 +86,7 @@ def plan_again(
     if verb == "restart":
         refuse_restart(parse_deployment(entry.model_yaml, f"the book's {name}"))
     wanted = wanted_again(entry, change or {}, site, connection.inventory, view.current, view.salt)
-    wanted = replace(wanted, verb=verb, restart=verb == "restart")
+    wanted = replace(wanted, verb=verb, restart=verb == "restart", gateways_only=gateways_only)
     wanted = with_images(wanted, view.current, lambda refs: resolve(refs, site, gateway.name, connection, progress))
     return Planned(plan(site, wanted, view.current), site, view.current)
 

@@ -20,7 +20,7 @@ from onprem_llm.planning.local_registries import local_step, plan_local, strande
 from onprem_llm.planning.out_of_sight import refuse_unreached
 from onprem_llm.planning.places import place
 from onprem_llm.planning.ray_checks import check_same_backend, check_text
-from onprem_llm.planning.ray_deploy import PlannedServe, plan_serve, serve_step
+from onprem_llm.planning.ray_deploy import PlannedServe, plan_moved, plan_serve, serve_step
 from onprem_llm.planning.ray_walls import walls_step
 from onprem_llm.planning.registry import leaving_step, plan_registry, registry_step
 from onprem_llm.planning.replicas import Revision
@@ -140,6 +140,9 @@ def _release(
     rolls = wanted.verb in {"deploy", "restart"}
     change = Revision(site, item, item.weights, current, number, why, wanted.restart, rolls)
     if item.deployment.backend == "ray":
+        if wanted.gateways_only and entry is not None:
+            kept = Release(name, entry.revision, entry.model_yaml, dict(entry.images), Fleet(()))
+            return replace(change, revision=entry.revision), kept, plan_moved(site, current, name)
         return _release_on_ray(change, entry, text)
     fleet = plan_fleet(change)
     images = _images(item, entry, fleet)

@@ -8,8 +8,15 @@ from itertools import product
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import LOOPBACK, Claim
 from onprem_llm.planning.ray_checks import check_cluster, ray_warnings
+from onprem_llm.planning.ray_hosts import standing_head
 from onprem_llm.planning.ray_nodes import KEY
-from onprem_llm.planning.ray_nodes_standing import Cluster, head_forgets, node_container, standing_cluster
+from onprem_llm.planning.ray_nodes_standing import (
+    Cluster,
+    as_it_stands,
+    head_forgets,
+    node_container,
+    standing_cluster,
+)
 from onprem_llm.planning.ray_room import check_room, place, room_beside
 from onprem_llm.planning.ray_walls import closed_nodes, wall_changes
 from onprem_llm.planning.replica_orders import readiness
@@ -136,6 +143,19 @@ def plan_serve(
         walls,
         next(one.spare for one in after if one.deployment.name == deployment.name),
     )
+
+
+def plan_moved(site: Site, current: Current, name: str) -> PlannedServe | None:
+    """Return what other gateways need of the cluster, however it is: to be let in. Serve is told nothing.
+
+    None where no head is seen. Nothing is refused: what serves would be without a gateway.
+    """
+    head = standing_head(current)
+    if head is None:
+        return None
+    cluster = as_it_stands(current, head)
+    walls = closed_nodes(site, current, cluster, refused=False)
+    return PlannedServe(name, cluster, "", "", tuple(wall_changes(walls)), (), recorded=True, walls=walls)
 
 
 def _gap(

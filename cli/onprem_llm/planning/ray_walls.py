@@ -11,16 +11,19 @@ from onprem_llm.planning.types import Change, Order, Step
 from onprem_llm.spec.site import Site
 
 
-def closed_nodes(site: Site, current: Current, cluster: Cluster) -> dict[str, Order]:
+def closed_nodes(site: Site, current: Current, cluster: Cluster, *, refused: bool = True) -> dict[str, Order]:
     """Return host -> the rules with which all gateways reach Ray Serve there; hosts where it is so are left out.
 
-    InvalidError for a node without any rules: who else may reach what there, `cluster up` knows.
+    InvalidError for a node without any rules: who else may reach what there, `cluster up` knows. Left out, too, unless
+    they are to be `refused`.
     """
     port, gateways = str(site.ray.serve_port), {one.cluster_address for one in current.gateways}
     found: dict[str, Order] = {}
     for host in cluster.nodes:
         wall = host.ray_firewall
         if wall is None or not wall.active:
+            if not refused:
+                continue
             raise InvalidError(
                 f"{host.name}: the rules that guard Ray's ports are not in force", hint="onprem-llm cluster up"
             )

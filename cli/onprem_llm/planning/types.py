@@ -96,6 +96,7 @@ class Wanted:
     purge: bool = False
     restart: bool = False  # roll over the deployment in focus though nothing differs
     verb: Verb = "deploy"
+    gateways_only: bool = False  # of one on Ray: neither Serve nor the book, however its cluster is
     ui_image: ImageSource | None = None
     gateway_image: ImageSource | None = None
     registry: RegistryStore | None = None  # the site's own

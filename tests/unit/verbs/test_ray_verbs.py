@@ -59,15 +59,35 @@ def test_restore_plans_it_with_the_bounds_that_it_has(facts: Hosts, monkeypatch:
     assert "max: 3" in plan.model_yaml
 
 
-def test_restore_goes_on_where_no_cluster_stands(facts: Hosts) -> None:
+def test_restore_goes_on_where_no_cluster_stands(facts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    carried: list[Plan] = []
+    monkeypatch.setattr(host_moves, "carry", lambda plan, *_, **__: carried.append(plan))
     for state in facts.values():
         state["projects"] = {name: one for name, one in state["projects"].items() if not name.startswith("ray-")}
     with glimpse() as progress:
         (one,) = resettle(
             ["tiny"], Leaving("", "lost", None, ()), Connection(inventory=Path("inventory.ini")), progress
         )
-    assert one.plan is None
+    assert one.after == 0
+    assert [step.kind for plan in carried for step in plan.steps] == ["gateway"], "which forgets the nodes"
     assert "no Ray cluster stands" in str(one.why)
+
+
+def test_restore_brings_up_the_gateway_whatever_the_cluster_is_like(
+    facts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carried: list[Plan] = []
+    monkeypatch.setattr(host_moves, "carry", lambda plan, *_, **__: carried.append(plan))
+    facts["lab-1"]["projects"]["ray-head"]["containers"][0]["state"] = "exited"
+    facts["lab-1"]["projects"].pop("gateway")
+    facts["lab-1"]["gateway"] = None
+    with glimpse() as progress:
+        (one,) = resettle(
+            ["tiny"], Leaving("", "lost", None, ()), Connection(inventory=Path("inventory.ini")), progress
+        )
+    assert "does not run" in str(one.why)
+    (plan,) = carried
+    assert [step.kind for step in plan.steps] == ["gateway"]
 
 
 @pytest.mark.parametrize(
