@@ -75,6 +75,8 @@ def run(
         result, again = open_up(result, connection, progress)
         if not again:
             break
+        # The others ended with it, in the midst of what they did.
+        again = result.hosts if together else again
         result = _joined(result, run_once(replace(task, limit=",".join(again)), progress), again)
     return result
 

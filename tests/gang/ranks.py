@@ -57,10 +57,10 @@ def write_program(folder: Path) -> Path:
 
 
 class Gang:
-    """A gang's ranks, each started when the test says so; `silence` (seconds) is what a rank is told."""
+    """A gang's ranks, each started when the test says so; `silence` and `beat` (seconds) are what a rank is told."""
 
     def __init__(self, folder: Path, size: int = 2) -> None:
-        self.folder, self.size, self.silence = folder, size, 10
+        self.folder, self.size, self.silence, self.beat = folder, size, 10, 0.2
         self.start_file = write_program(folder)
         self.port, self.api_port = free_port(), free_port()
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -86,7 +86,7 @@ class Gang:
                 "--state",
                 str(state),
                 "--beat",
-                "0.2",
+                str(self.beat),
                 "--silence",
                 str(self.silence),
                 "--grace",

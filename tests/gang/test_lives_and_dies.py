@@ -134,11 +134,14 @@ def test_waiting_is_quiet(gang: Gang) -> None:
     assert member.code() == 0
 
 
-def test_a_command_that_is_not_there_says_so_on_both_sides(gang: Gang) -> None:
-    leader, member = gang.start(0), gang.start(1, command=["/no/such/engine"])
-    assert (member.code(), leader.code()) == (127, 69)
-    for life in (leader, member):
-        assert "rank 1 (host-1): cannot start /no/such/engine: No such file or directory" in life.log
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_command_that_is_not_there_says_so_on_both_sides(gang: Gang, rank: int) -> None:
+    gang.beat = 0.001  # whoever ends has words of the other one unread: closed at once, the connection loses the last
+    other = gang.start(1 - rank)
+    ends = gang.start(rank, command=["/no/such/engine"])
+    assert (ends.code(), other.code()) == (127, 69)
+    for life in (ends, other):
+        assert f"rank {rank} (host-{rank}): cannot start /no/such/engine: No such file or directory" in life.log
 
 
 def test_an_engine_that_ends_with_0_has_failed_all_the_same(gang: Gang) -> None:

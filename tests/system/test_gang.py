@@ -30,6 +30,7 @@ GANG = (
     + IN_PLACE
 )
 PROMPTS = ("Once upon a time", "The capital of France is", "What are you?")
+TOKENS = 16
 BACK_S = 400  # an engine on a busy machine with 2 cores starts in 60 to 150 s
 ANSWER_S = 60  # no request may take longer, whatever happens to the gang
 
@@ -41,18 +42,20 @@ class Asked:
     one: Served
     answers: list[tuple[int, float]] = field(default_factory=list)
 
-    def text(self, prompt: str) -> str:
-        """Return what the model makes of a prompt; '' where it did not answer."""
-        began = time.monotonic()
-        # A made model may end a text where it begins: its tokens are compared, not whether it has any.
-        body = {"model": "wide", "prompt": prompt, "max_tokens": 16, "temperature": 0, "ignore_eos": True}
-        status, value = self.one.rehearsal.ask("/v1/completions", self.one.key, body)
-        self.answers.append((status, time.monotonic() - began))
-        return value["choices"][0]["text"] if status == 200 else ""
+    def tokens(self, prompt: str) -> list[int]:
+        """Return the tokens that the model makes of a prompt; none where it did not answer.
 
-    def texts(self) -> list[str]:
+        A made model may end a text where it begins: it goes on, and its tokens are compared, of which a text has not all.
+        """
+        began = time.monotonic()
+        body = {"model": "wide", "prompt": prompt, "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True}
+        status, value = self.one.rehearsal.ask("/v1/completions", self.one.key, {**body, "return_token_ids": True})
+        self.answers.append((status, time.monotonic() - began))
+        return value["choices"][0]["token_ids"] if status == 200 else []
+
+    def all_tokens(self) -> list[list[int]]:
         """Return what the model makes of each prompt."""
-        return [self.text(prompt) for prompt in PROMPTS]
+        return [self.tokens(prompt) for prompt in PROMPTS]
 
 
 def engine_pid(replica: Replica) -> str:
@@ -81,27 +84,27 @@ def parts(one: Served) -> dict[str, Replica]:
 
 
 @pytest.fixture(scope="module")
-def wide(rehearsal: Rehearsal) -> Iterator[tuple[Served, list[str]]]:
+def wide(rehearsal: Rehearsal) -> Iterator[tuple[Served, list[list[int]]]]:
     """The model on one host first, for its answers; then the same over both."""
     with served(rehearsal, "wide", ONE, replicas=1) as one:
-        alone = Asked(one).texts()
+        alone = Asked(one).all_tokens()
         one.text = GANG
         one.deploy()
         one.in_rotation(1)
         yield one, alone
 
 
-def test_two_hosts_say_what_one_said(wide: tuple[Served, list[str]]) -> None:
+def test_two_hosts_say_what_one_said(wide: tuple[Served, list[list[int]]]) -> None:
     one, alone = wide
     there = parts(one)
     assert {name: replica.host for name, replica in there.items()} == dict(
         zip(["wide-0", "wide-0-rank1"], one.rehearsal.hosts, strict=True)
     )
-    assert all(alone)
-    assert Asked(one).texts() == alone
+    assert [len(tokens) for tokens in alone] == [TOKENS] * len(PROMPTS)
+    assert Asked(one).all_tokens() == alone
 
 
-def test_a_second_deploy_changes_nothing(wide: tuple[Served, list[str]]) -> None:
+def test_a_second_deploy_changes_nothing(wide: tuple[Served, list[list[int]]]) -> None:
     one, _ = wide
     before = {name: replica.born for name, replica in parts(one).items()}
     one.deploy()
@@ -112,30 +115,30 @@ def test_a_second_deploy_changes_nothing(wide: tuple[Served, list[str]]) -> None
 @pytest.mark.parametrize("project", ["wide-0", "wide-0-rank1"])
 @pytest.mark.parametrize("kill", [kill_engine, kill_container])
 def test_a_part_that_is_killed_is_back_by_itself(
-    wide: tuple[Served, list[str]], project: str, kill: Callable[[Replica], None]
+    wide: tuple[Served, list[list[int]]], project: str, kill: Callable[[Replica], None]
 ) -> None:
     """The control host asks through the gateway, and does nothing else."""
     one, alone = wide
     clients = Asked(one)
     kill(parts(one)[project])
     # It is seen that it was gone, so that what answers afterwards is another gang.
-    until(lambda: clients.text(PROMPTS[0]) != alone[0], 60, f"requests fail once {project} was killed")
-    seconds = until(lambda: clients.text(PROMPTS[0]) == alone[0], BACK_S, "the gang serves again")
+    until(lambda: clients.tokens(PROMPTS[0]) != alone[0], 60, f"requests fail once {project} was killed")
+    seconds = until(lambda: clients.tokens(PROMPTS[0]) == alone[0], BACK_S, "the gang serves again")
     print(f"{kill.__name__} of {project}: serving again after {seconds:.0f} s")
     assert {status for status, _ in clients.answers} <= {200, 500, 502, 503}
     assert max(took for _, took in clients.answers) < ANSWER_S
-    assert Asked(one).texts() == alone
+    assert Asked(one).all_tokens() == alone
 
 
-def test_an_update_changes_both_parts_and_is_taken_back_whole(wide: tuple[Served, list[str]]) -> None:
+def test_an_update_changes_both_parts_and_is_taken_back_whole(wide: tuple[Served, list[list[int]]]) -> None:
     one, alone = wide
     before = {name: replica.born for name, replica in parts(one).items()}
     failed = one.deploy(("max_model_len: 512", "max_model_len: 512, no_such_flag: 1"), code=None)
     assert failed.returncode != 0
     one.in_rotation(1, seconds=BACK_S)
-    assert Asked(one).texts() == alone
+    assert Asked(one).all_tokens() == alone
     one.deploy(("max_model_len: 512", "max_model_len: 500"))
     after = {name: replica.born for name, replica in parts(one).items()}
     assert set(after) == set(before)
     assert all(after[name] != before[name] for name in before)
-    assert Asked(one).texts() == alone
+    assert Asked(one).all_tokens() == alone

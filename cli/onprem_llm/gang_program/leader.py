@@ -9,7 +9,7 @@ from collections import OrderedDict
 
 from .rank import Rank
 from .state import answers
-from .wire import LONGEST, Line, Lost, RefusedError, Who, admit, why
+from .wire import LAST_WORD_S, LONGEST, Line, Lost, RefusedError, Who, admit, why
 
 PORT_TAKEN = 72
 # Strangers at the door at once; where there are more, the one that has stood there longest goes.
@@ -26,6 +26,7 @@ class Leader:
         self._epoch = secrets.token_hex(4)
         self._serves = False
         self._members: dict[int, tuple[Who, Line]] = {}
+        self._alone = asyncio.Event()  # since the last member went
         self._door: OrderedDict[Line, None] = OrderedDict()
         self._said: set[str] = set()
 
@@ -41,12 +42,12 @@ class Leader:
         await asyncio.gather(self._beat(), self._ask_engine())
 
     async def tell_end(self, reason: str) -> None:
-        """Tell all others why this rank ends."""
+        """Tell all others why this rank ends, and give them a moment to hear that and to go."""
         for _, line in self._members.values():
-            line.say(end=reason)
-        for _, line in list(self._members.values()):  # some go while we wait
-            with contextlib.suppress(*Lost):
-                await line.flush(1)
+            line.say_last(end=reason)
+        if self._members:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._alone.wait(), LAST_WORD_S)
 
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         address = str((writer.get_extra_info("peername") or ["somebody"])[0])
@@ -102,11 +103,14 @@ class Leader:
     async def _member(self, who: Who, line: Line) -> None:
         """Hear a member until it goes."""
         self._members[who.rank] = (who, line)
+        self._alone.clear()
         self._count()
         try:
             reason = await self._heard(who, line)
         finally:
             del self._members[who.rank]
+            if not self._members:
+                self._alone.set()
         if self._rank.begun:
             self._rank.lost(reason)
         else:

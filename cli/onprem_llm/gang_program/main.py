@@ -55,5 +55,5 @@ async def _rank(settings: Settings, key: str) -> int:
         code = await rank.close()
         await side.tell_end(words)
         return code
-    await side.tell_end(words)
-    return await rank.close()
+    _, code = await asyncio.gather(side.tell_end(words), rank.close())
+    return code

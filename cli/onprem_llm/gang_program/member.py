@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 from .rank import Rank
-from .wire import LONGEST, Line, Lost, RefusedError, join, why
+from .wire import LAST_WORD_S, LONGEST, Line, Lost, RefusedError, join, why
 
 # Seconds between two attempts to reach the leader.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
@@ -19,6 +19,7 @@ class Member:
         """No leader is found yet."""
         self._rank = rank
         self._line: Line | None = None
+        self._over = asyncio.Event()  # nothing more comes from the leader
 
     async def run(self) -> None:
         """Follow the leader until the rank ends."""
@@ -35,16 +36,16 @@ class Member:
             pause = min(pause * 1.5, LONGEST_PAUSE_S)
 
     async def tell_end(self, reason: str) -> None:
-        """Tell rank 0 why this rank ends."""
+        """Tell rank 0 why this rank ends, and give it a moment to hear that."""
         if self._line is not None:
-            self._line.say(end=reason)
-            with contextlib.suppress(*Lost):
-                await self._line.flush(1)
+            self._line.say_last(end=reason)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._over.wait(), LAST_WORD_S)
 
     def _apart(self, text: str) -> None:
         if self._rank.begun:
             self._rank.lost(text)
-        else:
+        elif not self._rank.ended.done():
             self._rank.stand("waiting", text)
 
     async def _follow(self) -> None:
@@ -55,6 +56,7 @@ class Member:
         try:
             await join(line, rank.leader, rank.who, rank.key, settings.silence / 2)
             self._line = line
+            self._over.clear()
             rank.stand("waiting", f"is let in by rank 0 at {rank.leader}: waits until all are there")
             beating = asyncio.ensure_future(self._beat(line))
             try:
@@ -62,17 +64,18 @@ class Member:
             finally:
                 beating.cancel()
         finally:
+            self._over.set()
             # In the end the last word may still be on its way.
             if not rank.ended.done():
                 self._line = None
                 line.close()
 
     async def _heed(self, line: Line) -> None:
-        """Do what the leader says, until it says that it ends."""
+        """Do what the leader says, until it says that it ends; when this rank ends, hear what is on its way."""
         rank, epoch = self._rank, ""
-        while not rank.ended.done():
+        while True:
             message = await line.hear(rank.settings.silence)
-            if "begin" in message and not rank.begun:
+            if "begin" in message and not rank.begun and not rank.ended.done():
                 epoch = str(message["begin"])[:40]
                 rank.begin(epoch)
             if message.get("serves") is True and rank.begun and not rank.ended.done():

@@ -12,6 +12,7 @@ hosts' firewall lets the members alone reach each other.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
@@ -23,6 +24,7 @@ from typing import NamedTuple
 VERSION = 1
 LONGEST = 4096  # bytes of a line
 MOST_RANKS = 4096
+LAST_WORD_S = 1.0  # that whoever ends waits for the others to have heard it
 # What ends a conversation: the other side's fault or the network's.
 Lost = (OSError, EOFError, asyncio.TimeoutError)
 
@@ -51,7 +53,7 @@ class Line:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, silence: float) -> None:
         """Make the kernel notice within `silence` seconds that the other host is gone."""
-        self._reader, self._writer = reader, writer
+        self._reader, self._writer, self._said_all = reader, writer, False
         connection = writer.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(silence / 2)))
@@ -61,8 +63,20 @@ class Line:
 
     def say(self, **message: object) -> None:
         """Send a message; whether it arrives shows in what is heard."""
-        if not self._writer.is_closing():
+        if not self._writer.is_closing() and not self._said_all:
             self._writer.write(json.dumps(message).encode() + b"\n")
+
+    def say_last(self, **message: object) -> None:
+        """Send a message after which nothing more comes; the other side reads on until it has it, then hangs up.
+
+        We read on as well, and close after that: a kernel that closes what holds unread bytes breaks the connection,
+        and what was said last is lost with it.
+        """
+        self.say(**message)
+        with contextlib.suppress(OSError):
+            if not self._writer.is_closing() and not self._said_all:
+                self._writer.write_eof()
+        self._said_all = True
 
     async def hear(self, limit: float) -> Message:
         """Return the next message. Raises one of Lost, RefusedError where it is none."""

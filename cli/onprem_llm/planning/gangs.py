@@ -10,6 +10,8 @@ from onprem_llm.planning.compatibility.images import read_tag
 from onprem_llm.planning.compatibility.table import table
 from onprem_llm.planning.gang_lines import choose_ports, meeting_of
 from onprem_llm.planning.placement import Placement
+from onprem_llm.planning.places import place as place_of_image
+from onprem_llm.planning.places import short
 from onprem_llm.planning.replicas import PlannedReplica, Revision, plan_replica
 from onprem_llm.planning.rotation import away
 from onprem_llm.rendering.ranks import Rank
@@ -37,6 +39,7 @@ def plan_gang(
     """
     ranks = _ranks(change, placement, given)
     apart = [_planned(change, at, claim, rank) for at, rank in ranks]
+    _refuse_unlike_images(change.deployment.engine.image, apart)
     token = hashlib.sha256("".join(one.outcome.rendered.digest for one in apart).encode()).hexdigest()[:12]
     planned = [_planned(change, at, claim, rank.with_token(token)) for at, rank in ranks]
     return _together(change, planned)
@@ -72,6 +75,21 @@ def _ranks(
 def _planned(change: Revision, place: Placement, claim: Claim, rank: Rank) -> PlannedReplica:
     own = claim if rank.rank == 0 else Claim(place.project, rank.me, rank.first)
     return plan_replica(change, place, own, rank)
+
+
+def _refuse_unlike_images(ref: str, ranks: list[PlannedReplica]) -> None:
+    """Raise InvalidError where a tag that nothing can bring means one image on one host and another on the next."""
+    found = {rank.host.name: place_of_image(rank.image.reference) for rank in ranks}
+    first, *others = found
+    unlike = [host for host in others if found[host] != found[first]]
+    if not unlike:
+        return
+    where = ", ".join(f"{short(image)} on {host}" for host, image in found.items())
+    raise InvalidError(
+        f"{ranks[0].project} would run two images as one: {ref} is {where}",
+        hint="put the right one's archive into the folder that onprem_llm_site.images_dir names, which brings it to "
+        f"all; or take it from the host that has it: docker save {ref} | ssh {unlike[0]} sudo docker load",
+    )
 
 
 def _together(change: Revision, planned: list[PlannedReplica]) -> PlannedReplica:

@@ -13,3 +13,9 @@ def place(reference: str) -> str:
 def digest_of(reference: str) -> str | None:
     """Return the digest that a reference names; None for an id or a tag."""
     return reference.partition("@")[2] or None
+
+
+def short(reference: str) -> str:
+    """Return a reference, or an id, as a message shows it: twelve digits of its digest."""
+    head, mark, digest = reference.partition("sha256:")
+    return f"{head}{mark}{digest[:12]}"

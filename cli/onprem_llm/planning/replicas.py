@@ -7,7 +7,7 @@ from onprem_llm.planning.addresses import Claim
 from onprem_llm.planning.certificates import taken_up
 from onprem_llm.planning.difference import Outcome, SecretEntry, compare, looping
 from onprem_llm.planning.placement import Placement, access_path, device_names
-from onprem_llm.planning.places import place
+from onprem_llm.planning.places import place, short
 from onprem_llm.planning.rotation import away
 from onprem_llm.planning.scheduled import is_off
 from onprem_llm.planning.staging import HostImage, image_for
@@ -221,9 +221,4 @@ def _secrets(wanted: WantedDeployment, host: HostState, current: Current) -> dic
 def _image_reason(deployment: Deployment, recorded: str | None, image: HostImage) -> tuple[str, ...]:
     if recorded is None or recorded == image.id or place(recorded) == place(image.reference):
         return ()
-    return (f"image {deployment.engine.image} is another one: {_short(recorded)} -> {_short(image.reference)}",)
-
-
-def _short(reference: str) -> str:
-    head, mark, digest = reference.partition("sha256:")
-    return f"{head}{mark}{digest[:12]}"
+    return (f"image {deployment.engine.image} is another one: {short(recorded)} -> {short(image.reference)}",)
