@@ -35,7 +35,7 @@ def test_one_host_fails(tmp_path: Path, together: bool, went_on: list[str]) -> N
 def test_all_take_part_once_a_person_has_let_one_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: bool
 ) -> None:
-    """A host whose key is unknown ended the run on the others, too: none of them is done when it alone is tried again."""
+    """A host whose key is unknown ended the run on the others, too: they are not done yet when it is let in."""
     monkeypatch.setattr("onprem_llm.runner.folder", lambda _: tmp_path)
     inventory, done = tmp_path / "hosts", tmp_path / "done"
     first = "tasks:\n    - ansible.builtin.ping:\n"

@@ -45,7 +45,7 @@ class Asked:
     def tokens(self, prompt: str) -> list[int]:
         """Return the tokens that the model makes of a prompt; none where it did not answer.
 
-        A made model may end a text where it begins: it goes on, and its tokens are compared, of which a text has not all.
+        A made model may end a text where it begins: it goes on, and a text has not all of its tokens.
         """
         began = time.monotonic()
         body = {"model": "wide", "prompt": prompt, "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True}
