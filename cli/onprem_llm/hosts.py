@@ -138,7 +138,7 @@ class HostState:
     interfaces: Mapping[str, str] = field(default_factory=dict)  # address -> network interface
     ray_firewall: RayFirewall | None = None
     links: Mapping[str, str] = field(default_factory=dict)  # of GPUs by index: "0-1" -> NV18, PIX, SYS…
-    rdma: tuple[str, ...] = ()  # ports that are up: mlx5_0:1
+    rdma: Mapping[str, bool] = field(default_factory=dict)  # ports, whether they are up: mlx5_0:1
     gang_interface: str | None = None  # that the inventory wants gangs to use
     schedules: Mapping[str, HostSchedule] = field(default_factory=dict)  # by deployment
     serve: ServeState | None = None  # on the host of the Ray cluster's head

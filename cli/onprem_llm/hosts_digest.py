@@ -79,6 +79,7 @@ def block_of(label: str | None) -> range:
 
 
 def _decisive_lines(host: "HostState") -> list[object]:
+    # Which ports there are, not which are up: those that flap would refuse every plan.
     return [[host.gang_interface, sorted(host.rdma)]] if host.gang_interface or host.rdma else []
 
 

@@ -53,7 +53,7 @@ def parse_host(name: str, raw: object) -> HostState:
         gpu_error=text(gpus, "error"),
         gpus=tuple(_gpu(item) for item in mappings(gpus.get("devices"))),
         links=text_map(gpus.get("links")),
-        rdma=texts(probe.get("rdma")),
+        rdma={port: up is True for port, up in mapping(probe.get("rdma")).items()},
         gang_interface=text(probe, "gang_interface") or None,
         engine=_engine(mapping(probe.get("engine"))),
         images=tuple(_image(item) for item in mappings(probe.get("images"))),

@@ -144,7 +144,7 @@ def _gang() -> dict:
     """One replica over two hosts, with RDMA: a folder on each, the same program beside both."""
     hosts = {f"lab-{n}": facts_of.host(f"lab-{n}", n, gpus=2, gateway=n == 1) for n in (1, 2)}
     for state in hosts.values():
-        state |= {"interfaces": dict.fromkeys(state["addresses"], "eth0"), "rdma": ["mlx5_0:1"]}
+        state |= {"interfaces": dict.fromkeys(state["addresses"], "eth0"), "rdma": {"mlx5_0:1": True}}
     text = facts_of.MODEL.format(name="wide", image="vllm/vllm-openai:v0.20.0", gpus=2, model="H100", port=8000)
     text = text.replace("tensor_parallel_size: 2", "tensor_parallel_size: 2, pipeline_parallel_size: 2")
     text = text.replace("gpus: 2,", "gpus: 4, nodes: 2,")

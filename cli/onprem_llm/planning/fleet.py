@@ -235,7 +235,9 @@ class _Builder:
     def _again(self, change: Revision, replica: PlannedReplica) -> PlannedReplica:
         if not replica.others:
             return plan_replica(change, replica.placement, replica.claim)
-        return plan_gang(change, replica.placement, replica.claim, {})
+        own = {port for rank in replica.ranks for port in (rank.rank.ports if rank.rank else ())}
+        given = {host: ports - own for host, ports in self.gang_ports.items()}
+        return plan_gang(change, replica.placement, replica.claim, given)
 
     def _none_missing(self, replicas: list[PlannedReplica]) -> list[PlannedReplica]:
         """Leave those as they are that only await a newer certificate; InvalidError where others must be replaced."""

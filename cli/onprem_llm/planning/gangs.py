@@ -9,6 +9,7 @@ from onprem_llm.planning.addresses import Claim
 from onprem_llm.planning.compatibility.images import read_tag
 from onprem_llm.planning.compatibility.table import table
 from onprem_llm.planning.gang_lines import choose_ports, meeting_of
+from onprem_llm.planning.gang_rdma import Ports, ports_that_are_up, standing_ports
 from onprem_llm.planning.placement import Placement
 from onprem_llm.planning.places import place as place_of_image
 from onprem_llm.planning.places import short
@@ -37,7 +38,21 @@ def plan_gang(
 
     `claim`: where the first rank answers. `given`: host -> ports that this plan gave to other gangs there.
     """
-    ranks = _ranks(change, placement, given)
+    places = [replace(placement, others=()), *placement.others]
+    ranks = _ranks(change, places, given)
+    now, standing = ports_that_are_up(places), standing_ports(places)
+    if change.deployment.resources.gpus == 0:
+        now = standing = [()] * len(places)
+    if standing is not None and standing != now:
+        as_it_is = _planned_gang(change, claim, ranks, standing)
+        # What starts anew takes what is up by now; for that alone nothing does.
+        if all(one.outcome.change.action in {"keep", "wait"} for one in as_it_is.ranks):
+            return as_it_is
+    return _planned_gang(change, claim, ranks, now)
+
+
+def _planned_gang(change: Revision, claim: Claim, places: list[tuple[Placement, Rank]], rdma: Ports) -> PlannedReplica:
+    ranks = [(at, replace(rank, rdma=ports)) for (at, rank), ports in zip(places, rdma, strict=True)]
     apart = [_planned(change, at, claim, rank) for at, rank in ranks]
     _refuse_unlike_images(change.deployment.engine.image, apart)
     token = hashlib.sha256("".join(one.outcome.rendered.digest for one in apart).encode()).hexdigest()[:12]
@@ -46,28 +61,14 @@ def plan_gang(
 
 
 def _ranks(
-    change: Revision, placement: Placement, given: Mapping[str, Collection[int]]
+    change: Revision, places: list[Placement], given: Mapping[str, Collection[int]]
 ) -> list[tuple[Placement, Rank]]:
-    places = [replace(placement, others=()), *placement.others]
     meetings = [meeting_of(place.host) for place in places]
     hosts = [place.host for place in places]
-    first = choose_ports(change.site.gang_ports, hosts, placement.project, given)
-    # One that has no such devices would wait for ever for those that talk through them.
-    rdma = all(host.rdma for host in hosts) and change.deployment.resources.gpus != 0
+    first = choose_ports(change.site.gang_ports, hosts, places[0].project, given)
+    names = {place.project: at.address for place, at in zip(places, meetings, strict=True)}
     return [
-        (
-            place,
-            Rank(
-                number,
-                len(places),
-                meetings[0].address,
-                at.address,
-                at.interface,
-                first,
-                place.host.rdma if rdma else (),
-                names={other.project: there.address for other, there in zip(places, meetings, strict=True)},
-            ),
-        )
+        (place, Rank(number, len(places), meetings[0].address, at.address, at.interface, first, names=names))
         for number, (place, at) in enumerate(zip(places, meetings, strict=True))
     ]
 

@@ -88,14 +88,20 @@ def _start_undo(crew: Crew, starting: Sequence[PlannedReplica]) -> tuple[Step, .
         gangs = [rank for replica in starting if replica.others for rank in replica.ranks]
         return (stop_step(crew.change.site, gangs),) if gangs else ()
     ranks = [rank for replica in starting for rank in replica.ranks]
-    fresh = [(r.host.name, r.project) for r in ranks if r.outcome.change.action == "create"]
     changed = [
         r for r in ranks if r.outcome.change.action in {"update", "restart"} and (r.off or runs(r.host, r.project))
     ]
     return (
-        *([_remove_step(crew, fresh, "Remove the new replicas")] if fresh else []),
+        *_removal_of_new(crew, starting),
         *([_restore_step(crew, changed)] if changed else []),
     )
+
+
+def _removal_of_new(crew: Crew, replicas: Sequence[PlannedReplica]) -> tuple[Step, ...]:
+    """Take away what was not there before: replicas, and parts of a gang that goes on to another host."""
+    ranks = [rank for replica in replicas for rank in replica.ranks]
+    fresh = [(r.host.name, r.project) for r in ranks if r.outcome.change.action == "create"]
+    return (_remove_step(crew, fresh, "Remove the new replicas"),) if fresh else ()
 
 
 def _proven(crew: Crew, replica: PlannedReplica) -> bool:
@@ -118,7 +124,8 @@ def _wave(crew: Crew, wave: Sequence[PlannedReplica], number: int, of: int) -> l
     servers = _routed(crew, [replica.project for replica in wave])
     count = f" ({number} of {of})" if of > 1 else ""
     drain, back = _route(crew, f"Drain {names}", drain=servers), _route(crew, f"Return {names}", ready=servers)
-    apply = Step("apply", f"Replace {names}{count}", _apply_orders(crew, wave), (_restore_step(crew, wave),))
+    undo = (*_removal_of_new(crew, wave), _restore_step(crew, wave))
+    apply = Step("apply", f"Replace {names}{count}", _apply_orders(crew, wave), undo)
     if drain is None or back is None:
         return [apply]
     again = Step(drain.kind, f"Drain {names} again", drain.orders)
@@ -196,8 +203,8 @@ def _apply_orders(crew: Crew, replicas: Sequence[PlannedReplica]) -> dict[str, O
         # One that goes on as it is must not be stopped: requests come to it, and it takes minutes to start.
         anew = replica.outcome.change.action not in {"keep", "wait"}
         projects[host].append({**order, "anew": anew} if replica.rank else order)
-    for host, lines in lines_of(replicas).items():
-        orders[host]["gang_lines"] = lines
+    for host, lines in lines_of(replicas, crew.gateways).items():
+        orders.setdefault(host, crew.empty_order)["gang_lines"] = lines
     if orders:
         # The first gateway host makes the key, so it takes part even where it starts nothing.
         orders.setdefault(crew.gateways[0].name, crew.empty_order)

@@ -167,7 +167,8 @@ def _lacking(host: HostState, manifest: WeightsManifest, path: str) -> tuple[lis
     everything = [file.path for file in manifest.files]
     if stored is None or stored.path != path:
         return everything, "not there yet"
-    drift = [file for file in everything if file in stored.drift]
+    # Without the files at hand it is only known which of them are as they should be.
+    drift = [file for file in everything or stored.drift if file in stored.drift]
     if drift:
         more = f" and {len(drift) - 3} more" if len(drift) > 3 else ""
         return drift, f"weight file {', '.join(drift[:3])}{more} differs"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from onprem_llm.rendering.compose import LABEL
 from onprem_llm.rendering.gang import LABEL_PROGRAM, GangRank, program_digest
 
+LABEL_RDMA = f"{LABEL}.rdma"
 RDMA_DEVICES = "/dev/infiniband"
 # Ports of one gang, in a row: the runner's, and torch's meeting point. All others are the kernel's choice: Gloo, NCCL
 # and ZeroMQ cannot be told.
@@ -31,7 +32,7 @@ class Rank:
     me: str  # this one's
     interface: str  # the network interface that has it
     first: int
-    rdma: tuple[str, ...] = ()  # ports that are up: mlx5_0:1
+    rdma: tuple[str, ...] = ()  # ports that it talks through: mlx5_0:1
     token: str = ""
     names: Mapping[str, str] = field(default_factory=dict)  # project -> address, of all ranks
 
@@ -106,6 +107,7 @@ def labels(rank: Rank, replica: str) -> dict[str, str]:
         f"{LABEL}.size": str(rank.size),
         f"{LABEL}.gang_ports": f"{rank.ports[0]}-{rank.ports[-1]}",
         f"{LABEL}.gang_address": rank.me,
+        **({LABEL_RDMA: ",".join(rank.rdma)} if rank.rdma else {}),
         # What the container reads as it starts: another program is another container.
         LABEL_PROGRAM: program_digest(),
     }

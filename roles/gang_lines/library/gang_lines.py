@@ -22,7 +22,8 @@ short_description: Try the lines of a replica over several hosts before it start
 description:
   - With C(listening) a process listens at the ports, and at one that the kernel chooses, which it tells who connects;
     it ends by itself after O(limit).
-  - With C(tried) every peer's ports are connected to, and the one that each of them tells.
+  - With C(tried) every peer's ports are connected to, and the one that each of them tells; of a peer with C(ports) of
+    its own those alone.
   - With C(ended) the process ends. Nothing else of the host is touched.
 options:
   state:
@@ -35,12 +36,12 @@ options:
     type: str
     required: true
   ports:
-    description: TCP ports that the replica has on each of its hosts.
+    description: TCP ports that are listened on here; where a peer names none, they are tried there, too.
     type: list
     elements: int
     required: true
   peers:
-    description: C(host) and C(address) of each of the others.
+    description: C(host) and C(address) of each of the others, and C(ports), where requests come in.
     type: list
     elements: dict
     default: []
@@ -64,7 +65,10 @@ RETURN = r"""#"""
 PATIENCE = 5.0  # seconds for one connection
 PIDS = Path("/run")
 MARK = "onprem-llm-gang-lines"
-HINT = "Let the hosts reach each other there, in firewalls on them and between them; see: onprem-llm check --network"
+HINT = (
+    "Let them in, in firewalls between the hosts and on them (ufw: {ufw}; firewalld: {firewalld}, then firewall-cmd "
+    "--reload); see: onprem-llm check --network"
+)
 SERVER = """
 import json, select, socket, sys, time
 address, ports, limit = json.loads(sys.argv[2])
@@ -104,6 +108,8 @@ def pid_file(ports):
 
 def listen(address, ports, limit):
     """Start the process; LineError where a port cannot be had."""
+    if not ports:
+        return
     end(ports)
     process = subprocess.Popen(
         [sys.executable, "-c", SERVER, MARK, json.dumps([address, ports, limit])],
@@ -121,6 +127,8 @@ def listen(address, ports, limit):
 
 def end(ports):
     """End the process of these ports, if there is one, and it is ours."""
+    if not ports:
+        return
     path = pid_file(ports)
     with contextlib.suppress(OSError, ValueError):
         pid = int(path.read_text(encoding="utf-8"))
@@ -148,25 +156,49 @@ def connect(address, port):
         return one.recv(16).decode("ascii", "replace").strip()
 
 
-def tried(ports, peers):
-    """Connect to all; LineError names each line that does not bear it."""
-    wrong = []
+def tried(address, ports, peers):
+    """Connect to all; LineError names each line that does not bear it. `address`: where packets of ours come from."""
+    wrong, hints = [], {}
     for peer in peers:
-        chosen = None
-        for port in ports:
-            why, said = attempt(peer["address"], port)
-            chosen = chosen or said
-            wrong += ["{} at {}: {}: {}".format(peer["host"], peer["address"], port, why)] if why else []
-        if chosen and chosen.isdigit():
-            why, _ = attempt(peer["address"], int(chosen))
-            text = "{} at {}: {} (one of those that the kernel chooses, which engines use too): {}"
-            wrong += [text.format(peer["host"], peer["address"], chosen, why)] if why else []
+        own = peer.get("ports")
+        shut = shut_lines(peer, own or ports, chosen=not own)
+        wrong += shut
+        if shut:
+            hints.setdefault(hint(address, own), None)
     if wrong:
         raise LineError(
-            "found lines that are shut: {}; expected the hosts of a replica to reach each other's ports. {}".format(
-                "; ".join(wrong), HINT
-            )
+            "found lines that are shut: {}; expected the hosts of a replica to reach each other, and gateways the one "
+            "that answers. {}".format("; ".join(wrong), " ".join(hints))
         )
+
+
+def shut_lines(peer, ports, chosen):
+    """Return what is wrong with the lines to a peer; `chosen`: its port of the kernel's choice is tried, too."""
+    wrong, told = [], None
+    for port in ports:
+        why, said = attempt(peer["address"], port)
+        told = told or said
+        wrong += ["{} at {}: {}: {}".format(peer["host"], peer["address"], port, why)] if why else []
+    if chosen and told and told.isdigit():
+        why, _ = attempt(peer["address"], int(told))
+        text = "{} at {}: {} (one of those that the kernel chooses, which engines use too): {}"
+        wrong += [text.format(peer["host"], peer["address"], told, why)] if why else []
+    return wrong
+
+
+def hint(address, ports):
+    """Return what to do on the peer; without `ports` on all of them."""
+    if not ports:
+        return HINT.format(
+            ufw=f"ufw allow proto tcp from {address}",
+            firewalld=f"firewall-cmd --permanent --zone trusted --add-source {address}",
+        )
+    family = "ipv6" if ":" in address else "ipv4"
+    rule = f'rule family="{family}" source address="{address}" port port="{ports[0]}" protocol="tcp" accept'
+    return HINT.format(
+        ufw=f"ufw allow proto tcp from {address} to any port {ports[0]}",
+        firewalld=f"firewall-cmd --permanent --add-rich-rule '{rule}'",
+    )
 
 
 def attempt(address, port):
@@ -199,7 +231,7 @@ def main():
         if params["state"] == "listening":
             listen(params["address"], params["ports"], params["limit"])
         elif params["state"] == "tried":
-            tried(params["ports"], params["peers"])
+            tried(params["address"], params["ports"], params["peers"])
         else:
             end(params["ports"])
     except (LineError, OSError) as error:

@@ -118,13 +118,9 @@ def interfaces():
 
 
 def rdma(root="/sys/class/infiniband", devices="/dev/infiniband"):
-    """Return the RDMA ports that are up, mlx5_0:1, where containers can be given the devices."""
-    found = []
-    if Path(devices).is_dir():
-        for state in sorted(Path(root).glob("*/ports/*/state")):
-            if "ACTIVE" in read_text(str(state)):
-                found.append(f"{state.parents[2].name}:{state.parent.name}")
-    return found
+    """Return {mlx5_0:1: whether it is up} of the RDMA ports, where containers can be given the devices."""
+    states = sorted(Path(root).glob("*/ports/*/state")) if Path(devices).is_dir() else ()
+    return {f"{one.parents[2].name}:{one.parent.name}": "ACTIVE" in read_text(str(one)) for one in states}
 
 
 def default_address(known):

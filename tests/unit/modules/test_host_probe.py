@@ -40,6 +40,16 @@ def gpus(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleT
     return load("host_probe/onprem_llm_probe_gpus")
 
 
+def test_rdma_ports_are_told_with_their_state_where_containers_can_have_them(tmp_path: Path, load: Load) -> None:
+    probe = load("host_probe/onprem_llm_probe_machine")
+    for port, state in (("mlx5_0/ports/1", "4: ACTIVE"), ("mlx5_1/ports/1", "1: DOWN")):
+        (tmp_path / "class" / port).mkdir(parents=True)
+        (tmp_path / "class" / port / "state").write_text(state + "\n")
+    assert probe.rdma(str(tmp_path / "class"), str(tmp_path / "dev")) == {}
+    (tmp_path / "dev").mkdir()
+    assert probe.rdma(str(tmp_path / "class"), str(tmp_path / "dev")) == {"mlx5_0:1": True, "mlx5_1:1": False}
+
+
 def test_gpus_with_processes_and_absent_memory(gpus: ModuleType) -> None:
     found = gpus.gpus()
     assert (found["driver"], found["cuda"], found["error"]) == ("580.95.05", "13.0", None)

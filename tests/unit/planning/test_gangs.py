@@ -161,6 +161,16 @@ def test_a_failed_update_brings_all_parts_back() -> None:
     assert planned(then, gang()).is_noop
 
 
+def test_a_failed_change_leaves_no_new_part_behind() -> None:
+    """It would wait for ever for parts that have never heard of it, and hold its GPUs."""
+    facts = deploy(hosts(3), gang())
+    del facts["lab-2"]["projects"]["wide-0-rank1"]
+    done = planned(facts, gang())
+    then = made.failed_at(done, facts, "Replace wide-0")
+    assert then["lab-1"]["projects"] == facts["lab-1"]["projects"]
+    assert "wide-0-rank1" not in then["lab-2"]["projects"]
+
+
 def test_with_free_hosts_the_new_gang_comes_before_the_old_one_goes() -> None:
     facts = deploy(hosts(4), gang())
     for host in ("lab-3", "lab-4"):
@@ -283,6 +293,26 @@ def test_lines_are_tried_before_a_gang_starts_and_not_while_it_runs() -> None:
     assert not any("gang_lines" in order for step in again.steps for order in step.orders.values())
 
 
+def test_a_gateway_on_another_host_tries_where_requests_come_in_before_a_gang_starts() -> None:
+    """Nothing passes the host's own firewall by: the port is on the host's own network."""
+    facts = hosts(3, 0)
+    done = planned(facts, on_cpus().replace("nodes: 2", "nodes: 2, hosts: [lab-2, lab-3]"))
+    assert placed(done) == {"wide-0": "lab-2", "wide-0-rank1": "lab-3"}
+    orders = next(step for step in done.steps if step.title == "Start wide").orders
+    peer = {"host": "lab-2", "address": "10.0.0.3", "ports": [8000]}
+    assert orders["lab-1"]["gang_lines"] == [{"address": "10.0.0.2", "ports": [], "peers": [peer]}]
+    assert orders["lab-2"]["gang_lines"][1:] == [{"address": "10.0.0.3", "ports": [8000], "peers": []}]
+    assert len(orders["lab-3"]["gang_lines"]) == 1
+    then = made.applied(done, facts)
+    extra = "port: 8100\nupdate: {max_surge: 0, max_unavailable: 1}\n"
+    moved = planned(then, on_cpus(extra).replace("nodes: 2", "nodes: 2, hosts: [lab-2, lab-3]"))
+    tried = [line for step in moved.steps for order in step.orders.values() for line in order.get("gang_lines", [])]
+    assert [(line["ports"], [one["ports"] for one in line["peers"]]) for line in tried] == [
+        ([8100], []),
+        ([], [[8100]]),
+    ]
+
+
 def test_the_interface_of_the_inventory_counts() -> None:
     facts = hosts(2)
     for number, state in enumerate(facts.values(), 1):
@@ -298,9 +328,9 @@ def test_the_interface_of_the_inventory_counts() -> None:
 
 def test_rdma_devices_are_passed_on_where_all_hosts_have_them() -> None:
     facts = hosts(2)
-    facts["lab-1"]["rdma"] = ["mlx5_0:1", "mlx5_1:1"]
+    facts["lab-1"]["rdma"] = {"mlx5_0:1": True, "mlx5_1:1": True, "mlx5_2:1": False}
     assert "devices" not in service(planned(facts, gang()), "wide-0")
-    facts["lab-2"]["rdma"] = ["mlx5_0:1"]
+    facts["lab-2"]["rdma"] = {"mlx5_0:1": True}
     part = service(planned(facts, gang()), "wide-0")
     assert part["devices"] == ["/dev/infiniband:/dev/infiniband"]
     assert (part["cap_add"], part["ulimits"]) == (["IPC_LOCK"], {"memlock": -1})
