@@ -13,6 +13,7 @@ from onprem_llm.planning.deploy_parts import Parts
 from onprem_llm.planning.fan_out import along_a_chain, fan_out_step
 from onprem_llm.planning.fleet import Fleet, plan_fleet
 from onprem_llm.planning.fleet_parts import only_counts
+from onprem_llm.planning.gang_warnings import spread_warnings
 from onprem_llm.planning.gaps import gap_warning, idle_warning
 from onprem_llm.planning.gateway import PlannedGateway, check_reach, gateway_step, needed
 from onprem_llm.planning.image_chain import Passing, pass_on, pass_on_step
@@ -67,6 +68,7 @@ def plan_deploy(site: Site, wanted: Wanted, current: Current, gateway: HostState
             *item.notes,
             *unlike,
             *deployment_warnings(site, item.deployment, release.fleet.projects),
+            *spread_warnings(item.deployment, release.fleet, current),
             *release.fleet.tight,
             *(serve.warnings if serve else ()),
             *silent_warning(revision, release.fleet),
