@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from onprem_llm.planning.memory.hosts import HostFit
     from onprem_llm.planning.memory.judge import Subject
     from onprem_llm.planning.memory.model_files import ModelFiles
+    from onprem_llm.planning.memory.over_hosts import Spread
     from onprem_llm.spec.deployment import Deployment
 
 
@@ -57,12 +58,13 @@ def command(
     """
     from onprem_llm.fit_view import fit_json, fit_text, needs_text
     from onprem_llm.planning.memory.judge import subject_of
+    from onprem_llm.planning.memory.over_hosts import over_hosts
     from onprem_llm.spec.deployment import load_deployment
 
     deployment = load_deployment(model_yaml)
     files = _files(deployment, model_yaml)
     seen = _seen(facts, connection)
-    deployment = _sized(deployment, files, seen)
+    deployment = _spread(_sized(deployment, files, seen), seen)
     subject = subject_of(files, deployment, requests)
     if seen is None:
         if as_json:
@@ -71,11 +73,13 @@ def command(
             output.say(needs_text(subject))
         return
     fits = list(_judged(subject, deployment, seen))
+    together = over_hosts(subject, deployment, fits)
+    nodes = deployment.resources.nodes if deployment.resources.nodes != "auto" else 1
     if as_json:
-        output.show_json(fit_json(subject, fits))
+        output.show_json(fit_json(subject, fits, nodes, together))
     else:
-        output.say(fit_text(subject, fits))
-    _end(deployment, fits, seen)
+        output.say(fit_text(subject, fits, nodes, together))
+    _end(deployment, fits, seen, together)
 
 
 def _files(deployment: "Deployment", model_yaml: Path) -> "ModelFiles":
@@ -123,6 +127,19 @@ def _sized(deployment: "Deployment", files: "ModelFiles", seen: "_Seen | None") 
         return sized(deployment, 1)
 
 
+def _spread(deployment: "Deployment", seen: "_Seen | None") -> "Deployment":
+    """Say over how many hosts a replica goes, as a deploy would find it."""
+    from onprem_llm.hosts import Current
+    from onprem_llm.planning.gang_placement import nodes_of
+
+    if seen is None:
+        return deployment
+    nodes = nodes_of(deployment, Current(seen.hosts), None, touched=True)
+    if nodes == 1:
+        return deployment
+    return deployment.model_copy(update={"resources": deployment.resources.model_copy(update={"nodes": nodes})})
+
+
 def _judged(subject: "Subject", deployment: "Deployment", seen: "_Seen") -> "Iterator[HostFit]":
     from onprem_llm.planning.memory.hosts import HostFit, fit_on
 
@@ -130,11 +147,13 @@ def _judged(subject: "Subject", deployment: "Deployment", seen: "_Seen") -> "Ite
     yield from (HostFit(name, "unknown", f"it did not answer: {why}") for name, why in seen.silent.items())
 
 
-def _end(deployment: "Deployment", fits: "list[HostFit]", seen: "_Seen") -> None:
+def _end(deployment: "Deployment", fits: "list[HostFit]", seen: "_Seen", together: "Spread | None") -> None:
     """Raise where it fits nowhere, or where that is not known since hosts did not answer."""
     from onprem_llm.errors import UnreachableError
+    from onprem_llm.planning.memory.over_hosts import carried
 
-    if any(fit.verdict == "fits" for fit in fits):
+    nodes = deployment.resources.nodes if deployment.resources.nodes != "auto" else 1
+    if carried(fits, nodes):
         return
     if seen.silent:
         raise UnreachableError(
@@ -144,11 +163,12 @@ def _end(deployment: "Deployment", fits: "list[HostFit]", seen: "_Seen") -> None
     if any(fit.verdict == "unknown" for fit in fits):
         return
     estimated = any(fit.verdict == "tight" for fit in fits)
-    changes = [fit.remedies[0] for fit in fits if fit.remedies]
+    changes = [fit.remedies[0] for fit in fits if fit.remedies] or ([together.remedy] if together else [])
     hint = "larger GPUs, or a smaller model"
     if changes:
         hint = f"the smallest change: {changes[0].what}{f': {changes[0].edit}' if changes[0].edit else ''}"
     marked = [fit.host for fit in fits if fit.marked]
     if marked:
         hint += f"; or let {', '.join(marked)} take part again: onprem-llm host undrain {marked[0]}"
-    raise InvalidError(f"{deployment.name} fits on no host{', by estimate' if estimated else ''}", hint=hint)
+    where = "no host" if nodes == 1 else f"no {nodes} hosts"
+    raise InvalidError(f"{deployment.name} fits on {where}{', by estimate' if estimated else ''}", hint=hint)

@@ -265,3 +265,36 @@ def test_a_plan_from_facts_is_refused_with_the_sum(site: Path) -> None:
     length = str(done.exception.hint).partition("engine_args.max_model_len: ")[2].partition(")")[0]
     (site / "model.yaml").write_text(MODEL.replace("./Llama", "./Wide").replace("ARGS", f"max_model_len: {length}"))
     assert CliRunner().invoke(cli, ["plan", "model.yaml", "--facts", "facts.json"]).exit_code == 0
+
+
+SHORT = "max_model_len: 8192"
+
+
+def test_hosts_that_are_too_small_alone_are_proposed_together(site: Path) -> None:
+    done = fit(site, args=SHORT, one=gpus(1, T4), two=gpus(1, T4), other=gpus(1, L4))
+    assert done.exit_code == 0, done.output  # the L4 carries it
+    assert "together" not in done.stdout
+    done = fit(site, args=SHORT, one=gpus(1, T4), two=gpus(1, T4))
+    edit = "engine_args.tensor_parallel_size: 1, engine_args.pipeline_parallel_size: 2, resources.gpus: 2"
+    assert f"one, two together (docs/multi-node.md): over 2 hosts ({edit}):" in done.stdout
+    assert isinstance(done.exception, InvalidError)
+    value = json.loads(fit(site, "--json", args=SHORT, one=gpus(1, T4), two=gpus(1, T4)).stdout)
+    assert (value["nodes"], value["fits"], value["over_hosts"]["hosts"]) == (1, False, ["one", "two"])
+    # What is proposed is what fits.
+    sizes = f"{SHORT}, tensor_parallel_size: 1, pipeline_parallel_size: 2"
+    done = fit(site, args=sizes, more="resources: {gpus: 2}\n", one=gpus(1, T4), two=gpus(1, T4))
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("A replica goes over 2 hosts: a verdict is of a host's share.")
+
+
+def test_unlike_gpus_are_not_put_together_and_none_where_one_host_is_asked_for(site: Path) -> None:
+    assert "together" not in fit(site, args=SHORT, one=gpus(1, T4), two=gpus(1, ("Tesla P4", T4[1]))).stdout
+    pinned = "resources: {gpus: 1, nodes: 1}\n"
+    assert "together" not in fit(site, args=SHORT, more=pinned, one=gpus(1, T4), two=gpus(1, T4)).stdout
+
+
+def test_as_many_hosts_must_carry_their_share_as_a_replica_goes_over(site: Path) -> None:
+    sizes = f"{SHORT}, tensor_parallel_size: 1, pipeline_parallel_size: 2"
+    done = fit(site, args=sizes, more="resources: {gpus: 2, nodes: 2}\n", one=gpus(1, T4), two=gpus(1, L4))
+    assert "llama fits on no 2 hosts" in str(done.exception)
+    assert fit(site, args=sizes, more="resources: {gpus: 2, nodes: 2}\n", a=gpus(1, T4), b=gpus(1, T4)).exit_code == 0
