@@ -7,7 +7,7 @@ from onprem_llm.output import human_bytes, table_text
 from onprem_llm.planning.memory.changes import SIZES, Remedy
 from onprem_llm.planning.memory.hosts import HostFit
 from onprem_llm.planning.memory.judge import GpuKind, Subject, Sum, sum_of
-from onprem_llm.planning.memory.over_hosts import Spread, carried
+from onprem_llm.planning.memory.over_hosts import OverHosts, carried
 from onprem_llm.planning.memory.overhead import CPU
 from onprem_llm.planning.memory.words import remedy_line, sum_lines
 
@@ -16,14 +16,14 @@ NEEDS = ("gpus", "weights a gpu", "kv cache a gpu", "with estimates", "a gpu of"
 # The kinds of GPU that are sold, in GiB: to say which would do where there is no host to judge.
 _SOLD = (16, 24, 32, 40, 48, 80, 96, 141, 192, 288)
 GIB = 1024**3
+ONE_HOST = OverHosts()
 
 
-def fit_text(subject: Subject, fits: Sequence[HostFit], nodes: int = 1, spread: Spread | None = None) -> str:
-    """Lay out the hosts, and the sum of each kind of GPU with what would make it fit.
-
-    `nodes`: over how many hosts a replica goes. `spread`: over which it would fit, where one host is too small.
-    """
-    parts = [f"A replica goes over {nodes} hosts: a verdict is of a host's share."] if nodes > 1 else []
+def fit_text(subject: Subject, fits: Sequence[HostFit], over: OverHosts = ONE_HOST) -> str:
+    """Lay out the hosts, and the sum of each kind of GPU with what would make it fit."""
+    parts = [f"A replica goes over {over.nodes} hosts: a verdict is of a host's share."] if over.nodes > 1 else []
+    if over.bad_lines:
+        parts.append("\n".join(["No replica over several hosts belongs on these lines:", *over.bad_lines]))
     parts += [table_text(COLUMNS, [_row(fit) for fit in fits])]
     for hosts in _by_kind(fits):
         first = hosts[0]
@@ -32,8 +32,9 @@ def fit_text(subject: Subject, fits: Sequence[HostFit], nodes: int = 1, spread: 
             title = f"{', '.join(fit.host for fit in hosts)}: {place}"
             lines = [title, *sum_lines(first.total, subject), *(f"  {line}" for line in _changes(first))]
             parts.append("\n".join(lines))
-    if spread is not None:
-        parts.append(f"{', '.join(spread.hosts)} together (docs/multi-node.md): {remedy_line(spread.remedy)}")
+    if over.spread is not None:
+        together = ", ".join(over.spread.hosts)
+        parts.append(f"{together} together (docs/multi-node.md): {remedy_line(over.spread.remedy)}")
     return "\n\n".join(parts)
 
 
@@ -43,10 +44,8 @@ def needs_text(subject: Subject) -> str:
     return f"{table}\n\nName hosts to judge: -i INVENTORY, or --facts FILE"
 
 
-def fit_json(
-    subject: Subject, fits: Sequence[HostFit] | None, nodes: int = 1, spread: Spread | None = None
-) -> dict[str, object]:
-    """Return the whole verdict; bytes everywhere. `nodes` and `spread` as of `fit_text`."""
+def fit_json(subject: Subject, fits: Sequence[HostFit] | None, over: OverHosts = ONE_HOST) -> dict[str, object]:
+    """Return the whole verdict; bytes everywhere."""
     model, settings, files = subject.model, subject.settings, subject.files
     found: dict[str, object] = {
         "model": {
@@ -66,9 +65,9 @@ def fit_json(
     if fits is None:
         needs = [{"gpus": size, **_sum_json(total)} for size, total, _ in _needs(subject)]
         return {**found, "needs": needs}
-    together = None if spread is None else {"hosts": list(spread.hosts), **_remedy_json(spread.remedy)}
-    hosts = [_host_json(fit) for fit in fits]
-    return {**found, "nodes": nodes, "hosts": hosts, "fits": carried(fits, nodes), "over_hosts": together}
+    together = over.spread and {"hosts": list(over.spread.hosts), **_remedy_json(over.spread.remedy)}
+    found |= {"nodes": over.nodes, "over_hosts": together, "bad_lines": list(over.bad_lines)}
+    return {**found, "hosts": [_host_json(fit) for fit in fits], "fits": carried(fits, over.nodes)}
 
 
 def _host_json(fit: HostFit) -> dict[str, object]:

@@ -18,17 +18,19 @@ if TYPE_CHECKING:
     from onprem_llm.planning.memory.hosts import HostFit
     from onprem_llm.planning.memory.judge import Subject
     from onprem_llm.planning.memory.model_files import ModelFiles
-    from onprem_llm.planning.memory.over_hosts import Spread
+    from onprem_llm.planning.memory.over_hosts import OverHosts
     from onprem_llm.spec.deployment import Deployment
+    from onprem_llm.spec.network_facts import NetworkFacts
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """The hosts; why those that did not answer did not, by name; and what the book says of hosts."""
+    """The hosts; why those that did not answer did not, by name; what the book says of hosts; lines, if measured."""
 
     hosts: "tuple[HostState, ...]"
     silent: Mapping[str, str] = field(default_factory=dict)
     marks: "Mapping[str, HostMark]" = field(default_factory=dict)
+    network: "NetworkFacts | None" = None
 
 
 @click.command("fit", short_help="Say whether a model fits into the memory of hosts' GPUs.")
@@ -58,7 +60,7 @@ def command(
     """
     from onprem_llm.fit_view import fit_json, fit_text, needs_text
     from onprem_llm.planning.memory.judge import subject_of
-    from onprem_llm.planning.memory.over_hosts import over_hosts
+    from onprem_llm.planning.memory.over_hosts import judged_over_hosts
     from onprem_llm.spec.deployment import load_deployment
 
     deployment = load_deployment(model_yaml)
@@ -73,13 +75,12 @@ def command(
             output.say(needs_text(subject))
         return
     fits = list(_judged(subject, deployment, seen))
-    together = over_hosts(subject, deployment, fits)
-    nodes = deployment.resources.nodes if deployment.resources.nodes != "auto" else 1
+    over = judged_over_hosts(subject, deployment, fits, seen.network)
     if as_json:
-        output.show_json(fit_json(subject, fits, nodes, together))
+        output.show_json(fit_json(subject, fits, over))
     else:
-        output.say(fit_text(subject, fits, nodes, together))
-    _end(deployment, fits, seen, together)
+        output.say(fit_text(subject, fits, over))
+    _end(deployment, fits, seen, over)
 
 
 def _files(deployment: "Deployment", model_yaml: Path) -> "ModelFiles":
@@ -99,7 +100,8 @@ def _seen(facts: tuple[Path, ...], connection: Connection | None) -> "_Seen | No
         from onprem_llm.spec.facts import merge_facts
         from onprem_llm.spec.site import Site
 
-        return _Seen(tuple(hosts_of(merge_facts(facts), Site())))
+        known = merge_facts(facts)
+        return _Seen(tuple(hosts_of(known, Site())), network=known.network)
     if connection is None:
         return None
     from onprem_llm.look import look
@@ -147,13 +149,12 @@ def _judged(subject: "Subject", deployment: "Deployment", seen: "_Seen") -> "Ite
     yield from (HostFit(name, "unknown", f"it did not answer: {why}") for name, why in seen.silent.items())
 
 
-def _end(deployment: "Deployment", fits: "list[HostFit]", seen: "_Seen", together: "Spread | None") -> None:
+def _end(deployment: "Deployment", fits: "list[HostFit]", seen: "_Seen", over: "OverHosts") -> None:
     """Raise where it fits nowhere, or where that is not known since hosts did not answer."""
     from onprem_llm.errors import UnreachableError
     from onprem_llm.planning.memory.over_hosts import carried
 
-    nodes = deployment.resources.nodes if deployment.resources.nodes != "auto" else 1
-    if carried(fits, nodes):
+    if carried(fits, over.nodes):
         return
     if seen.silent:
         raise UnreachableError(
@@ -163,12 +164,12 @@ def _end(deployment: "Deployment", fits: "list[HostFit]", seen: "_Seen", togethe
     if any(fit.verdict == "unknown" for fit in fits):
         return
     estimated = any(fit.verdict == "tight" for fit in fits)
-    changes = [fit.remedies[0] for fit in fits if fit.remedies] or ([together.remedy] if together else [])
+    changes = [fit.remedies[0] for fit in fits if fit.remedies] or ([over.spread.remedy] if over.spread else [])
     hint = "larger GPUs, or a smaller model"
     if changes:
         hint = f"the smallest change: {changes[0].what}{f': {changes[0].edit}' if changes[0].edit else ''}"
     marked = [fit.host for fit in fits if fit.marked]
     if marked:
         hint += f"; or let {', '.join(marked)} take part again: onprem-llm host undrain {marked[0]}"
-    where = "no host" if nodes == 1 else f"no {nodes} hosts"
+    where = "no host" if over.nodes == 1 else f"no {over.nodes} hosts"
     raise InvalidError(f"{deployment.name} fits on {where}{', by estimate' if estimated else ''}", hint=hint)

@@ -15,6 +15,7 @@ from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.look import View
 from onprem_llm.main import cli
 from onprem_llm.run_events import HostFailure
+from onprem_llm.spec.network_facts import LineFacts, NetworkFacts
 
 H100, L4, T4 = ("NVIDIA H100 80GB HBM3", 85_520_809_984), ("NVIDIA L4", 24_152_899_584), ("Tesla T4", 16_106_127_360)
 MODEL = """api_version: 1
@@ -33,10 +34,17 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def fit(site: Path, *words: str, args: str = "", more: str = "", **hosts: dict[str, Any]) -> Result:
+def fit(
+    site: Path, *words: str, args: str = "", more: str = "", bad: tuple[str, str] | None = None, **hosts: dict[str, Any]
+) -> Result:
+    """Judge made hosts; `bad`: a line between two of them that was measured, and found slow."""
     (site / "model.yaml").write_text(MODEL.replace("ARGS", args) + more)
     given = [] if not hosts else ["--facts", "facts.json"]
-    (site / "facts.json").write_bytes(facts_of(**hosts).data)
+    facts = facts_of(**hosts)
+    if bad is not None:
+        line = LineFacts(source=bad[0], target=bad[1], bits_per_second=10**6, mtu=1500, problems=("slow",))
+        facts = facts.model_copy(update={"network": NetworkFacts(measured_at="2026-11-21T00:00:00Z", lines=(line,))})
+    (site / "facts.json").write_bytes(facts.data)
     return CliRunner().invoke(cli, ["fit", "model.yaml", *given, *words])
 
 
@@ -298,3 +306,13 @@ def test_as_many_hosts_must_carry_their_share_as_a_replica_goes_over(site: Path)
     done = fit(site, args=sizes, more="resources: {gpus: 2, nodes: 2}\n", one=gpus(1, T4), two=gpus(1, L4))
     assert "llama fits on no 2 hosts" in str(done.exception)
     assert fit(site, args=sizes, more="resources: {gpus: 2, nodes: 2}\n", a=gpus(1, T4), b=gpus(1, T4)).exit_code == 0
+
+
+def test_hosts_with_a_bad_line_between_them_are_not_put_together_and_it_is_said_of_those_that_are(site: Path) -> None:
+    two = {"one": gpus(1, T4), "two": gpus(1, T4)}
+    assert "together" not in fit(site, args=SHORT, bad=("one", "two"), **two).stdout
+    done = fit(site, args=SHORT, bad=("one", "two"), **two, three=gpus(1, T4))
+    assert "one, three together" in done.stdout
+    sizes = f"{SHORT}, tensor_parallel_size: 1, pipeline_parallel_size: 2"
+    done = fit(site, args=sizes, more="resources: {gpus: 2}\n", bad=("two", "one"), **two)
+    assert "No replica over several hosts belongs on these lines:\ntwo to one: slow" in done.stdout

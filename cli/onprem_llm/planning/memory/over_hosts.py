@@ -11,6 +11,7 @@ from onprem_llm.planning.memory.judge import GpuKind, Subject, sum_of
 from onprem_llm.planning.memory.overhead import CPU
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.gangs import PIPELINE, TENSOR, gang_problem
+from onprem_llm.spec.network_facts import NetworkFacts, bad_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +22,38 @@ class Spread:
     remedy: Remedy
 
 
+@dataclass(frozen=True, slots=True)
+class OverHosts:
+    """Over how many hosts a replica goes; over which it would fit, where one is too small; lines that bear no gang."""
+
+    nodes: int = 1
+    spread: Spread | None = None
+    bad_lines: tuple[str, ...] = ()
+
+
+def judged_over_hosts(
+    subject: Subject, deployment: Deployment, fits: Sequence[HostFit], network: NetworkFacts | None
+) -> OverHosts:
+    """Return what there is to say of several hosts; `network`: lines that were measured, if any were."""
+    nodes = deployment.resources.nodes if deployment.resources.nodes != "auto" else 1
+    fitting = [fit.host for fit in fits if fit.verdict == "fits"]
+    lines = bad_lines(network, fitting) if nodes > 1 else ()
+    return OverHosts(nodes, over_hosts(subject, deployment, fits, network), lines)
+
+
 def carried(fits: Sequence[HostFit], nodes: int) -> bool:
     """Tell whether a replica fits: on one host, or on as many with GPUs of one kind as it goes over."""
     kinds = [fit.total.kind.name if fit.total else "" for fit in fits if fit.verdict == "fits"]
     return any(kinds.count(kind) >= nodes for kind in kinds)
 
 
-def over_hosts(subject: Subject, deployment: Deployment, fits: Sequence[HostFit]) -> Spread | None:
+def over_hosts(
+    subject: Subject, deployment: Deployment, fits: Sequence[HostFit], network: NetworkFacts | None = None
+) -> Spread | None:
     """Return the fewest hosts, and of these the fewest GPUs, over which it fits: a pipeline over hosts.
 
-    None where one host carries it, where model.yaml says over how many it goes, or nothing of this kind helps.
+    Hosts between which something is wrong with a line are not put together. None where one host carries it, where
+    model.yaml says over how many it goes, or nothing of this kind helps.
     """
     tag, settings = read_tag(deployment.engine.image), subject.settings
     unable = tag is not None and tag.release < table().multi_node.since
@@ -40,14 +63,18 @@ def over_hosts(subject: Subject, deployment: Deployment, fits: Sequence[HostFit]
     for fit in fits:
         if fit.total is not None and fit.total.kind.name != CPU and fit.gpus and not fit.marked:
             groups.setdefault(fit.total.kind.name, []).append(fit)
-    found = [spread for group in groups.values() for spread in _spreads(subject, deployment, group)]
+    found = [spread for group in groups.values() for spread in _spreads(subject, deployment, group, network)]
     return min(found, key=lambda one: (len(one.hosts), one.remedy.gpus or 0), default=None)
 
 
-def _spreads(subject: Subject, deployment: Deployment, group: list[HostFit]) -> Iterator[Spread]:
+def _spreads(
+    subject: Subject, deployment: Deployment, group: list[HostFit], network: NetworkFacts | None
+) -> Iterator[Spread]:
     group = sorted(group, key=lambda fit: -fit.gpus)
     for nodes in range(2, len(group) + 1):
-        chosen = group[:nodes]
+        chosen = _chosen(group, nodes, network)
+        if not chosen:
+            return
         kinds = [fit.total.kind for fit in chosen if fit.total is not None]
         fullest = min(kinds, key=lambda kind: kind.memory if kind.free is None else kind.free)
         for tensor in (1, *SIZES):
@@ -55,6 +82,18 @@ def _spreads(subject: Subject, deployment: Deployment, group: list[HostFit]) -> 
                 remedy = _remedy(subject, deployment, nodes, tensor, fullest)
                 if remedy is not None:
                     yield Spread(tuple(fit.host for fit in chosen), remedy)
+
+
+def _chosen(group: list[HostFit], nodes: int, network: NetworkFacts | None) -> list[HostFit]:
+    """Return as many hosts with good lines between each two of them, those with most GPUs first; none without."""
+    for first in group:
+        chosen = [first]
+        for other in group[group.index(first) + 1 :]:
+            if len(chosen) < nodes and not bad_lines(network, [fit.host for fit in (*chosen, other)]):
+                chosen.append(other)
+        if len(chosen) == nodes:
+            return chosen
+    return []
 
 
 def _remedy(subject: Subject, deployment: Deployment, nodes: int, tensor: int, kind: GpuKind) -> Remedy | None:
