@@ -9,7 +9,7 @@ from collections import OrderedDict
 
 from .rank import Rank
 from .state import answers
-from .wire import LAST_WORD_S, LONGEST, Line, Lost, RefusedError, Who, admit, why
+from .wire import LONGEST, Line, Lost, RefusedError, Who, admit, why
 
 PORT_TAKEN = 72
 # Strangers at the door at once; where there are more, the one that has stood there longest goes.
@@ -47,7 +47,7 @@ class Leader:
             line.say_last(end=reason)
         if self._members:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._alone.wait(), LAST_WORD_S)
+                await asyncio.wait_for(self._alone.wait(), self._rank.settings.last_word)
 
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         address = str((writer.get_extra_info("peername") or ["somebody"])[0])

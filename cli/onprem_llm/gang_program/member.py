@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 from .rank import Rank
-from .wire import LAST_WORD_S, LONGEST, Line, Lost, RefusedError, join, why
+from .wire import LONGEST, Line, Lost, RefusedError, join, why
 
 # Seconds between two attempts to reach the leader.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
@@ -40,7 +40,7 @@ class Member:
         if self._line is not None:
             self._line.say_last(end=reason)
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._over.wait(), LAST_WORD_S)
+                await asyncio.wait_for(self._over.wait(), self._rank.settings.last_word)
 
     def _apart(self, text: str) -> None:
         if self._rank.begun:

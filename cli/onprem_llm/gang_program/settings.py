@@ -23,6 +23,11 @@ class Settings(NamedTuple):
     silence: float  # after which another rank counts as dead
     grace: float  # between SIGTERM and SIGKILL when this rank is stopped
 
+    @property
+    def last_word(self) -> float:
+        """How long a rank that ends waits for the others to have heard why."""
+        return self.silence / 4
+
 
 def parse(arguments: list[str]) -> Settings | str:
     """Return the settings, or the state file's path where `--healthy` asks how it stands. Ends with 2 if refused."""

@@ -24,7 +24,6 @@ from typing import NamedTuple
 VERSION = 1
 LONGEST = 4096  # bytes of a line
 MOST_RANKS = 4096
-LAST_WORD_S = 1.0  # that whoever ends waits for the others to have heard it
 # What ends a conversation: the other side's fault or the network's.
 Lost = (OSError, EOFError, asyncio.TimeoutError)
 
