@@ -19,7 +19,7 @@ timeouts: {start: 60, readiness: 20}
 API_PORT, GANG_PORTS = 8300, (7600, 7601)
 # As a firewall of the host's own does it, ufw or firewalld: strangers are dropped on the way in.
 TABLE = "table inet made_shut"
-RULES = TABLE + ' {{ chain in {{ type filter hook input priority 0; iif "lo" accept; tcp dport {ports} drop; }} }}'
+RULES = TABLE + ' {{ chain in {{ type filter hook input priority 0; iif "lo" accept; tcp dport {ports} drop; }}; }}'
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_a_port_that_somebody_takes_in_the_meantime(rehearsal: Rehearsal, gatewa
 
 
 def test_a_tag_that_is_another_image_on_the_second_host(rehearsal: Rehearsal, gateway: Served) -> None:
-    made = "tar -c -T /dev/null | docker import -q -c 'LABEL made={}' - made/engine:1"
+    made = "tar -c -T /dev/null | docker import -c 'LABEL made={}' - made/engine:1"
     ids = {host: rehearsal.lab.exec_root(host, "sh", "-c", made.format(host)).strip() for host in rehearsal.hosts}
     try:
         said = refused(rehearsal, "made/engine:1")
