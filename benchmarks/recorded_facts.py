@@ -562,7 +562,7 @@ port: {port}
 
 
 def large_site(
-    hosts: int = 64, deployments: int = 10, *, gpus: Sequence[int] = (1, 2, 4, 8), replicas: int = 1
+    hosts: int = 64, deployments: int = 10, *, gpus: Sequence[int] = (1, 2, 4, 8)
 ) -> tuple[dict[str, Facts], list[WantedDeployment]]:
     """Return a site of 8-GPU hosts on which all deployments but the last run, and the deployments.
 
@@ -574,7 +574,7 @@ def large_site(
     }
     models = [
         deployment(
-            f"{MODEL}replicas: {replicas}\n".format(
+            f"{MODEL}replicas: 1\n".format(
                 name=f"model-{n}", image=VLLM_IMAGE, gpus=gpus[n % len(gpus)], model="H100", port=8000 + n
             )
         )
