@@ -12,7 +12,6 @@ from onprem_llm.planning.deploy_content import changes_of, endpoints_of, files_o
 from onprem_llm.planning.deploy_parts import Parts
 from onprem_llm.planning.fan_out import along_a_chain, fan_out_step
 from onprem_llm.planning.fleet import Fleet, plan_fleet
-from onprem_llm.planning.fleet_parts import only_counts
 from onprem_llm.planning.gang_warnings import spread_warnings
 from onprem_llm.planning.gaps import gap_warning, idle_warning
 from onprem_llm.planning.gateway import PlannedGateway, check_reach, gateway_step, needed
@@ -25,7 +24,7 @@ from onprem_llm.planning.ray_deploy import PlannedServe, plan_moved, plan_serve,
 from onprem_llm.planning.ray_walls import walls_step
 from onprem_llm.planning.registry import leaving_step, plan_registry, registry_step
 from onprem_llm.planning.replicas import Revision
-from onprem_llm.planning.revisions import canonical_text, differences
+from onprem_llm.planning.revisions import canonical_text, differences, only_counts
 from onprem_llm.planning.rollout import largest_gap, plan_rollout
 from onprem_llm.planning.routes import plan_routes
 from onprem_llm.planning.shared_address import address_steps, plan_shared_address

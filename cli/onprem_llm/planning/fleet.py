@@ -5,15 +5,15 @@ from dataclasses import dataclass, field, replace
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.planning.addresses import Claim, bind_address
-from onprem_llm.planning.fleet_parts import only_counts, unused
 from onprem_llm.planning.fleet_places import Places
 from onprem_llm.planning.gangs import plan_gang
 from onprem_llm.planning.no_room import NoRoomError
 from onprem_llm.planning.placement import Placement, check_names, is_lost
 from onprem_llm.planning.ports import choose_claim
 from onprem_llm.planning.replicas import PlannedReplica, Revision, plan_replica
+from onprem_llm.planning.revisions import only_counts
 from onprem_llm.planning.rotation import away, is_down, is_down_everywhere, is_up
-from onprem_llm.planning.standing import Standing, index_of, standing_of
+from onprem_llm.planning.standing import Standing, index_of, standing_of, unused
 from onprem_llm.rendering.ranks import replica_of
 from onprem_llm.spec.deployment import parse_deployment
 

@@ -5,12 +5,19 @@ from dataclasses import replace
 
 from onprem_llm.book_state import BookEntry
 from onprem_llm.planning.compatibility.placing import compatibility_of
-from onprem_llm.planning.fleet_parts import memory_of
 from onprem_llm.planning.gang_placement import nodes_of, place_gang, place_gang_beside, share_of, why_gang_not
 from onprem_llm.planning.gangs import check_multi_node
-from onprem_llm.planning.memory.placing import tight_warning
+from onprem_llm.planning.memory.placing import Memory, tight_warning
 from onprem_llm.planning.placement import Placement, Placer
 from onprem_llm.planning.replicas import PlannedReplica, Revision
+
+
+def memory_of(change: Revision, *, known: bool) -> Memory | None:
+    """Return what judges the memory of GPUs; None where the model's files are not here, or it runs on CPUs."""
+    files, deployment = change.wanted.files, change.deployment
+    if files is None or deployment.resources.gpus == 0:
+        return None
+    return Memory(files, deployment, change.why, known=known)
 
 
 def _decides_shape(reason: str) -> bool:

@@ -1,6 +1,6 @@
 """Revisions: the text that the book keeps for a deployment, and what differs between two of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import yaml
@@ -49,6 +49,11 @@ def differences(old_text: str, new_text: str) -> tuple[str, ...]:
     if old_weights != new_weights:
         reasons.append(f"weights {old_weights or 'unknown'} -> {new_weights or 'unknown'}")
     return tuple(reasons)
+
+
+def only_counts(why: Iterable[str]) -> bool:
+    """Tell whether a change is about nothing but how many replicas there are, and how requests reach them."""
+    return all(reason.startswith(("replicas:", "schedule:", "timezone:", "update", "routing:")) for reason in why)
 
 
 def _flat(deployment: Deployment, *, shape: bool) -> dict[str, object]:

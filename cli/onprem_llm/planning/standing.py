@@ -1,5 +1,6 @@
 """Replicas of a deployment as they stand, before anything is changed."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from onprem_llm.hosts import Current, HostState
@@ -71,3 +72,14 @@ def index_of(project: str, deployment: str) -> int | None:
     """Return the number of a replica, by the project of any of its ranks; None for a project of something else."""
     name, _, index = replica_of(project).rpartition("-")
     return int(index) if name == deployment and index.isdigit() else None
+
+
+def unused(used: Iterable[int], count: int) -> list[int]:
+    """Return the lowest numbers that nobody has."""
+    taken, index = set(used), 0
+    found: list[int] = []
+    while len(found) < count:
+        if index not in taken:
+            found.append(index)
+        index += 1
+    return found

@@ -3,10 +3,10 @@
 from onprem_llm.hosts import Current
 from onprem_llm.planning.addresses import EVERY_INTERFACE
 from onprem_llm.planning.fleet import Fleet
-from onprem_llm.planning.fleet_parts import only_counts
 from onprem_llm.planning.gpu_links import FAR, worst_link
 from onprem_llm.planning.placement import access_path
 from onprem_llm.planning.replicas import PlannedReplica, Revision, newer_certificate
+from onprem_llm.planning.revisions import only_counts
 from onprem_llm.planning.standing import standing_of
 from onprem_llm.planning.types import Wanted
 from onprem_llm.spec.deployment import Deployment
