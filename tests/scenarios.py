@@ -33,6 +33,7 @@ HOSTLESS = {
         "prove": "tests/proved/test_prove.py",
         "prove_gang": "tests/proved/test_prove_gang.py",
         "prove_ray": "tests/proved/test_prove_ray.py",
+        "ray": "tests/on_ray/test_ray.py",
     },
 }
 
