@@ -112,26 +112,6 @@ def test_a_second_deploy_changes_nothing(wide: tuple[Served, list[list[int]]]) -
     assert {name: replica.born for name, replica in parts(one).items()} == before
 
 
-def test_another_revision_in_a_weights_folder_is_found_before_anything_starts(
-    wide: tuple[Served, list[list[int]]],
-) -> None:
-    one, alone = wide
-    before = {name: replica.born for name, replica in parts(one).items()}
-    second = one.rehearsal.hosts[1]
-    lab = one.rehearsal.lab
-    (config,) = lab.exec_root(second, "sh", "-c", "ls /srv/onprem-llm/weights/*/config.json").split()
-    right = lab.exec_root(second, "sha256sum", config)
-    lab.exec_root(second, "sh", "-c", f"echo >> {config}")
-    said = one.site.run("restart", "wide", "--yes", code=None)
-    assert said.returncode != 0
-    assert f"{second}: weight file config.json differs" in said.stderr
-    assert "deploy with the model.yaml" in said.stderr
-    one.deploy()
-    assert lab.exec_root(second, "sha256sum", config) == right
-    assert {name: replica.born for name, replica in parts(one).items()} == before
-    assert Asked(one).all_tokens() == alone
-
-
 @pytest.mark.parametrize("project", ["wide-0", "wide-0-rank1"])
 @pytest.mark.parametrize("kill", [kill_engine, kill_container])
 def test_a_part_that_is_killed_is_back_by_itself(
