@@ -297,7 +297,7 @@ def test_where_none_is_asked_for_nothing_is_waited_for(module: ModuleType, api: 
 
 def test_what_is_taken_off_is_waited_for_until_it_is_gone(module: ModuleType, api: Any) -> None:
     api.apps, api.leaves = {"one": serving(app("one")), "two": serving(app("two"))}, 4
-    _, found = tell(module, api, document(app("two")), names=[])
+    _, found = tell(module, api, document(app("two")), names=[], seconds=60)
     assert list(found["applications"]) == ["two"]
 
 
