@@ -111,7 +111,7 @@ def plan_up(
         [*keeping, *_staged(work), *(one.outcome.change for one in nodes), *_guarded(nodes)],
         files=files,
         send_bytes=_sends(work),
-        warnings=up_warnings(current, hosts, rolled, workers, parked),
+        warnings=up_warnings(image.ref, current, hosts, rolled, nodes, parked),
     )
     return PlannedUp(plan, rolled.ends)
 

@@ -11,16 +11,23 @@ from onprem_llm.rendering.ray_node import WORKER_PROJECT
 
 
 def up_warnings(
-    current: Current, hosts: RayHosts, rolled: Rolled, workers: Sequence[PlannedNode], parked: Sequence[str]
+    image: str,
+    current: Current,
+    hosts: RayHosts,
+    rolled: Rolled,
+    nodes: Sequence[PlannedNode],
+    parked: Sequence[str],
 ) -> list[str]:
-    """Return what ends, what is forgotten, what new workers lack, and which nodes are not as the inventory says.
+    """Return what ends, what is forgotten, what new nodes lack, and which nodes are not as the inventory says.
 
-    `parked`: hosts that get no node, since they are drained.
+    `image`: what the nodes are to run. `nodes`: the head's first. `parked`: drained hosts, which get none.
     """
     return [
         *_ending(rolled, current),
         *rolled.warnings,
-        *_without_weights(current, workers),
+        *_other_images(image, current),
+        *_without_weights(current, nodes[1:]),
+        *_unknown_to_gateways(current, nodes),
         *(f"{name} is drained and gets no node: onprem-llm host undrain {name}" for name in parked),
         *_strays(current, hosts),
     ]
@@ -36,6 +43,25 @@ def _ending(rolled: Rolled, current: Current) -> list[str]:
         strangers = sorted(set(there) - set(known))
         lines += [f"{', '.join(strangers)} on Ray: the book does not have it, and it is gone then"] if strangers else []
     return lines
+
+
+def _other_images(image: str, current: Current) -> list[str]:
+    """Say which deployments will run with another image than their revisions did."""
+    return [
+        f"{name} was deployed with engine.image: {deployment.engine.image} and will run with {image}: once it serves, "
+        f"write that into its model.yaml and deploy it, so that the book has it; until then scale refuses"
+        for name, (deployment, _) in on_ray(current).items()
+        if deployment.engine.image != image
+    ]
+
+
+def _unknown_to_gateways(current: Current, nodes: Sequence[PlannedNode]) -> list[str]:
+    """Say which new nodes no gateway asks before the next deploy, which renders its servers."""
+    new = [one.host.name for one in nodes if one.outcome.change.action == "create"]
+    known = list(on_ray(current))
+    if not new or not known:
+        return []
+    return [f"{', '.join(new)}: the gateways send requests there once {', '.join(known)} is deployed again"]
 
 
 def _without_weights(current: Current, workers: Sequence[PlannedNode]) -> list[str]:

@@ -282,6 +282,16 @@ def test_a_new_worker_without_weights_is_named() -> None:
     done = plan_up(site(), current, current.gateway, made.archive(RAY)).plan
     assert "ray_serve" not in [step.kind for step in done.steps]
     assert any("lab-3: the weights of tiny are not there" in line for line in done.warnings)
+    assert "lab-3: the gateways send requests there once tiny is deployed again" in done.warnings
+
+
+def test_another_image_is_not_what_revisions_ran_with() -> None:
+    current = made.current(deployed(cluster(), model()))
+    assert current.gateway is not None
+    done = plan_up(site(), current, current.gateway, made.archive("onprem-llm/vllm-ray:next")).plan
+    (line,) = (line for line in done.warnings if "engine.image" in line)
+    assert line.startswith(f"tiny was deployed with engine.image: {RAY} and will run with onprem-llm/vllm-ray:next:")
+    assert not plan_up(site(), current, current.gateway, made.archive(RAY)).plan.warnings
 
 
 def _unlike() -> Hosts:
