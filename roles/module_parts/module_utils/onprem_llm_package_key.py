@@ -20,6 +20,7 @@ from ansible.module_utils.onprem_llm_openpgp import fingerprints
 from ansible.module_utils.onprem_llm_write import put
 
 APT_HELPER = Path("/usr/lib/apt/apt-helper")
+APT_AUTH = Path("/etc/apt/auth.conf")
 DNF_CONF = Path("/etc/dnf/dnf.conf")
 LARGEST = 1 << 20  # bytes of a file of keys; more is something else
 TIMEOUT_S = 60
@@ -99,9 +100,10 @@ def _by_apt(address: str) -> tuple[bytes | None, str]:
         # As root: apt's own user may not look into this folder.
         argv = [str(APT_HELPER), "-o", "APT::Sandbox::User=root"]
         if account:
-            # Everybody on the host can read what is in an argv.
-            netrc = Path(folder) / "netrc"
-            put(netrc, _netrc(f"{parts.scheme}://{place}", account), 0o600)
+            # Everybody on the host can read what is in an argv. The host's own file, whose place this one takes, may
+            # have the account of apt's proxy.
+            netrc, own = Path(folder) / "netrc", APT_AUTH.read_bytes() if APT_AUTH.exists() else b""
+            put(netrc, _netrc(f"{parts.scheme}://{place}", account).encode() + own, 0o600)
             argv += ["-o", f"Dir::Etc::netrc={netrc}"]
         code, text = run([*argv, "download-file", bare, str(new)], TIMEOUT_S)
         if code == 0:

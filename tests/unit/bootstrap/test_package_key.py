@@ -183,8 +183,9 @@ def mirror(keys) -> Iterator[tuple[str, list[tuple[str, str]]]]:
             asked.append(
                 (self.path, self.headers.get("Authorization") or self.headers.get("Proxy-Authorization") or "")
             )
-            data = str(keys[0]).encode() if asked[-1][1] else b""
-            self.send_response(200 if asked[-1][1] else 401)
+            through = self.path.startswith("http:") and not self.headers.get("Proxy-Authorization")
+            data = str(keys[0]).encode() if asked[-1][1] and not through else b""
+            self.send_response(407 if through else 200 if data else 401)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
@@ -214,6 +215,21 @@ def test_apt_itself_signs_in_with_the_mirrors_account(part, key, mirror, monkeyp
     assert "s3cret" not in str(argvs)
     with pytest.raises(part.PackageError, match="an account with a blank"):
         part.present(key._replace(address=f"http://us:s3%20cret@{place}/gpg", path=key.path.with_name("y")))
+
+
+@pytest.mark.skipif(not Path("/usr/lib/apt/apt-helper").exists(), reason="no apt here")
+def test_apt_keeps_the_account_of_its_proxy_beside_the_mirrors(part, key, mirror, tmp_path, monkeypatch):
+    place, asked = mirror
+    own = tmp_path / "auth.conf"
+    own.write_text(f"machine http://{place} login proxy password pr0xy\n")
+    monkeypatch.setattr(part, "APT_AUTH", own)
+    for name in ("no_proxy", "NO_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    configured = tmp_path / "apt.conf"
+    configured.write_text(f'Acquire::http::Proxy "http://{place}";\n')
+    monkeypatch.setenv("APT_CONFIG", str(configured))
+    part.present(key._replace(address="http://us:s3cret%2F@mirror.test/gpg"))
+    assert asked[-1] == ("http://mirror.test/gpg", BASIC)
 
 
 def test_without_apt_a_mirrors_account_is_used_and_not_shown(part, key, mirror, tmp_path, monkeypatch):
