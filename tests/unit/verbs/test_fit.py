@@ -316,3 +316,15 @@ def test_hosts_with_a_bad_line_between_them_are_not_put_together_and_it_is_said_
     sizes = f"{SHORT}, tensor_parallel_size: 1, pipeline_parallel_size: 2"
     done = fit(site, args=sizes, more="resources: {gpus: 2}\n", bad=("two", "one"), **two)
     assert "No replica over several hosts belongs on these lines:\ntwo to one: slow" in done.stdout
+
+
+def test_all_lines_are_not_looked_through_for_each_two_of_many_hosts(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are 40,000 lines between 200 hosts."""
+    looks: list[object] = []
+    of = NetworkFacts.of
+    monkeypatch.setattr(NetworkFacts, "of", lambda self, hosts: looks.append(hosts) or of(self, hosts))
+    done = fit(site, args=SHORT, bad=("h00", "h01"), **{f"h{number:02}": gpus(1, T4) for number in range(50)})
+    assert "h00, h02 together" in done.stdout
+    assert len(looks) < 10

@@ -1,6 +1,6 @@
 """A replica over several hosts where one is too small: the fewest that carry it, and what to write for it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
 from onprem_llm.planning.compatibility.images import read_tag
@@ -63,16 +63,17 @@ def over_hosts(
     for fit in fits:
         if fit.total is not None and fit.total.kind.name != CPU and fit.gpus and not fit.marked:
             groups.setdefault(fit.total.kind.name, []).append(fit)
-    found = [spread for group in groups.values() for spread in _spreads(subject, deployment, group, network)]
+    bad = {frozenset((line.source, line.target)) for line in (network.lines if network else ()) if line.problems}
+    found = [spread for group in groups.values() for spread in _spreads(subject, deployment, group, bad)]
     return min(found, key=lambda one: (len(one.hosts), one.remedy.gpus or 0), default=None)
 
 
 def _spreads(
-    subject: Subject, deployment: Deployment, group: list[HostFit], network: NetworkFacts | None
+    subject: Subject, deployment: Deployment, group: list[HostFit], bad: Set[frozenset[str]]
 ) -> Iterator[Spread]:
     group = sorted(group, key=lambda fit: -fit.gpus)
-    for nodes in range(2, len(group) + 1):
-        chosen = _chosen(group, nodes, network)
+    for nodes in range(2, min(len(group), subject.model.layers) + 1):
+        chosen = _chosen(group, nodes, bad)
         if not chosen:
             return
         kinds = [fit.total.kind for fit in chosen if fit.total is not None]
@@ -84,22 +85,25 @@ def _spreads(
                     yield Spread(tuple(fit.host for fit in chosen), remedy)
 
 
-def _chosen(group: list[HostFit], nodes: int, network: NetworkFacts | None) -> list[HostFit]:
-    """Return as many hosts with good lines between each two of them, those with most GPUs first; none without."""
-    for first in group:
-        chosen = [first]
-        for other in group[group.index(first) + 1 :]:
-            if len(chosen) < nodes and not bad_lines(network, [fit.host for fit in (*chosen, other)]):
+def _chosen(group: list[HostFit], nodes: int, bad: Set[frozenset[str]]) -> list[HostFit]:
+    """Return as many hosts with good lines between each two of them, those with most GPUs first; none without.
+
+    `bad`: two hosts each, between which something is wrong with a line.
+    """
+    for at in range(len(group) - nodes + 1):
+        chosen: list[HostFit] = []
+        for other in group[at:]:
+            if not any(frozenset((one.host, other.host)) in bad for one in chosen):
                 chosen.append(other)
-        if len(chosen) == nodes:
-            return chosen
+            if len(chosen) == nodes:
+                return chosen
     return []
 
 
 def _remedy(subject: Subject, deployment: Deployment, nodes: int, tensor: int, kind: GpuKind) -> Remedy | None:
     settings, gpus = subject.settings, tensor * nodes
     args: dict[str, object] = {TENSOR: tensor, PIPELINE: nodes}
-    if gpus < settings.gpus or nodes > subject.model.layers or not subject.model.divides(tensor):
+    if gpus < settings.gpus or not subject.model.divides(tensor):
         return None
     if gang_problem(nodes, gpus, {**deployment.engine.engine_args, **args}) is not None:
         return None
