@@ -21,6 +21,11 @@ def has_worker(current: Current, host: str) -> bool:
     return state is not None and WORKER_PROJECT in state.projects
 
 
+def check_joins(host: str, connection: Connection, progress: Progress) -> None:
+    """Raise OnpremError where a host that leaves could not join again, such as into a cluster that is to be changed."""
+    up_plan(connection, progress, only=host)
+
+
 def leave(host: str, connection: Connection, progress: Progress) -> None:
     """Drain a host's worker and take it away, for a caller that holds the lock. OnpremError while replicas stay."""
     view = look_whole(connection, progress, again=True)

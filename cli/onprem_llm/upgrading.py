@@ -33,7 +33,7 @@ from onprem_llm.runner import raise_for_failures
 from onprem_llm.upgrade_look import POLL_SECONDS, Prepared, order_of
 from onprem_llm.upgrade_look import run_orders as _run
 from onprem_llm.upgrade_view import Ended, change_words, changed_words
-from onprem_llm.upgraded_nodes import has_worker, join, lacks_worker, leave
+from onprem_llm.upgraded_nodes import check_joins, has_worker, join, lacks_worker, leave
 
 TRIES = 6  # to plan a rotation and carry it out while nothing moves in between
 
@@ -188,6 +188,8 @@ class _Turn:
         worker = has_worker(view.current, self.host)
         # What the clock would start meanwhile counts as what serves.
         clock = follows_clock(view.current, self.host)
+        if worker:
+            check_joins(self.host, self.connection, self.progress)
         if serving or worker or clock or is_half_out(view.current, self.host):
             plan = plan_rotation(self.host, self.connection, back=False, view=view, purpose=PURPOSE)
             with self._rotating(out=True):

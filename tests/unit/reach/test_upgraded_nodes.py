@@ -77,6 +77,16 @@ def test_a_worker_that_cannot_be_emptied_keeps_its_driver(node: World) -> None:
     assert "ray-worker" in node.facts["lab-3"]["projects"]
 
 
+def test_a_worker_that_could_not_join_again_does_not_leave(node: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings, or a newer onprem-llm, want other nodes: `cluster add` changes none beside."""
+    monkeypatch.setattr(made, "archive", lambda ref, archive=made.archive: archive("rayproject/ray-llm:other"))
+    outcome = taken(node)
+    assert "and would be changed, too" in str(outcome.error)
+    assert outcome.drained == []
+    assert not {"drain lab-3", "Drain lab-3", "upgrade lab-3"} & set(node.happened)
+    assert "ray-worker" in node.facts["lab-3"]["projects"]
+
+
 def test_the_next_run_brings_back_what_a_failed_one_has_taken_out(node: World) -> None:
     node.answers["lab-3"] = [HostFailure("lab-3", "Fail", "no", unreachable=False)]
     assert taken(node).states["lab-3"] == "failed"
