@@ -1,6 +1,6 @@
 """One node of the Ray cluster: rendered, and compared with what its host has."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current, HostState
@@ -71,6 +71,9 @@ def plan_node(
     joins = f"it joins the head on {hosts.head.name}" if role == "worker" else "it is the cluster's head"
     why = () if node.project in host.projects else (joins,)
     outcome = compare(host, draft(node), revision=None, image_id=image.id, secrets=_secrets(host, current), why=why)
+    if role == "worker" and outcome.change.action == "restart":
+        # One that a drain has ended stays away when its host starts again, until another container takes its place.
+        outcome = replace(outcome, recreate=True)
     return PlannedNode(host, node, image, outcome, _firewall(site, current, hosts, host))
 
 

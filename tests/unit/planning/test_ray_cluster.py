@@ -195,6 +195,9 @@ def test_a_container_that_ended_is_started_again() -> None:
     facts["lab-2"]["projects"]["ray-worker"]["containers"][0].update(state="exited", health=None, exit_code=1)
     plan = up(facts)
     assert titles(plan) == [("apply", ("lab-2",)), ("ray_nodes", ("lab-1",))]
+    # A drain that was killed before the node went has left it without its restart policy, which `up` alone keeps so.
+    (project,) = next(step for step in plan.steps if step.kind == "apply").orders["lab-2"]["projects"]  # type: ignore[misc]
+    assert project["recreate"]
 
 
 @pytest.mark.parametrize("heads", [(), ("lab-1", "lab-2")])
