@@ -151,9 +151,9 @@ def on_node(node: dict[str, str], names: tuple[str, ...], timeout: float) -> lis
 
 def tick(pool: ThreadPoolExecutor, names: tuple[str, ...], timeout: float) -> dict[str, Any]:
     """Take one sample of everything; what hangs is cut off by its own time limit."""
-    cards = pool.submit(gpus)
+    cards, found = pool.submit(gpus), pool.submit(nodes)
     here, why = replicas()
-    rays = [pool.submit(on_node, node, names, timeout) for node in nodes()]
+    rays = [pool.submit(on_node, node, names, timeout) for node in found.result()]
     taken = list(pool.map(lambda replica: sample(replica, names, timeout), here))
     taken += [one for ray in rays for one in ray.result()]
     return {"gpus": cards.result(), "replicas": taken, "error": why or None}

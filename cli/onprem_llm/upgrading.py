@@ -176,7 +176,8 @@ class _Turn:
         with self._rotating(out=False):
             plan = plan_rotation(self.host, self.connection, back=True, view=view)
             apply(plan, self.connection, self.progress)
-            if lacks_worker(view.current, self.host):
+            # Not where a person had taken the worker out beforehand.
+            if (self.turn.worker or self.turn.left) and lacks_worker(view.current, self.host):
                 join(self.host, self.connection, self.progress)
         for line in plan.warnings:
             note(line)
