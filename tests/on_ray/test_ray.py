@@ -1,10 +1,14 @@
 """Deployments on a Ray cluster of three rehearsal hosts, the real Ray and vLLM: nothing that we do fails a request."""
 
+import json
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from tests.load.driver import Load
 from tests.load.rehearsal import Rehearsal, until
 from tests.load.served import Served
 
@@ -28,6 +32,8 @@ LENGTHS = ("max_model_len: 512", "max_model_len: 500")
 SLOW = 900  # seconds; an engine on a busy machine with 4 cores takes 40 to 200 s to start, a node about 60
 # What a busy machine bears beside an engine that starts; and more than one replica shall have at a time.
 LIGHT, HEAVY = 1.0, {"rate": 0, "workers": 6, "tokens": 32}
+# The gateway's checks take three failures in 1.5 s to leave a node that is gone; in between it asks another one.
+SEEN_S = 3.0
 
 
 @dataclass
@@ -134,6 +140,67 @@ def test_a_rolling_update_under_load(tiny: OnRay) -> None:
     load.assert_all_good(60)
     print(f"rolling update: {load.report()}")
     assert not set(tiny.becomes(1)) & set(before)
+
+
+def test_a_worker_host_that_goes_off_gives_its_replica_to_another(tiny: OnRay) -> None:
+    """What may fail is what that host was answering, and what was sent there before the gateway saw it."""
+    rehearsal = tiny.served.rehearsal
+    tiny.served.deploy(LENGTHS, (ONE, "replicas: 2\n"))
+    both = tiny.becomes(2)
+    assert len(set(both.values())) == 2
+    lost = sorted(set(both.values()))[-1]
+    with tiny.served.load() as load:
+        off = time.time()
+        subprocess.run(["docker", "kill", lost], check=True, capture_output=True, timeout=60)
+        try:
+            until(lambda: _elsewhere(tiny, lost), SLOW, f"the replica of {lost} is elsewhere")
+            print(f"elsewhere after {time.time() - off:.0f} s")
+            load.wait(lambda one: len(one.records) > 60, 300, "60 answers")
+        finally:
+            subprocess.run(["docker", "start", lost], check=True, capture_output=True, timeout=60)
+    _only_what_it_was_answering(load, off)
+    rehearsal.is_back(lost)
+    until(lambda: len(tiny.served.up()) >= 2, SLOW, f"{lost} is a node again")
+    with tiny.served.load() as load:
+        load.wait(lambda one: len(one.records) > 40, 300, "40 answers")
+    load.assert_all_good(40)
+
+
+def test_weights_that_are_broken_are_said_and_the_old_ones_serve(tiny: OnRay) -> None:
+    site = tiny.served.site
+    broken = site.folder / "broken"
+    shutil.copytree(site.folder / "model", broken, dirs_exist_ok=True)
+    config = (broken / "config.json").read_text()
+    wide = json.loads(config)["hidden_size"]
+    (broken / "config.json").write_text(config.replace(f'"hidden_size": {wide}', f'"hidden_size": {2 * wide}'))
+    assert config != (broken / "config.json").read_text()
+    tiny.served.deploy(LENGTHS)
+    before, revision, text = tiny.becomes(1), tiny.deployment()["revision"], tiny.says()
+    with tiny.served.load() as load:
+        done = tiny.served.deploy(LENGTHS, ("model: model", "model: broken"), code=None)
+    assert done.returncode != 0
+    assert "tiny does not start on Ray" in done.stdout + done.stderr
+    load.assert_all_good(40)
+    print(f"broken weights: {load.report()}\n{done.stderr[-1500:]}")
+    assert tiny.becomes(1) == before
+    assert (tiny.deployment()["revision"], tiny.says()) == (revision, text)
+    assert tiny.deployment()["ready"] == 1
+
+
+def _elsewhere(tiny: OnRay, lost: str) -> bool:
+    site = tiny.served.site
+    rows = site.run("status", "--json", "--skip-unreachable", code=None)
+    shown = json.loads(rows.stdout)["replicas"]
+    found = [row["host"] for row in shown if row["deployment"] == "tiny" and row["state"] == "running"]
+    return len(found) == 2 and lost not in found
+
+
+def _only_what_it_was_answering(load: Load, off: float) -> None:
+    bad = load.bad()
+    print(f"a worker host off: {load.report()}")
+    late = [one for one in bad if one.started > off + SEEN_S]
+    assert not late, f"these began after the gateway knew: {late[:3]}"
+    assert len(load.records) - len(bad) > 60, load.report()
 
 
 def _nodes_born(rehearsal: Rehearsal) -> dict[str, str]:
