@@ -188,12 +188,17 @@ def access_path(deployment: Deployment, host: HostState) -> GpuAccess | None:
     """Return how a container reaches GPUs: as model.yaml says, else CDI where it works, else --gpus."""
     if deployment.resources.gpus == 0:
         return None
+    return deployment.gpu_access or working_access(host)
+
+
+def working_access(host: HostState) -> GpuAccess:
+    """Return the access path that works on a host."""
     engine = host.engine
     # Bootstrap switches CDI on everywhere; it is set up where a specification names devices.
     set_up = engine.cdi and bool(engine.cdi_devices)
     # One that names what is gone starts nothing. NVIDIA's runtime looks for the driver's files itself.
     broken = bool(engine.cdi_missing) and "nvidia" in engine.runtimes
-    return deployment.gpu_access or ("cdi" if set_up and not broken else "gpus")
+    return "cdi" if set_up and not broken else "gpus"
 
 
 def device_names(placement: Placement, deployment: Deployment, access: GpuAccess | None) -> tuple[str, ...]:

@@ -7,12 +7,12 @@ from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.difference import Outcome, SecretEntry, compare
 from onprem_llm.planning.offers import in_use
 from onprem_llm.planning.out_of_sight import engine_sources, still_let_in
+from onprem_llm.planning.placement import working_access
 from onprem_llm.planning.ray_hosts import PROJECTS, RayHosts, standing_head
 from onprem_llm.planning.replica_orders import project_order
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import ImageSource, Order
 from onprem_llm.rendering.ray_node import START_SECONDS, TOKEN, RayNode, Role, draft
-from onprem_llm.spec.deployment import GpuAccess
 from onprem_llm.spec.site import Site
 
 # The token's name among a host's keys. No deployment can have it: their names have no "_".
@@ -52,7 +52,7 @@ def plan_node(
     image = image_for(host, source, None)
     if carries:
         _check_gpus(host)
-    access = _access(host) if carries and host.gpus else None
+    access = working_access(host) if carries and host.gpus else None
     node = RayNode(
         role=role,
         image=image.reference,
@@ -96,12 +96,6 @@ def _check_gpus(host: HostState) -> None:
                 f"{host.name}: {why}, and Ray takes all GPUs of a host",
                 hint=f"move it away first, or take {host.name} out of the inventory's groups of Ray",
             )
-
-
-def _access(host: HostState) -> GpuAccess:
-    engine = host.engine
-    broken = bool(engine.cdi_missing) and "nvidia" in engine.runtimes
-    return "cdi" if engine.cdi and bool(engine.cdi_devices) and not broken else "gpus"
 
 
 def _devices(host: HostState) -> tuple[str, ...]:

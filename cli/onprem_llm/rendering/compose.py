@@ -4,10 +4,12 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import yaml
+
+from onprem_llm.spec.deployment import GpuAccess
 
 LABEL = "onprem-llm"
 COMPOSE_FILE = "compose.yaml"
@@ -115,6 +117,14 @@ def health_check(url: str, *, start_period: int, interval: int = 10) -> dict[str
         "retries": 3,
         "start_period": f"{start_period}s",
     }
+
+
+def gpu_reservation(access: GpuAccess | None, devices: Sequence[str] | None) -> dict[str, object]:
+    """Return a service's claim on GPUs; `devices`: their names as the access path has them, None for all."""
+    driver = "cdi" if access == "cdi" else "nvidia"
+    which: dict[str, object] = {"count": "all"} if devices is None else {"device_ids": list(devices)}
+    reservation = {"resources": {"reservations": {"devices": [{"driver": driver, **which, "capabilities": ["gpu"]}]}}}
+    return {**({"runtime": "nvidia"} if access == "runtime" else {}), "deploy": reservation}
 
 
 def published(address: str, port: int, inner: int) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from onprem_llm.rendering.compose import LABEL, WITH_SECRETS, Draft, health_check, user_text
+from onprem_llm.rendering.compose import LABEL, WITH_SECRETS, Draft, gpu_reservation, health_check, user_text
 from onprem_llm.rendering.vllm import ENVIRONMENT
 from onprem_llm.spec.deployment import GpuAccess
 from onprem_llm.spec.ray import NAMED_PORTS, RayPorts
@@ -176,11 +176,7 @@ def _environment(node: RayNode) -> dict[str, str]:
 def _gpus(node: RayNode) -> dict[str, object]:
     if not node.gpus or not node.carries or node.access is None:
         return {}
-    device: dict[str, object] = {"driver": "nvidia", "count": "all"}
-    if node.access == "cdi":
-        device = {"driver": "cdi", "device_ids": list(node.devices)}
-    reservation = {"resources": {"reservations": {"devices": [{**device, "capabilities": ["gpu"]}]}}}
-    return {**({"runtime": "nvidia"} if node.access == "runtime" else {}), "deploy": reservation}
+    return gpu_reservation(node.access, node.devices if node.access == "cdi" else None)
 
 
 def _labels(node: RayNode) -> dict[str, str]:

@@ -11,6 +11,7 @@ from onprem_llm.rendering.compose import (
     REVISION_MARK,
     WITH_SECRETS,
     Draft,
+    gpu_reservation,
     health_check,
     published,
     user_text,
@@ -193,15 +194,8 @@ def _gpu_access(replica: Replica) -> dict[str, object]:
     wanted = replica.deployment.resources.gpus
     if wanted == 0:
         return {}
-    if replica.gpu_access == "cdi":
-        device: dict[str, object] = {"driver": "cdi", "device_ids": list(replica.devices)}
-    elif wanted == "all":
-        device = {"driver": "nvidia", "count": "all"}
-    else:
-        device = {"driver": "nvidia", "device_ids": list(replica.devices)}
-    reservation = {"resources": {"reservations": {"devices": [{**device, "capabilities": ["gpu"]}]}}}
-    runtime = {"runtime": "nvidia"} if replica.gpu_access == "runtime" else {}
-    return {**runtime, "deploy": reservation}
+    every = wanted == "all" and replica.gpu_access != "cdi"
+    return gpu_reservation(replica.gpu_access, None if every else replica.devices)
 
 
 def _labels(replica: Replica) -> dict[str, str]:
