@@ -1,13 +1,12 @@
 """Addresses and ports: where a project listens, how others reach it, and who is already there."""
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import HostState
 from onprem_llm.machine_state import Listener
+from onprem_llm.rendering.compose import EVERY_INTERFACE
 
-EVERY_INTERFACE = str(IPv4Address(0))
 EVERY = {EVERY_INTERFACE, "::", "*", ""}
 LOOPBACK = "127.0.0.1"
 

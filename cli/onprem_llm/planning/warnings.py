@@ -1,7 +1,6 @@
 """What a person should know before saying yes."""
 
 from onprem_llm.hosts import Current
-from onprem_llm.planning.addresses import EVERY_INTERFACE
 from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.gpu_links import FAR, worst_link
 from onprem_llm.planning.placement import access_path
@@ -9,6 +8,7 @@ from onprem_llm.planning.replicas import PlannedReplica, Revision, newer_certifi
 from onprem_llm.planning.revisions import only_counts
 from onprem_llm.planning.standing import standing_of
 from onprem_llm.planning.types import Wanted
+from onprem_llm.rendering.compose import EVERY_INTERFACE
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.engine_args import tensor_size
 from onprem_llm.spec.site import Site

@@ -6,12 +6,15 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 
 import yaml
 
 from onprem_llm.spec.deployment import GpuAccess
 
 LABEL = "onprem-llm"
+# What a process listens on that is kept from strangers by a firewall, or by a person's own choice.
+EVERY_INTERFACE = str(IPv4Address(0))
 COMPOSE_FILE = "compose.yaml"
 
 # The shell reads the mounted file and becomes the engine: keys are in no argv and in no `docker inspect`.

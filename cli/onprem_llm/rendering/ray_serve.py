@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from onprem_llm.rendering.compose import EVERY_INTERFACE
 from onprem_llm.rendering.vllm import ENVIRONMENT
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.engine_args import normal, parallel_size
 
-# Serve has no address of its own for each node; who may reach the port, the firewall says.
-EVERY_INTERFACE = "0.0.0.0"  # noqa: S104
 BUILDER = "ray.serve.llm:build_openai_app"
 INGRESS = "OpenAiIngress"
 
@@ -72,6 +71,7 @@ def serve_config(applications: Iterable[RayApplication], *, port: int) -> dict[s
     ordered = sorted(applications, key=lambda one: one.deployment.name)
     return {
         "proxy_location": "EveryNode",
+        # Serve has no address of its own for each node; who may reach the port, the firewall says.
         "http_options": {"host": EVERY_INTERFACE, "port": port},
         "applications": [application(one) for one in ordered],
     }

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 from onprem_llm.rendering import ranks
 from onprem_llm.rendering.compose import (
+    EVERY_INTERFACE,
     LABEL,
     REVISION_MARK,
     WITH_SECRETS,
@@ -25,7 +25,6 @@ SERVICE = "vllm"
 INNER_PORT = 8000
 # Seconds between two health checks: a hung engine is noticed within three of them.
 CHECK_SECONDS = 5
-EVERY_INTERFACE = str(IPv4Address(0))
 TLS_FOLDER = "/run/onprem-llm-tls"
 
 # Old images start the module themselves, new ones `vllm serve`; in the releases between both work, so the line need
