@@ -62,7 +62,7 @@ def plan_node(
         weights_path=site.weights_path,
         object_store=site.ray.object_store,
         carries=carries,
-        keeps=role == "head" and site.ray.head_store == "rocksdb",
+        remembers=site.ray.head_store == "rocksdb",
         interface=host.interfaces.get(host.cluster_address),
         gpus=tuple(gpu.uuid for gpu in host.gpus) if carries else (),
         devices=_devices(host) if access == "cdi" else (),

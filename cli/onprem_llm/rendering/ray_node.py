@@ -32,6 +32,10 @@ CHECK_SECONDS = 20
 (GCS, NODE_MANAGER, OBJECT_MANAGER, RUNTIME_ENV, AGENT_GRPC, AGENT, METRICS, *_HEAD) = range(11)
 (DASHBOARD, CLIENT, AUTOSCALER_METRICS, DASHBOARD_METRICS) = _HEAD
 
+# How long a node serves on without a head that will know it again; Ray's own minute would end all that is served. A
+# head that has forgotten it ends it at once.
+WITHOUT_HEAD_SECONDS = 24 * 3600
+
 
 @dataclass(frozen=True, slots=True)
 class RayNode:
@@ -48,7 +52,7 @@ class RayNode:
     weights_path: str  # on the host
     object_store: int  # bytes
     carries: bool = True
-    keeps: bool = False  # the head: what it knows outlives it
+    remembers: bool = False  # what the cluster's head knows outlives it
     interface: str | None = None
     gpus: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
@@ -58,6 +62,11 @@ class RayNode:
     def project(self) -> str:
         """The project's name."""
         return HEAD_PROJECT if self.role == "head" else WORKER_PROJECT
+
+    @property
+    def keeps(self) -> bool:
+        """Tell whether the store that outlives the head is this node's."""
+        return self.role == "head" and self.remembers
 
     @property
     def gcs(self) -> str:
@@ -167,6 +176,7 @@ def _environment(node: RayNode) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_USAGE_STATS_REPORT_URL": NOBODY,
         **({"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": STORE_INSIDE} if node.keeps else {}),
+        **({"RAY_gcs_rpc_server_reconnect_timeout_s": str(WITHOUT_HEAD_SECONDS)} if node.remembers else {}),
         **({name: str(node.port(place)) for name, place in metrics.items()} if node.role == "head" else {}),
         **{name: str(node.interface) for name in names},
         **visible,

@@ -181,6 +181,9 @@ def test_what_the_head_knows_outlives_it_where_that_is_asked_for() -> None:
     head, worker = compose(plan, "lab-1"), compose(plan, "lab-2")
     assert head["environment"]["RAY_gcs_storage"] == "rocksdb"  # type: ignore[index]
     assert "./store:/store" in head["volumes"]  # type: ignore[operator]
+    for node in (head, worker):
+        assert node["environment"]["RAY_gcs_rpc_server_reconnect_timeout_s"] == "86400"  # type: ignore[index]
+    assert "reconnect" not in yaml.safe_dump([compose(up(facts), host) for host in ("lab-1", "lab-2")])
     assert "store" not in yaml.safe_dump(worker).replace("object-store-memory", "")
     assert "store" not in yaml.safe_dump(compose(up(facts), "lab-1")["volumes"])
     facts = made.applied(plan, facts)
