@@ -47,7 +47,7 @@ class PlannedServe:
     cluster: Cluster
     text: str
     former: str
-    changes: tuple[Change, ...]
+    told: tuple[Change, ...]  # what becomes of the deployments, the one in focus first
     warnings: tuple[str, ...]
     recorded: bool  # the book has the deployment as it is to be
     walls: Mapping[str, Order] = field(default_factory=dict)  # host -> rules that let the gateways in
@@ -59,9 +59,9 @@ class PlannedServe:
         return not self.recorded or any(change.action != "keep" for change in self.told)
 
     @property
-    def told(self) -> tuple[Change, ...]:
-        """What becomes of the deployments."""
-        return self.changes[len(self.walls) :]
+    def changes(self) -> tuple[Change, ...]:
+        """What is shown of all that changes."""
+        return (*wall_changes(self.walls), *self.told)
 
     @property
     def files(self) -> dict[str, dict[str, str]]:
@@ -137,7 +137,7 @@ def plan_serve(
         cluster,
         serve_text(after, port=port),
         serve_text(former, port=port),
-        (*wall_changes(walls), *changes),
+        tuple(changes),
         (*ray_warnings(site, deployment, current, cluster), *_gap(former, after, deployment, why), *_forgets(cluster)),
         recorded,
         walls,
@@ -155,7 +155,7 @@ def plan_moved(site: Site, current: Current, name: str) -> PlannedServe | None:
         return None
     cluster = as_it_stands(current, head)
     walls = closed_nodes(site, current, cluster, refused=False)
-    return PlannedServe(name, cluster, "", "", tuple(wall_changes(walls)), (), recorded=True, walls=walls)
+    return PlannedServe(name, cluster, "", "", (), (), recorded=True, walls=walls)
 
 
 def _gap(
