@@ -456,11 +456,6 @@ def _record(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> Non
 
 def _schedule(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
     schedules = facts[name].setdefault("schedules", {})
-    if "rest" in order:
-        facts[name]["resting"] = None if order["rest"] == "none" else order["rest"]
-        for schedule in schedules.values():
-            schedule["resting"] = facts[name]["resting"]
-        return
     deployment = order["deployment"]
     if order["state"] == "absent":
         schedules.pop(deployment)
@@ -475,6 +470,12 @@ def _schedule(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> N
             "resting": facts[name].get("resting"),
         }  # fmt: skip
     schedules[deployment]["held"] = order["state"] == "held"
+
+
+def _schedule_rest(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> None:
+    facts[name]["resting"] = None if order["rest"] == "none" else order["rest"]
+    for schedule in facts[name].get("schedules", {}).values():
+        schedule["resting"] = facts[name]["resting"]
 
 
 def clocked(facts: dict[str, Facts], deployment: str, replicas: int) -> dict[str, Facts]:
@@ -546,6 +547,7 @@ DOING = {
     "stage": _stage, "apply": _apply, "gateway": _gateway, "route": _route, "restore": _restore, "remove": _remove,
     "ray_image": _ray, "ray_nodes": _ray, "ray_drain": _ray, "ray_serve": _ray_serve, "stop": _stop,
     "pending": _pending, "record": _record, "book_copy": _book_copy, "marks": _marks, "schedule": _schedule,
+    "schedule_rest": _schedule_rest,
 }  # fmt: skip
 
 

@@ -40,6 +40,7 @@ DOING = {
     "ray_drain": "draining Ray's nodes",
     "ray_serve": "telling Ray Serve",
     "schedule": "setting the schedule",
+    "schedule_rest": "having schedules rest or go on",
     "book_copy": "copying the book to the other gateway host (the change itself is done)",
 }
 

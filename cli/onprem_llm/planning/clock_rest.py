@@ -14,7 +14,9 @@ from onprem_llm.planning.types import Order, Step
 
 REST_SECONDS = 4 * 3600  # no drain takes longer
 REST: Final[Order] = {"rest": "drained"}
-GO_ON: Final[Order] = {"rest": "none"}
+BRIEFLY: Final[Order] = {"rest": "briefly", "seconds": REST_SECONDS}
+# What is started to go on waits for this long where not all of it could be started.
+GO_ON: Final[Order] = {"rest": "none", "seconds": REST_SECONDS}
 
 
 def rests(current: Current, name: str) -> str | None:
@@ -33,9 +35,8 @@ def resting_while_drained(current: Current, name: str) -> tuple[Step | None, Ste
     """Return the steps around a drain: the first before anything, the last once the book says so."""
     if not follows_clock(current, name):
         return None, None
-    order = {"rest": "briefly", "seconds": REST_SECONDS}
-    back = Step("schedule", f"Have the schedules of {name} go on", {name: GO_ON})
-    return Step("schedule", f"Have the schedules of {name} rest", {name: order}, (back,)), _until_undrained(name)
+    back = Step("schedule_rest", f"Have the schedules of {name} go on", {name: GO_ON})
+    return Step("schedule_rest", f"Have the schedules of {name} rest", {name: BRIEFLY}, (back,)), _until_undrained(name)
 
 
 def counted_still(current: Current, name: str, there: Mapping[str, Sequence[str]]) -> list[str]:
@@ -56,7 +57,7 @@ def going_on(current: Current, name: str) -> Step | None:
     """Return the step that has a host's schedules followed again; None where they are."""
     if rests(current, name) is None:
         return None
-    return Step("schedule", f"Have the schedules of {name} go on", {name: GO_ON}, (_until_undrained(name),))
+    return Step("schedule_rest", f"Have the schedules of {name} go on", {name: GO_ON}, (_until_undrained(name),))
 
 
 def put_right(current: Current, names: Iterable[str]) -> Step | None:
@@ -68,7 +69,7 @@ def put_right(current: Current, names: Iterable[str]) -> Step | None:
             orders[name] = REST
         elif found and not drained:
             orders[name] = GO_ON
-    return Step("schedule", "Have schedules rest on drained hosts alone", orders) if orders else None
+    return Step("schedule_rest", "Have schedules rest on drained hosts alone", orders) if orders else None
 
 
 def rest_lines(current: Current) -> list[str]:
@@ -91,4 +92,4 @@ def rest_lines(current: Current) -> list[str]:
 
 
 def _until_undrained(name: str) -> Step:
-    return Step("schedule", f"Have the schedules of {name} rest until it is undrained", {name: REST})
+    return Step("schedule_rest", f"Have the schedules of {name} rest until it is undrained", {name: REST})

@@ -32,6 +32,7 @@ WORDS = {
     "tls.mode": ("off", "ca", "files"),
     "firewall.state": ("present", "absent"),
     "state": ("present", "held", "released", "absent"),
+    "rest": ("briefly", "drained", "none"),
     "projects.*.state": ("healthy", "started", "made"),
 }
 

@@ -31,12 +31,13 @@ StepKind = Literal[
     "ray_drain",
     "ray_serve",
     "schedule",
+    "schedule_rest",
 ]
 Verb = Literal["deploy", "scale", "rollback", "restart", "down", "move", "host", "cluster"]
 EndpointKind = Literal["api", "ui"]
 Order = Mapping[str, object]
 
-PLAN_VERSION = 3
+PLAN_VERSION = 4
 UI_PROJECT = "open-webui"
 # Plans about hosts: their `deployment` is a host's name, or says which hosts.
 ABOUT_HOSTS: frozenset[Verb] = frozenset({"host", "cluster"})

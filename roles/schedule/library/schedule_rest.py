@@ -25,9 +25,10 @@ options:
     choices: [briefly, drained, none]
     required: true
   seconds:
-    description: How long C(briefly) is.
+    description: How long C(briefly) is, and how long schedules rest still where C(none) could not start all of them.
+      Not asked of C(drained).
     type: int
-    default: 14400
+    default: 0
 author: the onprem-llm authors
 """
 
@@ -35,6 +36,11 @@ EXAMPLES = r"""
 - name: Have the schedules of a drained host rest
   schedule_rest:
     state: drained
+
+- name: Have them followed again
+  schedule_rest:
+    state: none
+    seconds: 14400
 """
 
 RETURN = r"""#"""
@@ -58,11 +64,15 @@ def deployments():
 
 def text_of(state, seconds):
     """Return what the mark says: until when, in seconds since 1970; 0: until it is taken away."""
-    return "0\n" if state == "drained" else f"{time.time() + seconds:.0f}\n"
+    if state == "drained":
+        return "0\n"
+    if seconds < 1:
+        raise RestError(f"found seconds: {seconds}, expected 1 or more")
+    return f"{time.time() + seconds:.0f}\n"
 
 
 def rest(state, seconds):
-    """Write the mark; return whether it was another one."""
+    """Write the mark, and wait for what was begun before it; return whether it was another one."""
     text, mark = text_of(state, seconds), ROOT / MARK
     before = mark.read_text(encoding="utf-8") if mark.exists() else ""
     ROOT.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -73,17 +83,23 @@ def rest(state, seconds):
     return text != before
 
 
-def go_on(module):
-    """Take the mark away, and have done what the tables say by now; return whether it was there."""
+def go_on(module, seconds):
+    """Have done what the tables say by now, and take the mark away; return whether it was there.
+
+    The mark goes last: what is started waits for that, and one that cannot be started leaves it for the next try.
+    """
     mark = ROOT / MARK
     if not mark.exists():
         return False
-    mark.unlink()
+    put(mark, text_of("briefly", seconds), 0o644)  # under one without an end they would not wait
     for name in deployments():
         unit = f"onprem-llm-schedule-{name}.service"
         code, out, err = module.run_command(["systemctl", "start", "--no-block", unit])
         if code != 0:
-            raise RestError(f"systemctl start {unit} failed: {(err or out).strip()}")
+            raise RestError(
+                f"systemctl start {unit} failed: {(err or out).strip()}; on the host: systemctl status {unit}"
+            )
+    mark.unlink()
     return True
 
 
@@ -92,15 +108,15 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["briefly", "drained", "none"], "required": True},
-            "seconds": {"type": "int", "default": 14400},
+            "seconds": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
-    state = module.params["state"]
+    state, seconds = module.params["state"], module.params["seconds"]
     if module.check_mode:
         module.exit_json(changed=True)
     try:
-        changed = go_on(module) if state == "none" else rest(state, module.params["seconds"])
+        changed = go_on(module, seconds) if state == "none" else rest(state, seconds)
     except (RestError, OSError) as error:
         module.fail_json(
             msg="cannot have the schedules of this host {}: {}".format("go on" if state == "none" else "rest", error),

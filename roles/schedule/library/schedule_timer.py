@@ -47,9 +47,9 @@ options:
     type: str
     default: ""
   seconds:
-    description: How long a hold counts at most.
+    description: How long a hold counts at most; asked of C(held) alone.
     type: int
-    default: 14400
+    default: 0
   planned:
     description: C(off), the replicas that the clock had switched off when the change was planned; C(held) fails where
       others are by now.
@@ -63,6 +63,7 @@ EXAMPLES = r"""
   schedule_timer:
     deployment: tiny
     state: held
+    seconds: 14400
 """
 
 RETURN = r"""#"""
@@ -160,6 +161,8 @@ def hold(name, seconds, planned, units):
 
     `planned`: `off`, who was off when the change was planned; TimerError where others are by now, with nothing held.
     """
+    if seconds < 1:
+        raise TimerError(f"found seconds: {seconds}, expected 1 or more")
     RUN.mkdir(mode=0o755, parents=True, exist_ok=True)
     put(RUN / f"{name}.hold", f"{time.time() + seconds:.0f}\n", 0o644)
     if not wait_for(RUN / f"{name}.lock"):
@@ -176,14 +179,16 @@ def hold(name, seconds, planned, units):
 
 
 def release(name, units):
-    """End a hold, and have done what the table says by now."""
+    """End a hold, and have done what the table says by now.
+
+    The hold goes last: what is started waits for that, and where it cannot be started the next try finds the hold.
+    """
     held = RUN / f"{name}.hold"
-    there = held.exists()
-    if there:
-        held.unlink()
-    if there and (ROOT / name / "table.json").is_file():
+    if not held.exists():
+        return
+    if (ROOT / name / "table.json").is_file():
         act("start", "--no-block", units[0])
-    return there
+    held.unlink()
 
 
 def absent(name, units):
@@ -246,7 +251,7 @@ def main():
             "files": {"type": "dict", "default": {}},
             "contents": {"type": "dict", "default": {}},
             "service": {"type": "str", "default": ""},
-            "seconds": {"type": "int", "default": 14400},
+            "seconds": {"type": "int", "default": 0},
             "planned": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,

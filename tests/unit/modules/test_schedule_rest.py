@@ -13,14 +13,20 @@ from .conftest import Load
 
 
 class Module:
-    """What the module asks of Ansible: a command that ends well."""
+    """What the module asks of Ansible: a command, and what the mark says while it runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, mark: Path, refused: str = "") -> None:
+        self.mark, self.refused = mark, refused
         self.asked: list[str] = []
+        self.marked: list[float] = []
 
     def run_command(self, words: list[str]) -> tuple[int, str, str]:
         self.asked.append(" ".join(words))
-        return 0, "", ""
+        self.marked.append(float(self.mark.read_text()) - time.time())
+        return (1, "", "Unit is masked.\n") if self.refused and self.refused in words[-1] else (0, "", "")
+
+
+STARTS = [f"systemctl start --no-block onprem-llm-schedule-{name}.service" for name in ("big", "tiny")]
 
 
 @pytest.fixture
@@ -41,13 +47,27 @@ def test_it_counts_for_a_time_or_until_it_is_taken_away(rest: Any, tmp_path: Pat
     assert rest.rest("drained", 100)
     assert mark.read_text() == "0\n"
     assert not rest.rest("drained", 100)
-    ansible = Module()
-    assert rest.go_on(ansible)
-    assert ansible.asked == [
-        f"systemctl start --no-block onprem-llm-schedule-{name}.service" for name in ("big", "tiny")
-    ]
+    ansible = Module(mark)
+    assert rest.go_on(ansible, 100)
+    assert ansible.asked == STARTS
     assert not mark.exists()
-    assert not rest.go_on(ansible)
+    assert not rest.go_on(ansible, 100)
+    assert ansible.asked == STARTS
+
+
+def test_a_start_that_fails_is_made_up_for_by_the_next_try(rest: Any, tmp_path: Path) -> None:
+    mark = tmp_path / "ROOT" / ".resting"
+    rest.rest("drained", 0)
+    with pytest.raises(rest.RestError, match="found seconds: 0, expected 1 or more"):
+        rest.go_on(Module(mark), 0)
+    with pytest.raises(rest.RestError, match=r"start onprem-llm-schedule-tiny.service failed: Unit is masked.; on the"):
+        rest.go_on(Module(mark, refused="tiny"), 100)
+    ansible = Module(mark)
+    assert rest.go_on(ansible, 100)
+    assert ansible.asked == STARTS
+    # What is started waits while the mark counts, under one without an end it would not.
+    assert all(90 < seconds < 101 for seconds in ansible.marked)
+    assert not mark.exists()
 
 
 def test_it_comes_back_once_what_was_begun_is_done(rest: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,25 @@ def test_a_hold_waits_for_what_was_begun_and_counts_for_a_time(
     assert len(timer.systemctl.asked) == 1
 
 
+def test_a_start_that_fails_leaves_the_hold_for_the_next_try(timer: Any, tmp_path: Path) -> None:
+    timer.run(params(), False)
+    timer.run(params("held"), False)
+    well, timer.systemctl = timer.systemctl, lambda *words: (1, "Unit is masked.")
+    with pytest.raises(timer.TimerError, match=f"start --no-block {UNIT}.service failed: Unit is masked"):
+        timer.run(params("released"), False)
+    timer.systemctl = well
+    well.asked.clear()
+    timer.run(params("released"), False)
+    assert well.asked == [f"start --no-block {UNIT}.service"]
+    assert not (tmp_path / "RUN/tiny.hold").exists()
+
+
+def test_who_holds_says_for_how_long(timer: Any, tmp_path: Path) -> None:
+    with pytest.raises(timer.TimerError, match="found seconds: 0, expected 1 or more"):
+        timer.run(params("held", seconds=0), False)
+    assert not (tmp_path / "RUN").exists()
+
+
 def test_a_hold_is_refused_where_the_clock_has_switched_others_off_since_the_plan(timer: Any, tmp_path: Path) -> None:
     timer.run(params(), False)
     (tmp_path / "ROOT/tiny/state.json").write_text(json.dumps({"off": ["tiny-2", "tiny-1"]}))

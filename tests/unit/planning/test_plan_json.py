@@ -59,10 +59,10 @@ def test_no_secret_and_no_fingerprint_of_one_is_in_it() -> None:
     ("text", "said"),
     [
         ("{", "not JSON"),
-        ("[]", "expected 3"),
-        ('{"version": 2}', "found plan version 2, expected 3"),
-        ('{"version": 3}', "no whole plan"),
-        ('{"version": 3, "verb": 3}', "no whole plan"),
+        ("[]", "expected 4"),
+        ('{"version": 3}', "found plan version 3, expected 4"),
+        ('{"version": 4}', "no whole plan"),
+        ('{"version": 4, "verb": 3}', "no whole plan"),
         ("[" * 100_000, "not JSON"),
     ],
 )

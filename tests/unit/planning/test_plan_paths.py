@@ -30,7 +30,10 @@ from onprem_llm.spec.site import Site, parse_site
 
 ROOT = "/srv/onprem-llm"
 # What these kinds order has no path: names and numbers of the book, of the gateway's servers, of Ray's nodes.
-WITHOUT_PATHS = {"route", "pending", "record", "marks", "book_copy", "schedule", "ray_image", "ray_nodes", "ray_drain"}
+WITHOUT_PATHS = {
+    "route", "pending", "record", "marks", "book_copy", "schedule", "schedule_rest",
+    "ray_image", "ray_nodes", "ray_drain",
+}  # fmt: skip
 
 
 def rolling() -> Plan:
