@@ -8,6 +8,10 @@ sh ../../../images/build.sh debian
 debian=$(docker image ls --format '{{.Repository}}:{{.Tag}}' onprem-llm/debian | head -n 1)
 [ -n "$debian" ] || { echo "stub engine: no onprem-llm/debian image; run sh images/build.sh first" >&2; exit 1; }
 
+# Two runs of different kinds build it at once: each waits for the other, and finds its archives.
+exec 9>"$cache/lock"
+flock 9
+
 # build TAG PROGRAM: nothing is saved again where the archive holds this image already.
 build() {
     image=onprem-llm/stub-engine:$1
