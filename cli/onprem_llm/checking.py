@@ -1,7 +1,9 @@
 """Check hosts: a look at the GPUs of each, a trial in the image of its engines, and the lines between them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from onprem_llm.checks.report import Report
 from onprem_llm.checks.trial import trials
@@ -12,6 +14,9 @@ from onprem_llm.probe_values import mapping
 from onprem_llm.run_events import HostFailure
 from onprem_llm.runner import run
 
+if TYPE_CHECKING:
+    from onprem_llm.networking import Measured
+
 
 def check(
     connection: Connection, progress: Progress, *, image: str | None = None, try_image: bool = True,
@@ -20,7 +25,8 @@ def check(
     """Return the report of every host; those that do not answer are its failures, not an exception.
 
     `try_image`: with a trial of the GPUs in the image of the engines there, else in `image`.
-    `network`: measure the lines between hosts, so many seconds of bandwidth each way.
+    `network`: measure the lines between hosts, so many seconds of bandwidth each way, and tell the gateway's book
+    what is wrong with them.
     """
     result = run("check.yml", connection, progress=progress, title="Looking at GPUs and drivers")
     findings = {host: findings_of(host, values.get("findings")) for host, values in result.returned.items()}
@@ -30,14 +36,21 @@ def check(
         more, failed = _tried(connection, progress, facts, image)
         findings = {host: (*those, *more.get(host, ())) for host, those in findings.items()}
         failures = (*failures, *failed)
-    measured: Mapping[str, object] | None = None
+    lines: Measured | None = None
     if network is not None:
-        measured, more, failed = _measured(connection, progress, network, facts if try_image else {}, image)
+        lines, more = _measured(connection, progress, network, facts if try_image else {}, image)
         findings = {host: (*findings.get(host, ()), *more.get(host, ())) for host in {**findings, **more}}
         facts = {host: facts.get(host, {}) for host in findings}
-        failures = (*failures, *(one for one in failed if one.host not in {known.host for known in failures}))
+        failures = (*failures, *(one for one in lines.failures if one.host not in {known.host for known in failures}))
     made_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Report(made_at, findings, facts, failures, measured)
+    report = Report(made_at, findings, facts, failures, lines.document if lines else None)
+    if lines is None:
+        return report
+    from onprem_llm.checks.network_kept import kept
+    from onprem_llm.networking import keep
+
+    untold = keep(connection, lines, kept(report, "this report"), progress)
+    return replace(report, failures=(*report.failures, *untold))
 
 
 def _measured(
@@ -46,8 +59,8 @@ def _measured(
     seconds: int,
     facts: Mapping[str, Mapping[str, object]],
     image: str | None,
-) -> tuple[Mapping[str, object], dict[str, tuple[Finding, ...]], tuple[HostFailure, ...]]:
-    """Measure the lines; return the document of it, findings, and the hosts that could not be asked.
+) -> "tuple[Measured, dict[str, tuple[Finding, ...]]]":
+    """Measure the lines; return what came of it, and findings.
 
     Where two hosts or more of `facts` have GPUs and an image for them, let them add up one tensor over the lines.
     """
@@ -63,7 +76,7 @@ def _measured(
 
         for one in reduce(connection, progress, facts, known, image):
             found[one.host] = (*found.get(one.host, ()), one)
-    return result.document, found, result.failures
+    return result, found
 
 
 def _tried(

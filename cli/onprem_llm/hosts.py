@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from onprem_llm.book_state import Book, BookEntry, HostMark
 from onprem_llm.errors import InvalidError
@@ -12,6 +13,9 @@ from onprem_llm.machine_state import Disk, Engine, Listener, Lock
 from onprem_llm.recorded import counting
 from onprem_llm.schedule_state import HostSchedule
 from onprem_llm.serve_state import ServeState
+
+if TYPE_CHECKING:
+    from onprem_llm.spec.network_facts import NetworkFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,7 @@ class HostState:
     gang_interface: str | None = None  # that the inventory wants gangs to use
     schedules: Mapping[str, HostSchedule] = field(default_factory=dict)  # by deployment
     serve: ServeState | None = None  # on the host of the Ray cluster's head
+    network: "NetworkFacts | None" = None  # bad lines between hosts, as check --network found them; on the gateway host
 
     def image(self, reference: str) -> Image | None:
         """Find an image by id, tag or repo@sha256 digest."""
@@ -211,6 +216,11 @@ class Current:
         first = self.gateway
         others = [host for host in self.hosts if host is not first and host.book is not None and host.book.second]
         return () if first is None else (first, *others)
+
+    @property
+    def network(self) -> "NetworkFacts | None":
+        """What is wrong with lines between hosts, as far as the gateway's book has been told."""
+        return self.gateway.network if self.gateway is not None else None
 
     @property
     def marks(self) -> Mapping[str, HostMark]:

@@ -57,7 +57,7 @@ def _decisive(host: "HostState") -> list[object]:
     strays += [clocks] if clocks else []
     return [host.name, host.cluster_address, ports, host.driver, gpus, engine, images, weights, book, projects,
             host.site, sorted(host.groups), sorted(host.keys), sorted(host.client_keys),
-            _decisive_guards(host), *strays, *ray, *_decisive_lines(host)]  # fmt: skip
+            _decisive_guards(host), *strays, *ray, *_decisive_lines(host), *_bad_lines(host)]  # fmt: skip
 
 
 def _guarded_for_ray(host: "HostState") -> list[str]:
@@ -81,6 +81,12 @@ def block_of(label: str | None) -> range:
 def _decisive_lines(host: "HostState") -> list[object]:
     # Which ports there are, not which are up: those that flap would refuse every plan.
     return [[host.gang_interface, sorted(host.rdma)]] if host.gang_interface or host.rdma else []
+
+
+def _bad_lines(host: "HostState") -> list[object]:
+    # Which, not how bad: figures differ with each measurement.
+    lines = [(line.source, line.target) for line in (host.network.lines if host.network else ()) if line.problems]
+    return [lines] if lines else []
 
 
 def _decisive_book(book: "Book") -> list[object]:

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 from onprem_llm.checks.network import Document, document_of
 from onprem_llm.checks.network_rounds import rounds
@@ -18,6 +19,9 @@ from onprem_llm.runner import run
 from onprem_llm.seam import run_folder, write_orders
 from onprem_llm.spec.site import parse_site
 
+if TYPE_CHECKING:
+    from onprem_llm.spec.network_facts import NetworkFacts
+
 PLAYBOOK = "network.yml"
 PORTS = range(7570, 7600)  # two of them, free on all hosts, are the run's own; docs/network.md
 BEGIN, PATIENCE = 30, 10  # seconds: that a host may take to begin; that one which is silent is waited for
@@ -26,10 +30,15 @@ PAIR = 60  # seconds that one pair may take beside its two measurements of bandw
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of it: the document that reports keep, and the hosts that could not be asked."""
+    """What came of it: the document that reports keep, and the hosts that could not be asked.
+
+    `keeper`: the host whose book keeps what is wrong with lines, None where there is no gateway host; `known`: so far.
+    """
 
     document: Document
     failures: tuple[HostFailure, ...] = ()
+    keeper: str | None = None
+    known: "NetworkFacts | None" = None
 
 
 def measure(connection: Connection, progress: Progress, *, seconds: int) -> Measured:
@@ -51,7 +60,30 @@ def measure(connection: Connection, progress: Progress, *, seconds: int) -> Meas
     result = task.measure(_programs(hosts, span, seconds))
     said = {host: mapping(values.get("network_check")) for host, values in result.returned.items()}
     said |= {one.host: {"state": "failed", "error": one.message} for one in result.failures}
-    return Measured(document_of(names, addresses, said, span), (*failures, *result.failures))
+    keeper = current.gateway.name if current.gateway is not None else None
+    return Measured(document_of(names, addresses, said, span), (*failures, *result.failures), keeper, current.network)
+
+
+def keep(
+    connection: Connection, measured: Measured, network: "NetworkFacts", progress: Progress
+) -> tuple[HostFailure, ...]:
+    """Write what is wrong with lines into the gateway's book, for plans; return the host that could not be told.
+
+    Of lines that were not measured now what was known before stays.
+    """
+    from onprem_llm.spec.network_facts import latest
+
+    if measured.keeper is None:
+        return ()
+    whole = latest([*([measured.known] if measured.known else []), network])
+    bad = whole.model_copy(update={"lines": tuple(line for line in whole.lines if line.problems)})
+    with run_folder() as folder:
+        orders = {measured.keeper: {"network": bad.model_dump(mode="json")}}
+        told = run(
+            "network_keep.yml", connection, hosts=[measured.keeper], progress=progress, title="Writing the book",
+            variables={"onprem_llm_order_file": str(write_orders(folder, 0, orders))},
+        )  # fmt: skip
+    return tuple(told.failures)
 
 
 def _span(current: Current, connection: Connection) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """From the probe's JSON to typed hosts. Tolerant: a host that cannot say something has said so, not failed."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from onprem_llm.book_state import Book, BookEntry, HostMark, RecordedReplica
 from onprem_llm.errors import InvalidError
@@ -11,6 +12,9 @@ from onprem_llm.machine_state import Disk, Engine, Listener, Lock
 from onprem_llm.probe_values import mapping, mappings, number, numbers, text, text_map, texts
 from onprem_llm.schedule_state import parse_schedules
 from onprem_llm.serve_state import parse_serve
+
+if TYPE_CHECKING:
+    from onprem_llm.spec.network_facts import NetworkFacts
 
 SCHEMA = 2
 
@@ -76,6 +80,7 @@ def parse_host(name: str, raw: object) -> HostState:
         client_keys=text_map(probe.get("client_keys")),
         schedules=parse_schedules(probe.get("schedules")),
         serve=parse_serve(probe.get("serve")),
+        network=_network(probe.get("network")),
     )
 
 
@@ -158,6 +163,18 @@ def _weights(name: str, raw: Mapping[str, object]) -> StoredWeights:
         drift=texts(raw.get("drift")),
         complete=bool(raw.get("complete")),
     )
+
+
+def _network(raw: object) -> "NetworkFacts | None":
+    """Return None for what this version cannot read, too: the next check --network writes it anew."""
+    if not is_mapping(raw):
+        return None
+    from onprem_llm.spec.network_facts import NetworkFacts  # most looks do without
+
+    try:
+        return NetworkFacts.model_validate(raw)
+    except ValueError:
+        return None
 
 
 def _book(raw: object) -> Book | None:

@@ -11,6 +11,14 @@ from tests.load.rehearsal import Rehearsal, until
 
 PORT = 7610
 LEFT = "systemctl list-units --no-legend 'onprem-llm-network*'; ls -d /run/onprem-llm-network*; pgrep -a iperf3"
+OVER = """\
+api_version: 1
+name: over
+model: model
+engine: {image: "onprem-llm/stub-engine:1", engine_args: {max_model_len: 512, tensor_parallel_size: 2}}
+resources: {gpus: 0, nodes: 2}
+port: 8300
+"""
 CHECK = ("check", "--network", "--no-trial", "--seconds", "2")
 
 
@@ -53,6 +61,12 @@ def test_faults_of_a_line_are_found_and_named(rehearsal: Rehearsal) -> None:
     assert 40e6 < links[other]["rate"] < 55e6
     assert links[other]["mtu"] in range(1400, 1405)
     assert left(rehearsal) == ""
+    # And a plan for a replica over these two says so, though nobody hands it the report.
+    rehearsal.site.write("over.yaml", OVER)
+    warned = [text for text in rehearsal.site.json("plan", "over.yaml")["warnings"] if "lines with faults" in text]
+    assert len(warned) == 1
+    assert f"{one} to {other}: TCP ports are shut: {PORT}" in warned[0]
+    assert f"{other} to {one}: " in warned[0]
 
 
 def test_a_closed_firewall_is_opened_for_as_long_as_it_lasts(rehearsal: Rehearsal) -> None:

@@ -118,16 +118,21 @@ def _back(network: Network, link: Link) -> Link | None:
     return network.line.get((link.target, link.source))
 
 
-def _uneven(network: Network) -> Iterator[Finding]:
-    """Lines of which one direction is slow; one that is slow beside all others has been named with both figures."""
+def uneven_links(network: Network) -> Iterator[tuple[Link, float]]:
+    """Yield the lines that are slow beside their own way back, and its rate; without those of slow_links."""
     slow = set(slow_links(network))
     for link in network.links:
         back = _back(network, link)
         if back is None or link.rate is None or back.rate is None or link.busy >= BUSY:
             continue
-        if link.rate >= UNEVEN * back.rate or link in slow:
-            continue
-        found = f"{rate_text(link.rate)} from {link.source} to {link.target}, {rate_text(back.rate)} back"
+        if link.rate < UNEVEN * back.rate and link not in slow:
+            yield link, back.rate
+
+
+def _uneven(network: Network) -> Iterator[Finding]:
+    """Lines of which one direction is slow; one that is slow beside all others has been named with both figures."""
+    for link, back in uneven_links(network):
+        found = f"{rate_text(link.rate or 0)} from {link.source} to {link.target}, {rate_text(back)} back"
         yield _finding(link.source, "uneven_line", "warning", found, "about the same both ways",
                        CABLE.format(device=link.device or "DEVICE"))  # fmt: skip
 

@@ -1,7 +1,7 @@
 """From a report's measurements to the lines that facts keep: each with what is wrong with it. Pure."""
 
 from onprem_llm.checks.network import Link, Network, network_of
-from onprem_llm.checks.network_judge import slow_links
+from onprem_llm.checks.network_judge import slow_links, uneven_links
 from onprem_llm.checks.network_words import ports_text, rate_text
 from onprem_llm.checks.report import Report
 from onprem_llm.errors import InvalidError
@@ -16,16 +16,20 @@ def kept(report: Report, where: str) -> NetworkFacts:
             hint="name a file that `onprem-llm check --network --save FILE` has written",
         )
     network = network_of(report.network)
-    slow = set(slow_links(network))
-    lines = [_line(link, slow=link in slow) for link in network.links]
+    why = {link: f"slow: {rate_text(link.rate or 0)}, under half of the median" for link in slow_links(network)}
+    why |= {
+        link: f"uneven: {rate_text(link.rate or 0)}, {rate_text(back)} the other way"
+        for link, back in uneven_links(network)
+    }
+    lines = [_line(link, why.get(link)) for link in network.links]
     lines += [line for pair in network.pairs if pair.error for line in _broken(network, pair.a, pair.b, pair.error)]
     return NetworkFacts(
         measured_at=report.made_at, lines=tuple(sorted(lines, key=lambda one: (one.source, one.target)))
     )
 
 
-def _line(link: Link, *, slow: bool) -> LineFacts:
-    problems = [f"slow: {rate_text(link.rate or 0)}, under half of the median"] if slow else []
+def _line(link: Link, slow: str | None) -> LineFacts:
+    problems = [slow] if slow else []
     if link.mtu and link.device_mtu and link.mtu < link.device_mtu:
         problems.append(f"packets over {link.mtu} bytes are lost, {link.device_mtu} are sent")
     if link.blocked:

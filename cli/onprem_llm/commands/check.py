@@ -53,7 +53,8 @@ def command(
 
     Then let torch multiply two matrices on them, in a throw-away container of the image that the deployments there use.
     With --network, bandwidth, delay, packet sizes, the ports of engines and clocks between each two hosts, too; for
-    that a program listens on each of them, to the others alone, and is gone with the check (docs/network.md).
+    that a program listens on each of them, to the others alone, and is gone with the check; what is wrong with lines is
+    written into the gateway's book, for plans (docs/network.md).
 
     Each finding says what to do. Exit code 5 where one is an error, 4 where a host does not answer.
 

@@ -113,7 +113,8 @@ def _seen(facts: tuple[Path, ...], connection: Connection | None) -> "_Seen | No
     reasons = {one.host: one.message.strip().partition("\n")[0] for one in view.failures}
     waited = [name for name in view.current.unreachable if name not in marks or marks[name].state not in GONE]
     left_out = [] if connection.skip_unreachable else waited
-    return _Seen(view.current.hosts, {name: reasons.get(name, "") for name in left_out}, marks)
+    silent = {name: reasons.get(name, "") for name in left_out}
+    return _Seen(view.current.hosts, silent, marks, view.current.network)
 
 
 def _sized(deployment: "Deployment", files: "ModelFiles", seen: "_Seen | None") -> "Deployment":

@@ -34,7 +34,7 @@ def hosts_of(facts: Facts, site: Site) -> Iterator[HostState]:
             images=(), projects={}, keys={}, env_secrets={}, weights={},
             book=None if number else Book(gateway=True, deployments={}), lock=None, site={}, groups=(),
             ansible_host=None, certificates={"ca": Certificate(_FAR, ()), "gateway": Certificate(_FAR, ())},
-            interfaces={address: site.gateway.interface or "eth0"},
+            interfaces={address: site.gateway.interface or "eth0"}, network=None if number else facts.network,
         )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Which hosts a gang goes to: all of them or none, with equal shares of GPUs of one model."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from onprem_llm.book_state import BookEntry
 from onprem_llm.errors import InvalidError, UnreachableError
@@ -11,6 +11,7 @@ from onprem_llm.planning.placement import Placement, Placer, homes, is_lost
 from onprem_llm.rendering.ranks import rank_project, replica_of
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.gangs import gang_problem
+from onprem_llm.spec.network_facts import bad_pairs, joined_well
 
 
 def share_of(deployment: Deployment, nodes: int) -> Deployment:
@@ -138,13 +139,22 @@ def _chosen(
     verdicts = [placer.consider(host, _own_project(host, leader) or leader) for host in hosts]
     fitting = [verdict for verdict in verdicts if verdict.why is None]
     fitting.sort(key=lambda one: (_own_project(one.host, leader) is None, placer.preference(one)))
+    bad = bad_pairs(placer.current.network)
+    best = _together(fitting, nodes, bad)
+    # A slow line is better than nobody who answers: it is named, and then taken.
+    chosen = best or (_together(fitting, nodes, frozenset()) if bad else None)
+    return (_in_order(chosen, leader) if chosen else None), verdicts
+
+
+def _together(fitting: Sequence[Verdict], nodes: int, bad: Set[frozenset[str]]) -> list[Verdict] | None:
+    """Return the first hosts that are as many as it takes, alike, and with no bad line between two of them."""
     alike: dict[str, list[Verdict]] = {}
     for verdict in fitting:
         group = alike.setdefault(verdict.gpus[0].name if verdict.gpus else "", [])
         group.append(verdict)
-        if len(group) == nodes:
-            return _in_order(group, leader), verdicts
-    return None, verdicts
+        if len(group) >= nodes and (found := joined_well(group, lambda one: one.host.name, nodes, bad)):
+            return found
+    return None
 
 
 def _in_order(group: list[Verdict], leader: str) -> list[Verdict]:

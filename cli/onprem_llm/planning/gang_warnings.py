@@ -3,8 +3,12 @@
 from onprem_llm.hosts import Current
 from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.placement import is_lost
+from onprem_llm.planning.replicas import PlannedReplica
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.gangs import PIPELINE, TENSOR, size_of
+from onprem_llm.spec.network_facts import bad_lines
+
+SHOWN = 3  # lines, of all that are bad between a replica's hosts
 
 
 def spread_warnings(deployment: Deployment, fleet: Fleet, current: Current) -> tuple[str, ...]:
@@ -13,7 +17,22 @@ def spread_warnings(deployment: Deployment, fleet: Fleet, current: Current) -> t
     if not starting:
         return ()
     nodes = len(starting[0].ranks)
-    return (*_silent(deployment, nodes, current), *_tensor(deployment, nodes))
+    lines = [text for one in starting for text in _lines(one, current)]
+    return (*_silent(deployment, nodes, current), *_tensor(deployment, nodes), *lines)
+
+
+def _lines(starting: PlannedReplica, current: Current) -> tuple[str, ...]:
+    """Every step of every part waits for the slowest line."""
+    network, hosts = current.network, [rank.host.name for rank in starting.ranks]
+    bad = bad_lines(network, hosts)
+    if network is None or not bad:
+        return ()
+    more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    return (
+        f"{starting.project} goes over lines with faults: {'; '.join(bad[:SHOWN])}{more} (measured "
+        f"{network.measured_at}). No other hosts that can carry it have better ones. Mend them and measure again: "
+        "onprem-llm check --network",
+    )
 
 
 def _silent(deployment: Deployment, nodes: int, current: Current) -> tuple[str, ...]:

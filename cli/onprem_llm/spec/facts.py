@@ -1,6 +1,6 @@
 """facts.json: what hosts are, for a machine that cannot reach them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +10,7 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.spec.canonical import Listed, Size, canonical, matching, read_json
 from onprem_llm.spec.fields import Model
 from onprem_llm.spec.lock import MaybeWord, Platform, Word
-from onprem_llm.spec.network_facts import LineFacts, NetworkFacts
+from onprem_llm.spec.network_facts import NetworkFacts, latest
 from onprem_llm.spec.problems import checked
 
 SCHEMA = 1
@@ -165,18 +165,7 @@ def merge_facts(files: Iterable[Path]) -> Facts:
                 )
     if not hosts:
         raise InvalidError("no host is in the facts", hint=AGAIN)
-    return Facts(hosts=dict(sorted(hosts.items())), network=_latest(networks))
-
-
-def _latest(networks: Sequence[NetworkFacts]) -> NetworkFacts | None:
-    """Put measurements together; of a line that was measured twice the later counts."""
-    if not networks:
-        return None
-    lines: dict[tuple[str, str], LineFacts] = {}
-    for network in sorted(networks, key=lambda one: one.measured_at):
-        lines |= {(line.source, line.target): line for line in network.lines}
-    at = max(network.measured_at for network in networks)
-    return NetworkFacts(measured_at=at, lines=tuple(lines[way] for way in sorted(lines)))
+    return Facts(hosts=dict(sorted(hosts.items())), network=latest(networks) if networks else None)
 
 
 def _difference(one: HostFacts, other: HostFacts) -> str:

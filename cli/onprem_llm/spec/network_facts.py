@@ -1,11 +1,14 @@
 """The lines between hosts as facts.json keeps them, and what a plan may ask: may a gang be spread over these?"""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
+from typing import TypeVar
 
 from pydantic import model_validator
 
 from onprem_llm.spec.canonical import Listed, Size
 from onprem_llm.spec.fields import Model
+
+T = TypeVar("T")
 
 
 class LineFacts(Model):
@@ -44,3 +47,31 @@ def bad_lines(network: NetworkFacts | None, hosts: Sequence[str]) -> tuple[str, 
     if network is None:
         return ()
     return tuple(f"{line.source} to {line.target}: {why}" for line in network.of(hosts).lines for why in line.problems)
+
+
+def bad_pairs(network: NetworkFacts | None) -> Set[frozenset[str]]:
+    """Return two hosts each, between which something is wrong with a line, one way or both."""
+    return {frozenset((line.source, line.target)) for line in (network.lines if network else ()) if line.problems}
+
+
+def joined_well(items: Sequence[T], name: Callable[[T], str], many: int, bad: Set[frozenset[str]]) -> list[T]:
+    """Return as many items with good lines between the hosts of each two, the first ones where they can be; else none.
+
+    `name`: an item's host. What is found is not always the first that there is: each item is taken where it fits to
+    those before it.
+    """
+    for at in range(len(items) - many + 1):
+        chosen: list[T] = []
+        for item in items[at:]:
+            if not any(frozenset((name(one), name(item))) in bad for one in chosen):
+                chosen.append(item)
+            if len(chosen) == many:
+                return chosen
+    return []
+
+
+def latest(networks: Iterable[NetworkFacts]) -> NetworkFacts:
+    """Put one measurement or more together; of a line that was measured twice the later counts."""
+    ordered = sorted(networks, key=lambda one: one.measured_at)
+    lines = {(line.source, line.target): line for network in ordered for line in network.lines}
+    return NetworkFacts(measured_at=ordered[-1].measured_at, lines=tuple(lines[way] for way in sorted(lines)))

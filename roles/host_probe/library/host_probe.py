@@ -173,6 +173,7 @@ def probe(params):
             "firewall": serving_part.firewall,
             "ray_firewall": serving_part.ray_firewall,
             "schedules": schedule_part.schedules,
+            "network": lambda: state_part.network(params["book_dir"]),
             "certificates": lambda: serving_part.certificates(data_root, params["book_dir"]),
         }
     )
@@ -216,6 +217,7 @@ def probe(params):
         "env_secrets": secrets,
         "weights": answers.get("weights") or {},
         "book": state_part.book(params["book_dir"]),
+        "network": answers.get("network"),
         "lock": state_part.lock(),
         "problems": problems + more_problems,
         "site": params["site"],

@@ -174,6 +174,12 @@ def book(book_dir):
     return found
 
 
+def network(book_dir):
+    """Return what check --network found wrong with lines between hosts, or None where the book was never told."""
+    path = Path(book_dir, "network.json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
 def lock():
     """Return who holds the deployment lock and for how many seconds, or None."""
     try:

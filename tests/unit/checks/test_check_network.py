@@ -26,12 +26,22 @@ class Hosts:
         self.raises: BaseException | None = None
         self.orders: list[Mapping[str, Any]] = []
         self.secrets: list[object] = []
+        self.gateway: str | None = None
+        self.kept: dict[str, Any] | None = None  # in the gateway's book
+        self.untold: HostFailure | None = None
 
     def run(self, playbook: str, connection: object, **options: Any) -> RunResult:
         if playbook == "check.yml":
             return self.result({name: {"findings": [], "gpu_check": {}} for name in self.names})
         if playbook == "probe.yml":
             return self.result({name: {"probe": self.probe(name)} for name in self.names})
+        if playbook == "network_keep.yml":
+            assert options["hosts"] == [self.gateway]
+            if self.untold:
+                return RunResult((self.gateway,), {}, {}, (self.untold,))
+            orders = json.loads(Path(options["variables"]["onprem_llm_order_file"]).read_text())
+            self.kept = orders[self.gateway]["network"]
+            return RunResult((self.gateway,), {}, {}, ())
         assert playbook == "network.yml"
         self.orders.append(json.loads(Path(options["variables"]["onprem_llm_order_file"]).read_text()))
         self.secrets.append(options.get("secrets"))
@@ -46,7 +56,8 @@ class Hosts:
 
     def probe(self, name: str) -> dict[str, Any]:
         address = self.addresses[name]
-        return {"schema": 2, "ansible_host": address, "addresses": [address], "listeners": self.listeners, "site": {}}
+        found = {"schema": 2, "ansible_host": address, "addresses": [address], "listeners": self.listeners, "site": {}}
+        return {**found, "book": {"gateway": True}, "network": self.kept} if name == self.gateway else found
 
     def status(self, rank: int) -> dict[str, Any]:
         number = {name: place for place, name in enumerate(self.names)}
@@ -157,3 +168,39 @@ def test_addresses_that_lead_nowhere(hosts: Hosts, check: Any, address: str, pro
 
 def test_seconds_want_a_network(check: Any) -> None:
     check("--seconds", "5", code=ExitCode.USAGE)
+
+
+def test_the_gateway_s_book_is_told_what_is_wrong_with_lines(hosts: Hosts, check: Any) -> None:
+    hosts.gateway = "b"
+    hosts.site.link("a", "b")["rate"] = 4e9
+    hosts.site.link("b", "c")["blocked"] = [[7610, "no answer"]]
+    check("--network", code=ExitCode.FAILED)
+    assert hosts.kept is not None
+    assert {(line["source"], line["target"]): line["problems"] for line in hosts.kept["lines"]} == {
+        ("a", "b"): ["slow: 4 Gbit/s, under half of the median"],
+        ("b", "c"): ["TCP ports are shut: 7610"],
+    }
+    # Mended: nothing stays of it.
+    hosts.site = Site(hosts.names)
+    check("--network")
+    assert hosts.kept["lines"] == []
+
+
+def test_what_was_known_of_other_lines_stays(hosts: Hosts, check: Any) -> None:
+    hosts.gateway = "a"
+    known = {"source": "c", "target": "d", "bits_per_second": None, "mtu": None, "problems": ["not measured: off"]}
+    hosts.kept = {"measured_at": "2026-01-01T00:00:00Z", "lines": [known]}
+    check("--network")
+    assert hosts.kept["lines"] == [known]
+
+
+def test_a_site_without_a_gateway_is_measured_and_keeps_nothing(hosts: Hosts, check: Any) -> None:
+    check("--network")
+    assert hosts.kept is None
+
+
+def test_a_book_that_cannot_be_told_is_an_error_beside_what_was_found(hosts: Hosts, check: Any) -> None:
+    hosts.gateway, hosts.untold = "a", HostFailure("a", "Write", "No space left on device", unreachable=False)
+    done = check("--network", code=ExitCode.FAILED)
+    assert "9.4 Gbit/s" in done.stdout
+    assert "No space left on device" in str(getattr(done.exception, "details", ""))

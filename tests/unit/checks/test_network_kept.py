@@ -38,6 +38,12 @@ def test_a_plan_is_told_of_the_bad_lines_between_its_hosts_alone() -> None:
     assert bad_lines(network, ["b", "d"]) == bad_lines(None, ["a", "b"]) == ()
 
 
+def test_of_two_hosts_a_line_that_is_slow_one_way_is_bad() -> None:
+    site = Site(("a", "b"))
+    site.link("a", "b")["rate"] = 2e9
+    assert bad_lines(measured(site), ["a", "b"]) == ("a to b: uneven: 2 Gbit/s, 9.4 Gbit/s the other way",)
+
+
 def test_facts_keep_lines_and_are_what_they_were_without(tmp_path: Path) -> None:
     path = tmp_path / "facts.json"
     path.write_bytes(facts(None, "a", "b").data)

@@ -137,3 +137,12 @@ def test_a_host_says_what_it_is_for_the_book(load: Load, tmp_path: Path) -> None
     assert read.read(str(tmp_path), "", 0)["mark"] == "gateway"
     with pytest.raises(read.BookError, match="cannot be the name"):
         read.read(str(tmp_path), "../x", 0)
+
+
+def test_the_probe_shows_what_is_wrong_with_lines(load: Load, tmp_path: Path) -> None:
+    probe = load("host_probe/onprem_llm_probe_state")
+    assert probe.network(tmp_path) is None
+    (tmp_path / "network.json").write_text('{"measured_at": "2026", "lines": []}\n')
+    assert probe.network(tmp_path) == {"measured_at": "2026", "lines": []}
+    # Alone it makes no host a gateway host.
+    assert probe.book(tmp_path) is None

@@ -11,7 +11,7 @@ from onprem_llm.planning.memory.judge import GpuKind, Subject, sum_of
 from onprem_llm.planning.memory.overhead import CPU
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.gangs import PIPELINE, TENSOR, gang_problem
-from onprem_llm.spec.network_facts import NetworkFacts, bad_lines
+from onprem_llm.spec.network_facts import NetworkFacts, bad_lines, bad_pairs, joined_well
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def over_hosts(
     for fit in fits:
         if fit.total is not None and fit.total.kind.name != CPU and fit.gpus and not fit.marked:
             groups.setdefault(fit.total.kind.name, []).append(fit)
-    bad = {frozenset((line.source, line.target)) for line in (network.lines if network else ()) if line.problems}
+    bad = bad_pairs(network)
     found = [spread for group in groups.values() for spread in _spreads(subject, deployment, group, bad)]
     return min(found, key=lambda one: (len(one.hosts), one.remedy.gpus or 0), default=None)
 
@@ -73,7 +73,7 @@ def _spreads(
 ) -> Iterator[Spread]:
     group = sorted(group, key=lambda fit: -fit.gpus)
     for nodes in range(2, min(len(group), subject.model.layers) + 1):
-        chosen = _chosen(group, nodes, bad)
+        chosen = joined_well(group, lambda fit: fit.host, nodes, bad)
         if not chosen:
             return
         kinds = [fit.total.kind for fit in chosen if fit.total is not None]
@@ -83,21 +83,6 @@ def _spreads(
                 remedy = _remedy(subject, deployment, nodes, tensor, fullest)
                 if remedy is not None:
                     yield Spread(tuple(fit.host for fit in chosen), remedy)
-
-
-def _chosen(group: list[HostFit], nodes: int, bad: Set[frozenset[str]]) -> list[HostFit]:
-    """Return as many hosts with good lines between each two of them, those with most GPUs first; none without.
-
-    `bad`: two hosts each, between which something is wrong with a line.
-    """
-    for at in range(len(group) - nodes + 1):
-        chosen: list[HostFit] = []
-        for other in group[at:]:
-            if not any(frozenset((one.host, other.host)) in bad for one in chosen):
-                chosen.append(other)
-            if len(chosen) == nodes:
-                return chosen
-    return []
 
 
 def _remedy(subject: Subject, deployment: Deployment, nodes: int, tensor: int, kind: GpuKind) -> Remedy | None:
