@@ -27,9 +27,12 @@ def gap_warning(change: Revision, largest: int, fleet: Fleet) -> tuple[str, ...]
         every = f"all {fleet.in_rotation} replicas of {name}{_beside(fleet)}"
         return (f"there will be a gap: {every} are replaced at once",)
     which = f"the one of {name} that serves is replaced" if deployment.slots > 1 else f"{name} has one replica"
+    alone = "no host with its weights has room for another one beside it meanwhile"
+    if deployment.update.max_surge == 0:
+        alone = "update.max_surge is 0: no other one may run beside it meanwhile"
     return (
-        f"there will be a gap: {which}{_beside(fleet)}, and no host with its weights has room for another one beside "
-        "it meanwhile; requests are answered with 503 until the new one is ready",
+        f"there will be a gap: {which}{_beside(fleet)}, and {alone}; requests are answered with 503 until the new one "
+        "is ready",
     )
 
 

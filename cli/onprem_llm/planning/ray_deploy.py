@@ -8,6 +8,7 @@ from itertools import product
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.addresses import LOOPBACK, Claim
 from onprem_llm.planning.ray_checks import check_cluster, ray_warnings
+from onprem_llm.planning.ray_gap import check_surge, gap_warning
 from onprem_llm.planning.ray_hosts import standing_head
 from onprem_llm.planning.ray_nodes import KEY
 from onprem_llm.planning.ray_nodes_standing import (
@@ -23,7 +24,7 @@ from onprem_llm.planning.replica_orders import readiness
 from onprem_llm.planning.revisions import weights_of
 from onprem_llm.planning.types import Action, Change, Order, Step, WantedDeployment
 from onprem_llm.rendering.ray_node import DASHBOARD, WEIGHTS
-from onprem_llm.rendering.ray_serve import RayApplication, application, route_prefix, serve_text
+from onprem_llm.rendering.ray_serve import RayApplication, application, route_prefix, serve_text, surge
 from onprem_llm.serve_state import RUNNING, ServeState, told_digest
 from onprem_llm.spec.deployment import Deployment, parse_deployment
 from onprem_llm.spec.engine_args import parallel_size
@@ -132,13 +133,19 @@ def plan_serve(
     if not recorded or any(change.action in {"create", "update"} for change in changes[:1]):
         check_cluster(site, deployment, cluster)
         check_room(cluster, deployment, [one for name, (one, _) in book.items() if name != deployment.name])
+        if changes[0].action == "update":  # else no replica of it stands
+            check_surge(former, after, deployment)
     return PlannedServe(
         deployment.name,
         cluster,
         serve_text(after, port=port),
         serve_text(former, port=port),
         tuple(changes),
-        (*ray_warnings(site, deployment, current, cluster), *_gap(former, after, deployment, why), *_forgets(cluster)),
+        (
+            *ray_warnings(site, deployment, current, cluster),
+            *gap_warning(former, after, deployment, why),
+            *_forgets(cluster),
+        ),
         recorded,
         walls,
         next(one.spare for one in after if one.deployment.name == deployment.name),
@@ -156,29 +163,6 @@ def plan_moved(site: Site, current: Current, name: str) -> PlannedServe | None:
     cluster = as_it_stands(current, head)
     walls = closed_nodes(site, current, cluster, refused=False)
     return PlannedServe(name, cluster, "", "", (), (), recorded=True, walls=walls)
-
-
-def _gap(
-    before: Sequence[RayApplication], after: Sequence[RayApplication], deployment: Deployment, why: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Say that nobody will answer for a while: where the only old replica stops before a new one starts."""
-    old, mine = (next((a for a in some if a.deployment.name == deployment.name), None) for some in (before, after))
-    if old is None or mine is None or application(old)["args"] == application(mine)["args"]:
-        return ()
-    if any(reason.startswith("served_name:") for reason in why):
-        return (
-            f"there will be a gap: clients must ask for {deployment.served_name} from now on, and get 404 for the old "
-            "name and the new one until the gateway knows it",
-        )
-    surge = deployment.update.max_surge
-    if (
-        surge if surge is not None else int(mine.spare)
-    ) or deployment.replica_count > deployment.update.max_unavailable:
-        return ()
-    return (
-        f"there may be a gap: the Ray cluster has no room for one more replica of {deployment.name}, so the old one "
-        "stops before the new one starts; requests are answered with 503 meanwhile",
-    )
 
 
 def _forgets(cluster: Cluster) -> tuple[str, ...]:
@@ -245,8 +229,7 @@ def _seconds(planned: PlannedServe, deployment: Deployment, *, known: bool) -> i
         return deployment.timeouts.start
     update, replicas = deployment.update, deployment.replicas
     most = replicas if isinstance(replicas, int) else replicas.max
-    surge = update.max_surge if update.max_surge is not None else int(planned.spare)
-    turns = math.ceil(most / max(1, surge or update.max_unavailable))
+    turns = math.ceil(most / max(1, surge(update, spare=planned.spare) or update.max_unavailable))
     return turns * (deployment.timeouts.start + update.drain_timeout)
 
 

@@ -14,6 +14,7 @@ from onprem_llm.rendering.compose import EVERY_INTERFACE
 from onprem_llm.rendering.vllm import ENVIRONMENT
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.engine_args import normal, parallel_size
+from onprem_llm.spec.serving import Update
 
 BUILDER = "ray.serve.llm:build_openai_app"
 INGRESS = "OpenAiIngress"
@@ -114,6 +115,11 @@ def server_name(served_name: str) -> str:
     return "LLMServer:" + served_name.replace("/", "--").replace(".", "_")
 
 
+def surge(update: Update, *, spare: bool) -> int:
+    """Return how many new replicas may run beside the old ones. `spare`: there is room for one more."""
+    return update.max_surge if update.max_surge is not None else int(spare or not update.max_unavailable)
+
+
 def ray_problems(deployment: Deployment) -> list[str]:
     """Say what of a model.yaml cannot be had on Ray, each line with the path and what to write instead."""
     problems = []
@@ -193,10 +199,10 @@ def _fixed(replicas: int) -> dict[str, object]:
 
 def _replacement(one: RayApplication) -> dict[str, object]:
     update, most = one.deployment.update, one.replicas if isinstance(one.replicas, int) else one.replicas.max
-    surge = update.max_surge if update.max_surge is not None else int(one.spare)
+    more = surge(update, spare=one.spare)
     return {
         # Rounded up by Ray: one per cent is one replica.
-        "max_surge_percent": min(100, max(1, 100 * surge // most)) if surge else 0,
+        "max_surge_percent": min(100, max(1, 100 * more // most)) if more else 0,
         "rolling_update_percentage": min(1.0, max(1, update.max_unavailable) / most),
         "graceful_shutdown_timeout_s": float(update.drain_timeout),
         "graceful_shutdown_wait_loop_s": IDLE_CHECK_SECONDS,

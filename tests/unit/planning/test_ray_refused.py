@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import recorded_facts as made
 from planning_lab import model as compose_model
-from recorded_ray import RAY, Hosts, cluster, deployed, model, planned, site
+from recorded_ray import RAY, Hosts, cluster, deployed, document, model, planned, site
 
 from onprem_llm.errors import InvalidError, OnpremError, UnreachableError
 from onprem_llm.spec.site import Site
@@ -194,3 +194,35 @@ def test_an_update_without_room_for_one_more_is_warned_of() -> None:
     roomy = deployed(cluster(), model())
     assert not any("gap" in warning for warning in planned(roomy, update).warnings)
     assert any("must ask for other" in warning for warning in planned(roomy, model("served_name: other\n")).warnings)
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("max_surge: 1", "update.max_surge of tiny is 1, and the Ray cluster has no room"),
+        ("max_unavailable: 0", "update.max_unavailable of tiny is 0, and the Ray cluster has no room"),
+    ],
+)
+def test_an_update_whose_new_replica_would_wait_for_ever_is_refused(rule: str, said: str) -> None:
+    changed = model(f"update: {{{rule}}}\n").replace("8192", "1024")
+    assert said in refused(deployed(cluster(1, gpus=1), model()), changed)
+    assert planned(deployed(cluster(), model()), changed).steps, "there is room for one more"
+    assert planned(cluster(1, gpus=1), changed).steps, "nothing stands that is replaced"
+    forgot = deployed(cluster(1, gpus=1), model())
+    forgot["lab-1"]["serve"]["applications"] = {}
+    assert planned(forgot, changed).steps, "nothing stands any more"
+
+
+def test_a_gap_says_whether_the_room_or_the_rule_makes_it() -> None:
+    update = model().replace("8192", "1024")
+    narrow, roomy = deployed(cluster(1, gpus=1), model()), deployed(cluster(), model())
+    assert any("there may be a gap: the Ray cluster has no room" in said for said in planned(narrow, update).warnings)
+    for facts in (narrow, roomy):
+        said = planned(facts, update + "update: {max_surge: 0}\n").warnings
+        assert any("there may be a gap: update.max_surge is 0, so the old replica" in one for one in said)
+
+
+def test_none_may_be_missing_has_a_new_replica_start_first() -> None:
+    """Also where there was no room for one when it was told: a later change is refused, and takes none away."""
+    told = document(planned(cluster(1, gpus=1), model("update: {max_unavailable: 0}\n")))["tiny"]["deployments"][0]
+    assert told["max_surge_percent"] > 0

@@ -123,6 +123,14 @@ def test_one_replica_without_room_has_a_gap_and_it_is_said() -> None:
     assert made.planned(made.applied(plan, facts), made.deployment(changed(model()))).is_noop
 
 
+def test_one_replica_that_none_may_run_beside_has_a_gap_for_that_reason() -> None:
+    rule = "update: {max_surge: 0}\n"
+    facts = deploy(lab(hosts=1), model(rule))
+    plan = made.planned(facts, made.deployment(changed(model(rule))))
+    assert fewest(plan, facts) == 0
+    assert "tiny has one replica, and update.max_surge is 0: no other one may run" in plan.warnings[0]
+
+
 def test_one_of_two_that_stand_still_is_no_gap() -> None:
     facts = deploy(lab(), model("replicas: 2\n"))
     facts["lab-2"]["projects"]["tiny-1"]["containers"][0].update(state="exited", health=None)
