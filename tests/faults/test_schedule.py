@@ -150,7 +150,7 @@ def test_a_host_that_was_off_does_what_is_due_when_it_is_back(clock: Served) -> 
 def test_a_drained_host_is_left_alone_by_the_clock(clock: Served) -> None:
     """Over a reboot, and over a deploy, until it is let in again: then what is due by that time is done."""
     host = off_host(clock)
-    more = minute(lead(clock))
+    more = minute(2 * lead(clock))  # a deploy, and then a drain
     at(clock, more, more - timedelta(hours=6))
     clock.site.run("host", "drain", host, "--yes")
     assert datetime.now(UTC) < more
