@@ -1,9 +1,11 @@
 """Mirrors of Rocky Linux, docker and NVIDIA, whose packages a stand-in key signs."""
 
+import base64
 import functools
 import threading
+import urllib.parse
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,6 +18,7 @@ VERSION, OTHER = "580.95.05-1.el9", "575.57.08-1.el9"
 TOOLKIT = (
     "nvidia-container-toolkit", "nvidia-container-toolkit-base", "libnvidia-container-tools", "libnvidia-container1",
 )  # fmt: skip
+PASSED = "us:s3cret/@'\"#;$=%"
 ENGINE = ("docker-ce-cli", "containerd.io", "docker-compose-plugin")
 
 
@@ -56,10 +59,33 @@ def mirrors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrors]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    handler = functools.partial(Quiet, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    yield from served(Quiet, Mirrors("http://", folder, key))
+
+
+@pytest.fixture(scope="session")
+def guarded(mirrors: Mirrors) -> Iterator[Mirrors]:
+    """The same to whoever signs in alone, with an account in the address as a site writes it."""
+
+    class Guarded(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.headers.get("Authorization") == "Basic " + base64.b64encode(PASSED.encode()).decode():
+                super().do_GET()
+            else:
+                self.send_error(401)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    user, _, password = PASSED.partition(":")
+    account = f"{user}:{urllib.parse.quote(password, safe='')}"
+    yield from served(Guarded, Mirrors(f"http://{account}@", mirrors.folder, mirrors.key))
+
+
+def served(handler: type[SimpleHTTPRequestHandler], made: Mirrors) -> Iterator[Mirrors]:
+    """Serve what mirrors have; their address goes on with the port."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=str(made.folder))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield Mirrors(f"http://127.0.0.1:{server.server_port}", folder, key)
+        yield replace(made, address=f"{made.address}127.0.0.1:{server.server_port}")
         server.shutdown()
 
 

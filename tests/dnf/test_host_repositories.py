@@ -36,7 +36,8 @@ class Named:
     """A role's repository on a host: `name` writes it, with fingerprints; `served` is the mirror's key."""
 
     host: Plain
-    name: Callable[[list[str]], Any]
+    name: Callable[[dict[str, str], list[str]], Any]
+    place: Path
     served: Path
     package: str
     errors: type[Exception]
@@ -59,7 +60,7 @@ def named(
         monkeypatch.setattr(dnf, "REPOSITORY", place)
         monkeypatch.setattr(dnf, "KEY", key)
         made = Named(
-            host, lambda known: dnf.write_repository(mirrors.named, "rocky", known),
+            host, lambda named, known: dnf.write_repository(named, "rocky", known), place,
             mirrors.folder / "docker/linux/centos/gpg", "docker-ce-cli", dnf.PackageError,
         )  # fmt: skip
     else:
@@ -67,7 +68,7 @@ def named(
         monkeypatch.setattr(driver.sources, "DNF_KEY", key)
         monkeypatch.setattr(driver.dnf.record, "RECORD", tmp_path / "bootstrap.json")
         made = Named(
-            host, lambda known: driver.dnf.Dnf(FACTS, mirrors.named, None, known).prepare(),
+            host, lambda named, known: driver.dnf.Dnf(FACTS, named, None, known).prepare(), place,
             mirrors.folder / "cuda/rhel9/x86_64/D42D0685.pub", "nvidia-persistenced-580.95.05", driver.dnf.PackageError,
         )  # fmt: skip
     made.served.write_bytes(mirrors.key.public.read_bytes())
@@ -76,31 +77,48 @@ def named(
 
 
 def test_what_the_checked_key_signed_is_installed(named: Named, mirrors: Mirrors) -> None:
-    assert named.name(sorted(fingerprints(mirrors.key.public.read_bytes()))) is True
+    assert named.name(mirrors.named, sorted(fingerprints(mirrors.key.public.read_bytes()))) is True
+    assert named.place.stat().st_mode & 0o777 == 0o644
     done = named.host.install(named.package)
     assert done.returncode == 0, done.stdout + done.stderr
     assert named.package.partition("-580")[0] in named.host.installed()
 
 
-def test_another_key_at_the_mirror_names_no_repository(named: Named, tmp_path: Path) -> None:
+def test_dnf_signs_in_with_an_account_that_root_alone_reads(named: Named, guarded: Mirrors) -> None:
+    known = sorted(fingerprints(guarded.key.public.read_bytes()))
+    assert [named.name(guarded.named, known) for _ in range(2)] == [True, False]
+    assert named.place.stat().st_mode & 0o777 == 0o600
+    done = named.host.install(named.package)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # What dnf writes into caches and logs, which everybody reads, and says of an address, has no account in it.
+    for path in (one for one in named.host.root.rglob("*") if one.is_file() and one != named.place):
+        assert b"s3cret" not in path.read_bytes(), path
+    named.place.write_text(named.place.read_text().replace("password=s3cret", "password=another"))
+    refused = named.host.dnf("--releasever=9", "--refresh", "makecache")
+    assert refused.returncode != 0
+    assert "401" in refused.stdout + refused.stderr
+    assert "another" not in refused.stdout + refused.stderr
+
+
+def test_another_key_at_the_mirror_names_no_repository(named: Named, mirrors: Mirrors, tmp_path: Path) -> None:
     """Also where it is beside the right one. dnf would have taken whatever the address gave it."""
     stranger = Key(tmp_path / "stranger").make()
     right = fingerprints(named.served.read_bytes())
     for data in (stranger.public.read_bytes(), named.served.read_bytes() + stranger.public.read_bytes()):
         named.served.write_bytes(data)
         with pytest.raises(named.errors, match="could install anything"):
-            named.name(sorted(right))
+            named.name(mirrors.named, sorted(right))
     assert not list((named.host.root / "etc/yum.repos.d").iterdir())
     assert not (named.host.root / "etc/pki").exists()
 
 
-def test_what_another_signed_is_refused(named: Named, tmp_path: Path) -> None:
+def test_what_another_signed_is_refused(named: Named, mirrors: Mirrors, tmp_path: Path) -> None:
     """The host has a key whose fingerprint is known, and it is not the one that signed the packages."""
     stranger = Key(tmp_path / "stranger").make()
     path = named.host.root / "etc/pki/rpm-gpg/KEY"
     path.parent.mkdir(parents=True)
     path.write_bytes(stranger.public.read_bytes())
-    assert named.name(sorted(fingerprints(stranger.public.read_bytes()))) is True
+    assert named.name(mirrors.named, sorted(fingerprints(stranger.public.read_bytes()))) is True
     done = named.host.install(named.package)
     assert done.returncode != 0
     assert "is not installed" in done.stdout + done.stderr

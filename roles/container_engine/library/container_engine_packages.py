@@ -18,6 +18,7 @@ from ansible.module_utils import onprem_llm_record as record
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.onprem_llm_apt_get import PackageError
 from ansible.module_utils.onprem_llm_command import numbers, use_proxy
+from ansible.module_utils.onprem_llm_package_source import apt_files
 
 DOCUMENTATION = r"""
 module: container_engine_packages
@@ -78,8 +79,8 @@ def _by_apt(options: dict[str, Any], check_mode: bool) -> list[str]:
     complaints = ""
     if not check_mode:
         if mirrors:
-            paths = (engine_apt.SOURCES, engine_apt.DOCKER_KEY, engine_apt.DOCKER_KEY.parent)
-            record.note_absent([str(path) for path in paths], check_mode)
+            paths = [str(path) for path in (engine_apt.DOCKER_KEY, engine_apt.DOCKER_KEY.parent)]
+            record.note_absent([*apt_files(engine_apt.SOURCES), *paths], check_mode)
             engine_apt.write_sources(mirrors, here.os_id, here.codename, options["fingerprints"])
         complaints = apt.refresh([engine_apt.SOURCES] if mirrors else [])
     try:

@@ -9,7 +9,7 @@ from ansible.module_utils.onprem_llm_apt import Policy, paragraph, policies
 from ansible.module_utils.onprem_llm_apt_get import PackageError, scope
 from ansible.module_utils.onprem_llm_command import Version, dotted, numbers
 from ansible.module_utils.onprem_llm_package_key import Key, present
-from ansible.module_utils.onprem_llm_write import put
+from ansible.module_utils.onprem_llm_package_source import write_apt
 
 SOURCES = Path("/etc/apt/sources.list.d/onprem-llm.sources")
 DOCKER_KEY = Path("/etc/apt/keyrings/docker.asc")
@@ -42,17 +42,13 @@ def chosen(
 
 
 def write_sources(mirrors: dict[str, str], os_id: str, codename: str, known: Collection[str]) -> bool:
-    """Write the site's mirrors as apt sources beside the host's own; say whether the file changed. PackageError.
+    """Write the site's mirrors as apt sources beside the host's own; say whether a file changed. PackageError.
 
     `known`: fingerprints of docker's keys.
     """
     if "docker" in mirrors:
         present(docker_key(f"{mirrors['docker']}/linux/{os_id}", DOCKER_KEY, known))
-    text = sources_text(mirrors, os_id, codename)
-    if SOURCES.exists() and SOURCES.read_text(encoding="utf-8") == text:
-        return False
-    put(SOURCES, text, 0o644)
-    return True
+    return write_apt(SOURCES, sources_text(mirrors, os_id, codename))
 
 
 def docker_key(tree: str, path: Path, known: Collection[str]) -> Key:

@@ -10,7 +10,7 @@ from ansible.module_utils.onprem_llm_apt_get import PackageError
 from ansible.module_utils.onprem_llm_command import run
 from ansible.module_utils.onprem_llm_dnf import scope
 from ansible.module_utils.onprem_llm_package_key import present
-from ansible.module_utils.onprem_llm_write import put
+from ansible.module_utils.onprem_llm_package_source import write_dnf
 
 REPOSITORY = Path("/etc/yum.repos.d/onprem-llm-docker-ce.repo")
 KEY = Path("/etc/pki/rpm-gpg/RPM-GPG-KEY-onprem-llm-docker-ce")
@@ -36,11 +36,7 @@ def write_repository(mirrors: dict[str, str], os_id: str, known: Collection[str]
     if "docker" not in mirrors:
         return False
     present(docker_key(_tree(mirrors["docker"], os_id), KEY, known))
-    text = repository_text(mirrors["docker"], os_id)
-    if REPOSITORY.exists() and REPOSITORY.read_text(encoding="utf-8") == text:
-        return False
-    put(REPOSITORY, text, 0o644)
-    return True
+    return write_dnf(REPOSITORY, repository_text(mirrors["docker"], os_id))
 
 
 def repository_text(mirror: str, os_id: str) -> str:

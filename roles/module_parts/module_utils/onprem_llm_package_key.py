@@ -17,6 +17,7 @@ from typing import Collection, NamedTuple
 from ansible.module_utils.onprem_llm_apt_get import PackageError, complaints
 from ansible.module_utils.onprem_llm_command import run
 from ansible.module_utils.onprem_llm_openpgp import fingerprints
+from ansible.module_utils.onprem_llm_package_source import split
 from ansible.module_utils.onprem_llm_write import put
 
 APT_HELPER = Path("/usr/lib/apt/apt-helper")
@@ -92,9 +93,7 @@ def _fetched(key: Key) -> bytes:
 
 def _by_apt(address: str) -> tuple[bytes | None, str]:
     """Fetch with apt's own downloader, which knows apt's proxies and passwords; else return what apt said."""
-    parts = urllib.parse.urlsplit(address)
-    account, _, place = parts.netloc.rpartition("@")
-    bare = urllib.parse.urlunsplit(parts._replace(netloc=place))
+    bare, account = split(address)
     with tempfile.TemporaryDirectory(prefix="onprem-llm-key-") as folder:
         new = Path(folder) / "key"
         # As root: apt's own user may not look into this folder.
@@ -103,7 +102,8 @@ def _by_apt(address: str) -> tuple[bytes | None, str]:
             # Everybody on the host can read what is in an argv. The host's own file, whose place this one takes, may
             # have the account of apt's proxy.
             netrc, own = Path(folder) / "netrc", APT_AUTH.read_bytes() if APT_AUTH.exists() else b""
-            put(netrc, _netrc(f"{parts.scheme}://{place}", account).encode() + own, 0o600)
+            folder_of_key = account._replace(address=bare.rpartition("/")[0])
+            put(netrc, folder_of_key.line.encode() + own, 0o600)
             argv += ["-o", f"Dir::Etc::netrc={netrc}"]
         code, text = run([*argv, "download-file", bare, str(new)], TIMEOUT_S)
         if code == 0:
@@ -111,27 +111,15 @@ def _by_apt(address: str) -> tuple[bytes | None, str]:
         return None, f"apt says\n{complaints(text) or text[-600:]}"
 
 
-def _netrc(machine: str, account: str) -> str:
-    """Return the line of apt_auth.conf for an account of an address; PackageError for one that cannot be in it."""
-    user, _, password = (urllib.parse.unquote(part) for part in account.partition(":"))
-    if any(character.isspace() for character in user + password):
-        raise PackageError(
-            f"found an account with a blank in the address of the mirror {_shown(machine)}, expected none: apt cannot "
-            "read it. Give the mirror another password"
-        )
-    return f"machine {machine} login {user} password {password}\n"
-
-
 def _by_python(address: str) -> tuple[bytes | None, str]:
     """Fetch where there is no apt, by the proxy that dnf has where it has one; a mirror may be a folder."""
-    parts = urllib.parse.urlsplit(address)
-    account, _, place = parts.netloc.rpartition("@")
+    bare, account = split(address)
     proxy = _proxy_of_dnf()
     handlers = [urllib.request.ProxyHandler({"http": proxy, "https": proxy})] if proxy else []
     try:
-        request = urllib.request.Request(urllib.parse.urlunsplit(parts._replace(netloc=place)))  # noqa: S310 - as above
+        request = urllib.request.Request(bare)  # noqa: S310 - as above
         if account:
-            basic = base64.b64encode(urllib.parse.unquote(account).encode()).decode()
+            basic = base64.b64encode(f"{account.user}:{account.password}".encode()).decode()
             request.add_unredirected_header("Authorization", f"Basic {basic}")
         with urllib.request.build_opener(*handlers).open(request, timeout=TIMEOUT_S) as answer:
             return answer.read(LARGEST), ""

@@ -10,11 +10,11 @@ from ansible.module_utils import nvidia_toolkit_sources as sources
 from ansible.module_utils import onprem_llm_apt as apt
 from ansible.module_utils import onprem_llm_dnf as dnf
 from ansible.module_utils import onprem_llm_package_key as package_key
+from ansible.module_utils import onprem_llm_package_source as package_source
 from ansible.module_utils import onprem_llm_record as record
 from ansible.module_utils.nvidia_toolkit_packages import NAMES, Choice, of_madison
 from ansible.module_utils.onprem_llm_apt_get import PackageError
 from ansible.module_utils.onprem_llm_command import run
-from ansible.module_utils.onprem_llm_write import put
 
 MIRROR = "nvidia_container_toolkit"
 LOCK_PLUGIN = "python3-dnf-plugin-versionlock"
@@ -32,9 +32,10 @@ class Apt:
         """Name the mirror where there is one, and fetch package lists. PackageError."""
         written = sources.APT_SOURCES
         if self.mirror:
-            record.note_absent([str(path) for path in (written, sources.APT_KEY, sources.APT_KEY.parent)], False)
+            keys = [str(path) for path in (sources.APT_KEY, sources.APT_KEY.parent)]
+            record.note_absent([*package_source.apt_files(written), *keys], False)
             package_key.present(sources.key(self.mirror, sources.APT_KEY, self.fingerprints))
-            put(written, sources.apt_text(self.mirror, self.machine), 0o644)
+            package_source.write_apt(written, sources.apt_text(self.mirror, self.machine))
         apt.refresh([written] if self.mirror else [])
 
     def offered(self) -> dict[str, list[str]]:
@@ -70,7 +71,7 @@ class Dnf:
         if self.mirror:
             record.note_absent([str(sources.DNF_REPOSITORY), str(sources.DNF_KEY)], False)
             package_key.present(sources.key(self.mirror, sources.DNF_KEY, self.fingerprints))
-            put(sources.DNF_REPOSITORY, sources.dnf_text(self.mirror), 0o644)
+            package_source.write_dnf(sources.DNF_REPOSITORY, sources.dnf_text(self.mirror))
 
     def offered(self) -> dict[str, list[str]]:
         """Return the versions of each package."""

@@ -14,11 +14,11 @@ from typing import Any, Collection, Iterable, Iterator, Mapping
 from ansible.module_utils import nvidia_driver_sources as sources
 from ansible.module_utils import onprem_llm_apt as apt
 from ansible.module_utils import onprem_llm_package_key as package_key
+from ansible.module_utils import onprem_llm_package_source as package_source
 from ansible.module_utils import onprem_llm_record as record
 from ansible.module_utils.nvidia_driver_packages import DEBIAN_PARTS, targets
 from ansible.module_utils.onprem_llm_apt_get import LOCK_WAIT_S, PackageError, apt_get
 from ansible.module_utils.onprem_llm_command import run
-from ansible.module_utils.onprem_llm_write import put
 
 PATTERN = (
     r"^(nvidia-(driver|kernel|open-kernel|dkms|smi|persistenced|fabricmanager|imex)\S*|nvlsm|libcuda1"
@@ -64,15 +64,19 @@ class Apt:
         with tempfile.TemporaryDirectory(prefix="onprem-llm-apt-") as folder:
             parts, lists = Path(folder) / "parts", Path(folder) / "lists"
             lists.mkdir()
-            shutil.copytree(PARTS, parts) if PARTS.is_dir() else parts.mkdir()
-            (parts / sources.APT_SOURCES.name).unlink(missing_ok=True)
+            written = parts / sources.APT_SOURCES.name
+            auth = package_source.auth_of(written).parent
+            for own, copied in ((PARTS, parts), (package_source.auth_of(sources.APT_SOURCES).parent, auth)):
+                shutil.copytree(own, copied) if own.is_dir() else copied.mkdir()
+            written.unlink(missing_ok=True)
             if text:
                 if "cuda" in self.mirrors:
                     key = package_key.present(self._key(), Path(folder) / "cuda.asc")
                     text = text.replace(str(sources.CUDA_KEY), str(key))
-                (parts / sources.APT_SOURCES.name).write_text(text, encoding="utf-8")
-            with _asking(**{"Dir::Etc::sourceparts": parts, "Dir::State::lists": lists, "APT::Sandbox::User": "root",
-                            "Dir::Cache::pkgcache": "", "Dir::Cache::srcpkgcache": ""}):  # fmt: skip
+                package_source.write_apt(written, text)
+            with _asking(**{"Dir::Etc::sourceparts": parts, "Dir::Etc::netrcparts": auth, "Dir::State::lists": lists,
+                            "APT::Sandbox::User": "root", "Dir::Cache::pkgcache": "",
+                            "Dir::Cache::srcpkgcache": ""}):  # fmt: skip
                 apt.refresh()
                 yield
 
@@ -95,10 +99,9 @@ class Apt:
         if "cuda" in self.mirrors:
             record.note_absent([str(sources.CUDA_KEY), str(sources.CUDA_KEY.parent)], False)
             package_key.present(self._key())
-        changed = bool(text) and not (written.exists() and written.read_text(encoding="utf-8") == text)
-        if changed:
-            record.note_absent([str(written)], False)
-            put(written, text, 0o644)
+        if text:
+            record.note_absent(package_source.apt_files(written), False)
+        changed = bool(text) and package_source.write_apt(written, text)
         # Headers come from the system's own archive: asked for alone only where that is a mirror of the site.
         apt.refresh([written] if self.facts["os"] in self.mirrors else [])
         return changed

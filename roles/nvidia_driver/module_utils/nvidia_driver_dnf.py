@@ -13,11 +13,11 @@ from typing import Any, Collection, Iterable, Iterator, Mapping
 from ansible.module_utils import nvidia_driver_sources as sources
 from ansible.module_utils import onprem_llm_dnf as dnf
 from ansible.module_utils import onprem_llm_package_key as package_key
+from ansible.module_utils import onprem_llm_package_source as package_source
 from ansible.module_utils import onprem_llm_record as record
 from ansible.module_utils.nvidia_driver_packages import BROUGHT, targets
 from ansible.module_utils.onprem_llm_apt_get import PackageError
 from ansible.module_utils.onprem_llm_command import run
-from ansible.module_utils.onprem_llm_write import put
 
 MODULE = "nvidia-driver"
 LOCK_PLUGIN = "python3-dnf-plugin-versionlock"
@@ -59,7 +59,7 @@ class Dnf:
             if text:
                 key = package_key.present(self._key(), Path(folder) / "cuda.asc")
                 text = text.replace(str(sources.DNF_KEY), str(key))
-                (parts / sources.DNF_REPOSITORY.name).write_text(text, encoding="utf-8")
+                package_source.write_dnf(parts / sources.DNF_REPOSITORY.name, text)
             self.scope = [f"--setopt=reposdir={parts}", f"--setopt=cachedir={folder}/cache"]
             try:
                 yield
@@ -75,14 +75,11 @@ class Dnf:
     def prepare(self) -> bool:
         """Write NVIDIA's repository where the site names a mirror; return whether the file changed. PackageError."""
         text, path = sources.dnf_text(self.facts, self.mirrors), sources.DNF_REPOSITORY
-        if text:
-            record.note_absent([str(sources.DNF_KEY)], False)
-            package_key.present(self._key())
-        if not text or (path.exists() and path.read_text(encoding="utf-8") == text):
+        if not text:
             return False
-        record.note_absent([str(path)], False)
-        put(path, text, 0o644)
-        return True
+        record.note_absent([str(sources.DNF_KEY), str(path)], False)
+        package_key.present(self._key())
+        return package_source.write_dnf(path, text)
 
     def _key(self) -> package_key.Key:
         return sources.key(self.facts, self.mirrors["cuda"], self.known)

@@ -79,7 +79,7 @@ def test_what_somebody_asked_for_and_is_not_to_be_had_is_an_error(module, toolki
     host(H100)
     sources(toolkit, monkeypatch)
     monkeypatch.setattr(toolkit.hands.package_key, "present", lambda _: None)
-    monkeypatch.setattr(toolkit.hands, "put", lambda *_: None)
+    monkeypatch.setattr(toolkit.hands.package_source, "write_apt", lambda *_: True)
     answer = module.answer({**OPTIONS, **asked}, False)
     assert "found no nvidia-container-toolkit in the host's package sources" in answer["failure"]
     assert only(answer)["level"] == "error"
