@@ -134,9 +134,11 @@ def test_an_archive_that_nobody_signed_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def kernel(resolved: tuple[LockedPackages, tuple[str, ...]]) -> str:
+def kernel(resolved: tuple[LockedPackages, tuple[str, ...]], shared: Path) -> str:
     """A kernel that the mirror has headers of."""
-    known = apt_root.apt_root("debian", "13", "amd64").run(["apt-cache", "pkgnames", "linux-headers-6"], "headers")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONPREM_LLM_CACHE", str(shared))  # whose lists are there: the user's own cache may have none
+        known = apt_root.apt_root("debian", "13", "amd64").run(["apt-cache", "pkgnames", "linux-headers-6"], "headers")
     names = [name.removeprefix("linux-headers-") for name in known.split()]
     return next(name for name in sorted(names) if name.endswith("+deb13-amd64"))
 
