@@ -434,9 +434,18 @@ def _ray_serve(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> 
     missing = set(order["names"]) - set(told)
     if missing:
         raise AssertionError(f"{name}: waits for {missing}, and the document has {set(told)}")
+    applications = {one: {"status": "RUNNING", "message": "", "told": digest} for one, digest in told.items()}
+    there: Facts = {}
+    if "address" in order:  # somebody else's cluster, whose other applications stay
+        there = facts[name]["serve"]
+        theirs = {one: app for one, app in there["applications"].items()
+                  if order["ours"].get(one) not in ("", app["told"])}  # fmt: skip
+        if set(theirs) & set(told):
+            raise AssertionError(f"{name}: {set(theirs) & set(told)} are not ours")
+        applications = {**theirs, **applications}
+        there = {**there, "listed": told, "token_here": True}
     facts[name]["serve"] = {
-        "error": None, "port": document["http_options"]["port"], "proxies": {},
-        "applications": {one: {"status": "RUNNING", "message": "", "told": digest} for one, digest in told.items()},
+        "error": None, "proxies": {}, **there, "port": document["http_options"]["port"], "applications": applications
     }  # fmt: skip
 
 

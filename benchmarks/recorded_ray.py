@@ -8,6 +8,7 @@ from recorded_facts import Facts
 
 from onprem_llm.planning.ray_cluster import plan_up
 from onprem_llm.planning.types import Plan
+from onprem_llm.rendering.compose import EVERY_INTERFACE
 from onprem_llm.spec.site import Site
 
 RAY = "onprem-llm/vllm-ray:0.29.0-ray2.60.0"
@@ -52,6 +53,27 @@ def _cluster(workers: int, gpus: int, cpus: int) -> str:
     facts = made.applied(plan_up(site(), current, current.gateway, made.archive(RAY)).plan, facts)
     facts["lab-1"]["serve"] = {"error": None, "port": None, "proxies": {}, "applications": {}}
     return json.dumps(facts)
+
+
+ADDRESS = "http://10.9.0.1:8265"
+
+
+def site_elsewhere(**ray: object) -> Site:
+    """Return a site whose Ray cluster somebody else runs."""
+    return site(ray={"address": ADDRESS, "weights": "/mnt/weights", "serve_port": 8000, **ray})
+
+
+def elsewhere(*, gpus: int = 2, cpus: int = 8) -> Hosts:
+    """Return two hosts of ours, lab-1 the gateway, which sees a cluster of a head and a worker with an application."""
+    facts = {f"lab-{n}": made.host(f"lab-{n}", n, gpus=0, gateway=n == 1) for n in (1, 2)}
+    theirs = {"status": "RUNNING", "message": "", "told": "theirs", "route": "/hello"}
+    facts["lab-1"]["serve"] = {
+        "error": None, "address": ADDRESS, "version": "2.60.0", "port": 8000, "host": EVERY_INTERFACE, "tls": False,
+        "proxies": {"10.9.0.1": "HEALTHY"}, "applications": {"hello": theirs}, "listed": {}, "token_here": True,
+        "nodes": {"10.9.0.1": {"head": True, "resources": {"CPU": 1.0}},
+                  "10.9.0.2": {"head": False, "resources": {"CPU": float(cpus), "GPU": float(gpus)}}},
+    }  # fmt: skip
+    return facts
 
 
 def planned(facts: Hosts, text: str, using: Site | None = None, **more: object) -> Plan:

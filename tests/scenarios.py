@@ -34,6 +34,7 @@ HOSTLESS = {
         "prove_gang": "tests/proved/test_prove_gang.py",
         "prove_ray": "tests/proved/test_prove_ray.py",
         "ray": "tests/on_ray/test_ray.py",
+        "ray_existing": "tests/on_ray/test_existing.py",
     },
 }
 

@@ -190,7 +190,7 @@ class _Run:
                     "onprem_llm_seam": str(self.folder),
                     "onprem_llm_order_file": str(order_file(self.folder, number)),
                 },
-                secrets={"onprem_llm_secrets": self.values} if step.kind in {"apply", "gateway"} else None,
+                secrets={"onprem_llm_secrets": self.values} if step.kind in {"apply", "gateway", "ray_serve"} else None,
                 progress=self.progress,
                 title=step.title,
                 together=_has_gang(step),

@@ -10,14 +10,16 @@ from onprem_llm.json_values import is_list, is_mapping
 from onprem_llm.look import View, gateway_of, look, look_whole
 from onprem_llm.output import Progress
 from onprem_llm.planning.out_of_sight import awaited
+from onprem_llm.planning.ray_at_address import ours, refuse_with_address
 from onprem_llm.planning.ray_cluster import OtherImage, PlannedUp, other_image, plan_image, plan_up
-from onprem_llm.planning.ray_hosts import PROJECTS, standing_head
+from onprem_llm.planning.ray_hosts import PROJECTS, asked_host, standing_head
 from onprem_llm.planning.ray_leaving import plan_down, plan_drain
 from onprem_llm.planning.ray_rolling import Known
 from onprem_llm.planning.ray_steps import ask_order
 from onprem_llm.planning.registry_first import registry_first
 from onprem_llm.planning.types import ImageSource, Plan, Wanted
 from onprem_llm.probe_values import mapping, text
+from onprem_llm.ray_running import ray_deployments
 from onprem_llm.registry import resolve
 from onprem_llm.rendering.ray_node import HEAD_PROJECT
 from onprem_llm.run_events import RunResult
@@ -28,20 +30,29 @@ from onprem_llm.wanted import Images, load_site
 
 # Seconds for Ray's own answer to `status`; a head that is well takes a fraction of one.
 ANSWER_SECONDS = 20
+ELSEWHERE = "who runs the cluster does that there, with what it was made with"
 
 
 @dataclass(frozen=True)
 class RayView:
-    """What Ray says: its nodes and applications, as module ray_nodes returns them; `error` where it says nothing."""
+    """What Ray says: its nodes and applications, as module ray_nodes returns them; `error` where it says nothing.
+
+    `address` and `version`: of a cluster that somebody else runs.
+    """
 
     nodes: Sequence[Mapping[str, object]] = ()
     applications: Mapping[str, Mapping[str, object]] | None = None
     error: str | None = None
+    address: str | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node of ours on a host, and what Ray says of it. `ray`: ALIVE or DEAD; None where it is not among its nodes."""
+    """A node of ours on a host, and what Ray says of it. `ray`: ALIVE or DEAD; None where it is not among its nodes.
+
+    `proxy`: what Serve says of its own there. One that somebody else runs is called by its address.
+    """
 
     host: str
     role: str
@@ -50,6 +61,7 @@ class Node:
     address: str | None
     ray: str | None
     resources: Mapping[str, object]
+    proxy: str | None = None
 
     def as_json(self) -> dict[str, object]:
         """Return it for --json."""
@@ -84,6 +96,7 @@ def _wanted(connection: Connection, progress: Progress) -> tuple[View, Site, Ima
     """Look at the hosts; return the site, and the image that the cluster's nodes are to run."""
     view = look_whole(connection, progress)
     site, gateway = _site(view, connection), gateway_of(view)
+    refuse_with_address(site, "onprem-llm cluster up|add", f"{ELSEWHERE}; deploy uses it as it is")
     if site.ray.image is None:
         raise InvalidError(
             f"{connection.inventory}: onprem_llm_site.ray.image: found nothing, expected an image with Ray in it",
@@ -117,7 +130,9 @@ def _with_registry(plan: Plan, site: Site, view: View, connection: Connection) -
 def drain_plan(host: str, timeout: int, connection: Connection, progress: Progress) -> Plan:
     """Look at the hosts and plan to take a worker out."""
     view = look_whole(connection, progress)
-    return plan_drain(_site(view, connection), view.current, gateway_of(view), host, timeout)
+    site = _site(view, connection)
+    refuse_with_address(site, "onprem-llm cluster drain", f"{ELSEWHERE}: `ray drain-node` on its head")
+    return plan_drain(site, view.current, gateway_of(view), host, timeout)
 
 
 def down_plan(connection: Connection, progress: Progress, *, applications_too: bool) -> Plan:
@@ -127,6 +142,7 @@ def down_plan(connection: Connection, progress: Progress, *, applications_too: b
     """
     view = look_whole(connection, progress)
     site = _site(view, connection)
+    refuse_with_address(site, "onprem-llm cluster down", "onprem-llm down NAME takes a deployment of yours from it")
     plan = plan_down(site, view.current, gateway_of(view))
     # Workers end by themselves once there is no head anywhere.
     if not applications_too and plan.changes and (standing_head(view.current) or awaited(view.current)):
@@ -145,9 +161,15 @@ def seen(connection: Connection, progress: Progress) -> tuple[list[Node], RayVie
     """Return our nodes, what Ray says, and the hosts that did not answer."""
     view = look(connection, progress)
     site = _site(view, connection)
+    if site.ray.address is not None:
+        return *_elsewhere(view.current, site.ray.address), list(view.current.unreachable)
     ray = ask_ray(site, view.current, connection, progress)
+    head = standing_head(view.current)
     nodes = [
-        _node(host, project, ray) for host in view.current.hosts for project in PROJECTS if project in host.projects
+        _node(host, project, ray, head)
+        for host in view.current.hosts
+        for project in PROJECTS
+        if project in host.projects
     ]
     return nodes, ray, list(view.current.unreachable)
 
@@ -168,6 +190,31 @@ def ask_ray(site: Site, current: Current, connection: Connection, progress: Prog
     return _ray_view(result, head)
 
 
+def _elsewhere(current: Current, address: str) -> tuple[list[Node], RayView]:
+    """Return the nodes of a cluster that somebody else runs, and its applications: `ours` says which we told it."""
+    asked = asked_host(current)
+    serve = asked.serve if asked else None
+    if asked is None or serve is None or serve.elsewhere is None:
+        return [], RayView(error="no gateway host answered, which would ask it", address=address)
+    there, mine = serve.elsewhere, ours(ray_deployments(current.book), serve)
+    nodes = [
+        Node(name, "head" if name == there.head else "worker", "elsewhere", None, name, "ALIVE", resources,
+             serve.proxies.get(name))
+        for name, resources in there.nodes.items()
+    ]  # fmt: skip
+    applications = {
+        name: {
+            "status": app.status,
+            "message": app.message,
+            "replicas": [{"deployment": one.part, "address": one.address, "state": one.state} for one in app.replicas],
+            "ours": name in mine,
+        }
+        for name, app in serve.applications.items()
+    }
+    error = f"{asked.name}: {serve.error}" if serve.error else None
+    return nodes, RayView((), None if error else applications, error, address, there.version)
+
+
 def _ray_view(result: RunResult, head: HostState) -> RayView:
     found = result.returned.get(head.name, {}).get("ray")
     if not is_mapping(found):
@@ -179,7 +226,7 @@ def _ray_view(result: RunResult, head: HostState) -> RayView:
     )
 
 
-def _node(host: HostState, project: str, ray: RayView) -> Node:
+def _node(host: HostState, project: str, ray: RayView, standing: HostState | None) -> Node:
     found = host.projects[project]
     container = next(iter(found.containers), None)
     address = found.label("address")
@@ -187,6 +234,7 @@ def _node(host: HostState, project: str, ray: RayView) -> Node:
     # A node that was restarted is listed once for each life.
     last = next((node for node in mine if node.get("state") == "ALIVE"), next(iter(mine), None))
     resources = last.get("resources") if last else None
+    serve = standing.serve if standing else None
     return Node(
         host=host.name,
         role="head" if project == HEAD_PROJECT else "worker",
@@ -195,6 +243,7 @@ def _node(host: HostState, project: str, ray: RayView) -> Node:
         address=address,
         ray=str(last.get("state")) if last else None,
         resources=resources if is_mapping(resources) else {},
+        proxy=serve.proxies.get(address) if serve and address else None,
     )
 
 

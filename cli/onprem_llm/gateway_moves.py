@@ -16,7 +16,7 @@ from onprem_llm.planned import plan_again, with_images
 from onprem_llm.planning.gateway import PROJECT, gateway_url
 from onprem_llm.planning.host_checks import require_ready
 from onprem_llm.planning.hosts_change import plan_page_image
-from onprem_llm.planning.ray_deploy import on_ray
+from onprem_llm.planning.ray_book import on_ray
 from onprem_llm.planning.removal import removal
 from onprem_llm.planning.shared_address import PROJECT as SHARED_ADDRESS
 from onprem_llm.planning.types import UI_PROJECT

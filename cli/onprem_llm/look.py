@@ -10,6 +10,7 @@ from onprem_llm.hosts import Current, HostState
 from onprem_llm.output import Progress, note
 from onprem_llm.planning.out_of_sight import awaited, unseen_gateways
 from onprem_llm.probe import parse_current
+from onprem_llm.probe_values import mapping
 from onprem_llm.recorded import GONE
 from onprem_llm.remedies import remedy
 from onprem_llm.run_events import HostFailure, RunResult
@@ -32,7 +33,7 @@ class View:
 def look(connection: Connection, progress: Progress | None = None) -> View:
     """Probe every host of the inventory. Hosts that do not answer are in `failures`, not an exception."""
     result, salt = _probe(connection, progress)
-    return View(current_of(result), result.failures, salt)
+    return View(_with_ray(current_of(result), connection, progress), result.failures, salt)
 
 
 def look_whole(connection: Connection, progress: Progress | None = None, *, again: bool = False) -> View:
@@ -55,7 +56,17 @@ def look_whole(connection: Connection, progress: Progress | None = None, *, agai
     raise_for_failures(replace(result, failures=gating), doing="looking at the hosts (nothing was changed)", hint=hint)
     if silent and not again:
         note(f"Left out, they do not answer: {', '.join(one.host for one in silent)}. What they run is left as it is.")
-    return View(current, tuple(silent), salt)
+    return View(_with_ray(current, connection, progress), tuple(silent), salt)
+
+
+def _with_ray(current: Current, connection: Connection, progress: Progress | None) -> Current:
+    """Add what a Ray cluster says that the site's settings have at an address."""
+    gateway = current.gateway
+    if gateway is None or not mapping(gateway.site.get("ray")).get("address"):
+        return current
+    from onprem_llm.ray_elsewhere import with_ray  # few sites have one
+
+    return with_ray(current, gateway, connection, progress)
 
 
 def unexpected(view: View, connection: Connection) -> tuple[HostFailure, ...]:

@@ -8,7 +8,8 @@ from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.hosts import Current, HostState, Project
 from onprem_llm.ray_running import node_host, ray_deployments, serve_of
 from onprem_llm.rendering.ray_node import HEAD_PROJECT, WORKER_PROJECT
-from onprem_llm.serve_state import ENGINE_PART, ServeApplication, ServeReplica
+from onprem_llm.resources import PACKAGE
+from onprem_llm.serve_state import ENGINE_PART, Elsewhere, ServeApplication, ServeReplica
 
 # Ray writes them below /tmp of the container, each with the worker's id in its name. They are read through the
 # container's own root: what `docker exec` began would go on there after our end.
@@ -37,7 +38,23 @@ class RayLog:
         return ["sh", "-c", SCRIPT, "sh", container, str(tail), self.worker, "-F" if follow else ""]
 
 
-def ray_logs(current: Current, book: Mapping[str, BookEntry], name: str) -> dict[str, RayLog]:
+@dataclass(frozen=True)
+class LogElsewhere:
+    """A replica's log on a cluster that somebody else runs: who asks it, and of which process on which node."""
+
+    host: HostState
+    cluster: Elsewhere
+    node: str
+    worker: str
+
+    def argv(self, follow: bool, tail: int) -> list[str]:
+        """Return the program that prints it on its host."""
+        program = (PACKAGE / "ray_log_reader.py").read_text(encoding="utf-8")
+        order = (self.cluster.address, self.cluster.token_file or "", self.node, self.worker, str(tail))
+        return ["python3", "-c", program, *order, "follow" if follow else ""]
+
+
+def ray_logs(current: Current, book: Mapping[str, BookEntry], name: str) -> dict[str, RayLog | LogElsewhere]:
     """Return label -> log of a deployment's replicas on Ray, or of one of them (`tiny-x1y2z3`); {} where it is none.
 
     Of a deployment of which none runs those that ended are shown, too: they say why.
@@ -78,7 +95,11 @@ def _asked(app: ServeApplication, replica: str) -> list[ServeReplica]:
     return [*([] if app.ready else [one for one in dead if one.part.startswith(ENGINE_PART)]), *app.engines]
 
 
-def _log(current: Current, replica: ServeReplica) -> RayLog | None:
+def _log(current: Current, replica: ServeReplica) -> RayLog | LogElsewhere | None:
+    said = serve_of(current)
+    if said is not None and said[1].elsewhere is not None:
+        placed = replica.address is not None and replica.worker is not None
+        return LogElsewhere(said[0], said[1].elsewhere, replica.address or "", replica.worker or "") if placed else None
     host = node_host(current, replica.address)
     if host is None or replica.worker is None:
         return None

@@ -153,7 +153,8 @@ def ray_wanted(current: Current, deployment: Deployment) -> int:
 def ray_worries(current: Current, book: Mapping[str, BookEntry]) -> list[str]:
     """Say what is not well of deployments on Ray, each with what to do."""
     names, said = list(ray_deployments(book)), serve_of(current)
-    strays = [name for name in said[1].applications if name not in book] if said and current.gateway else []
+    there = (said[1].told_from_here if said[1].elsewhere else said[1].applications) if said else {}
+    strays = [name for name in there if name not in book] if current.gateway else []
     found = [
         f"{name}: Ray Serve has it, and the book does not: its first deploy was cut off. Deploy it again, or: "
         f"onprem-llm down {name}"
@@ -174,7 +175,8 @@ def ray_worries(current: Current, book: Mapping[str, BookEntry]) -> list[str]:
         app = serve.applications.get(name)
         if app is None:
             found.append(
-                f"{name}: Ray Serve does not have it: its head was started anew and forgot, or a person took it away. "
+                f"{name}: Ray Serve does not have it: its head was started anew and forgot, or a person took it away"
+                f"{', as each PUT of Serve does that leaves it out' if serve.elsewhere else ''}. "
                 f"Tell it again: onprem-llm deploy, with {name}'s model.yaml or another one's on Ray"
             )
         else:

@@ -1,4 +1,6 @@
-"""What Ray Serve says on the host of the cluster's head: its applications, their replicas, and what it was told."""
+"""What Ray Serve says, on the host of the head or of a cluster that exists: its applications, their replicas, what it
+was told.
+"""
 
 import hashlib
 import json
@@ -54,6 +56,7 @@ class ServeApplication:
     told: str
     parts: Mapping[str, ServePart] = field(default_factory=dict)
     deployed_at: float | None = None
+    route: str | None = None
 
     @property
     def replicas(self) -> tuple[ServeReplica, ...]:
@@ -77,16 +80,47 @@ class ServeApplication:
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What is known of a cluster that somebody else runs, beside what Serve says.
+
+    `nodes`: address of each that is alive -> CPU, GPU, memory; `listed`: applications that were told from this host
+    last -> told_digest; `listens`: where Serve's proxies do; `token_file`: where the token is on this host, None where
+    it is not; `token_here`: it is there as it was given.
+    """
+
+    address: str
+    version: str | None = None
+    nodes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    head: str | None = None
+    listed: Mapping[str, str] = field(default_factory=dict)
+    listens: str | None = None
+    tls: bool = False
+    token_here: bool = True
+    token_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ServeState:
     """Everything that Serve said. `proxies`: address of a node -> status; `port` of the proxies, None before any was.
 
-    `error`: why Ray said nothing; then all else is empty, and unknown.
+    `error`: why Ray said nothing; then all else is empty, and unknown. `elsewhere`: where the cluster is not ours.
     """
 
     applications: Mapping[str, ServeApplication] = field(default_factory=dict)
     proxies: Mapping[str, str] = field(default_factory=dict)
     port: int | None = None
     error: str | None = None
+    elsewhere: Elsewhere | None = None
+
+    @property
+    def told_from_here(self) -> Mapping[str, str]:
+        """Name -> digest of what a cluster elsewhere was told from the gateway host last, and still has as it was told.
+
+        Others may have applications of the same names.
+        """
+        listed = self.elsewhere.listed if self.elsewhere else {}
+        there = self.applications
+        return {name: told for name, told in listed.items() if name in there and there[name].told == told}
 
 
 def told_digest(application: Mapping[str, object]) -> str:
@@ -111,13 +145,38 @@ def parse_serve(raw: object) -> ServeState | None:
     applications = {
         name: _application(app) for name, app in mapping(raw.get("applications")).items() if is_mapping(app)
     }
-    return ServeState(applications, text_map(raw.get("proxies")), number(raw, "port"), text(raw, "error"))
+    proxies, port = text_map(raw.get("proxies")), number(raw, "port")
+    return ServeState(applications, proxies, port, text(raw, "error"), _elsewhere(raw))
+
+
+def _elsewhere(raw: Mapping[str, object]) -> Elsewhere | None:
+    address = text(raw, "address")
+    if address is None:
+        return None
+    nodes = {name: node for name, node in mapping(raw.get("nodes")).items() if is_mapping(node)}
+    return Elsewhere(
+        address,
+        text(raw, "version"),
+        {name: _resources(node) for name, node in sorted(nodes.items())},
+        next((name for name, node in nodes.items() if node.get("head")), None),
+        text_map(raw.get("listed")),
+        text(raw, "host"),
+        raw.get("tls") is True,
+        raw.get("token_here") is not False,
+        text(raw, "token_file"),
+    )
+
+
+def _resources(node: Mapping[str, object]) -> dict[str, float]:
+    found = mapping(node.get("resources"))
+    return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
 
 
 def _application(raw: Mapping[str, object]) -> ServeApplication:
     parts = {name: _part(name, part) for name, part in mapping(raw.get("parts")).items() if is_mapping(part)}
     message, told = text(raw, "message") or "", text(raw, "told") or ""
-    return ServeApplication(text(raw, "status") or "unknown", message, told, parts, _seconds(raw, "deployed_at"))
+    status, at = text(raw, "status") or "unknown", _seconds(raw, "deployed_at")
+    return ServeApplication(status, message, told, parts, at, text(raw, "route"))
 
 
 def _part(name: str, raw: Mapping[str, object]) -> ServePart:

@@ -40,7 +40,9 @@ def wanted_with(
     folder = loaded or weights_folder(deployment, model_yaml)
     notes = check_folder(folder, deployment.model.allow)
     files = read_model_files(folder)
-    if deployment.name not in current.book:  # what runs already may go on, whatever the table says: placing judges that
+    at_address = _at_address(site, deployment)
+    # What runs already may go on, whatever the table says: placing judges that.
+    if deployment.name not in current.book and not at_address:
         check_hosts(deployment, files, current.hosts)
     weights = scan_folder(folder, cache_folder())
     if locked:
@@ -57,13 +59,18 @@ def wanted_with(
         weights=weights,
         files=files,
         source=str(folder),
-        image=images.source(deployment.engine.image, deployment.name),
+        image=None if at_address else images.source(deployment.engine.image, deployment.name),
         env_fingerprints=_fingerprints(references, salt, str(model_yaml)),
         env_references=references,
         notes=notes,
     )
     others = [item for item in book_deployments(current) if item.deployment.name != deployment.name]
     return _with_ui([*others, focus], site, images, salt, inventory, focus=deployment.name)
+
+
+def _at_address(site: Site, deployment: Deployment) -> bool:
+    """Tell whether a cluster runs it that somebody else runs: neither its image nor its GPUs are ours to judge."""
+    return deployment.backend == "ray" and site.ray.address is not None
 
 
 def known_before(name: str, weights: WeightsManifest, current: Current) -> Deployment | None:
@@ -111,7 +118,7 @@ def wanted_again(
     focus = WantedDeployment(
         deployment=deployment,
         weights=WeightsManifest(known, known.rpartition("-")[0], (), 0),
-        image=images.recorded(deployment.engine.image, entry),
+        image=None if _at_address(site, deployment) else images.recorded(deployment.engine.image, entry),
         env_fingerprints=_fingerprints(references, salt, f"the book's {name}"),
         env_references=references,
     )

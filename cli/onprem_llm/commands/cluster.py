@@ -17,6 +17,7 @@ TIMEOUT = click.option(
     help="How long a worker's replicas may take to start elsewhere.",
 )  # fmt: skip
 NODES = ("host", "role", "container", "health", "in Ray", "CPUs", "GPUs", "address")
+NODES_ELSEWHERE = ("node", "role", "CPUs", "GPUs", "Serve's proxy")
 APPLICATIONS = ("application", "status", "replicas", "message")
 
 
@@ -136,8 +137,10 @@ def status(as_json: bool, connection: Connection) -> None:
         nodes, ray, silent = seen(connection, progress)
     if as_json:
         applications = dict(ray.applications) if ray.applications is not None else None
+        elsewhere = {"address": ray.address, "version": ray.version} if ray.address else {}
         output.show_json(
             {
+                **elsewhere,
                 "nodes": [node.as_json() for node in nodes],
                 "applications": applications,
                 "error": ray.error,
@@ -151,9 +154,15 @@ def status(as_json: bool, connection: Connection) -> None:
 
 
 def _text(nodes: list[Node], ray: RayView) -> str:
-    if not nodes:
+    if not nodes and not ray.address:
         return "No host has a node of a Ray cluster: onprem-llm cluster up"
-    parts = [output.table_text(NODES, [_cells(node) for node in nodes])]
+    parts = []
+    if ray.address:
+        parts.append(f"The Ray cluster at {ray.address}, which somebody else runs: Ray {ray.version or 'unknown'}")
+    if nodes:
+        own, elsewhere = (NODES, _cells), (NODES_ELSEWHERE, _cells_elsewhere)
+        headings, cells = elsewhere if ray.address else own
+        parts.append(output.table_text(headings, [cells(node) for node in nodes]))
     if ray.error:
         parts.append(f"Ray does not say how it is: {ray.error}")
     elif ray.applications:
@@ -163,24 +172,35 @@ def _text(nodes: list[Node], ray: RayView) -> str:
                 str(app.get("status")),
                 str(len(replicas) if is_list(replicas := app.get("replicas")) else 0),
                 str(app.get("message") or ""),
+                *([("ours" if app.get("ours") else "somebody else's")] if ray.address else []),
             )
             for name, app in ray.applications.items()
         ]
-        parts.append(output.table_text(APPLICATIONS, rows))
+        parts.append(output.table_text((*APPLICATIONS, *(["whose"] if ray.address else [])), rows))
     else:
         parts.append("Ray Serve has no applications.")
     return "\n\n".join(parts)
 
 
 def _cells(node: Node) -> tuple[str, ...]:
-    cpus, gpus = node.resources.get("CPU"), node.resources.get("GPU")
     return (
         node.host,
         node.role,
         node.state,
         node.health or "-",
         (node.ray or "not there").lower(),
+        *_resources(node),
+        node.address or "-",
+    )
+
+
+def _cells_elsewhere(node: Node) -> tuple[str, ...]:
+    return (node.host, node.role, *_resources(node), (node.proxy or "none").lower())
+
+
+def _resources(node: Node) -> tuple[str, str]:
+    cpus, gpus = (node.resources.get(name) for name in ("CPU", "GPU"))
+    return (
         f"{cpus:g}" if isinstance(cpus, int | float) else "0",
         f"{gpus:g}" if isinstance(gpus, int | float) else "0",
-        node.address or "-",
     )

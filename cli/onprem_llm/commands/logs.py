@@ -11,7 +11,7 @@ from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.look import View, failures_text, look, require_an_answer
 from onprem_llm.options import connection_options
-from onprem_llm.ray_logs import RayLog, ray_logs
+from onprem_llm.ray_logs import LogElsewhere, RayLog, ray_logs
 from onprem_llm.running import Place, book_of, only_deployment, places
 from onprem_llm.ssh import routes
 from onprem_llm.ssh_many import Lines, Streams
@@ -49,7 +49,7 @@ def command(name: str | None, follow: bool, tail: int, replica: int | None, conn
         raise errors[0] if len(found) == 1 else _joined(errors)
 
 
-def chosen(view: View, name: str, replica: int | None) -> dict[str, Place | RayLog]:
+def chosen(view: View, name: str, replica: int | None) -> dict[str, Place | RayLog | LogElsewhere]:
     """Return label -> place of what is to be shown, in the order of replicas. Two gateways are told by their hosts."""
     on_ray = ray_logs(view.current, book_of(view.current), name)
     if on_ray:
@@ -74,7 +74,9 @@ def _number(place: Place) -> int:
     return int(label) if label.isdigit() else -1
 
 
-def _print(found: Mapping[str, Place | RayLog], follow: bool, tail: int, connection: Connection) -> list[OnpremError]:
+def _print(
+    found: Mapping[str, Place | RayLog | LogElsewhere], follow: bool, tail: int, connection: Connection
+) -> list[OnpremError]:
     """Print every log; return the errors of those that failed."""
     hosts = list(dict.fromkeys(place.host.name for place in found.values()))
     known = routes(connection, hosts)
@@ -108,8 +110,8 @@ def _drain(streams: Streams, labels: Sequence[str], width: int | None) -> list[O
     return errors
 
 
-def _argv(place: Place | RayLog, follow: bool, tail: int) -> list[str]:
-    if isinstance(place, RayLog):
+def _argv(place: Place | RayLog | LogElsewhere, follow: bool, tail: int) -> list[str]:
+    if isinstance(place, RayLog | LogElsewhere):
         return place.argv(follow, tail)
     argv = ["docker", "compose", "--project-directory", place.project.path, "logs", "--no-log-prefix", "--no-color"]
     return [*argv, "--tail", str(tail), *(["--follow"] if follow else [])]

@@ -107,7 +107,9 @@ def _platform(facts: Facts) -> Platform:
 
 
 def _check_backends(site: Site, named: Sequence[Named]) -> None:
-    """Raise InvalidError where a deployment on Ray is for another image than the cluster's nodes run."""
+    """Raise InvalidError where a deployment on Ray is for another image than the nodes of our own cluster run."""
+    if site.ray.address is not None:
+        return
     for one in named:
         found, wanted = one.deployment.engine.image, site.ray.image
         if one.deployment.backend == "ray" and found != wanted:
@@ -122,7 +124,8 @@ def _check_backends(site: Site, named: Sequence[Named]) -> None:
 def _compatible(request: Request, named: Sequence[Named]) -> tuple[str, ...]:
     """Return warnings; InvalidError where an image runs on no host of the facts, before anything is hashed or asked."""
     hosts = tuple(hosts_of(request.facts, request.site))
-    return tuple(text for one in named for text in check_hosts(one.deployment, read_model_files(one.folder), hosts))
+    judged = [one for one in named if one.deployment.backend != "ray" or request.site.ray.address is None]
+    return tuple(text for one in judged for text in check_hosts(one.deployment, read_model_files(one.folder), hosts))
 
 
 def _once(weights: Sequence[LockedWeights]) -> tuple[LockedWeights, ...]:

@@ -39,7 +39,9 @@ def images_of(deployment: Deployment, weights: WeightsManifest, site: Site, fact
     )
     made = plan(site, wanted, Current(tuple(_hosts(deployment, site, facts))))
     back = {source.pull: ref for ref, source in sources.items()}
-    return tuple(sorted({back.get(name, name) for name in (*images_in(made), *images_brought(made))}))
+    # Where somebody else runs the cluster, its image is theirs.
+    elsewhere = {deployment.engine.image} if deployment.backend == "ray" and site.ray.address else set()
+    return tuple(sorted({back.get(name, name) for name in (*images_in(made), *images_brought(made))} - elsewhere))
 
 
 def _named(deployment: Deployment, site: Site) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ from onprem_llm.planning.local_registries import local_step, plan_local, strande
 from onprem_llm.planning.out_of_sight import refuse_unreached
 from onprem_llm.planning.places import place
 from onprem_llm.planning.ray_checks import check_same_backend, check_text
-from onprem_llm.planning.ray_deploy import PlannedServe, plan_moved, plan_serve, serve_step
+from onprem_llm.planning.ray_deploy import PlannedServe, plan_moved, plan_serve
+from onprem_llm.planning.ray_tell import serve_step
 from onprem_llm.planning.ray_walls import walls_step
 from onprem_llm.planning.registry import leaving_step, plan_registry, registry_step
 from onprem_llm.planning.replicas import Revision
@@ -102,8 +103,8 @@ def _parts(
     local = plan_local(site, wanted, passing, current, gateway, release.fleet)
     check_claims(release.fleet, routes.after, ui, [(gateway, registry.claim)] if registry else [], local, gateway)
     # A move changes gateways, and has no weights at hand.
-    carriers = serve.cluster.carriers if serve and wanted.verb != "move" else ()
-    work = _staging(site, item, release.fleet, routes.after, ui, gateway, carriers)
+    holders = serve.cluster.holders if serve and wanted.verb != "move" else ()
+    work = _staging(site, item, release.fleet, routes.after, ui, gateway, holders)
     check_room(work, registry, local, gateway)
     idle = stranded(site, wanted, passing, current, gateway, release.fleet)
     return Parts(
@@ -160,7 +161,7 @@ def _release_on_ray(change: Revision, entry: BookEntry | None, text: str) -> tup
     """As `_release`. Ray places the replicas: the fleet is empty, and the book has no placement."""
     deployment, same = change.deployment, entry is not None and entry.model_yaml == text
     serve = plan_serve(change.site, change.wanted, change.current, change.why, recorded=same)
-    images = {deployment.engine.image: serve.image}
+    images = {deployment.engine.image: serve.image} if serve.image else {}
     if entry is not None and same and dict(entry.images) == images:
         change = replace(change, revision=entry.revision)
     return change, Release(deployment.name, change.revision, text, images, Fleet(())), serve
@@ -243,10 +244,10 @@ def _staging(
     gateways: tuple[PlannedGateway, ...],
     ui: PlannedUi | None,
     gateway: HostState,
-    carriers: Sequence[HostState] = (),
+    holders: Sequence[HostState] = (),
 ) -> dict[str, HostWork]:
     work: dict[str, HostWork] = {}
-    hosts = {host.name: host for host in (*(replica.host for replica in fleet.projects), *carriers)}
+    hosts = {host.name: host for host in (*(replica.host for replica in fleet.projects), *holders)}
     if item.weights is not None:
         here = list(hosts.values())
         for name, need in along_a_chain(site, here, weights_needs(site, here, item.weights, item.source)).items():

@@ -4,6 +4,8 @@ from onprem_llm.planning.certificates import renewals, tls_references
 from onprem_llm.planning.deploy_parts import Parts
 from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.gateway import PlannedGateway, gateway_url, needed
+from onprem_llm.planning.ray_at_address import token_references
+from onprem_llm.planning.ray_book import PROJECT as RAY_SERVE
 from onprem_llm.planning.registry import leaving_changes
 from onprem_llm.planning.standing import Standing
 from onprem_llm.planning.types import UI_PROJECT, Change, Endpoint
@@ -20,7 +22,7 @@ def files_of(parts: Parts) -> dict[str, dict[str, dict[str, str]]]:
     for one in parts.routes.all:
         files.setdefault(one.host.name, {})[one.variant] = dict(one.outcome.rendered.files)
     if parts.serve:
-        files.setdefault(parts.serve.cluster.head.name, {}).update(parts.serve.files)
+        files.setdefault(parts.serve.cluster.asked.name, {}).update(parts.serve.files)
     schedule = parts.schedule
     for host, texts in schedule.files.items():
         files.setdefault(host, {})[schedule.variant] = dict(texts)
@@ -101,4 +103,6 @@ def references_of(parts: Parts) -> dict[str, dict[str, dict[str, str]]]:
     references = {replica.project: own for replica in parts.fleet.projects if own}
     if parts.ui and parts.ui.outcome and parts.wanted.ui_env_references:
         references[UI_PROJECT] = {name: dict(ref) for name, ref in parts.wanted.ui_env_references.items()}
+    if parts.serve and parts.serve.needed:
+        references |= token_references(parts.site, RAY_SERVE)
     return references | tls_references(parts.site)

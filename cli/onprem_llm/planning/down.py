@@ -15,7 +15,9 @@ from onprem_llm.planning.local_registries import carries_others
 from onprem_llm.planning.out_of_sight import unseen_because
 from onprem_llm.planning.placement import is_lost
 from onprem_llm.planning.places import place
-from onprem_llm.planning.ray_deploy import on_ray
+from onprem_llm.planning.ray_at_address import token_references
+from onprem_llm.planning.ray_book import PROJECT as RAY_SERVE
+from onprem_llm.planning.ray_book import on_ray
 from onprem_llm.planning.ray_down import is_stray, plan_serve_without
 from onprem_llm.planning.ray_routes import known_nodes
 from onprem_llm.planning.removal import removal
@@ -71,8 +73,9 @@ def plan_down(site: Site, wanted: Wanted, current: Current, gateway: HostState, 
     for one in routes:
         files.setdefault(one.host.name, {})[one.variant] = dict(one.outcome.rendered.files)
     if gone:
-        files.setdefault(gone.head.name, {}).update(gone.files)
+        files.setdefault(gone.host.name, {}).update(gone.files)
     secrets = tls_references(site) if routes else {}
+    secrets |= token_references(site, RAY_SERVE) if gone else {}
     if ui and ui.outcome:
         files.setdefault(gateway.name, {})[UI_PROJECT] = dict(ui.outcome.rendered.files)
         if wanted.ui_env_references:

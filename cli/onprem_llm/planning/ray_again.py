@@ -2,9 +2,11 @@
 
 from onprem_llm.hosts import Current
 from onprem_llm.planning.out_of_sight import awaited
-from onprem_llm.planning.ray_deploy import DOCUMENT, PROJECT, applications, on_ray, serve_order
+from onprem_llm.planning.ray_book import DOCUMENT, PROJECT, on_ray
+from onprem_llm.planning.ray_deploy import applications
 from onprem_llm.planning.ray_hosts import RayHosts
-from onprem_llm.planning.ray_nodes_standing import Cluster
+from onprem_llm.planning.ray_nodes_standing import cluster_of
+from onprem_llm.planning.ray_tell import serve_order
 from onprem_llm.planning.types import Step
 from onprem_llm.rendering.ray_serve import serve_text
 from onprem_llm.spec.site import Site
@@ -22,7 +24,7 @@ def tell_again(site: Site, current: Current, hosts: RayHosts) -> tuple[Step, dic
     if not book:
         return None
     carriers = (*hosts.workers, *((hosts.head,) if hosts.head_carries else ()))
-    cluster = Cluster(hosts.head, hosts.all, carriers, awaited(current))
+    cluster = cluster_of(hosts.head, hosts.all, carriers, awaited(current))
     text = serve_text(applications(cluster, book), port=site.ray.serve_port)
     order = serve_order(site, PROJECT, [], ANSWER_SECONDS)
     step = Step("ray_serve", "Tell Ray Serve of all deployments again", {hosts.head.name: order})

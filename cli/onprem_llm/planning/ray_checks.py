@@ -3,6 +3,7 @@
 from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.out_of_sight import unseen_because
+from onprem_llm.planning.ray_at_address import at_address_warnings, check_at_address
 from onprem_llm.planning.ray_nodes_standing import Cluster, node_container
 from onprem_llm.rendering.ray_serve import ray_problems
 from onprem_llm.spec.deployment import Deployment, parse_deployment
@@ -84,21 +85,25 @@ def check_same_backend(deployment: Deployment, current: Current) -> None:
         )
 
 
-def check_cluster(site: Site, deployment: Deployment, cluster: Cluster) -> None:
+def check_cluster(site: Site, deployment: Deployment, current: Current, cluster: Cluster) -> None:
     """Raise InvalidError where the cluster does not run what the deployment is for, or listens elsewhere."""
-    _check_image(site, deployment, cluster)
+    if cluster.elsewhere:
+        check_at_address(site, deployment, current, cluster)
+    else:
+        _check_image(site, deployment, cluster)
     if site.gateway.engine_tls == "on":
         raise InvalidError(
             f"{deployment.name}: backend: found ray, and onprem_llm_site.gateway.engine_tls is on: Ray Serve answers "
             "the gateway without TLS",
             hint="set engine_tls: auto, with which a deployment on Ray is only warned of; or write backend: compose",
         )
-    serve = cluster.head.serve
+    serve = cluster.asked.serve
     if serve is not None and serve.proxies and serve.port not in (None, site.ray.serve_port):
         raise InvalidError(
             f"onprem_llm_site.ray.serve_port: found {site.ray.serve_port}, and Ray Serve listens on {serve.port}: it "
             "keeps the port that it began with",
-            hint=f"set serve_port: {serve.port}; or onprem-llm cluster down --applications, then {AGAIN}",
+            hint=f"set serve_port: {serve.port}"
+            + ("" if cluster.elsewhere else f"; or onprem-llm cluster down --applications, then {AGAIN}"),
         )
 
 
@@ -130,7 +135,9 @@ def ray_warnings(site: Site, deployment: Deployment, current: Current, cluster: 
         warnings.append("engine.shm_size has no effect with backend: ray: a node has its host's /dev/shm")
     if deployment.resources.placement != "spread":
         warnings.append("resources.placement has no effect with backend: ray")
-    several = len(current.hosts) + len(current.unreachable) > 1
+    if cluster.elsewhere:
+        warnings += at_address_warnings(site)
+    several = cluster.elsewhere is not None or len(current.hosts) + len(current.unreachable) > 1
     if site.gateway.engine_tls == "auto" and several:
         warnings.append(
             f"the gateway asks Ray Serve without TLS: requests for {deployment.name} cross the hosts' network in clear"

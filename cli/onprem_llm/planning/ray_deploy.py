@@ -1,16 +1,15 @@
 """What Ray Serve is to be told: one document of all deployments on Ray, and which of them it does not have so yet."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
-from onprem_llm.hosts import Current, HostState
-from onprem_llm.planning.addresses import LOOPBACK, Claim
+from onprem_llm.hosts import Current
+from onprem_llm.planning.ray_at_address import cluster_at_address, ours, token_change
+from onprem_llm.planning.ray_book import BEFORE, DOCUMENT, PROJECT, Pair, on_ray
 from onprem_llm.planning.ray_checks import check_cluster, ray_warnings
 from onprem_llm.planning.ray_gap import check_surge, gap_warning
 from onprem_llm.planning.ray_hosts import standing_head
-from onprem_llm.planning.ray_nodes import KEY
 from onprem_llm.planning.ray_nodes_standing import (
     Cluster,
     as_it_stands,
@@ -20,24 +19,14 @@ from onprem_llm.planning.ray_nodes_standing import (
 )
 from onprem_llm.planning.ray_room import check_room, place, room_beside
 from onprem_llm.planning.ray_walls import closed_nodes, wall_changes
-from onprem_llm.planning.replica_orders import readiness
-from onprem_llm.planning.revisions import weights_of
-from onprem_llm.planning.types import Action, Change, Order, Step, WantedDeployment
-from onprem_llm.rendering.ray_node import DASHBOARD, WEIGHTS
-from onprem_llm.rendering.ray_serve import RayApplication, application, route_prefix, serve_text, surge
+from onprem_llm.planning.types import Action, Change, Order, WantedDeployment
+from onprem_llm.rendering.ray_serve import RayApplication, application, serve_text
 from onprem_llm.serve_state import RUNNING, ServeState, told_digest
-from onprem_llm.spec.deployment import Deployment, parse_deployment
 from onprem_llm.spec.engine_args import parallel_size
 from onprem_llm.spec.site import Site
 
-# The document's folder on the head's host, and in the seam; what was told before, for the way back.
-PROJECT, BEFORE = "ray-serve", "ray-serve.before"
-DOCUMENT = "serve.json"
 # Processes that take requests from the proxies: two outlive the loss of a host.
 INGRESSES = 2
-
-# A deployment, and the weights that it is to serve.
-Pair = tuple[Deployment, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +42,8 @@ class PlannedServe:
     recorded: bool  # the book has the deployment as it is to be
     walls: Mapping[str, Order] = field(default_factory=dict)  # host -> rules that let the gateways in
     spare: bool = True  # there is room for one replica more
+    ours: Mapping[str, str] = field(default_factory=dict)  # as ray_at_address has it
+    mine: Mapping[str, str] = field(default_factory=dict)  # and the deployment in focus, once it was told
 
     @property
     def needed(self) -> bool:
@@ -66,24 +57,14 @@ class PlannedServe:
 
     @property
     def files(self) -> dict[str, dict[str, str]]:
-        """Return project -> path -> text for the head's host."""
+        """Return project -> path -> text for the host that tells Serve."""
         return {PROJECT: {DOCUMENT: self.text}, BEFORE: {DOCUMENT: self.former}} if self.needed else {}
 
     @property
     def image(self) -> str:
-        """The image that the nodes run."""
-        container = node_container(self.cluster.head)
+        """The image that the nodes run; '' where they are not ours."""
+        container = node_container(self.cluster.asked)
         return container.image if container else ""
-
-
-def on_ray(current: Current) -> dict[str, Pair]:
-    """Return the deployments that the book has on Ray."""
-    found = {}
-    for name, entry in current.book.items():
-        deployment = parse_deployment(entry.model_yaml, f"the book's {name}")
-        if deployment.backend == "ray":
-            found[name] = (deployment, weights_of(entry.model_yaml) or "")
-    return found
 
 
 def applications(cluster: Cluster, pairs: Mapping[str, Pair]) -> list[RayApplication]:
@@ -94,9 +75,9 @@ def applications(cluster: Cluster, pairs: Mapping[str, Pair]) -> list[RayApplica
     for deployment, weights in pairs.values():
         room = room_beside(cluster, deployments)
         spare = place(room, deployment, cluster.most_gpus, 1) == 1
-        path = f"{WEIGHTS}/{weights}"
+        path = f"{cluster.weights}/{weights}"
         one = RayApplication(deployment, deployment.replicas, path, cluster.most_gpus, ingresses, spare=spare)
-        found.append(_as_told(cluster.head.serve, one))
+        found.append(_as_told(cluster.asked.serve, one))
     return found
 
 
@@ -123,15 +104,17 @@ def plan_serve(
     """
     if item.weights is None:
         raise ValueError("plan: the deployment in focus needs its weights' manifest")
-    deployment, cluster = item.deployment, standing_cluster(current)
+    deployment = item.deployment
+    cluster = cluster_at_address(site, current) if site.ray.address else standing_cluster(current)
     walls = closed_nodes(site, current, cluster)
     book = on_ray(current)
     after = applications(cluster, {**book, deployment.name: (deployment, item.weights.id)})
     port, former = site.ray.serve_port, applications(cluster, book)
     changes = _changes(cluster, after, deployment.name, why)
+    focus = next(one for one in after if one.deployment.name == deployment.name)
     # What serves goes on, whatever the site's settings are by now, and with a worker less.
     if not recorded or any(change.action in {"create", "update"} for change in changes[:1]):
-        check_cluster(site, deployment, cluster)
+        check_cluster(site, deployment, current, cluster)
         check_room(cluster, deployment, [one for name, (one, _) in book.items() if name != deployment.name])
         if changes[0].action == "update":  # else no replica of it stands
             check_surge(former, after, deployment)
@@ -140,7 +123,7 @@ def plan_serve(
         cluster,
         serve_text(after, port=port),
         serve_text(former, port=port),
-        tuple(changes),
+        (*changes, *token_change(cluster)),
         (
             *ray_warnings(site, deployment, current, cluster),
             *gap_warning(former, after, deployment, why),
@@ -148,7 +131,9 @@ def plan_serve(
         ),
         recorded,
         walls,
-        next(one.spare for one in after if one.deployment.name == deployment.name),
+        focus.spare,
+        ours(book, cluster.asked.serve),
+        {deployment.name: told_digest(application(focus))},
     )
 
 
@@ -166,7 +151,7 @@ def plan_moved(site: Site, current: Current, name: str) -> PlannedServe | None:
 
 
 def _forgets(cluster: Cluster) -> tuple[str, ...]:
-    if not head_forgets(cluster.head):
+    if not head_forgets(cluster.asked):
         return ()
     return (
         "a head that is started anew forgets its applications (onprem_llm_site.ray.head_store: memory): the next "
@@ -179,9 +164,9 @@ def _changes(cluster: Cluster, after: Sequence[RayApplication], focus: str, why:
     changes = []
     for one in sorted(after, key=lambda one: one.deployment.name != focus):
         name, mine = one.deployment.name, one.deployment.name == focus
-        action, reasons = _difference(cluster.head.serve, one, why if mine else (), judged=mine)
+        action, reasons = _difference(cluster.asked.serve, one, why if mine else (), judged=mine)
         if mine or action != "keep":
-            changes.append(Change(cluster.head.name, f"{name} on Ray", action, reasons))
+            changes.append(Change(cluster.asked.name, f"{name} on Ray", action, reasons))
     return changes
 
 
@@ -199,53 +184,3 @@ def _difference(
     if judged and there.status != RUNNING:
         return "wait", (f"Ray says {there.status}" + (f": {there.message}" if there.message else ""),)
     return "keep", ()
-
-
-def serve_step(site: Site, planned: PlannedServe, deployment: Deployment, *, known: bool) -> Step | None:
-    """Return the step that tells Serve, waits until the deployment serves and asks it; the way back is what it was told
-    before. `known`: the book has the deployment. None where Serve has it all.
-    """
-    if not planned.needed:
-        return None
-    head, name, timeout = planned.cluster.head, deployment.name, _seconds(planned, deployment, known=known)
-    order = {
-        **serve_order(site, PROJECT, [name], timeout),
-        "readiness": _readiness(site, head, deployment),
-    }
-    back = serve_order(site, BEFORE, [name] if known else [], timeout)
-    undo = Step(
-        "ray_serve",
-        f"Tell Ray Serve of {name} as it was" if known else f"Take {name} from Ray Serve",
-        {head.name: back if known else {**back, "first": True}},
-    )
-    return Step(
-        "ray_serve", f"Start {name} on Ray" if not known else f"Tell Ray Serve of {name}", {head.name: order}, (undo,)
-    )
-
-
-def _seconds(planned: PlannedServe, deployment: Deployment, *, known: bool) -> int:
-    """Return how long Ray may take: for an update as many starts one after another as it needs, each after a drain."""
-    if not known:
-        return deployment.timeouts.start
-    update, replicas = deployment.update, deployment.replicas
-    most = replicas if isinstance(replicas, int) else replicas.max
-    turns = math.ceil(most / max(1, surge(update, spare=planned.spare) or update.max_unavailable))
-    return turns * (deployment.timeouts.start + update.drain_timeout)
-
-
-def serve_order(site: Site, source: str, names: Sequence[str], timeout: int) -> dict[str, object]:
-    """Return an order of ray_serve.yml; `names`: the deployments that are waited for."""
-    return {
-        "source": source,
-        "names": list(names),
-        "dashboard_port": site.ray.ports.first + DASHBOARD,
-        "token": KEY,
-        "timeout": timeout,
-    }
-
-
-def _readiness(site: Site, head: HostState, deployment: Deployment) -> Order:
-    """Return the request that must be answered before the gateway sends any: at the head, which has a proxy always."""
-    claim = Claim(PROJECT, LOOPBACK, site.ray.serve_port)
-    asked = readiness(deployment, claim, head, tls=False)
-    return {**asked, "path": f"{route_prefix(deployment.name)}{asked['path']}", "key": None}

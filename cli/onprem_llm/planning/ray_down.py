@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.out_of_sight import awaited
-from onprem_llm.planning.ray_deploy import DOCUMENT, PROJECT, applications, on_ray, serve_order
-from onprem_llm.planning.ray_hosts import standing_head
-from onprem_llm.planning.ray_nodes_standing import as_it_stands, runs
+from onprem_llm.planning.ray_at_address import cluster_at_address, ours
+from onprem_llm.planning.ray_book import DOCUMENT, PROJECT, on_ray
+from onprem_llm.planning.ray_deploy import applications
+from onprem_llm.planning.ray_hosts import asked_host, standing_head
+from onprem_llm.planning.ray_nodes_standing import Cluster, as_it_stands, runs
+from onprem_llm.planning.ray_tell import serve_order
 from onprem_llm.planning.rotation import drain_timeout
 from onprem_llm.planning.types import Change, Step
 from onprem_llm.rendering.ray_serve import serve_text
@@ -17,16 +20,17 @@ from onprem_llm.spec.site import Site
 
 def is_stray(current: Current, name: str) -> bool:
     """Tell whether Ray Serve has it and the book does not: its first deploy was cut off before the book was written."""
-    head = standing_head(current)
-    serve = head.serve if head else None
-    return name not in current.book and serve is not None and name in serve.applications
+    asked = asked_host(current)
+    serve = asked.serve if asked else None
+    there = {} if serve is None else ours((), serve) if serve.elsewhere else serve.applications
+    return name not in current.book and name in there
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedLeave:
-    """What is told to Ray Serve, on the host of the head."""
+    """What is told to Ray Serve, on the host that tells it."""
 
-    head: HostState
+    host: HostState
     step: Step
     change: Change
     files: dict[str, dict[str, str]]
@@ -42,6 +46,9 @@ def plan_serve_without(site: Site, current: Current, name: str) -> PlannedLeave 
     book, head = on_ray(current), standing_head(current)
     if name not in book and not is_stray(current, name):
         return None
+    if site.ray.address is not None:
+        asked = cluster_at_address(site, current)
+        return _leave(site, current, asked, name)
     if head is None and current.left_out:
         raise InvalidError(
             f"--limit leaves out the head of the Ray cluster, which runs {name}", hint="leave --limit out"
@@ -61,15 +68,20 @@ def plan_serve_without(site: Site, current: Current, name: str) -> PlannedLeave 
             hint="onprem-llm cluster up starts it; or take the cluster down, with all that it serves: "
             "onprem-llm cluster down --applications. Then run this again",
         )
+    return _leave(site, current, as_it_stands(current, head), name)
+
+
+def _leave(site: Site, current: Current, cluster: Cluster, name: str) -> PlannedLeave:
+    host, book = cluster.asked, on_ray(current)
     left = {other: pair for other, pair in book.items() if other != name}
-    text = serve_text(applications(as_it_stands(current, head), left), port=site.ray.serve_port)
+    text = serve_text(applications(cluster, left), port=site.ray.serve_port)
     timeout = (
         drain_timeout(name, current.book.get(name)) + (book[name][0].timeouts if name in book else Timeouts()).start
     )
-    order = serve_order(site, PROJECT, [], timeout)
+    order = serve_order(site, PROJECT, [], timeout, ours([*book, name], host.serve))
     return PlannedLeave(
-        head,
-        Step("ray_serve", f"Take {name} from Ray Serve", {head.name: order}),
-        Change(head.name, f"{name} on Ray", "remove", ("down",)),
+        host,
+        Step("ray_serve", f"Take {name} from Ray Serve", {host.name: order}),
+        Change(host.name, f"{name} on Ray", "remove", ("down",)),
         {PROJECT: {DOCUMENT: text}},
     )

@@ -70,6 +70,13 @@ def standing_head(current: Current) -> HostState | None:
     return next((host for host in current.hosts if HEAD_PROJECT in host.projects), None)
 
 
+def asked_host(current: Current) -> HostState | None:
+    """Return the host on which Ray Serve is asked: the head's; the gateway's, where somebody else runs the cluster."""
+    gateway = current.gateway
+    elsewhere = gateway is not None and gateway.serve is not None and gateway.serve.elsewhere is not None
+    return standing_head(current) or (gateway if elsewhere else None)
+
+
 def require_prepared(hosts: Sequence[HostState], current: Current) -> None:
     """Raise InvalidError for a host on which no container can run, or that the book sends away."""
     for host in hosts:

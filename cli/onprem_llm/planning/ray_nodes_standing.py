@@ -6,29 +6,48 @@ from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import Container, Current, HostState, Project
 from onprem_llm.planning.out_of_sight import awaited
 from onprem_llm.planning.ray_hosts import PROJECTS, WORKER_GROUP, standing_head
-from onprem_llm.rendering.ray_node import HEAD_PROJECT
+from onprem_llm.rendering.ray_node import HEAD_PROJECT, WEIGHTS
+from onprem_llm.serve_state import Elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A node on which replicas may run. `reserved`: CPUs of it that are for what passes requests on."""
+
+    name: str
+    cpus: int
+    gpus: int
+    reserved: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The hosts of the cluster that answered. `carriers`: replicas may run there; `silent`: hosts that did not."""
+    """The cluster as far as it answered. `silent`: hosts that did not.
 
-    head: HostState
-    nodes: tuple[HostState, ...]  # the head's too
-    carriers: tuple[HostState, ...]
+    `asked`: the host on which Ray is asked and told, the head's; for a cluster that somebody else runs the gateway's.
+    `nodes`: hosts of ours with a node, the head's too. `carriers`: replicas may run there, `places`: once they run.
+    `holders`: hosts that get the weights, which its nodes see in the folder `weights`.
+    """
+
+    asked: HostState
+    nodes: tuple[HostState, ...]
+    carriers: tuple[Place, ...]
+    places: tuple[Place, ...]
+    holders: tuple[HostState, ...]
     silent: tuple[str, ...] = ()
+    weights: str = WEIGHTS
 
     @property
-    def places(self) -> tuple[HostState, ...]:
-        """The hosts on which replicas may run once their nodes do."""
-        return tuple(host for host in self.nodes if host is not self.head or WORKER_GROUP in host.groups)
+    def elsewhere(self) -> Elsewhere | None:
+        """What is known of the cluster where somebody else runs it."""
+        return self.asked.serve.elsewhere if self.asked.serve else None
 
     @property
     def most_gpus(self) -> int:
-        """GPUs of the host that has the most. A node that is stopped counts: what follows from this is told to Ray in
+        """GPUs of the node that has the most. One that is stopped counts: what follows from this is told to Ray in
         `args`, and other ones replace every replica.
         """
-        return max(map(node_gpus, self.places), default=0)
+        return max((place.gpus for place in self.places), default=0)
 
 
 def standing_cluster(current: Current) -> Cluster:
@@ -68,7 +87,19 @@ def as_it_stands(current: Current, head: HostState) -> Cluster:
     """Return the cluster of a head, whatever runs."""
     nodes = tuple(host for host in current.hosts if node_of(host) is not None)
     carriers = tuple(host for host in nodes if runs(host) and (host is not head or WORKER_GROUP in head.groups))
-    return Cluster(head, nodes, carriers, awaited(current))
+    return cluster_of(head, nodes, carriers, awaited(current))
+
+
+def cluster_of(
+    head: HostState, nodes: tuple[HostState, ...], carriers: tuple[HostState, ...], silent: tuple[str, ...]
+) -> Cluster:
+    """Return the cluster of these hosts; replicas may run on `carriers`, whose nodes run."""
+    places = tuple(_place(host) for host in nodes if host is not head or WORKER_GROUP in host.groups)
+    return Cluster(head, nodes, tuple(map(_place, carriers)), places, carriers, silent)
+
+
+def _place(host: HostState) -> Place:
+    return Place(host.name, host.cpus or 0, node_gpus(host))
 
 
 def node_of(host: HostState) -> Project | None:

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from onprem_llm.errors import InvalidError
-from onprem_llm.planning.ray_nodes_standing import Cluster, node_gpus
+from onprem_llm.planning.ray_nodes_standing import Cluster, Place
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.engine_args import parallel_size
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What is left on each host, GPUs and CPUs by the host's name. One CPU is for what passes requests on."""
+    """What is left on each node, GPUs and CPUs by its name."""
 
     gpus: dict[str, int]
     cpus: dict[str, int]
@@ -28,8 +28,8 @@ class Room:
 def room_of(cluster: Cluster) -> Room:
     """Return the room of an empty cluster."""
     return Room(
-        {host.name: node_gpus(host) for host in cluster.carriers},
-        {host.name: max(0, (host.cpus or 0) - 1) for host in cluster.carriers},
+        {place.name: place.gpus for place in cluster.carriers},
+        {place.name: max(0, place.cpus - place.reserved) for place in cluster.carriers},
     )
 
 
@@ -74,21 +74,20 @@ def check_room(cluster: Cluster, deployment: Deployment, others: Sequence[Deploy
     raise InvalidError(
         f"{deployment.name}: the Ray cluster has no room for {_count(deployment.replica_count, 'replica')} of "
         f"{_count(size, unit)} each",
-        details="\n".join(
-            _line(host.name, host.cpus or 0, node_gpus(host), left[kind], kind) for host in cluster.carriers
+        details="\n".join(_line(place, left[kind], kind) for place in cluster.carriers),
+        hint="ask for fewer replicas, or smaller parallel sizes; or "
+        + (
+            "have who runs the cluster add a node"
+            if cluster.elsewhere
+            else "add a host: write it into the inventory's group ray_worker, then onprem-llm cluster add HOST"
         ),
-        hint="ask for fewer replicas, or smaller parallel sizes; or add a host: write it into the inventory's group "
-        "ray_worker, then onprem-llm cluster add HOST",
     )
 
 
-def _line(name: str, cpus: int, gpus: int, left: Mapping[str, int], kind: str) -> str:
-    if kind == "gpus":
-        return f"{name}: {_count(gpus, 'GPU')}, {left[name]} left beside the fewest replicas of other deployments"
-    return (
-        f"{name}: {_count(cpus, 'CPU')}, {left[name]} left beside the fewest replicas of other deployments "
-        "(one is for what passes requests on)"
-    )
+def _line(place: Place, left: Mapping[str, int], kind: str) -> str:
+    count = _count(place.gpus, "GPU") if kind == "gpus" else _count(place.cpus, "CPU")
+    passing = " (one is for what passes requests on)" if kind == "cpus" and place.reserved else ""
+    return f"{place.name}: {count}, {left[place.name]} left beside the fewest replicas of other deployments{passing}"
 
 
 def _count(number: int, word: str) -> str:

@@ -2,6 +2,7 @@
 
 from onprem_llm.hosts import Current
 from onprem_llm.planning.out_of_sight import awaited
+from onprem_llm.planning.ray_hosts import asked_host
 from onprem_llm.planning.ray_nodes_standing import node_address, node_of
 from onprem_llm.rendering.haproxy import Backend, Server
 from onprem_llm.rendering.ray_serve import route_prefix
@@ -14,9 +15,13 @@ SERVER = "ray-"
 
 def ray_backend(site: Site, deployment: Deployment, current: Current) -> Backend:
     """Return what the gateway knows of it: nodes whatever runs there, since Ray moves replicas by itself."""
-    servers = {
-        server_name(at): at for host in current.hosts if node_of(host) is not None for at in [node_address(host)]
-    }
+    asked = asked_host(current)
+    serve = asked.serve if asked else None
+    if serve is not None and serve.elsewhere is not None:
+        found = list(serve.elsewhere.nodes) or list(_known(deployment.name, current).values())
+    else:
+        found = [node_address(host) for host in current.hosts if node_of(host) is not None]
+    servers = {server_name(at): at for at in found}
     servers |= {name: at for name, at in _silent(deployment.name, current).items() if name not in servers}
     return Backend(
         deployment=deployment.name,
@@ -45,10 +50,15 @@ def _silent(deployment: str, current: Current) -> dict[str, str]:
     if not awaited(current):
         return {}
     seen = {address for host in current.hosts for address in (host.cluster_address, *host.addresses)}
+    return {name: at for name, at in _known(deployment, current).items() if at not in seen}
+
+
+def _known(deployment: str, current: Current) -> dict[str, str]:
+    """Return the nodes that the gateways have for it: server -> address."""
     states = [host.gateway_state for host in current.gateways if host.gateway_state is not None]
     return {
         name.partition("/")[2]: server.address
         for state in states
         for name, server in state.servers.items()
-        if name.startswith(f"{deployment}/{SERVER}") and server.address not in seen
+        if name.startswith(f"{deployment}/{SERVER}")
     }

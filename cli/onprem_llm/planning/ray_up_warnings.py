@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from onprem_llm.hosts import Current
-from onprem_llm.planning.ray_deploy import on_ray
+from onprem_llm.planning.ray_book import on_ray
 from onprem_llm.planning.ray_hosts import RayHosts, standing_head, strays
 from onprem_llm.planning.ray_nodes import PlannedNode
 from onprem_llm.planning.ray_rolling import Rolled

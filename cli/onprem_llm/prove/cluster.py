@@ -10,6 +10,7 @@ from onprem_llm.spec.lock import Lock
 from onprem_llm.spec.site import PREFIX
 
 PHASE = "cluster up"
+ELSEWHERE = "somebody else runs the site's Ray cluster (ray.address), and a rehearsal does not reach it"
 NO_HEAD = f"the inventory's group {HEAD_GROUP} has no host"
 
 
@@ -17,6 +18,12 @@ def has_cluster(given: Iterable[Mapping[str, Any]], lock: Lock) -> bool:
     """Tell whether the site's settings name one; what the lock has of it may be what a changed inventory lacks now."""
     settings = (variables.get(PREFIX) for variables in given)
     return "ray" in lock.site or any(is_mapping(one) and bool(one.get("ray")) for one in settings)
+
+
+def elsewhere(settings: object) -> bool:
+    """Tell whether the site's settings name a cluster that somebody else runs."""
+    ray = settings.get("ray") if is_mapping(settings) else None
+    return is_mapping(ray) and bool(ray.get("address"))
 
 
 def has_head(groups: Mapping[str, Iterable[str]]) -> bool:

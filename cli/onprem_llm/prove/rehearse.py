@@ -18,6 +18,7 @@ from onprem_llm.prove.tool import Ended
 from onprem_llm.spec.deployment import Deployment, parse_deployment
 from onprem_llm.spec.lock import FILE as LOCK
 from onprem_llm.spec.lock import Lock, LockedDeployment, read_lock
+from onprem_llm.spec.site import PREFIX
 
 QUESTION = "What is the highest mountain?"
 ANSWERING = {"chat", "completion"}
@@ -164,6 +165,9 @@ class Rehearsal:
 
     def _cluster(self) -> None:
         """Bring the Ray cluster up: a deployment may go there, and its image is in the bundle."""
+        if self._is_elsewhere:
+            self._course.untried(cluster.PHASE, cluster.ELSEWHERE)
+            return
         if not cluster.has_head(self._asked.groups):
             self._course.untried(cluster.PHASE, cluster.NO_HEAD)
             return
@@ -175,18 +179,28 @@ class Rehearsal:
         deployment = self._deployments[locked.name]
         lies = str(self._asked.site / LOCK)
         asked = [str(self._asked.site / locked.file), "--locked", lies, *self._inventory, "--json"]
+        if deployment.backend == "ray" and self._is_elsewhere:
+            self._not_deployed(locked, cluster.ELSEWHERE)
+            return
         if deployment.resources.gpus:
             with self._phase(f"plan {locked.name}"):
                 self._tool("plan", *asked)
-            note = "needs GPUs, and those of these hosts compute nothing"
-            self._course.untried(f"deploy {locked.name}", note)
-            self._course.untried(f"first token {locked.name}", note)
+            self._not_deployed(locked, "needs GPUs, and those of these hosts compute nothing")
             return
         with self._phase(f"deploy {locked.name}") as phase:
             phase.digests = _digests(locked, deployment, lock)
             self._tool("deploy", *asked, "--yes")
         if not self._course.failed:
             self._first_token(deployment)
+
+    @property
+    def _is_elsewhere(self) -> bool:
+        """Whether somebody else runs the site's Ray cluster."""
+        return any(cluster.elsewhere(variables.get(PREFIX)) for variables in self._asked.given.values())
+
+    def _not_deployed(self, locked: LockedDeployment, note: str) -> None:
+        self._course.untried(f"deploy {locked.name}", note)
+        self._course.untried(f"first token {locked.name}", note)
 
     def _first_token(self, deployment: Deployment) -> None:
         name = f"first token {deployment.name}"

@@ -10,6 +10,7 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.json_values import is_mapping
 from onprem_llm.lab import network
 from onprem_llm.private_files import write_private
+from onprem_llm.prove.cluster import elsewhere
 from onprem_llm.prove.likeness import Substitute
 from onprem_llm.prove.site_variables import Dumper, Tagged
 from onprem_llm.spec.site import PREFIX
@@ -41,7 +42,8 @@ def inventory_data(
         mine = {key: value for key, value in given.get(name, {}).items() if not key.startswith("ansible_")}
         settings, sources = _from_bundle(_settings(name, mine), site)
         settings, addresses = _addresses(settings, subnet)
-        substitutes = [*sources, *addresses]
+        settings, clusters = _without_cluster(settings)
+        substitutes = [*sources, *addresses, *clusters]
         changed |= {(one.what, one.on_site): one for one in substitutes}
         hosts[name] = {**mine, **reach[name], PREFIX: settings}
     children: dict[str, dict[str, dict[str, None]]] = {}
@@ -81,6 +83,14 @@ def _addresses(settings: dict[str, Any], subnet: str) -> tuple[dict[str, Any], l
     on_site = "the site's" if isinstance(gateway["address"], Tagged) else str(gateway["address"])
     substitute = Substitute("gateway.address", on_site, here)
     return {**settings, "gateway": {**left, "address": here}}, [substitute]
+
+
+def _without_cluster(settings: dict[str, Any]) -> tuple[dict[str, Any], list[Substitute]]:
+    """Leave out a Ray cluster that somebody else runs: nothing of it is in the bundle, and nobody here may reach it."""
+    if not elsewhere(settings):
+        return settings, []
+    left = {key: value for key, value in settings.items() if key != "ray"}
+    return left, [Substitute("ray.address", "the site's", "none: the cluster there is not rehearsed")]
 
 
 def write(data: Mapping[str, Any], site: Path) -> Path:

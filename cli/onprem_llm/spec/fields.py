@@ -81,6 +81,13 @@ def web_address(value: str) -> str:
     return value.rstrip("/")
 
 
+def absolute_path(value: str) -> str:
+    """Return an absolute path without a slash at its end; ValueError for anything else."""
+    if not value.startswith("/") or "/../" in f"{value}/" or "\n" in value:
+        raise ValueError(f"found {value!r}, expected an absolute path")
+    return value.rstrip("/") or "/"
+
+
 def _listen(value: str) -> str:
     if value in {"cluster", "all", "local"}:
         return value
@@ -109,6 +116,7 @@ EnvValue = Annotated[str | SecretRef, PlainValidator(_env_value)]
 Env = Annotated[dict[str, EnvValue], AfterValidator(_env)]
 Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
 Url = Annotated[str, AfterValidator(web_address)]
+ControlPath = Annotated[str, AfterValidator(absolute_path)]
 Listen = Annotated[str, AfterValidator(_listen)]
 ImageRef = Annotated[str, AfterValidator(_image)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]

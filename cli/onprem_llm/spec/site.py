@@ -6,7 +6,19 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from onprem_llm.spec.fields import Env, ImageRef, Listen, Model, Names, Port, SecretRef, Url, secret_env
+from onprem_llm.spec.fields import (
+    ControlPath,
+    Env,
+    ImageRef,
+    Listen,
+    Model,
+    Names,
+    Port,
+    SecretRef,
+    Url,
+    absolute_path,
+    secret_env,
+)
 from onprem_llm.spec.gateway import GatewaySettings
 from onprem_llm.spec.problems import checked
 from onprem_llm.spec.ray import RayCluster
@@ -31,14 +43,8 @@ OWNED_UI_ENV = {
 }
 
 
-def _absolute(value: str) -> str:
-    if not value.startswith("/") or "/../" in f"{value}/" or "\n" in value:
-        raise ValueError(f"found {value!r}, expected an absolute path")
-    return value.rstrip("/") or "/"
-
-
 def _host_path(value: str) -> str:
-    path = _absolute(value)
+    path = absolute_path(value)
     if path.count("/") < 2:
         raise ValueError(f"found {value!r}, expected a folder of its own such as /srv/onprem-llm")
     return path
@@ -58,7 +64,6 @@ def _network(value: str) -> str:
 
 
 HostPath = Annotated[str, AfterValidator(_host_path)]
-ControlPath = Annotated[str, AfterValidator(_absolute)]
 
 
 class WeightsDir(Model):

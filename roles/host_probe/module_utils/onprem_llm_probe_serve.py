@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ansible.module_utils.onprem_llm_ray_api import APPLICATIONS, RayApi, RayError, last_words, told_digest
+from ansible.module_utils.onprem_llm_ray_api import APPLICATIONS, RayApi, RayError
+from ansible.module_utils.onprem_llm_ray_said import serve_said
 
 HEAD = "ray-head"  # the project's folder, and
 DASHBOARD = 7  # the dashboard's place in the range of ports that its label names (cli/onprem_llm/rendering/ray_node.py)
@@ -49,41 +50,4 @@ def _port(containers):
 
 
 def _asked(port, token):
-    answer = RayApi(port, token, TIME_LIMIT).ask("GET", APPLICATIONS)
-    return {
-        # None before anything was served: then Serve has not begun.
-        "port": (answer.get("http_options") or {}).get("port"),
-        "proxies": {one["node_ip"]: one["status"] for one in (answer.get("proxies") or {}).values()},
-        "applications": {name: _application(app) for name, app in (answer.get("applications") or {}).items()},
-    }
-
-
-def _application(app):
-    return {
-        "status": app["status"],
-        "message": last_words(app.get("message") or ""),
-        "told": told_digest(app.get("deployed_app_config") or {}),
-        "deployed_at": app.get("last_deployed_time_s"),
-        "parts": {name: _part(part) for name, part in (app.get("deployments") or {}).items()},
-    }
-
-
-def _part(part):
-    return {
-        "status": part["status"],
-        "message": last_words(part.get("message") or ""),
-        "target": part.get("target_num_replicas"),
-        "replicas": [_replica(one) for one in part.get("replicas") or []],
-        "dead": [_replica(one) for one in part.get("recent_dead_replicas") or []],
-    }
-
-
-def _replica(one):
-    return {
-        "id": one["replica_id"],
-        "state": one["state"],
-        "address": one.get("node_ip"),  # None while Ray looks for a node with room
-        "log": one.get("log_file_path"),
-        "worker": one.get("worker_id"),
-        "started": one.get("start_time_s"),
-    }
+    return serve_said(RayApi(port, token, TIME_LIMIT).ask("GET", APPLICATIONS))

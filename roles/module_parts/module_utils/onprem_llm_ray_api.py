@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ray's HTTP API on the head's dashboard: asked on the head's host, with the cluster's token."""
+"""Ray's HTTP API on the head's dashboard: asked on the head's host, or at the address of a cluster that exists."""
 
 from __future__ import annotations
 
@@ -18,9 +18,14 @@ class RayError(Exception):
 class RayApi:
     """The head's dashboard."""
 
-    def __init__(self, port, token, limit=ANSWER):
-        """Name its port on 127.0.0.1, the cluster's token, and how many seconds an answer may take."""
-        self.port, self.token, self.limit = port, token, limit
+    def __init__(self, where, token, limit=ANSWER):
+        """Name its port on 127.0.0.1, or http(s)://HOST:PORT; the cluster's token, '' for none; seconds for an answer.
+
+        Over https it has to have a certificate that this host trusts.
+        """
+        self.elsewhere = isinstance(where, str)
+        self.where = where if self.elsewhere else "http://127.0.0.1:" + str(where)
+        self.token, self.limit = token, limit
 
     def ask(self, method, path, body=None):
         """Return the decoded answer, None where it has none.
@@ -32,10 +37,10 @@ class RayApi:
 
     def text(self, method, path, body=None):
         """Return the answer as it comes; raises as `ask`."""
-        import http.client  # 50 ms, which a look at a host without Ray does not pay
-
-        headers = {"Authorization": "Bearer " + self.token, "Content-Type": "application/json"}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.limit)
+        headers = {"Content-Type": "application/json"}
+        if self.token:
+            headers["Authorization"] = "Bearer " + self.token
+        connection = self._connection()
         try:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             answer = connection.getresponse()
@@ -43,15 +48,32 @@ class RayApi:
         finally:
             connection.close()
         if status in (401, 403):
-            raise RayError(
-                f"Ray refuses the token of this host ({status}): the head was started with another one. "
-                "Run onprem-llm cluster up"
-            )
+            raise RayError(self._refused(status))
         if status == 400:
             raise RayError(f"Ray does not take what it was told: {text[:REASON]}. Take an image with another Ray")
         if status != 200:
             raise ValueError(f"it answered {status}: {text[:200]}")
         return text
+
+    def _connection(self):
+        import http.client  # 50 ms with the next one, which a look at a host without Ray does not pay
+        import urllib.parse
+
+        at = urllib.parse.urlsplit(self.where)
+        kind = http.client.HTTPSConnection if at.scheme == "https" else http.client.HTTPConnection
+        return kind(at.hostname, at.port, timeout=self.limit)
+
+    def _refused(self, status):
+        if not self.elsewhere:
+            return (
+                f"Ray refuses the token of this host ({status}): the head was started with another one. "
+                "Run onprem-llm cluster up"
+            )
+        found = "the token that it was given" if self.token else "to answer without a token"
+        return (
+            f"the Ray cluster at {self.where} refuses {found} ({status}). Write the cluster's own into a file of the "
+            "control host, and that file's path into onprem_llm_site.ray.token_file"
+        )
 
 
 def told_digest(application):

@@ -11,14 +11,16 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.onprem_llm_ray_api import APPLICATIONS, RayApi, RayError
 from ansible.module_utils.onprem_llm_ray_reasons import said
+from ansible.module_utils.onprem_llm_ray_shared import SharedApi, proxy
 from ansible.module_utils.onprem_llm_ray_wait import FAILED, PAUSE, Wait, failed, is_told, running, silent
 
 DOCUMENTATION = r"""
 module: ray_serve
 short_description: Tell Ray Serve its document, and wait until what changed serves
 description:
-  - Runs on the head's host. Compares the document with what Serve was told last. Where both are the same nothing is
-    told, since an application that is being built would be begun anew.
+  - Runs on the head's host, or on a gateway host for a cluster that somebody else runs.
+  - Compares the document with what Serve was told last. Where both are the same nothing is told, since an application
+    that is being built would be begun anew.
   - What the document does not list, Serve removes; a minute is waited until it is gone.
   - Told the same, Serve does not try again what failed. Where one of O(names) has a part of which nothing runs, it is
     removed and told again.
@@ -36,11 +38,20 @@ options:
   dashboard_port:
     description: Port of the head's dashboard on 127.0.0.1.
     type: int
-    required: true
+  address:
+    description:
+      - Address of the dashboard of a cluster that somebody else runs, http(s)://HOST:PORT. All applications that are
+        not O(ours) are told as they stand, so that they stay.
+    type: str
+  ours:
+    description: >-
+      With O(address): applications that are ours, beside those of the document, and what each was told (a digest),
+      empty for any.
+    type: dict
+    default: {}
   token_file:
-    description: File of the cluster's token on this host.
+    description: File of the cluster's token on this host; without it none is sent.
     type: path
-    required: true
   timeout:
     description: Seconds until they must serve.
     type: int
@@ -62,6 +73,10 @@ applications:
   description: Each application's status, and how many replicas of each of its parts run.
   type: dict
   returned: success
+proxy:
+  description: With O(address), a proxy of Ray Serve's that this host reaches; empty while there is none.
+  type: str
+  returned: success
 """
 
 
@@ -69,7 +84,7 @@ applications:
 SILENT = 300.0
 
 
-def port_problem(document, found):
+def port_problem(document, found, elsewhere=False):
     """Say where Serve listens, if that is another port than the document's: it keeps its first one."""
     listens = (found.get("http_options") or {}).get("port")
     wanted = document["http_options"]["port"]
@@ -77,7 +92,8 @@ def port_problem(document, found):
         return None
     return (
         f"Ray Serve listens on port {listens}, expected {wanted}: it keeps the port that it began with. "
-        f"Set onprem_llm_site.ray.serve_port to {listens}, or run cluster down and cluster up"
+        f"Set onprem_llm_site.ray.serve_port to {listens}"
+        + ("" if elsewhere else ", or run cluster down and cluster up")
     )
 
 
@@ -103,9 +119,11 @@ def answered(api, end, method, body=None, is_current=None):
 def tell(api, document, names, end, check=False, is_current=None):
     """Bring Serve to the document; return whether it was told anything, and its last answer."""
     found = answered(api, end, "GET")
-    problem = port_problem(document, found)
+    problem = port_problem(document, found, api.elsewhere)
     if problem:
         raise RayError(problem)
+    if api.elsewhere and names:
+        proxy(found)
     unbuilt, again = failed(found, names)
     changed = not is_told(document, found) or bool(unbuilt)
     if check:
@@ -134,36 +152,67 @@ def warnings(document, names, found):
     ]
 
 
+def way_in(api, found, end):
+    """Return the address of a proxy that is well; Serve starts them by itself."""
+    while True:
+        way = proxy(found)
+        if way:
+            return way
+        if time.monotonic() + PAUSE > end:
+            raise RayError("none of Ray Serve's proxies became HEALTHY. Look at them: onprem-llm cluster status")
+        time.sleep(PAUSE)
+        found = answered(api, end, "GET")
+
+
+def api_of(params, listed):
+    """Return the API that the parameters name; `listed`: the document's applications."""
+    file = params["token_file"]
+    token = Path(file).read_text(encoding="utf-8").strip() if file else ""
+    if not params["address"]:
+        return RayApi(params["dashboard_port"], token)
+    api = RayApi(params["address"], token)
+    try:
+        return SharedApi(api, params["ours"], listed)
+    except (RayError, OSError):
+        raise
+    except Exception as error:  # http.client's have no common base with the others
+        raise RayError(silent(api, error)) from error
+
+
 def main():
     """Run as an Ansible module."""
     module = AnsibleModule(
         argument_spec={
             "document": {"type": "path", "required": True},
             "names": {"type": "list", "elements": "str"},
-            "dashboard_port": {"type": "int", "required": True},
-            "token_file": {"type": "path", "required": True, "no_log": False},
+            "dashboard_port": {"type": "int"},
+            "address": {"type": "str"},
+            "ours": {"type": "dict", "default": {}},
+            "token_file": {"type": "path", "no_log": False},
             "timeout": {"type": "int", "default": 1800},
         },
+        required_one_of=[["dashboard_port", "address"]],
         supports_check_mode=True,
     )
     params = module.params
     end = time.monotonic() + params["timeout"]
     try:
-        api = RayApi(params["dashboard_port"], Path(params["token_file"]).read_text(encoding="utf-8").strip())
         path = Path(params["document"])
         text = path.read_text(encoding="utf-8")
         document = json.loads(text)
         listed = [app["name"] for app in document["applications"]]
+        api = api_of(params, listed)
         names = listed if params["names"] is None else [name for name in params["names"] if name in listed]
         # A run that was cut off may leave this behind on the host, while the next one tells another document.
         current = lambda: path.read_text(encoding="utf-8") == text  # noqa: E731
         changed, found = tell(api, document, names, end, module.check_mode, current)
+        way = way_in(api, found, end) if api.elsewhere and names and not module.check_mode else ""
     except (RayError, OSError, ValueError) as error:
         module.fail_json(msg=f"ray_serve: {error}")
     for text in warnings(document, names, found):
         module.warn(text)
     seen = {name: {"status": app.get("status"), "running": running(app)} for name, app in found["applications"].items()}
-    module.exit_json(changed=changed, applications=seen)
+    module.exit_json(changed=changed, applications=seen, proxy=way)
 
 
 if __name__ == "__main__":

@@ -123,10 +123,11 @@ class Wait:
             raise RayError(
                 "; ".join(f"{name}: {why}" for name, why in sorted(missing.items()))
                 + ". Expected a node with as much free: take other models off, lower replicas or the parallel sizes, "
-                "or add a worker: onprem-llm cluster add HOST"
+                + ("or add a node" if self.api.elsewhere else "or add a worker: onprem-llm cluster add HOST")
             )
 
 
 def silent(api, error):
     """Say that the head does not answer."""
-    return f"Ray's dashboard on 127.0.0.1:{api.port} does not answer: {type(error).__name__}: {error}"
+    at = api.where.partition("//")[2]
+    return f"Ray's dashboard on {at} does not answer: {type(error).__name__}: {error}"

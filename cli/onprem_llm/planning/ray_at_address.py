@@ -1,0 +1,150 @@
+"""A Ray cluster that somebody else runs, at onprem_llm_site.ray.address: what it is for the plan, and its refusals.
+
+Nothing of it is ours but the applications that the book has. Those that were told from the gateway host and are not in
+the book, a deploy that was cut off, are known by the document there, as long as they are as it has them.
+"""
+
+import re
+from collections.abc import Iterable
+
+from onprem_llm.errors import InvalidError, UnreachableError
+from onprem_llm.hosts import Current, HostState
+from onprem_llm.planning.ray_book import on_ray
+from onprem_llm.planning.ray_hosts import HEAD_GROUP, PROJECTS, WORKER_GROUP
+from onprem_llm.planning.ray_nodes import KEY
+from onprem_llm.planning.ray_nodes_standing import Cluster, Place
+from onprem_llm.planning.types import Change
+from onprem_llm.rendering.ray_serve import route_prefix
+from onprem_llm.serve_state import ServeState
+from onprem_llm.spec.deployment import Deployment
+from onprem_llm.spec.site import Site
+
+# Serve before it stops the only replica for an update, and its API answers otherwise.
+OLDEST = (2, 60)
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LEAVES = "DELETING"
+
+
+def refuse_with_address(site: Site, what: str, instead: str) -> None:
+    """Raise InvalidError for what is done to nodes, where somebody else runs them."""
+    if site.ray.address is not None:
+        raise InvalidError(
+            f"the Ray cluster at {site.ray.address} is run by somebody else (onprem_llm_site.ray.address): {what} is "
+            "for a cluster of your own",
+            hint=instead,
+        )
+
+
+def cluster_at_address(site: Site, current: Current) -> Cluster:
+    """Return the cluster; InvalidError where it can be told nothing, UnreachableError where it is silent."""
+    address = site.ray.address
+    _refuse_own_nodes(site, current)
+    asked = current.gateway
+    serve = asked.serve if asked is not None else None
+    if asked is None or serve is None or serve.elsewhere is None:
+        raise UnreachableError(
+            f"the Ray cluster at {address} was not asked: no gateway host answered", hint="onprem-llm status"
+        )
+    if serve.error:
+        raise UnreachableError(
+            f"{asked.name}: {serve.error}",
+            hint=f"mend that and run this again; what {asked.name} needs of the cluster says docs/multi-node.md",
+        )
+    if not _is_new_enough(serve.elsewhere.version):
+        raise InvalidError(
+            f"the cluster at {address} runs Ray {serve.elsewhere.version}, expected 2.60 or newer: older ones stop the "
+            "only replica before an update",
+            hint="have it updated by who runs it, or name another one in onprem_llm_site.ray.address",
+        )
+    return as_it_is(site, current, asked)
+
+
+def as_it_is(site: Site, current: Current, asked: HostState) -> Cluster:
+    """Return the cluster that a gateway host has asked, whatever it says."""
+    elsewhere = asked.serve.elsewhere if asked.serve else None
+    nodes = elsewhere.nodes if elsewhere else {}
+    places = tuple(Place(name, int(one.get("CPU", 0)), int(one.get("GPU", 0)), 0) for name, one in nodes.items())
+    return Cluster(asked, (), places, places, current.gateways, weights=site.ray.weights or "")
+
+
+def _refuse_own_nodes(site: Site, current: Current) -> None:
+    grouped = [host.name for host in current.hosts if {HEAD_GROUP, WORKER_GROUP} & set(host.groups)]
+    if grouped:
+        raise InvalidError(
+            f"onprem_llm_site.ray.address names a cluster that somebody else runs, and the inventory's groups "
+            f"{HEAD_GROUP} and {WORKER_GROUP} have {', '.join(grouped)}; expected one of both",
+            hint="take the hosts out of these groups, or leave address out",
+        )
+    standing = [host.name for host in current.hosts if set(PROJECTS) & set(host.projects)]
+    if standing:
+        raise InvalidError(
+            f"onprem_llm_site.ray.address names a cluster that somebody else runs, and nodes of your own stand on "
+            f"{', '.join(standing)}; expected one of both",
+            hint="leave address out and run onprem-llm cluster down first, which ends what your own serves",
+        )
+
+
+def _is_new_enough(version: str | None) -> bool:
+    found = re.match(r"(\d+)\.(\d+)", version or "")
+    return found is not None and (int(found.group(1)), int(found.group(2))) >= OLDEST
+
+
+def ours(book: Iterable[str], serve: ServeState | None) -> dict[str, str]:
+    """Return name -> what it was told (a digest), of the applications there that are ours; '' for those of the book."""
+    return {**(serve.told_from_here if serve else {}), **dict.fromkeys(book, "")}
+
+
+def check_at_address(site: Site, deployment: Deployment, current: Current, cluster: Cluster) -> None:
+    """Raise InvalidError where Serve there cannot be asked by gateways, or has what the deployment would take."""
+    serve = cluster.asked.serve
+    if serve is None or serve.elsewhere is None:
+        return
+    if serve.proxies and serve.elsewhere.listens in LOOPBACK:
+        raise InvalidError(
+            f"Ray Serve's proxies at {site.ray.address} listen on {serve.elsewhere.listens} alone, expected an address "
+            "that gateways reach",
+            hint="who runs the cluster has to shut Serve down and start it with http_options: {host: 0.0.0.0}",
+        )
+    if serve.elsewhere.tls:
+        raise InvalidError(
+            f"Ray Serve's proxies at {site.ray.address} speak TLS (http_options.ssl_certfile), expected HTTP",
+            hint="who runs the cluster has to start Serve without it; the gateway speaks TLS to clients",
+        )
+    mine, name, route = ours(on_ray(current), serve), deployment.name, route_prefix(deployment.name)
+    for other, app in sorted(serve.applications.items()):
+        if other in mine or app.status == LEAVES:
+            continue
+        if other == name or app.route == route or (app.route or "").startswith(f"{route}/"):
+            raise InvalidError(
+                f"{name}: the Ray cluster at {site.ray.address} has an application {other} at {app.route} that is not "
+                f"ours: expected neither the name {name} nor the path {route} to be taken",
+                hint="give the deployment another name; served_name may stay as it is",
+            )
+
+
+def at_address_warnings(site: Site) -> tuple[str, ...]:
+    """Say what crosses the network in clear."""
+    if site.ray.token_file is None or not (site.ray.address or "").startswith("http://"):
+        return ()
+    return (
+        f"the Ray cluster's token goes to {site.ray.address} in clear: have its dashboard answer over TLS and write "
+        "https://",
+    )
+
+
+def token_change(cluster: Cluster) -> tuple[Change, ...]:
+    """Return the token's way to the gateway host, where it is not there as the settings have it."""
+    elsewhere = cluster.elsewhere
+    if elsewhere is None or elsewhere.token_here:
+        return ()
+    return (Change(cluster.asked.name, "token of Ray", "update", ("onprem_llm_site.ray.token_file",)),)
+
+
+def token_references(site: Site, project: str) -> dict[str, dict[str, dict[str, str]]]:
+    """Return where the token is read for a step that tells Serve: a project of plan.secrets."""
+    return {project: {"token": {"from_file": site.ray.token_file}}} if site.ray.token_file else {}
+
+
+def order_at_address(site: Site) -> dict[str, object]:
+    """Return the part of an order of ray_serve.yml that says where Serve is."""
+    return {"address": site.ray.address, "token": KEY if site.ray.token_file else ""}

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Ray cluster that serves other people, too: their applications stay, and are neither judged nor waited for.
+
+Serve's PUT removes what was told by PUT before and is not listed. So each PUT lists theirs as they stand, and Serve's
+options as they are. Serve has no way to say "only if nobody told it anything meanwhile": theirs are asked for right
+before.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+
+from ansible.module_utils.onprem_llm_ray_api import APPLICATIONS, RayError, told_digest
+
+# What the dashboard puts in the place of a secret where it takes the asker for a browser.
+HIDDEN = "<redacted>"
+# What a PUT would set back where it does not say it.
+OPTIONS = ("proxy_location", "http_options", "grpc_options", "target_capacity")
+LEAVES = "DELETING"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+REACH = 5.0  # seconds for a connection
+
+
+class SharedApi:
+    """The API of such a cluster: as RayApi, but with our applications alone."""
+
+    elsewhere = True
+
+    def __init__(self, api, ours, listed):
+        """Take the API, name -> told_digest of the applications that are ours ('' however they are), and what is told.
+
+        RayError where an application of that name is somebody else's.
+        """
+        self.api, self.where = api, api.where
+        self.ours = dict(ours)
+        theirs = self._theirs(api.ask("GET", APPLICATIONS))
+        taken = [name for name in listed if name in theirs and theirs[name].get("status") != LEAVES]
+        if taken:
+            raise RayError(
+                f"the Ray cluster at {api.where} has an application {', '.join(taken)} that is not ours: "
+                "give the deployment another name. Nothing was told"
+            )
+        self.ours.update(dict.fromkeys(listed, ""))
+
+    def text(self, method, path, body=None):
+        """Return the answer as it comes."""
+        return self.api.text(method, path, body)
+
+    def ask(self, method, path, body=None):
+        """Return the answer, of applications ours alone; tell theirs beside ours."""
+        if path != APPLICATIONS:
+            return self.api.ask(method, path, body)
+        found = self.api.ask("GET", APPLICATIONS)
+        theirs = self._theirs(found)
+        if method == "GET":
+            mine = {name: app for name, app in found["applications"].items() if name not in theirs}
+            return {**found, "applications": mine}
+        return self.api.ask(method, path, beside(theirs, found, body))
+
+    def _theirs(self, found):
+        theirs = {}
+        for name, app in found["applications"].items():
+            as_told = self.ours.get(name)
+            if as_told is None or as_told not in ("", told_digest(app.get("deployed_app_config") or {})):
+                theirs[name] = app
+            else:
+                self.ours[name] = ""  # once it is on its way out, Serve does not say any more what it was told
+        return theirs
+
+
+def beside(theirs, found, document):
+    """Return what is PUT: the document, theirs as they stand, and Serve's options as they are."""
+    kept = [
+        app["deployed_app_config"]
+        for name, app in sorted(theirs.items())
+        # What was started from a program (serve.run) no PUT removes, and none can list.
+        if app.get("source") != "imperative" and app.get("deployed_app_config") and app.get("status") != LEAVES
+    ]
+    hidden = [one["name"] for one in kept if HIDDEN in json.dumps(one)]
+    if hidden:
+        raise RayError(
+            f"Ray hides the environment of {', '.join(hidden)}, which is not ours and would lose it: nothing was told. "
+            "Have the dashboard's address lead to Ray itself, not by way of a web proxy that speaks as a browser"
+        )
+    # Serve says null where it was told nothing.
+    options = {name: found[name] for name in OPTIONS if found.get(name) is not None}
+    return {**document, **options, "applications": kept + document["applications"]}
+
+
+def proxy(found):
+    """Return the address of a proxy of Serve's that this host reaches, http://HOST:PORT; None where there is none yet.
+
+    RayError where those that are well cannot be reached.
+    """
+    options = found.get("http_options") or {}
+    well = sorted(one["node_ip"] for one in (found.get("proxies") or {}).values() if one["status"] == "HEALTHY")
+    if not well:
+        return None
+    listens, port = options.get("host") or "", options.get("port")
+    if listens in LOOPBACK:
+        raise RayError(
+            f"Ray Serve's proxies listen on {listens} alone, expected an address that gateways reach. Who runs the "
+            "cluster has to shut Serve down (serve shutdown) and start it with http_options: {host: 0.0.0.0}"
+        )
+    failed = []
+    for address in well:
+        try:
+            socket.create_connection((address, port), timeout=REACH).close()
+        except OSError as error:
+            failed.append(f"{address}:{port}: {error.strerror or error}")
+        else:
+            return f"http://{f'[{address}]' if ':' in address else address}:{port}"
+    raise RayError(
+        f"this gateway host reaches none of Ray Serve's proxies: {'; '.join(failed)}. Open that port of the cluster's "
+        "nodes for the gateway hosts"
+    )

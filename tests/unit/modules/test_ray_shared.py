@@ -1,0 +1,205 @@
+"""Ray Serve told at an address: other people's applications stay, whatever becomes of ours."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from onprem_llm.serve_state import parse_serve, told_digest
+
+from .conftest import Load
+from .ray_serve_stand_in import TOKEN, app, document, serve_api, serving
+
+THEIRS = app("hello")
+PROGRAM = {"status": "RUNNING", "source": "imperative", "deployed_app_config": None, "deployments": {}}
+OPTIONS = {"port": 8100, "host": "0.0.0.0", "keep_alive_timeout_s": 90}  # noqa: S104 - what Ray said
+
+
+@pytest.fixture
+def api() -> Iterator[Any]:
+    with serve_api() as found:
+        found.apps = {"hello": {**serving(THEIRS), "source": "declarative"}, "program": dict(PROGRAM)}
+        found.more = {"http_options": OPTIONS, "proxy_location": "HeadOnly", "target_capacity": 50.0,
+                      "proxies": {}}  # fmt: skip
+        yield found
+
+
+@pytest.fixture
+def module(load: Load, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    found = load("ray_serve/ray_serve")
+    monkeypatch.setattr(found, "PAUSE", 0.01)
+    monkeypatch.setattr("ansible.module_utils.onprem_llm_ray_wait.PAUSE", 0.01)
+    return found
+
+
+def tell(module: ModuleType, api: Any, *apps: dict[str, Any], ours: dict[str, str] | None = None) -> Any:
+    names = [one["name"] for one in apps]
+    shared = module.SharedApi(module.RayApi(f"http://127.0.0.1:{api.port}", TOKEN), ours or {}, names)
+    return module.tell(shared, document(*apps), names, time.monotonic() + 5)
+
+
+def test_theirs_are_told_as_they_stand_with_serves_own_options(module: ModuleType, api: Any) -> None:
+    changed, found = tell(module, api, app())
+    assert changed
+    assert list(found["applications"]) == ["tiny"]
+    assert api.puts == [
+        {"http_options": OPTIONS, "proxy_location": "HeadOnly", "target_capacity": 50.0,
+         "applications": [THEIRS, app()]}
+    ]  # fmt: skip
+    assert set(api.apps) == {"hello", "program", "tiny"}
+
+
+def test_a_second_time_nothing_is_told_whatever_others_do(module: ModuleType, api: Any) -> None:
+    tell(module, api, app())
+    api.apps["late"] = {"status": "DEPLOY_FAILED", "deployed_app_config": app("late"), "deployments": {}}
+    changed, _ = tell(module, api, app(), ours={"tiny": ""})
+    assert not changed
+    assert len(api.puts) == 1
+
+
+def test_ours_goes_and_theirs_stay(module: ModuleType, api: Any) -> None:
+    tell(module, api, app(), app("second"))
+    changed, found = tell(module, api, app("second"), ours={"tiny": "", "second": ""})
+    assert (changed, list(found["applications"])) == (True, ["second"])
+    tell(module, api, ours={"second": ""})
+    assert set(api.apps) == {"hello", "program"}
+
+
+def test_one_that_leaves_is_not_told_again(module: ModuleType, api: Any) -> None:
+    api.apps["gone"] = {"status": "DELETING", "deployed_app_config": app("gone"), "deployments": {}}
+    tell(module, api, app())
+    assert [one["name"] for one in api.puts[0]["applications"]] == ["hello", "tiny"]
+
+
+@pytest.mark.parametrize("name", ["hello", "program"])
+def test_a_name_that_is_somebody_elses(module: ModuleType, api: Any, name: str) -> None:
+    with pytest.raises(module.RayError, match=f"has an application {name} that is not ours"):
+        tell(module, api, app(name, "works2"))
+    # Nor is it, on the way back, what was told from here.
+    tell(module, api, ours={name: told_digest(app(name, "works2"))})
+    assert api.apps["hello"]["deployed_app_config"] == THEIRS
+    assert all(THEIRS in put["applications"] for put in api.puts)
+
+
+def test_the_way_back_takes_what_was_told_from_here(module: ModuleType, api: Any) -> None:
+    tell(module, api, app())
+    tell(module, api, ours={"tiny": told_digest(app())})
+    assert set(api.apps) == {"hello", "program"}
+
+
+def test_what_ray_hides_is_not_told_back(module: ModuleType, api: Any) -> None:
+    hidden = {**THEIRS, "runtime_env": {"env_vars": {"PASSWORD": "<redacted>"}}}
+    api.apps["hello"]["deployed_app_config"] = hidden
+    with pytest.raises(module.RayError, match="Ray hides the environment of hello"):
+        tell(module, api, app())
+    assert api.puts == []
+
+
+@pytest.fixture
+def proxies() -> Iterator[int]:
+    """A port of 127.0.0.1 at which something listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def answer(port: int, host: str = "::", **status: str) -> dict[str, Any]:
+    nodes = {"127.0.0.1": "HEALTHY", **{name.replace("_", "."): one for name, one in status.items()}}
+    said = {name: {"node_ip": name, "status": one} for name, one in nodes.items()}
+    return {"http_options": {"port": port, "host": host}, "proxies": said}
+
+
+def test_a_proxy_that_is_reached_is_asked(module: ModuleType, proxies: int) -> None:
+    assert module.proxy(answer(proxies)) == f"http://127.0.0.1:{proxies}"
+    assert module.proxy({"proxies": {}, "http_options": None}) is None
+    assert module.proxy(answer(proxies) | {"proxies": {"n": {"node_ip": "x", "status": "STARTING"}}}) is None
+
+
+def test_proxies_that_are_not_reached_are_said_before_anything_is_told(
+    module: ModuleType, api: Any, proxies: int
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = server.getsockname()[1]
+    with pytest.raises(module.RayError, match=f"reaches none of Ray Serve's proxies: 127.0.0.1:{closed}: "):
+        module.proxy(answer(closed))
+    with pytest.raises(module.RayError, match=r"listen on 127\.0\.0\.1 alone"):
+        module.proxy(answer(proxies, host="127.0.0.1"))
+    api.more = answer(closed)
+    wanted = document(app(), http_options={"port": closed})
+    shared = module.SharedApi(module.RayApi(f"http://127.0.0.1:{api.port}", TOKEN), {}, ["tiny"])
+    with pytest.raises(module.RayError, match="reaches none"):
+        module.tell(shared, wanted, ["tiny"], time.monotonic() + 5)
+    assert api.puts == []
+
+
+def test_another_port_names_no_command_for_a_cluster_of_our_own(module: ModuleType, api: Any) -> None:
+    api.more = {**api.more, **answer(9999)}
+    with pytest.raises(module.RayError, match=r"listens on port 9999, expected 8100.*serve_port to 9999$"):
+        tell(module, api, app())
+
+
+NODES = {
+    "/api/version": lambda _: {"ray_version": "2.60.0"},
+    "/api/v0/nodes": lambda _: {
+        "data": {"result": {"result": [
+            {"node_ip": "10.0.0.1", "state": "ALIVE", "is_head_node": True, "resources_total": {"CPU": 1.0, "x": 1}},
+            {"node_ip": "10.0.0.2", "state": "ALIVE", "resources_total": {"GPU": 2.0, "memory": 5.0}},
+            {"node_ip": "10.0.0.3", "state": "DEAD", "resources_total": {}},
+        ]}}
+    },
+}  # fmt: skip
+
+
+def looked(load: Load, folder: Path, port: int, *, token: str = TOKEN, **more: str) -> Any:
+    module = load("ray_serve/ray_look")
+    found = module.looked(
+        {
+            "address": f"http://127.0.0.1:{port}",
+            "token": token,
+            "token_file": str(folder / "token"),
+            "document": str(folder / "serve.json"),
+            **more,
+        }
+    )
+    assert token == "" or token not in json.dumps(found)
+    return found
+
+
+def test_a_look_says_nodes_applications_and_what_was_told_from_here(load: Load, api: Any, tmp_path: Path) -> None:
+    api.others = NODES
+    api.apps = {"hello": {**api.apps["hello"], "route_prefix": "/hello"}}
+    for part in api.apps["hello"]["deployments"].values():
+        part["replicas"] = []
+    (tmp_path / "serve.json").write_text(json.dumps(document(app())))
+    found = looked(load, tmp_path, api.port)
+    assert found["error"] is None
+    assert (found["version"], found["host"], found["tls"], found["token_here"]) == ("2.60.0", "0.0.0.0", False, False)  # noqa: S104
+    serve = parse_serve(found)
+    assert serve is not None
+    assert serve.elsewhere is not None
+    assert serve.elsewhere.nodes == {"10.0.0.1": {"CPU": 1.0}, "10.0.0.2": {"GPU": 2.0, "memory": 5.0}}
+    assert serve.elsewhere.head == "10.0.0.1"
+    assert serve.elsewhere.listed == {"tiny": told_digest(app())}
+    assert serve.applications["hello"].route == "/hello"
+    assert serve.applications["hello"].told == told_digest(THEIRS)
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    assert looked(load, tmp_path, api.port)["token_here"] is True
+
+
+def test_why_a_cluster_says_nothing(load: Load, api: Any, tmp_path: Path) -> None:
+    api.others = NODES
+    assert "refuses the token that it was given (401)" in looked(load, tmp_path, api.port, token="other")["error"]
+    assert "refuses to answer without a token (401)" in looked(load, tmp_path, api.port, token="")["error"]
+    closed = looked(load, tmp_path, 1)
+    assert "127.0.0.1:1 does not answer: ConnectionRefusedError" in closed["error"]
+    over_tls = looked(load, tmp_path, api.port, address=f"https://127.0.0.1:{api.port}")
+    assert "SSLError" in over_tls["error"]
+    assert "extra_ca" in over_tls["error"]
+    api.others = {"/api/version": lambda _: {"hello": 1}}
+    assert "answers otherwise than Ray 2.60: KeyError" in looked(load, tmp_path, api.port)["error"]
+    api.others = {"/api/version": lambda _: "<html>"}
+    assert "does not answer: JSONDecodeError" in looked(load, tmp_path, api.port)["error"]
