@@ -7,6 +7,7 @@ from unittest import mock
 
 import recorded_facts as facts_of
 from recorded_facts import Facts
+from recorded_ray import elsewhere, model, site_elsewhere
 
 from onprem_llm.bundle.registry_view import ImageParts
 from onprem_llm.planning.ray_cluster import plan_up
@@ -244,6 +245,14 @@ def _ray_deployment() -> dict:
     return {"lab-1": {"ray-serve": files["ray-serve"], "gateway": {conf: files["gateway"][conf]}}}
 
 
+def _ray_at_address() -> dict:
+    """The same on a cluster that somebody else runs: where its nodes see the weights, and which nodes there are."""
+    item = facts_of.deployment(model(gpus=2), facts_of.weights("tiny"), image=None)
+    files = facts_of.planned(elsewhere(), item, site_elsewhere()).files["lab-1"]
+    conf = "conf/deployments/tiny.cfg"
+    return {"lab-1": {"ray-serve": files["ray-serve"], "gateway": {conf: files["gateway"][conf]}}}
+
+
 def _by_the_clock() -> dict:
     """The schedule's files alone: the replicas are as without one."""
     text = (ROOT / "examples/tiny.yaml").read_text(encoding="utf-8") + (
@@ -271,5 +280,6 @@ CASES = {
     "ray-serve": _ray_serve,
     "ray-cluster": _ray_cluster,
     "ray-deployment": _ray_deployment,
+    "ray-at-address": _ray_at_address,
     "replicas-by-the-clock": _by_the_clock,
 }

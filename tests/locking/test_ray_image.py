@@ -176,6 +176,18 @@ def test_a_deployment_on_ray_with_another_image_is_refused(site: Site) -> None:
         site.lock(model, more=archived(site, RAY, VLLM))
 
 
+def test_the_image_of_a_cluster_that_somebody_else_runs_is_not_in_the_lock(site: Site) -> None:
+    text = "onprem_llm_site: {ray: {address: ray.local, weights: /mnt/weights}}\n"
+    (site.folder / "site.yml").write_text(text)
+    model = site.model()
+    model.write_text(f"{model.read_text()}backend: ray\nresources: {{gpus: 1}}\n")
+    lock = site.lock(model, more=("--site", str(site.folder / "site.yml")))
+    assert [image.ref for image in lock.images] == [
+        "ghcr.io/open-webui/open-webui:v0.6.5", "onprem-llm/gateway:1", "onprem-llm/registry:1",
+    ]  # fmt: skip
+    assert len(lock.deployments) == len(lock.weights) == 1
+
+
 def test_an_archive_without_ray_is_refused_and_nothing_is_written(site: Site) -> None:
     with pytest.raises(InvalidError, match=f"found no Ray in the image {REF}"):
         site.lock(more=archived(site, VLLM))

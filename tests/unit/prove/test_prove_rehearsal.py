@@ -32,10 +32,10 @@ REPORT = {
 }
 
 
-def model(name: str, gpus: int = 0, task: str = "chat") -> dict[str, str]:
+def model(name: str, gpus: int = 0, task: str = "chat", more: str = "") -> dict[str, str]:
     text = (
         f"api_version: 1\nname: {name}\nmodel: ./m\ntask: {task}\nengine: {{image: 'example/engine:1'}}\n"
-        f"resources: {{gpus: {gpus}}}\n"
+        f"resources: {{gpus: {gpus}}}\n{more}"
     )
     sha = hashlib.sha256(text.encode()).hexdigest()
     return {"name": name, "file": f"{name}.yaml", "sha256": sha, "text": text, "weights": "m-0123456789ab"}
@@ -224,6 +224,21 @@ def test_an_inventory_without_a_head_says_that_the_cluster_was_not_tried(play) -
     phase = next(phase for phase in proof.phases if phase.name == "cluster up")
     assert (phase.kind, phase.note) == ("not tried", "the inventory's group ray_head has no host")
     assert proof.reasons == ["no deployment answered: none was tried on these hosts"]
+
+
+def test_a_cluster_that_somebody_else_runs_is_not_rehearsed(play) -> None:
+    """Nor asked for: from a closed host that would be an attempt to get out."""
+    there = {"ray": {"address": "http://10.9.0.1:8265", "weights": "/mnt/weights"}}
+    proof, world = play(model("here"), model("there", more="backend: ray\n"), settings=there)
+    assert proof.verdict == "passed"
+    assert "cluster up" not in world.calls
+    assert world.calls.count("deploy") == 1
+    why = {phase.name: phase.note for phase in proof.phases if phase.kind == "not tried"}
+    assert list(why) == ["cluster up", "deploy there", "first token there"]
+    assert all("somebody else runs the site's Ray cluster" in str(note) for note in why.values())
+    assert "ray.address" in [one.what for one in proof.substitutes]
+    alone, _ = play(model("there", more="backend: ray\n"), settings=there)
+    assert alone.reasons == ["no deployment answered: none was tried on these hosts"]
 
 
 def test_what_the_site_has_is_loaded_first_and_the_facts_refuse_a_bundle_for_other_hosts(play, tmp_path: Path) -> None:
