@@ -91,7 +91,7 @@ def _show(watch: Watch, *, as_json: bool) -> None:
     elif rows:
         output.show_table(COLUMNS, [_cells(row) for row in rows])
     else:
-        output.say("Nothing is deployed on these hosts.")
+        output.say("No engine runs on these hosts: onprem-llm status")
     if problems:
         raise UnreachableError(
             f"{len(problems)} hosts could not be asked; what runs there is unknown",
