@@ -117,7 +117,7 @@ def plan_serve(
         check_cluster(site, deployment, current, cluster)
         check_room(cluster, deployment, [one for name, (one, _) in book.items() if name != deployment.name])
         if changes[0].action == "update":  # else no replica of it stands
-            check_surge(former, after, deployment)
+            check_surge(cluster, former, after, deployment)
     return PlannedServe(
         deployment.name,
         cluster,

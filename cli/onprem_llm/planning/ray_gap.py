@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 
 from onprem_llm.errors import InvalidError
+from onprem_llm.planning.ray_nodes_standing import Cluster
 from onprem_llm.rendering.ray_serve import RayApplication, application, surge
 from onprem_llm.spec.deployment import Deployment
 
 
-def check_surge(before: Sequence[RayApplication], after: Sequence[RayApplication], deployment: Deployment) -> None:
+def check_surge(
+    cluster: Cluster, before: Sequence[RayApplication], after: Sequence[RayApplication], deployment: Deployment
+) -> None:
     """Raise InvalidError where a new replica is to start before an old one stops, and no node has room for it.
 
     Ray would have it wait, until our time for the start is over.
@@ -20,8 +23,8 @@ def check_surge(before: Sequence[RayApplication], after: Sequence[RayApplication
         asked = f"max_unavailable of {deployment.name} is 0"
     raise InvalidError(
         f"update.{asked}, and the Ray cluster has no room for one more replica of it: the new one would wait for ever",
-        hint="set max_surge: 0 and max_unavailable: 1, with which an old replica stops first; or add a host to the "
-        "inventory's group ray_worker, then onprem-llm cluster add HOST",
+        hint="set max_surge: 0 and max_unavailable: 1, with which an old replica stops first; or "
+        f"{cluster.another_node}",
     )
 
 

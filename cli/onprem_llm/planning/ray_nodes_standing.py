@@ -43,6 +43,13 @@ class Cluster:
         return self.asked.serve.elsewhere if self.asked.serve else None
 
     @property
+    def another_node(self) -> str:
+        """How there comes to be more room, for a person."""
+        if self.elsewhere:
+            return "have who runs the cluster add a node"
+        return "add a host: write it into the inventory's group ray_worker, then onprem-llm cluster add HOST"
+
+    @property
     def most_gpus(self) -> int:
         """GPUs of the node that has the most. One that is stopped counts: what follows from this is told to Ray in
         `args`, and other ones replace every replica.

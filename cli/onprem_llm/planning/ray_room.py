@@ -75,12 +75,7 @@ def check_room(cluster: Cluster, deployment: Deployment, others: Sequence[Deploy
         f"{deployment.name}: the Ray cluster has no room for {_count(deployment.replica_count, 'replica')} of "
         f"{_count(size, unit)} each",
         details="\n".join(_line(place, left[kind], kind) for place in cluster.carriers),
-        hint="ask for fewer replicas, or smaller parallel sizes; or "
-        + (
-            "have who runs the cluster add a node"
-            if cluster.elsewhere
-            else "add a host: write it into the inventory's group ray_worker, then onprem-llm cluster add HOST"
-        ),
+        hint=f"ask for fewer replicas, or smaller parallel sizes; or {cluster.another_node}",
     )
 
 
