@@ -20,9 +20,8 @@ import pytest
 from tests.e2e.conftest import Lab, Site
 from tests.load.rehearsal import SETTINGS, Rehearsal, make_folder, until
 from tests.load.served import Served
-
-from .conftest import IMAGE, ROOT
-from .test_ray import BOUNDS, MODEL, ONE, SLOW, OnRay
+from tests.on_ray.conftest import IMAGE, ROOT
+from tests.on_ray.test_ray import BOUNDS, MODEL, ONE, SLOW, OnRay
 
 TOKEN = secrets.token_urlsafe(24)
 NAME = "ray-of-others"
