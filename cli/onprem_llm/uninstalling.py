@@ -8,6 +8,7 @@ from onprem_llm.errors import InvalidError, RefusedError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.output import Progress, human_seconds
 from onprem_llm.planning.staging import OWN_IMAGES
+from onprem_llm.ray_running import ray_deployments
 from onprem_llm.rendering.ray_node import HEAD_PROJECT, WORKER_PROJECT
 from onprem_llm.rendering.registry import PROJECT as REGISTRY
 from onprem_llm.run_events import RunResult
@@ -36,6 +37,12 @@ def plan_removal(current: Current, site: Site, *, purge: bool, purge_deployments
         raise InvalidError(
             f"found deployments on these hosts or in their book: {', '.join(deployments)}; expected none",
             hint="onprem-llm down NAME for each, or --purge-deployments to have them removed now",
+        )
+    there = sorted(ray_deployments(current.book)) if site.ray.address else []
+    if there:
+        raise InvalidError(
+            f"found {', '.join(there)} on the Ray cluster at {site.ray.address}, which would stay there; expected none",
+            hint="onprem-llm down NAME for each; or, where that cluster is gone, take onprem_llm_site.ray out",
         )
     nodes = [host.name for host in current.hosts if {HEAD_PROJECT, WORKER_PROJECT} & set(host.projects)]
     if nodes and not purge_deployments:

@@ -19,6 +19,7 @@ from onprem_llm.planning.ray_at_address import token_references
 from onprem_llm.planning.ray_book import PROJECT as RAY_SERVE
 from onprem_llm.planning.ray_book import on_ray
 from onprem_llm.planning.ray_down import is_stray, plan_serve_without
+from onprem_llm.planning.ray_nodes import KEY as RAY_KEY
 from onprem_llm.planning.ray_routes import known_nodes
 from onprem_llm.planning.removal import removal
 from onprem_llm.planning.revisions import weights_of
@@ -55,10 +56,14 @@ def plan_down(site: Site, wanted: Wanted, current: Current, gateway: HostState, 
         changes += _without_gateway(site, current, orders, purge=wanted.purge)
     else:
         changes += _without_registries(site, current, orders, name)
+    gone = plan_serve_without(site, current, name)
+    if gone and site.ray.address and RAY_KEY in gateway.keys and not set(on_ray(current)) - {name}:
+        # The token of a cluster that somebody else runs is there for its deployments alone.
+        order = orders.setdefault(gateway.name, dict(removal(site, [])))
+        order["keys"] = [*_listed(order["keys"]), RAY_KEY]
     changes += _leavings(orders)
     record = {"deployment": name, "removed": True, "event": {"action": "down", "deployment": name}}
     left = [item.deployment.name for item in wanted.deployments]
-    gone = plan_serve_without(site, current, name)
     changes += [gone.change] if gone else []
     steps = (
         without_schedule(name, current),

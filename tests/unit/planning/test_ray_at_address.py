@@ -7,11 +7,12 @@ import pytest
 import recorded_facts as made
 from recorded_ray import ADDRESS, BOUNDS, Hosts, cluster, elsewhere, model, site_elsewhere
 
-from onprem_llm.errors import OnpremError
+from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.planning.plan import plan
 from onprem_llm.planning.types import Plan
 from onprem_llm.serve_state import told_digest
 from onprem_llm.spec.site import Site
+from onprem_llm.uninstalling import plan_removal
 
 
 def planned(facts: Hosts, text: str, using: Site | None = None, **more: object) -> Plan:
@@ -92,6 +93,30 @@ def test_down_takes_ours_alone() -> None:
     order = next(step for step in done.steps if step.kind == "ray_serve").orders["lab-1"]
     assert (order["names"], order["ours"]) == ([], {"tiny": ""})
     assert set(serve(made.applied(done, facts))["applications"]) == {"hello"}
+
+
+def test_the_token_goes_with_the_last_deployment_there() -> None:
+    using = site_elsewhere(token_file="/home/ops/token")
+    facts = deployed(deployed(elsewhere(), model(), using), model(name="other"), using)
+    facts["lab-1"]["keys"]["ray_token"] = "f"
+
+    def removed(name: str) -> list[str]:
+        done = plan(using, made.without(facts, name), made.current(facts))
+        assert done.secrets["ray-serve"] == {"token": {"from_file": "/home/ops/token"}}
+        kinds = [step.kind for step in done.steps]
+        orders = [step.orders["lab-1"].get("keys") for step in done.steps if step.kind == "remove"]
+        assert not orders or kinds.index("ray_serve") < kinds.index("remove")
+        return [key for keys in orders for key in keys or ()]
+
+    assert removed("tiny") == []
+    del facts["lab-1"]["book"]["deployments"]["other"]
+    assert removed("tiny") == ["ray_token"]
+
+
+def test_hosts_are_not_uninstalled_while_something_runs_there() -> None:
+    facts = deployed(elsewhere(), model())
+    with pytest.raises(InvalidError, match=f"found tiny on the Ray cluster at {ADDRESS}, which would stay there"):
+        plan_removal(made.current(facts), site_elsewhere(), purge=False, purge_deployments=True)
 
 
 def test_a_deploy_that_was_cut_off_is_ours_by_the_document_on_the_gateway_host() -> None:
