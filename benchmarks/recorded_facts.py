@@ -438,12 +438,13 @@ def _ray_serve(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> 
     there: Facts = {}
     if "address" in order:  # somebody else's cluster, whose other applications stay
         there = facts[name]["serve"]
+        known = there["told"]
         theirs = {one: app for one, app in there["applications"].items()
-                  if order["ours"].get(one) not in ("", app["told"])}  # fmt: skip
+                  if one not in order["ours"] and app["told"] not in known.get(one, ())}  # fmt: skip
         if set(theirs) & set(told):
             raise AssertionError(f"{name}: {set(theirs) & set(told)} are not ours")
         applications = {**theirs, **applications}
-        there = {**there, "listed": told, "token_here": True}
+        there = {**there, "told": {one: [digest] for one, digest in told.items()}, "token_here": True}
     facts[name]["serve"] = {
         "error": None, "proxies": {}, **there, "port": document["http_options"]["port"], "applications": applications
     }  # fmt: skip

@@ -69,7 +69,7 @@ def elsewhere(*, gpus: int = 2, cpus: int = 8) -> Hosts:
     theirs = {"status": "RUNNING", "message": "", "told": "theirs", "route": "/hello"}
     facts["lab-1"]["serve"] = {
         "error": None, "address": ADDRESS, "version": "2.60.0", "port": 8000, "host": EVERY_INTERFACE, "tls": False,
-        "proxies": {"10.9.0.1": "HEALTHY"}, "applications": {"hello": theirs}, "listed": {}, "token_here": True,
+        "proxies": {"10.9.0.1": "HEALTHY"}, "applications": {"hello": theirs}, "told": {}, "token_here": True,
         "nodes": {"10.9.0.1": {"head": True, "resources": {"CPU": 1.0}},
                   "10.9.0.2": {"head": False, "resources": {"CPU": float(cpus), "GPU": float(gpus)}}},
     }  # fmt: skip

@@ -10,7 +10,7 @@ from onprem_llm.json_values import is_list, is_mapping
 from onprem_llm.look import View, gateway_of, look, look_whole
 from onprem_llm.output import Progress
 from onprem_llm.planning.out_of_sight import awaited
-from onprem_llm.planning.ray_at_address import ours, refuse_with_address
+from onprem_llm.planning.ray_at_address import refuse_with_address
 from onprem_llm.planning.ray_cluster import OtherImage, PlannedUp, other_image, plan_image, plan_up
 from onprem_llm.planning.ray_hosts import PROJECTS, asked_host, standing_head
 from onprem_llm.planning.ray_leaving import plan_down, plan_drain
@@ -196,7 +196,7 @@ def _elsewhere(current: Current, address: str) -> tuple[list[Node], RayView]:
     serve = asked.serve if asked else None
     if asked is None or serve is None or serve.elsewhere is None:
         return [], RayView(error="no gateway host answered, which would ask it", address=address)
-    there, mine = serve.elsewhere, ours(ray_deployments(current.book), serve)
+    there, mine = serve.elsewhere, {*ray_deployments(current.book), *serve.told_from_here}
     nodes = [
         Node(name, "head" if name == there.head else "worker", "elsewhere", None, name, "ALIVE", resources,
              serve.proxies.get(name))

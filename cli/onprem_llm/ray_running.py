@@ -153,8 +153,8 @@ def ray_wanted(current: Current, deployment: Deployment) -> int:
 def ray_worries(current: Current, book: Mapping[str, BookEntry]) -> list[str]:
     """Say what is not well of deployments on Ray, each with what to do."""
     names, said = list(ray_deployments(book)), serve_of(current)
-    there = (said[1].told_from_here if said[1].elsewhere else said[1].applications) if said else {}
-    strays = [name for name in there if name not in book] if current.gateway else []
+    there = (said[1].told_from_here if said[1].elsewhere else said[1].applications) if said else ()
+    strays = [name for name in sorted(there) if name not in book] if current.gateway else []
     found = [
         f"{name}: Ray Serve has it, and the book does not: its first deploy was cut off. Deploy it again, or: "
         f"onprem-llm down {name}"

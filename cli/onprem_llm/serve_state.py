@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from onprem_llm.json_values import is_list, is_mapping
-from onprem_llm.probe_values import mapping, mappings, number, text, text_map
+from onprem_llm.probe_values import mapping, mappings, number, text, text_map, texts
 
 # The part of an application whose replicas are engines; the other one passes requests on to it.
 ENGINE_PART = "LLMServer:"
@@ -83,8 +83,8 @@ class ServeApplication:
 class Elsewhere:
     """What is known of a cluster that somebody else runs, beside what Serve says.
 
-    `nodes`: address of each that is alive -> CPU, GPU, memory; `listed`: applications that were told from this host
-    last -> told_digest; `listens`: where Serve's proxies do; `token_file`: where the token is on this host, None where
+    `nodes`: address of each that is alive -> CPU, GPU, memory; `told`: what was told from this host, application ->
+    digests; `listens`: where Serve's proxies do; `token_file`: where the token is on this host, None where
     it is not; `token_here`: it is there as it was given.
     """
 
@@ -92,7 +92,7 @@ class Elsewhere:
     version: str | None = None
     nodes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     head: str | None = None
-    listed: Mapping[str, str] = field(default_factory=dict)
+    told: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     listens: str | None = None
     tls: bool = False
     token_here: bool = True
@@ -113,14 +113,13 @@ class ServeState:
     elsewhere: Elsewhere | None = None
 
     @property
-    def told_from_here(self) -> Mapping[str, str]:
-        """Name -> digest of what a cluster elsewhere was told from the gateway host last, and still has as it was told.
+    def told_from_here(self) -> frozenset[str]:
+        """Name what a cluster elsewhere was told from the gateway host, and has as it was told.
 
         Others may have applications of the same names.
         """
-        listed = self.elsewhere.listed if self.elsewhere else {}
-        there = self.applications
-        return {name: told for name, told in listed.items() if name in there and there[name].told == told}
+        told = self.elsewhere.told if self.elsewhere else {}
+        return frozenset(name for name, app in self.applications.items() if app.told in told.get(name, ()))
 
 
 def told_digest(application: Mapping[str, object]) -> str:
@@ -159,7 +158,7 @@ def _elsewhere(raw: Mapping[str, object]) -> Elsewhere | None:
         text(raw, "version"),
         {name: _resources(node) for name, node in sorted(nodes.items())},
         next((name for name, node in nodes.items() if node.get("head")), None),
-        text_map(raw.get("listed")),
+        {name: texts(digests) for name, digests in mapping(raw.get("told")).items()},
         text(raw, "host"),
         raw.get("tls") is True,
         raw.get("token_here") is not False,

@@ -1,11 +1,10 @@
 """A Ray cluster that somebody else runs, at onprem_llm_site.ray.address: what it is for the plan, and its refusals.
 
-Nothing of it is ours but the applications that the book has. Those that were told from the gateway host and are not in
-the book, a deploy that was cut off, are known by the document there, as long as they are as it has them.
+Nothing of it is ours but the applications that the book has, and what is just as it was told from the gateway host: of
+a first deploy that was cut off.
 """
 
 import re
-from collections.abc import Iterable
 
 from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import Current, HostState
@@ -15,7 +14,6 @@ from onprem_llm.planning.ray_nodes import KEY
 from onprem_llm.planning.ray_nodes_standing import Cluster, Place
 from onprem_llm.planning.types import Change
 from onprem_llm.rendering.ray_serve import route_prefix
-from onprem_llm.serve_state import ServeState
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.site import Site
 
@@ -89,11 +87,6 @@ def _is_new_enough(version: str | None) -> bool:
     return found is not None and (int(found.group(1)), int(found.group(2))) >= OLDEST
 
 
-def ours(book: Iterable[str], serve: ServeState | None) -> dict[str, str]:
-    """Return name -> what it was told (a digest), of the applications there that are ours; '' for those of the book."""
-    return {**(serve.told_from_here if serve else {}), **dict.fromkeys(book, "")}
-
-
 def check_at_address(site: Site, deployment: Deployment, current: Current, cluster: Cluster) -> None:
     """Raise InvalidError where Serve there cannot be asked by gateways, or has what the deployment would take."""
     serve = cluster.asked.serve
@@ -110,7 +103,7 @@ def check_at_address(site: Site, deployment: Deployment, current: Current, clust
             f"Ray Serve's proxies at {site.ray.address} speak TLS (http_options.ssl_certfile), expected HTTP",
             hint="who runs the cluster has to start Serve without it; the gateway speaks TLS to clients",
         )
-    mine, name, route = ours(on_ray(current), serve), deployment.name, route_prefix(deployment.name)
+    mine, name, route = {*on_ray(current), *serve.told_from_here}, deployment.name, route_prefix(deployment.name)
     for other, app in sorted(serve.applications.items()):
         if other in mine or app.status == LEAVES:
             continue

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from onprem_llm.hosts import Current
-from onprem_llm.planning.ray_at_address import cluster_at_address, ours, token_change
+from onprem_llm.planning.ray_at_address import cluster_at_address, token_change
 from onprem_llm.planning.ray_book import BEFORE, DOCUMENT, PROJECT, Pair, on_ray
 from onprem_llm.planning.ray_checks import check_cluster, ray_warnings
 from onprem_llm.planning.ray_gap import check_surge, gap_warning
@@ -42,8 +42,7 @@ class PlannedServe:
     recorded: bool  # the book has the deployment as it is to be
     walls: Mapping[str, Order] = field(default_factory=dict)  # host -> rules that let the gateways in
     spare: bool = True  # there is room for one replica more
-    ours: Mapping[str, str] = field(default_factory=dict)  # as ray_at_address has it
-    mine: Mapping[str, str] = field(default_factory=dict)  # and the deployment in focus, once it was told
+    book: tuple[str, ...] = ()  # the deployments on Ray that it has
 
     @property
     def needed(self) -> bool:
@@ -132,8 +131,7 @@ def plan_serve(
         recorded,
         walls,
         focus.spare,
-        ours(book, cluster.asked.serve),
-        {deployment.name: told_digest(application(focus))},
+        tuple(book),
     )
 
 

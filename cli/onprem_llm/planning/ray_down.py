@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.out_of_sight import awaited
-from onprem_llm.planning.ray_at_address import cluster_at_address, ours
+from onprem_llm.planning.ray_at_address import cluster_at_address
 from onprem_llm.planning.ray_book import DOCUMENT, PROJECT, on_ray
 from onprem_llm.planning.ray_deploy import applications
 from onprem_llm.planning.ray_hosts import asked_host, standing_head
@@ -22,7 +22,9 @@ def is_stray(current: Current, name: str) -> bool:
     """Tell whether Ray Serve has it and the book does not: its first deploy was cut off before the book was written."""
     asked = asked_host(current)
     serve = asked.serve if asked else None
-    there = {} if serve is None else ours((), serve) if serve.elsewhere else serve.applications
+    if serve is None:
+        return False
+    there = serve.told_from_here if serve.elsewhere else serve.applications
     return name not in current.book and name in there
 
 
@@ -78,7 +80,7 @@ def _leave(site: Site, current: Current, cluster: Cluster, name: str) -> Planned
     timeout = (
         drain_timeout(name, current.book.get(name)) + (book[name][0].timeouts if name in book else Timeouts()).start
     )
-    order = serve_order(site, PROJECT, [], timeout, ours([*book, name], host.serve))
+    order = serve_order(site, PROJECT, [], timeout, tuple(book))
     return PlannedLeave(
         host,
         Step("ray_serve", f"Take {name} from Ray Serve", {host.name: order}),

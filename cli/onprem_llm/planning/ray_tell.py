@@ -1,7 +1,7 @@
 """The step that tells Ray Serve its document, and the way back."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from onprem_llm.hosts import HostState
 from onprem_llm.planning.addresses import LOOPBACK, Claim
@@ -25,12 +25,10 @@ def serve_step(site: Site, planned: PlannedServe, deployment: Deployment, *, kno
         return None
     host, name, timeout = planned.cluster.asked, deployment.name, _seconds(planned, deployment, known=known)
     order = {
-        **serve_order(site, PROJECT, [name], timeout, planned.ours),
+        **serve_order(site, PROJECT, [name], timeout, planned.book),
         "readiness": _readiness(site, host, deployment),
     }
-    # One that is new is ours once it was told; until then that name may be somebody else's.
-    ours = planned.ours if known else {**planned.ours, **planned.mine}
-    back = serve_order(site, BEFORE, [name] if known else [], timeout, ours)
+    back = serve_order(site, BEFORE, [name] if known else [], timeout, planned.book)
     undo = Step(
         "ray_serve",
         f"Tell Ray Serve of {name} as it was" if known else f"Take {name} from Ray Serve",
@@ -52,11 +50,11 @@ def _seconds(planned: PlannedServe, deployment: Deployment, *, known: bool) -> i
 
 
 def serve_order(
-    site: Site, source: str, names: Sequence[str], timeout: int, ours: Mapping[str, str] | None = None
+    site: Site, source: str, names: Sequence[str], timeout: int, book: Sequence[str] = ()
 ) -> dict[str, object]:
-    """Return an order of ray_serve.yml; `names`: those that are waited for. `ours`: as ray_at_address has it."""
+    """Return an order of ray_serve.yml; `names`: those that are waited for. `book`: all that are ours at an address."""
     own = {"dashboard_port": site.ray.ports.first + DASHBOARD, "token": KEY}
-    where = {**order_at_address(site), "ours": dict(ours or {})} if site.ray.address else own
+    where = {**order_at_address(site), "ours": sorted(book)} if site.ray.address else own
     return {"source": source, "names": list(names), **where, "timeout": timeout}
 
 

@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.onprem_llm_ray_api import APPLICATIONS, RayApi, RayError, told_digest
+from ansible.module_utils.onprem_llm_ray_api import APPLICATIONS, RayApi, RayError
 from ansible.module_utils.onprem_llm_ray_said import serve_said
+from ansible.module_utils.onprem_llm_ray_shared import Ledger
 from ansible.module_utils.onprem_llm_ray_wait import silent
 
 DOCUMENTATION = r"""
@@ -30,8 +30,8 @@ options:
     description: File of the token on this host, compared with it.
     type: path
     required: true
-  document:
-    description: File on this host with the document that Ray Serve was told from here last.
+  ledger:
+    description: File on this host with what Ray Serve was told from here.
     type: path
     required: true
 author: the onprem-llm authors
@@ -42,7 +42,7 @@ EXAMPLES = r"""
   ray_look:
     address: http://10.0.0.9:8265
     token_file: /srv/onprem-llm/secrets/ray_token
-    document: /srv/onprem-llm/ray-serve/serve.json
+    ledger: /srv/onprem-llm/ray-serve/told.json
 """
 
 RETURN = r"""
@@ -69,7 +69,7 @@ def looked(params):
         "proxies": {},
         "applications": {},
         "nodes": {},
-        "listed": listed(Path(params["document"])),
+        "told": Ledger(Path(params["ledger"])).read(),
         "token_here": _is_here(Path(params["token_file"]), params["token"]),
         "token_file": params["token_file"] if Path(params["token_file"]).is_file() else None,
     }
@@ -83,15 +83,6 @@ def looked(params):
     except Exception as error:  # http.client's among them, which is imported where it is asked
         found["error"] = silent(api, error) + (TLS if params["address"].startswith("https:") else "")
     return found
-
-
-def listed(path):
-    """Return name -> told_digest of the applications that were told from this host last."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        return {app["name"]: told_digest(app) for app in document["applications"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
 
 
 def _is_here(path, token):
@@ -132,7 +123,7 @@ def main():
             "address": {"type": "str", "required": True},
             "token": {"type": "str", "default": "", "no_log": True},
             "token_file": {"type": "path", "required": True, "no_log": False},
-            "document": {"type": "path", "required": True},
+            "ledger": {"type": "path", "required": True},
         },
         supports_check_mode=True,
     )

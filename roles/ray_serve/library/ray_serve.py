@@ -11,7 +11,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.onprem_llm_ray_api import APPLICATIONS, RayApi, RayError
 from ansible.module_utils.onprem_llm_ray_reasons import said
-from ansible.module_utils.onprem_llm_ray_shared import SharedApi, proxy
+from ansible.module_utils.onprem_llm_ray_shared import Ledger, SharedApi, proxy
 from ansible.module_utils.onprem_llm_ray_wait import FAILED, PAUSE, Wait, failed, is_told, running, silent
 
 DOCUMENTATION = r"""
@@ -45,10 +45,11 @@ options:
     type: str
   ours:
     description: >-
-      With O(address): applications that are ours, beside those of the document, and what each was told (a digest),
-      empty for any.
-    type: dict
-    default: {}
+      With O(address): names of applications that are ours, beside those of the document and what was told from this
+      host (told.json beside the document).
+    type: list
+    elements: str
+    default: []
   token_file:
     description: File of the cluster's token on this host; without it none is sent.
     type: path
@@ -172,7 +173,7 @@ def api_of(params, listed):
         return RayApi(params["dashboard_port"], token)
     api = RayApi(params["address"], token)
     try:
-        return SharedApi(api, params["ours"], listed)
+        return SharedApi(api, params["ours"], listed, Ledger(Path(params["document"]).with_name("told.json")))
     except (RayError, OSError):
         raise
     except Exception as error:  # http.client's have no common base with the others
@@ -187,7 +188,7 @@ def main():
             "names": {"type": "list", "elements": "str"},
             "dashboard_port": {"type": "int"},
             "address": {"type": "str"},
-            "ours": {"type": "dict", "default": {}},
+            "ours": {"type": "list", "elements": "str", "default": []},
             "token_file": {"type": "path", "no_log": False},
             "timeout": {"type": "int", "default": 1800},
         },
@@ -206,6 +207,8 @@ def main():
         # A run that was cut off may leave this behind on the host, while the next one tells another document.
         current = lambda: path.read_text(encoding="utf-8") == text  # noqa: E731
         changed, found = tell(api, document, names, end, module.check_mode, current)
+        if api.elsewhere and not module.check_mode:
+            api.ledger.settle(document["applications"], found["applications"])
         way = way_in(api, found, end) if api.elsewhere and names and not module.check_mode else ""
     except (RayError, OSError, ValueError) as error:
         module.fail_json(msg=f"ray_serve: {error}")

@@ -27,13 +27,13 @@ class SharedApi:
 
     elsewhere = True
 
-    def __init__(self, api, ours, listed):
-        """Take the API, name -> told_digest of the applications that are ours ('' however they are), and what is told.
+    def __init__(self, api, ours, listed, ledger):
+        """Take the API, names that are ours, and those that are told; what is as the ledger has it is ours, too.
 
-        RayError where an application of that name is somebody else's.
+        RayError where an application of a name that is told is somebody else's.
         """
-        self.api, self.where = api, api.where
-        self.ours = dict(ours)
+        self.api, self.where, self.ledger = api, api.where, ledger
+        self.ours = set(ours)
         theirs = self._theirs(api.ask("GET", APPLICATIONS))
         taken = [name for name in listed if name in theirs and theirs[name].get("status") != LEAVES]
         if taken:
@@ -41,7 +41,7 @@ class SharedApi:
                 f"the Ray cluster at {api.where} has an application {', '.join(taken)} that is not ours: "
                 "give the deployment another name. Nothing was told"
             )
-        self.ours.update(dict.fromkeys(listed, ""))
+        self.ours.update(listed)
 
     def text(self, method, path, body=None):
         """Return the answer as it comes."""
@@ -56,17 +56,55 @@ class SharedApi:
         if method == "GET":
             mine = {name: app for name, app in found["applications"].items() if name not in theirs}
             return {**found, "applications": mine}
-        return self.api.ask(method, path, beside(theirs, found, body))
+        whole = beside(theirs, found, body)
+        self.ledger.add(body["applications"])
+        return self.api.ask(method, path, whole)
 
     def _theirs(self, found):
-        theirs = {}
+        known = self.ledger.read()
         for name, app in found["applications"].items():
-            as_told = self.ours.get(name)
-            if as_told is None or as_told not in ("", told_digest(app.get("deployed_app_config") or {})):
-                theirs[name] = app
-            else:
-                self.ours[name] = ""  # once it is on its way out, Serve does not say any more what it was told
-        return theirs
+            # Remembered: once it is on its way out, Serve does not say any more what it was told.
+            if told_digest(app.get("deployed_app_config") or {}) in known.get(name, ()):
+                self.ours.add(name)
+        return {name: app for name, app in found["applications"].items() if name not in self.ours}
+
+
+class Ledger:
+    """What was told from this host, name -> digests, in a file: whose an application is that no book has yet."""
+
+    def __init__(self, path):
+        """Name the file; there need be none."""
+        self.path = path
+
+    def read(self):
+        """Return what it has, nothing where it cannot be read."""
+        try:
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+            return {name: list(digests) for name, digests in found.items()}
+        except (OSError, ValueError, AttributeError, TypeError):
+            return {}
+
+    def add(self, applications):
+        """Write down what is about to be told: the answer to that may be lost."""
+        known = self.read()
+        for app in applications:
+            mine = known.setdefault(app["name"], [])
+            if told_digest(app) not in mine:
+                mine.append(told_digest(app))
+        self._write(known)
+
+    def settle(self, applications, there):
+        """Keep what Serve has been told last, and what is still `there`, on its way out."""
+        known = self.read()
+        kept = {name: digests for name, digests in known.items() if name in there}
+        kept.update({app["name"]: [told_digest(app)] for app in applications})
+        if kept != known:
+            self._write(kept)
+
+    def _write(self, known):
+        part = self.path.with_suffix(".part")
+        part.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        part.replace(self.path)
 
 
 def beside(theirs, found, document):

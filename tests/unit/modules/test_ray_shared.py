@@ -21,8 +21,9 @@ OPTIONS = {"port": 8100, "host": "0.0.0.0", "keep_alive_timeout_s": 90}  # noqa:
 
 
 @pytest.fixture
-def api() -> Iterator[Any]:
+def api(tmp_path: Path) -> Iterator[Any]:
     with serve_api() as found:
+        found.ledger = tmp_path / "told.json"
         found.apps = {"hello": {**serving(THEIRS), "source": "declarative"}, "program": dict(PROGRAM)}
         found.more = {"http_options": OPTIONS, "proxy_location": "HeadOnly", "target_capacity": 50.0,
                       "proxies": {}}  # fmt: skip
@@ -37,10 +38,15 @@ def module(load: Load, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return found
 
 
-def tell(module: ModuleType, api: Any, *apps: dict[str, Any], ours: dict[str, str] | None = None) -> Any:
+def shared(module: ModuleType, api: Any, names: list[str], ours: tuple[str, ...] = ()) -> Any:
+    return module.SharedApi(
+        module.RayApi(f"http://127.0.0.1:{api.port}", TOKEN), ours, names, module.Ledger(api.ledger)
+    )
+
+
+def tell(module: ModuleType, api: Any, *apps: dict[str, Any], ours: tuple[str, ...] = ()) -> Any:
     names = [one["name"] for one in apps]
-    shared = module.SharedApi(module.RayApi(f"http://127.0.0.1:{api.port}", TOKEN), ours or {}, names)
-    return module.tell(shared, document(*apps), names, time.monotonic() + 5)
+    return module.tell(shared(module, api, names, ours), document(*apps), names, time.monotonic() + 5)
 
 
 def test_theirs_are_told_as_they_stand_with_serves_own_options(module: ModuleType, api: Any) -> None:
@@ -57,16 +63,16 @@ def test_theirs_are_told_as_they_stand_with_serves_own_options(module: ModuleTyp
 def test_a_second_time_nothing_is_told_whatever_others_do(module: ModuleType, api: Any) -> None:
     tell(module, api, app())
     api.apps["late"] = {"status": "DEPLOY_FAILED", "deployed_app_config": app("late"), "deployments": {}}
-    changed, _ = tell(module, api, app(), ours={"tiny": ""})
+    changed, _ = tell(module, api, app(), ours=("tiny",))
     assert not changed
     assert len(api.puts) == 1
 
 
 def test_ours_goes_and_theirs_stay(module: ModuleType, api: Any) -> None:
     tell(module, api, app(), app("second"))
-    changed, found = tell(module, api, app("second"), ours={"tiny": "", "second": ""})
+    changed, found = tell(module, api, app("second"), ours=("tiny", "second"))
     assert (changed, list(found["applications"])) == (True, ["second"])
-    tell(module, api, ours={"second": ""})
+    tell(module, api, ours=("second",))
     assert set(api.apps) == {"hello", "program"}
 
 
@@ -81,15 +87,41 @@ def test_a_name_that_is_somebody_elses(module: ModuleType, api: Any, name: str) 
     with pytest.raises(module.RayError, match=f"has an application {name} that is not ours"):
         tell(module, api, app(name, "works2"))
     # Nor is it, on the way back, what was told from here.
-    tell(module, api, ours={name: told_digest(app(name, "works2"))})
+    tell(module, api)
     assert api.apps["hello"]["deployed_app_config"] == THEIRS
     assert all(THEIRS in put["applications"] for put in api.puts)
 
 
-def test_the_way_back_takes_what_was_told_from_here(module: ModuleType, api: Any) -> None:
+def test_the_way_back_takes_what_was_told_from_here_though_no_book_has_it(module: ModuleType, api: Any) -> None:
     tell(module, api, app())
-    tell(module, api, ours={"tiny": told_digest(app())})
+    # Somebody has another one of that name by now.
+    api.apps["tiny"] = serving(app("tiny", "works2"))
+    tell(module, api)
+    assert set(api.apps) == {"hello", "program", "tiny"}
+    api.apps["tiny"] = serving(app())
+    tell(module, api)
     assert set(api.apps) == {"hello", "program"}
+
+
+def test_what_was_told_is_known_though_the_answer_was_lost_and_forgotten_once_it_is_gone(
+    module: ModuleType, api: Any
+) -> None:
+    asked = shared(module, api, ["tiny"])
+    api.silent = 0
+    with pytest.raises(module.RayError):
+        asked.ask("PUT", "/api/serve/applications/", {**document(app()), "wrong": True})
+    ledger = module.Ledger(api.ledger)
+    assert ledger.read() == {"tiny": [told_digest(app())]}
+    tell(module, api, app("tiny", "works2"))
+    assert ledger.read() == {"tiny": [told_digest(app()), told_digest(app("tiny", "works2"))]}
+    ledger.settle([], ["tiny", "hello"])
+    assert set(ledger.read()) == {"tiny"}
+    ledger.settle([app()], ["tiny"])
+    assert ledger.read() == {"tiny": [told_digest(app())]}
+    ledger.settle([], [])
+    assert ledger.read() == {}
+    api.ledger.write_text("[1]")
+    assert ledger.read() == {}
 
 
 def test_what_ray_hides_is_not_told_back(module: ModuleType, api: Any) -> None:
@@ -130,9 +162,8 @@ def test_proxies_that_are_not_reached_are_said_before_anything_is_told(
         module.proxy(answer(proxies, host="127.0.0.1"))
     api.more = answer(closed)
     wanted = document(app(), http_options={"port": closed})
-    shared = module.SharedApi(module.RayApi(f"http://127.0.0.1:{api.port}", TOKEN), {}, ["tiny"])
     with pytest.raises(module.RayError, match="reaches none"):
-        module.tell(shared, wanted, ["tiny"], time.monotonic() + 5)
+        module.tell(shared(module, api, ["tiny"]), wanted, ["tiny"], time.monotonic() + 5)
     assert api.puts == []
 
 
@@ -161,7 +192,7 @@ def looked(load: Load, folder: Path, port: int, *, token: str = TOKEN, **more: s
             "address": f"http://127.0.0.1:{port}",
             "token": token,
             "token_file": str(folder / "token"),
-            "document": str(folder / "serve.json"),
+            "ledger": str(folder / "told.json"),
             **more,
         }
     )
@@ -174,7 +205,7 @@ def test_a_look_says_nodes_applications_and_what_was_told_from_here(load: Load, 
     api.apps = {"hello": {**api.apps["hello"], "route_prefix": "/hello"}}
     for part in api.apps["hello"]["deployments"].values():
         part["replicas"] = []
-    (tmp_path / "serve.json").write_text(json.dumps(document(app())))
+    load("ray_serve/ray_serve").Ledger(tmp_path / "told.json").add([app()])
     found = looked(load, tmp_path, api.port)
     assert found["error"] is None
     assert (found["version"], found["host"], found["tls"], found["token_here"]) == ("2.60.0", "0.0.0.0", False, False)  # noqa: S104
@@ -183,7 +214,7 @@ def test_a_look_says_nodes_applications_and_what_was_told_from_here(load: Load, 
     assert serve.elsewhere is not None
     assert serve.elsewhere.nodes == {"10.0.0.1": {"CPU": 1.0}, "10.0.0.2": {"GPU": 2.0, "memory": 5.0}}
     assert serve.elsewhere.head == "10.0.0.1"
-    assert serve.elsewhere.listed == {"tiny": told_digest(app())}
+    assert serve.elsewhere.told == {"tiny": (told_digest(app()),)}
     assert serve.applications["hello"].route == "/hello"
     assert serve.applications["hello"].told == told_digest(THEIRS)
     (tmp_path / "token").write_text(f"{TOKEN}\n")

@@ -45,7 +45,7 @@ def test_weights_come_to_the_gateway_host_which_tells_serve_at_the_address() -> 
     assert [one["id"] for one in stage.orders["lab-1"]["weights"]] == [tiny]
     assert not any("vllm" in json.dumps(image) for image in stage.orders["lab-1"]["images"])
     order = told.orders["lab-1"]
-    assert (order["address"], order["token"], order["names"], order["ours"]) == (ADDRESS, "", ["tiny"], {})
+    assert (order["address"], order["token"], order["names"], order["ours"]) == (ADDRESS, "", ["tiny"], [])
     assert (order["readiness"]["url"], order["readiness"]["path"]) == (None, "/tiny/v1/chat/completions")
     (app,) = json.loads(done.files["lab-1"]["ray-serve"]["serve.json"])["applications"]
     (config,) = app["args"]["llm_configs"]
@@ -71,7 +71,7 @@ def test_other_bounds_and_the_way_back_leave_theirs() -> None:
     facts = deployed(elsewhere(), model(BOUNDS.format(2)))
     done = planned(facts, model(BOUNDS.format(3)))
     (told,) = [step for step in done.steps if step.kind == "ray_serve"]
-    assert told.orders["lab-1"]["ours"] == {"tiny": ""}
+    assert told.orders["lab-1"]["ours"] == told.undo[0].orders["lab-1"]["ours"] == ["tiny"]
     after = made.failed_at(done, facts, told.title)
     assert serve(after) == serve(facts)
 
@@ -81,9 +81,8 @@ def test_a_failed_first_deploy_takes_away_what_was_told_and_no_more() -> None:
     done = planned(facts, model())
     (told,) = [step for step in done.steps if step.kind == "ray_serve"]
     (back,) = told.undo
-    (app,) = json.loads(done.files["lab-1"]["ray-serve"]["serve.json"])["applications"]
-    # The step itself may find that somebody has taken the name meanwhile: that one is not as it was told here.
-    assert back.orders["lab-1"]["ours"] == {"tiny": told_digest(app)}
+    # The step itself may find that somebody has taken the name meanwhile. What was told from here the host knows.
+    assert back.orders["lab-1"]["ours"] == []
     assert set(serve(made.failed_at(done, facts, told.title))["applications"]) == {"hello"}
 
 
@@ -91,7 +90,7 @@ def test_down_takes_ours_alone() -> None:
     facts = deployed(elsewhere(), model())
     done = plan(site_elsewhere(), made.without(facts, "tiny"), made.current(facts))
     order = next(step for step in done.steps if step.kind == "ray_serve").orders["lab-1"]
-    assert (order["names"], order["ours"]) == ([], {"tiny": ""})
+    assert (order["names"], order["ours"]) == ([], ["tiny"])
     assert set(serve(made.applied(done, facts))["applications"]) == {"hello"}
 
 
@@ -119,12 +118,12 @@ def test_hosts_are_not_uninstalled_while_something_runs_there() -> None:
         plan_removal(made.current(facts), site_elsewhere(), purge=False, purge_deployments=True)
 
 
-def test_a_deploy_that_was_cut_off_is_ours_by_the_document_on_the_gateway_host() -> None:
+def test_a_deploy_that_was_cut_off_is_ours_by_what_the_gateway_host_told() -> None:
     facts, done = elsewhere(), planned(elsewhere(), model())
     (app,) = json.loads(done.files["lab-1"]["ray-serve"]["serve.json"])["applications"]
     serve(facts)["applications"]["tiny"] = {"status": "DEPLOYING", "message": "", "told": told_digest(app)}
     assert "an application tiny" in refused(facts, model())
-    serve(facts)["listed"] = {"tiny": told_digest(app)}
+    serve(facts)["told"] = {"tiny": ["other", told_digest(app)]}
     planned(facts, model())
     gone = plan(site_elsewhere(), made.without(facts, "tiny"), made.current(facts))
     assert set(serve(made.applied(gone, facts))["applications"]) == {"hello"}
