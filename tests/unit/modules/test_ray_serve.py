@@ -181,7 +181,10 @@ def test_where_none_is_asked_for_nothing_is_waited_for(module: ModuleType, api: 
     assert (changed, found["applications"]["tiny"]["status"]) == (True, "DEPLOYING")
 
 
-def test_what_is_taken_off_is_waited_for_until_it_is_gone(module: ModuleType, api: Any) -> None:
+def test_what_is_taken_off_is_waited_for_until_it_is_gone(
+    module: ModuleType, api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ansible.module_utils.onprem_llm_ray_wait.LEAVING", 60)
     api.apps, api.leaves = {"one": serving(app("one")), "two": serving(app("two"))}, 4
     _, found = tell(module, api, document(app("two")), names=[], seconds=60)
     assert list(found["applications"]) == ["two"]
