@@ -46,3 +46,10 @@ class Listener:
     pid: int | None
     process: str | None
     container: str | None = None  # the container that publishes it
+
+    @property
+    def holder(self) -> str:
+        """Who it is, for a person: `nginx (pid 42)`, or the container's name."""
+        if self.container:
+            return self.container
+        return f"{self.process or 'a process that could not be named'}{f' (pid {self.pid})' if self.pid else ''}"

@@ -10,6 +10,7 @@ from onprem_llm.gateway_state import GatewayState
 from onprem_llm.hosts import Container, Current, HostState, Project
 from onprem_llm.planning.addresses import EVERY, LOOPBACK
 from onprem_llm.planning.gateway import PROJECT as GATEWAY_PROJECT
+from onprem_llm.planning.scheduled import is_due_off
 from onprem_llm.planning.types import UI_PROJECT
 from onprem_llm.probe_values import moment
 from onprem_llm.ray_running import ray_deployments, ray_rows
@@ -122,14 +123,8 @@ def _row(host: HostState, project: Project, container: Container, now: datetime)
         restarts=container.restarts,
         image=image.tags[0] if image and image.tags else container.image[:19],
         address=container.label("listen"),
-        scheduled_off=_scheduled_off(host, project, container),
+        scheduled_off=is_due_off(host, project.name) and container.state in {"exited", "created"},
     )
-
-
-def _scheduled_off(host: HostState, project: Project, container: Container) -> bool:
-    schedule = host.schedules.get(container.label("deployment") or "")
-    off = schedule is not None and schedule.decided is not None and project.name in schedule.decided.off
-    return off and container.state in {"exited", "created"}
 
 
 def _gpu_name(host: HostState, uuid: str) -> str:

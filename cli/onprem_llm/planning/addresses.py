@@ -93,9 +93,7 @@ def _collide(address: str, port: int, claim: Claim) -> bool:
 def _who(listener: Listener) -> str:
     if listener.container:
         return f"the container {listener.container}, which is not onprem-llm's, publishes it"
-    process = listener.process or "a process that could not be named"
-    pid = f" (pid {listener.pid})" if listener.pid else ""
-    return f"{process}{pid} listens on {listener.address or 'every address'}:{listener.port}"
+    return f"{listener.holder} listens on {listener.address or 'every address'}:{listener.port}"
 
 
 def _taken(host: HostState, claim: Claim, who: str) -> InvalidError:

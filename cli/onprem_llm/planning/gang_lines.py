@@ -90,5 +90,4 @@ def _in_the_way(host: HostState, block: range, mine: Collection[int], taken: Col
     held = next((s for s in host.listeners if s.port in block and s.port not in mine), None)
     if held is None:
         return None
-    who = held.container or held.process or "a process that could not be named"
-    return f"{host.name}: {held.port} is used by {who}{f' (pid {held.pid})' if held.pid else ''}"
+    return f"{host.name}: {held.port} is used by {held.holder}"

@@ -122,9 +122,8 @@ def check_ray_ports(site: Site, hosts: Sequence[HostState]) -> None:
         ]
         if taken:
             one = taken[0]
-            who = one.container or one.process or "a process that could not be named"
             setting = "serve_port" if one.port == site.ray.serve_port else "ports"
             raise InvalidError(
-                f"port {one.port} is in use on {host.name}: {who} listens on {one.address or 'every address'}",
+                f"port {one.port} is in use on {host.name}: {one.holder} listens on {one.address or 'every address'}",
                 hint=f"choose other ports: onprem_llm_site.ray.{setting}; or stop what holds it",
             )

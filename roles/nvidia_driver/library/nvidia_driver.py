@@ -76,16 +76,10 @@ onprem_llm:
 """
 
 OPTIONS: dict[str, Any] = {
+    **steps.OPTIONS,
     "branch": {"type": "int"},
-    "kernel_modules": {"type": "str", "choices": ["auto", "open", "proprietary"], "default": "auto"},
-    "build": {"type": "str", "choices": ["auto", "dkms", "precompiled"], "default": "auto"},
     "run_file": {"type": "str"},
     "run_folder": {"type": "path"},
-    "mirrors": {"type": "dict", "default": {}},
-    "fingerprints": {"type": "list", "elements": "str", "default": [], "no_log": False},
-    "source": {"type": "path"},
-    # A proxy's address may hold a password.
-    "proxy": {"type": "dict", "no_log": True},
 }
 
 

@@ -76,15 +76,9 @@ onprem_llm:
 """
 
 OPTIONS: dict[str, Any] = {
+    **steps.OPTIONS,
     "version": {"type": "str", "required": True},
     "downgrade": {"type": "bool", "default": False},
-    "kernel_modules": {"type": "str", "choices": ["auto", "open", "proprietary"], "default": "auto"},
-    "build": {"type": "str", "choices": ["auto", "dkms", "precompiled"], "default": "auto"},
-    "mirrors": {"type": "dict", "default": {}},
-    "fingerprints": {"type": "list", "elements": "str", "default": [], "no_log": False},
-    "source": {"type": "path"},
-    # A proxy's address may hold a password.
-    "proxy": {"type": "dict", "no_log": True},
 }
 
 

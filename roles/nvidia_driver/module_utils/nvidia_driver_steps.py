@@ -31,6 +31,16 @@ KEYS = ("/var/lib/shim-signed/mok/MOK.der", "/var/lib/dkms/mok.pub")
 # In the order in which they let go of each other.
 MODULES = ("nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia_peermem", "nvidia")
 LONG_S = 3600.0  # a module takes minutes to build, on a busy host many
+# What both modules are told: which driver is wished for, and where it comes from.
+OPTIONS: dict[str, Any] = {
+    "kernel_modules": {"type": "str", "choices": ["auto", "open", "proprietary"], "default": "auto"},
+    "build": {"type": "str", "choices": ["auto", "dkms", "precompiled"], "default": "auto"},
+    "mirrors": {"type": "dict", "default": {}},
+    "fingerprints": {"type": "list", "elements": "str", "default": [], "no_log": False},
+    "source": {"type": "path"},
+    # A proxy's address may hold a password.
+    "proxy": {"type": "dict", "no_log": True},
+}
 
 
 def state(hands: Hands) -> dict[str, Any]:
