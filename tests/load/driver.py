@@ -69,8 +69,9 @@ class Load:
         return self
 
     def seconds_for(self, count: int) -> float:
-        """Return how long so many requests take to be sent."""
-        return count / self.settings.rate if self.settings.rate else 0.0
+        """Return how long so many requests take to be sent; where each waits for an answer, at most."""
+        given = self.settings
+        return count / given.rate if given.rate else count * given.limit / given.workers
 
     def stop(self) -> dict:
         """Begin no further request, wait for the last answers, and return the summary."""

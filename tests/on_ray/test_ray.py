@@ -30,10 +30,20 @@ ONE = "replicas: 1\n"
 BOUNDS = "replicas: {min: 1, max: 2, target_ongoing_requests: 2, upscale_delay: 2, downscale_delay: 10}\n"
 LENGTHS = ("max_model_len: 512", "max_model_len: 500")
 SLOW = 900  # seconds; an engine on a busy machine with 4 cores takes 40 to 200 s to start, a node about 60
-# What a busy machine bears beside an engine that starts; and more than one replica shall have at a time.
-LIGHT, HEAVY = 1.0, {"rate": 0, "workers": 6, "tokens": 32}
+# What a busy machine bears beside an engine that starts.
+LIGHT = 1.0
+# Less than one replica shall have at a time, however slow the machine is; and more.
+FEW, MANY = {"rate": 0, "workers": 1}, {"rate": 0, "workers": 6, "tokens": 32}
 # The gateway's checks take three failures in 1.5 s to leave a node that is gone; in between it asks another one.
 SEEN_S = 3.0
+# Serve itself, asked on the head's host without anything of ours.
+ASK_SERVE = """\
+import pathlib, urllib.request
+token = pathlib.Path("/srv/onprem-llm/secrets/ray_token").read_text().strip()
+asked = urllib.request.Request("http://127.0.0.1:20007/api/serve/applications/")
+asked.add_header("Authorization", "Bearer " + token)
+print(urllib.request.urlopen(asked, timeout=30).read().decode())
+"""
 
 
 @dataclass
@@ -63,19 +73,23 @@ class OnRay:
 
     def says(self) -> str:
         """Ask the model; return its text."""
-        body = {"model": self.served.name, "prompt": "The capital of France is", "max_tokens": 8, "temperature": 0,
-                "ignore_eos": True}  # fmt: skip
-        status, value = self.served.rehearsal.ask("/v1/completions", self.served.key, body)
+        status, value = self.asked()
         assert status == 200, value
         text: str = value["choices"][0]["text"]
         return text
+
+    def asked(self) -> tuple[int, dict]:
+        """Ask the model; return the gateway's status and answer."""
+        body = {"model": self.served.name, "prompt": "The capital of France is", "max_tokens": 8, "temperature": 0,
+                "ignore_eos": True}  # fmt: skip
+        return self.served.rehearsal.ask("/v1/completions", self.served.key, body)
 
 
 @pytest.fixture(scope="module")
 def tiny(rehearsal: Rehearsal) -> Iterator[OnRay]:
     """From nothing to a chat: a cluster, and a model on it."""
     site = rehearsal.site
-    one = Served(rehearsal, "tiny", MODEL.replace("NAME", "tiny"), rate=LIGHT)
+    one = Served(rehearsal, "tiny", MODEL.replace("NAME", "tiny"), rate=LIGHT, seconds=2 * SLOW)
     began = time.monotonic()
     site.run("cluster", "up", "--yes", timeout=1800)
     clustered = time.monotonic()
@@ -114,19 +128,19 @@ def test_a_second_time_nothing_changes(tiny: OnRay) -> None:
 
 def test_other_bounds_replace_no_replica_and_load_brings_a_second_one(tiny: OnRay) -> None:
     before = tiny.replicas()
-    with tiny.served.load() as load:
+    with tiny.served.load(**FEW) as load:
         tiny.served.deploy((ONE, BOUNDS))
         assert tiny.replicas() == before
     load.assert_all_good(40)
     print(f"other bounds: {load.report()}")
-    with tiny.served.load(**HEAVY) as load:
+    with tiny.served.load(**MANY) as load:
         both = tiny.becomes(2)
     load.assert_all_good(40)
     print(f"from 1 to 2: {load.report()}")
     assert len(set(both.values())) == 2, f"both replicas are on one host: {both}"
-    with tiny.served.load() as load:
+    with tiny.served.load(**FEW) as load:
         left = tiny.becomes(1)
-        load.wait(lambda one: len(one.records) > 60, 300, "60 answers")
+        load.wait(lambda one: len(one.records) > 60, SLOW, "60 answers")
     load.assert_all_good(60)
     print(f"back to 1: {load.report()}")
     assert left.items() <= both.items()
@@ -136,10 +150,39 @@ def test_a_rolling_update_under_load(tiny: OnRay) -> None:
     before = tiny.becomes(1)
     with tiny.served.load() as load:
         tiny.served.deploy((ONE, BOUNDS), LENGTHS)
-        load.wait(lambda one: len(one.records) > 60, 300, "60 answers")
+        load.wait(lambda one: len(one.records) > 60, SLOW, "60 answers")
     load.assert_all_good(60)
     print(f"rolling update: {load.report()}")
     assert not set(tiny.becomes(1)) & set(before)
+
+
+def test_of_two_models_one_is_taken_down_and_the_other_serves_on(tiny: OnRay) -> None:
+    rehearsal = tiny.served.rehearsal
+    other = OnRay(Served(rehearsal, "other", MODEL.replace("NAME", "other")))
+    other.served.key = tiny.served.key
+    tiny.served.deploy(LENGTHS)  # one replica, whatever is asked
+    before = tiny.becomes(1)
+    try:
+        with tiny.served.load() as load:
+            other.served.deploy()
+            assert other.says()
+        load.assert_all_good(40)
+        print(f"a second model comes: {load.report()}")
+        assert applications(rehearsal) == {"tiny": "RUNNING", "other": "RUNNING"}
+        assert set(rehearsal.models(tiny.served.key)) == {"tiny", "other"}
+        with tiny.served.load() as load:
+            tiny.served.site.run("down", "other", "--yes", timeout=1200)
+            load.wait(lambda one: len(one.records) > 60, SLOW, "60 answers")
+        load.assert_all_good(60)
+        print(f"and goes: {load.report()}")
+    finally:
+        rehearsal.down("other")
+    status, said = other.asked()
+    assert status == 404, said
+    assert "other" in str(said)
+    assert rehearsal.models(tiny.served.key) == ["tiny"]
+    assert applications(rehearsal) == {"tiny": "RUNNING"}
+    assert tiny.replicas() == before
 
 
 def test_a_worker_host_that_goes_off_gives_its_replica_to_another(tiny: OnRay) -> None:
@@ -155,14 +198,14 @@ def test_a_worker_host_that_goes_off_gives_its_replica_to_another(tiny: OnRay) -
         try:
             until(lambda: _elsewhere(tiny, lost), SLOW, f"the replica of {lost} is elsewhere")
             print(f"elsewhere after {time.time() - off:.0f} s")
-            load.wait(lambda one: len(one.records) > 60, 300, "60 answers")
+            load.wait(lambda one: len(one.records) > 60, SLOW, "60 answers")
         finally:
             subprocess.run(["docker", "start", lost], check=True, capture_output=True, timeout=60)
     _only_what_it_was_answering(load, off)
     rehearsal.is_back(lost)
     until(lambda: len(tiny.served.up()) >= 2, SLOW, f"{lost} is a node again")
     with tiny.served.load() as load:
-        load.wait(lambda one: len(one.records) > 40, 300, "40 answers")
+        load.wait(lambda one: len(one.records) > 40, SLOW, "40 answers")
     load.assert_all_good(40)
 
 
@@ -185,6 +228,12 @@ def test_weights_that_are_broken_are_said_and_the_old_ones_serve(tiny: OnRay) ->
     assert tiny.becomes(1) == before
     assert (tiny.deployment()["revision"], tiny.says()) == (revision, text)
     assert tiny.deployment()["ready"] == 1
+
+
+def applications(rehearsal: Rehearsal) -> dict[str, str]:
+    """Return what Ray Serve has on the head, by name: its status."""
+    found = json.loads(rehearsal.lab.exec_root(rehearsal.hosts[0], "python3", "-c", ASK_SERVE))
+    return {name: one["status"] for name, one in found["applications"].items()}
 
 
 def _elsewhere(tiny: OnRay, lost: str) -> bool:
