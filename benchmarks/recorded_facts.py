@@ -15,8 +15,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from typing import Any
 
-import yaml
-
+from onprem_llm import fast_yaml
 from onprem_llm.hosts import Current
 from onprem_llm.planning.plan import plan
 from onprem_llm.planning.plan_paths import check_paths
@@ -41,9 +40,6 @@ L4 = "NVIDIA L4"
 VLLM_IMAGE = "vllm/vllm-openai:v0.11.0"
 UI_IMAGE = "ghcr.io/open-webui/open-webui:v0.6.5"
 GATEWAY_IMAGE = "onprem-llm/gateway:1"
-
-# The one in Python takes as long as all the planning of a test.
-YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def image_id(ref: str) -> str:
@@ -389,7 +385,7 @@ def _now(state: Facts) -> int:
 
 
 def _container(state: Facts, text: str, start: bool = True) -> Facts:
-    project = YamlLoader(text).get_single_data()
+    project = fast_yaml.read(text)
     (service, body), *_ = project["services"].items()
     known = next(i["id"] for i in state["images"] if body["image"] == i["id"] or body["image"] in i["digests"])
     return {

@@ -11,13 +11,15 @@ from typing import Any
 
 import yaml
 
+from onprem_llm import fast_yaml
+
 ROLES = Path(__file__).resolve().parents[1] / "roles"
 MARK = "<!-- Made from meta/argument_specs.yml by docs/role_readmes.py -->"
 
 
 def made(role: str) -> str:
     """Return the text of a role's README."""
-    specs = yaml.safe_load((ROLES / role / "meta" / "argument_specs.yml").read_text())["argument_specs"]
+    specs = fast_yaml.read((ROLES / role / "meta" / "argument_specs.yml").read_text())["argument_specs"]
     parts = [MARK, f"# {role}"]
     for entry, spec in specs.items():
         parts.append(f"{spec['short_description']}." + (f" (tasks_from: {entry})" if entry != "main" else ""))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import yaml
+from onprem_llm import fast_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_orders_are_read_by_the_lookup_alone() -> None:
     """`include_vars`, `vars_files` and `-e @order.json` would make templates of what users wrote."""
     for path in (ROOT / "playbooks").glob("*.yml"):
-        for play in yaml.safe_load(path.read_text(encoding="utf-8")):
+        for play in fast_yaml.read(path.read_text(encoding="utf-8")):
             orders = [text for name, text in play.get("vars", {}).items() if name.endswith("_order")]
             assert all("lookup('ansible.builtin.file', onprem_llm_order_file) | from_json" in one for one in orders), (
                 path

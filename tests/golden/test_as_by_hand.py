@@ -3,8 +3,9 @@
 import shlex
 
 import pytest
-import yaml
 from cases import rendered
+
+from onprem_llm import fast_yaml
 
 BY_HAND = """
 docker run -d --runtime nvidia --gpus all
@@ -33,7 +34,7 @@ def flags(words: list[str]) -> dict[str, str]:
 
 def service(case: str) -> dict:
     (text,) = rendered(case).values()
-    return yaml.safe_load(text)["services"]["vllm"]
+    return fast_yaml.read(text)["services"]["vllm"]
 
 
 def by_hand() -> tuple[list[str], list[str]]:

@@ -4,8 +4,9 @@ import os
 import shutil
 
 import pytest
-import yaml
 from cases import CASES, FILES, rendered
+
+from onprem_llm import fast_yaml
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -29,6 +30,6 @@ def test_rendering_twice_gives_the_same_bytes(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_no_tag_is_started_and_nothing_is_pulled(case: str) -> None:
     for text in (text for path, text in rendered(case).items() if path.endswith("/compose.yaml")):
-        for service in yaml.safe_load(text)["services"].values():
+        for service in fast_yaml.read(text)["services"].values():
             assert "sha256:" in service["image"]
             assert service["pull_policy"] == "never"

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-import yaml
-
+from onprem_llm import fast_yaml
 from onprem_llm.json_values import is_list
 from onprem_llm.planning.types import Plan
 from onprem_llm.probe_values import mapping, mappings, text
@@ -14,7 +13,7 @@ def images_in(plan: Plan) -> Iterator[str]:
     for projects in plan.files.values():
         for files in projects.values():
             if "compose.yaml" in files:
-                services = mapping(mapping(yaml.safe_load(files["compose.yaml"])).get("services"))
+                services = mapping(mapping(fast_yaml.read(files["compose.yaml"])).get("services"))
                 yield from (image for one in services.values() if (image := text(mapping(one), "image")))
 
 

@@ -1,10 +1,12 @@
 """Revisions: the text that the book keeps for a deployment, and what differs between two of them."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 import yaml
 
+from onprem_llm import fast_yaml
 from onprem_llm.errors import InvalidError
 from onprem_llm.spec.deployment import Deployment, parse_deployment
 from onprem_llm.spec.engine_args import normal
@@ -20,7 +22,9 @@ def canonical_text(deployment: Deployment, weights_id: str) -> str:
     value = deployment.model_dump(mode="json", exclude_defaults=True, exclude_none=True, warnings="none")
     value = {"api_version": 1, **value, "served_name": deployment.served_name}
     value["engine"]["engine_args"] = dict(sorted(deployment.engine.engine_args.items()))
-    body = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=10_000)
+    # Of a text that is kept the bytes must stay: libyaml writes others outside of ASCII.
+    dumper = fast_yaml.Dumper if json.dumps(value, ensure_ascii=False).isascii() else yaml.SafeDumper
+    body = yaml.dump(value, Dumper=dumper, sort_keys=False, allow_unicode=True, width=10_000)
     return f"{WEIGHTS_LINE}{weights_id}\n{body}"
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from onprem_llm import fast_yaml
 from onprem_llm.ansible_settings import environment, log_nothing
 from onprem_llm.connection import Connection
 from onprem_llm.errors import InvalidError
@@ -88,7 +89,7 @@ def role_variables() -> frozenset[str]:
     """Return what the roles take, from their argument_specs."""
     found: set[str] = set()
     for path in folder("roles").glob("*/meta/argument_specs.yml"):
-        for entry in yaml.safe_load(path.read_text("utf-8"))["argument_specs"].values():
+        for entry in fast_yaml.read(path.read_text("utf-8"))["argument_specs"].values():
             found |= set(entry.get("options") or ())
     return frozenset(found)
 

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address
 
 import yaml
 
+from onprem_llm import fast_yaml
 from onprem_llm.spec.deployment import GpuAccess
 
 LABEL = "onprem-llm"
@@ -135,8 +136,8 @@ def published(address: str, port: int, inner: int) -> str:
     return f"[{address}]:{port}:{inner}" if ":" in address else f"{address}:{port}:{inner}"
 
 
-class _Dumper(yaml.SafeDumper):
-    """SafeDumper without anchors, and with our quoting."""
+class _Dumper(fast_yaml.Dumper):
+    """A safe dumper without anchors, and with our quoting."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True

@@ -1,5 +1,6 @@
 """Every error of the gateway in OpenAI's shape: {"error": {"message", "type", "param", "code"}}."""
 
+import functools
 import json
 from dataclasses import dataclass
 
@@ -24,8 +25,14 @@ class Refusal:
     @property
     def body(self) -> str:
         """Return the answer's body."""
-        error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        return json.dumps({"error": error}, ensure_ascii=False)
+        return _body(self.message, self.kind, self.param, self.code)
+
+
+# A gateway's files are rendered for each moment of a plan.
+@functools.cache
+def _body(message: str, kind: str, param: str | None, code: str | None) -> str:
+    error = {"message": message, "type": kind, "param": param, "code": code}
+    return json.dumps({"error": error}, ensure_ascii=False)
 
 
 _BEARER = (("WWW-Authenticate", 'Bearer realm="onprem-llm"'),)

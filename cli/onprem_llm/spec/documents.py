@@ -7,11 +7,10 @@ from pathlib import Path
 import yaml
 from yaml.nodes import MappingNode, Node, SequenceNode
 
+from onprem_llm import fast_yaml
 from onprem_llm.errors import InvalidError
 
 Location = tuple[str | int, ...]
-
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Document:
     @classmethod
     def parse(cls, text: str, where: str) -> "Document":
         """Read `text`; InvalidError if it is no YAML, no mapping, or names a key twice."""
-        loader = _Loader(text)
+        loader = fast_yaml.Loader(text)
         try:
             node = loader.get_single_node()
             lines: dict[Location, int] = {}

@@ -1,10 +1,10 @@
 """Hosts and deployments for the tests of replicas over several hosts."""
 
 import recorded_facts as made
-import yaml
 from planning_lab import Hosts
 from recorded_facts import Facts
 
+from onprem_llm import fast_yaml
 from onprem_llm.planning.types import Plan
 
 GANG = """\
@@ -49,7 +49,7 @@ def placed(plan: Plan, name: str = "wide") -> dict[str, str]:
 def service(plan: Plan, project: str) -> Facts:
     """Return the rendered service of a project."""
     host = placed(plan, project.partition("-")[0])[project]
-    return yaml.safe_load(plan.files[host][project]["compose.yaml"])["services"]["vllm"]
+    return fast_yaml.read(plan.files[host][project]["compose.yaml"])["services"]["vllm"]
 
 
 def actions(plan: Plan, name: str = "wide") -> dict[str, str]:

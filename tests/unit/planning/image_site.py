@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 import recorded_facts as made
-import yaml
 from planning_lab import Hosts, model
 
+from onprem_llm import fast_yaml
 from onprem_llm.bundle.registry_view import ImageParts
 from onprem_llm.planning.plan import plan
 from onprem_llm.planning.types import ImageSource, Plan, RegistryStore, Step, Wanted, WantedDeployment
@@ -59,7 +59,7 @@ def site(**settings: Any) -> Site:
 def wanted(
     facts: Hosts, text: str = THREE, content: RegistryStore = ALL, item: WantedDeployment | None = None, **changes: Any
 ) -> Wanted:
-    ref = yaml.safe_load(text)["engine"]["image"]
+    ref = fast_yaml.read(text)["engine"]["image"]
     focus = item or made.deployment(text, image=pulled(ref))
     return replace(
         made.wanted(facts, focus), ui_image=None, gateway_image=pulled(made.GATEWAY_IMAGE), registry=content,
@@ -98,7 +98,7 @@ def names(done: Plan, project: str = "tiny") -> dict[str, str]:
     for host, projects in done.files.items():
         for name, files in projects.items():
             if name.startswith(project):
-                found[host] = yaml.safe_load(files["compose.yaml"])["services"]["vllm"]["image"]
+                found[host] = fast_yaml.read(files["compose.yaml"])["services"]["vllm"]["image"]
     return found
 
 

@@ -8,6 +8,7 @@ import yaml
 from packaging.version import Version
 from pydantic import ValidationError
 
+from onprem_llm import fast_yaml
 from onprem_llm.lab.gpu import stand_in
 from onprem_llm.planning.compatibility.images import Tag, how_built, others, read_tag
 from onprem_llm.planning.compatibility.machines import Kind, Machine, kind_of
@@ -197,8 +198,8 @@ def test_every_row_has_a_source_with_an_address_and_a_day() -> None:
 
 def _text(change: dict[str, object]) -> str:
     text = (stand_in.resources.files(Table.__module__.rpartition(".")[0]) / "table.yaml").read_text()
-    whole = yaml.load(text, yaml.CSafeLoader)  # the whole table in Python alone takes as long as all other tests here
-    dumped: str = yaml.dump(whole | change, Dumper=yaml.CSafeDumper)
+    whole = fast_yaml.read(text)
+    dumped: str = yaml.dump(whole | change, Dumper=fast_yaml.Dumper)
     return dumped
 
 

@@ -1,8 +1,9 @@
 """How a container reaches the GPUs that the plan chose."""
 
 import recorded_facts as made
-import yaml
 from recorded_facts import Facts
+
+from onprem_llm import fast_yaml
 
 MODEL = made.MODEL.format(name="tiny", image=made.VLLM_IMAGE, gpus=2, model="H100", port=8000)
 DEVICES = {"driver": "nvidia", "device_ids": ["GPU-lab-1-0", "GPU-lab-1-1"], "capabilities": ["gpu"]}
@@ -10,7 +11,7 @@ DEVICES = {"driver": "nvidia", "device_ids": ["GPU-lab-1-0", "GPU-lab-1-1"], "ca
 
 def service(facts: dict[str, Facts], text: str) -> Facts:
     files = made.planned(facts, made.deployment(text)).files
-    return yaml.safe_load(files["lab-1"]["tiny-0"]["compose.yaml"])["services"]["vllm"]
+    return fast_yaml.read(files["lab-1"]["tiny-0"]["compose.yaml"])["services"]["vllm"]
 
 
 def devices(found: Facts) -> list[Facts]:
@@ -126,7 +127,7 @@ def test_what_starts_anew_meanwhile_gets_its_gpus_the_way_that_works() -> None:
     changed = made.deployment(MODEL.replace("size: 2", "size: 2, seed: 7"))
     plan = made.planned(stale(), changed)
     assert "--gpus instead" in plan.warnings[0]
-    found = yaml.safe_load(plan.files["lab-1"]["tiny-0"]["compose.yaml"])["services"]["vllm"]
+    found = fast_yaml.read(plan.files["lab-1"]["tiny-0"]["compose.yaml"])["services"]["vllm"]
     assert devices(found) == [DEVICES]
     facts = stale()
     for container in facts["lab-1"]["projects"]["tiny-0"]["containers"]:
