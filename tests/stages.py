@@ -104,7 +104,7 @@ BARE = ["tests/e2e/test_1_bootstrap.py", "tests/e2e/test_2_real.py", "tests/e2e/
 # On hosts beside those of the other files on the stub engine: what both do takes the longest of all, mostly waiting.
 SERVED = ["tests/e2e/test_5_gateway.py"]
 # Real processes that wait for each other for seconds: what the fast tests have no time for.
-PROCESSES = Stage("gang, Ansible", "pytest -q -n auto --durations=5 tests/gang tests/ansible_runs")
+PROCESSES = Stage("gang, Ansible", "pytest -q -n auto --durations=5 tests/gang tests/ansible_runs tests/stage_runs")
 # What has hosts of its own, or none.
 REST = [
     Stage("hubs, locking", "pytest -q --durations=5 tests/hubs tests/locking tests/dnf"),

@@ -60,8 +60,10 @@ def application(*addresses: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def nodes(load: Load) -> ModuleType:
-    return load("ray_cluster/ray_nodes")
+def nodes(load: Load, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = load("ray_cluster/ray_nodes")
+    monkeypatch.setattr(module, "PAUSE", 0.02)
+    return module
 
 
 @pytest.fixture
@@ -78,7 +80,11 @@ def dashboard() -> Iterator[type[Dashboard]]:
     server.shutdown()
 
 
-def soon(seconds: float = 1.5) -> float:
+# What is waited for comes after this long, in seconds; what never comes is looked for twice at least.
+LATER = 0.1
+
+
+def soon(seconds: float = LATER) -> float:
     return time.monotonic() + seconds
 
 
@@ -106,14 +112,14 @@ def test_another_token_is_an_error_at_once(nodes: ModuleType, dashboard: Any) ->
 def test_nodes_that_do_not_come_are_named(nodes: ModuleType, dashboard: Any) -> None:
     dashboard.nodes = [*dashboard.nodes, node("10.0.0.3", "DEAD")]
     head = nodes.Head(dashboard.port, TOKEN)
-    assert nodes.wait_alive(head, ["10.0.0.2"], soon()) is False
+    assert nodes.wait_alive(head, ["10.0.0.2"], soon(30)) is False
     with pytest.raises(nodes.RayError, match=r"not in the cluster: 10\.0\.0\.3, 10\.0\.0\.4; expected"):
         nodes.wait_alive(head, ["10.0.0.2", "10.0.0.3", "10.0.0.4"], soon())
 
 
 def test_a_node_that_comes_late_is_waited_for(nodes: ModuleType, dashboard: Any) -> None:
-    threading.Timer(0.5, lambda: setattr(dashboard, "nodes", [*dashboard.nodes, node("10.0.0.3")])).start()
-    nodes.wait_alive(nodes.Head(dashboard.port, TOKEN), ["10.0.0.3"], soon(10))
+    threading.Timer(LATER, lambda: setattr(dashboard, "nodes", [*dashboard.nodes, node("10.0.0.3")])).start()
+    nodes.wait_alive(nodes.Head(dashboard.port, TOKEN), ["10.0.0.3"], soon(30))
 
 
 def test_a_dashboard_that_is_down_is_said(nodes: ModuleType) -> None:
@@ -124,10 +130,10 @@ def test_a_dashboard_that_is_down_is_said(nodes: ModuleType) -> None:
 def test_applications_that_ran_are_waited_for(nodes: ModuleType, dashboard: Any) -> None:
     """A head that was just started has none for a while, and no node that is missing."""
     head = nodes.Head(dashboard.port, TOKEN)
-    threading.Timer(1.0, lambda: setattr(dashboard, "applications", {"tiny": application("10.0.0.2")})).start()
+    threading.Timer(LATER, lambda: setattr(dashboard, "applications", {"tiny": application("10.0.0.2")})).start()
     begun = time.monotonic()
-    nodes.wait_alive(head, ["10.0.0.2"], soon(10), ["tiny"])
-    assert time.monotonic() - begun >= 1.0
+    nodes.wait_alive(head, ["10.0.0.2"], soon(30), ["tiny"])
+    assert time.monotonic() - begun >= LATER
     dashboard.applications["tiny"] |= {"status": "UNHEALTHY", "message": "no room"}
     with pytest.raises(nodes.RayError, match="tiny is UNHEALTHY: no room; old is not there; expected RUNNING"):
         nodes.wait_alive(head, ["10.0.0.2"], soon(), ["tiny", "old"])
@@ -148,10 +154,10 @@ def drain(nodes: ModuleType, dashboard: Any, monkeypatch: pytest.MonkeyPatch, en
 
 def test_a_drain_waits_for_the_last_replica(nodes: ModuleType, dashboard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     dashboard.applications = {"tiny": application("10.0.0.2", "10.0.0.1")}
-    threading.Timer(1.0, lambda: setattr(dashboard, "applications", {"tiny": application("10.0.0.1")})).start()
+    threading.Timer(LATER, lambda: setattr(dashboard, "applications", {"tiny": application("10.0.0.1")})).start()
     begun = time.monotonic()
-    (asked,) = drain(nodes, dashboard, monkeypatch, soon(20))
-    assert time.monotonic() - begun >= 1.0
+    (asked,) = drain(nodes, dashboard, monkeypatch, soon(30))
+    assert time.monotonic() - begun >= LATER
     assert asked[:2] == ("exec", "ray-head-ray-1")
     assert asked[-2:] == ("10.0.0.1:20000", "id-10.0.0.2")
     # Shortly before one Serve stops replicas, other place or not.
@@ -168,10 +174,10 @@ def test_a_drain_waits_for_the_proxy(nodes: ModuleType, dashboard: Any, monkeypa
     dashboard.proxies = {"a": proxy("10.0.0.1", "HEALTHY"), "b": proxy("10.0.0.2", "DRAINING")}
     with pytest.raises(nodes.RayError, match=r"proxy on 10\.0\.0\.2 still takes requests"):
         drain(nodes, dashboard, monkeypatch, soon())
-    threading.Timer(1.0, lambda: dashboard.proxies.pop("b")).start()
+    threading.Timer(LATER, lambda: dashboard.proxies.pop("b")).start()
     begun = time.monotonic()
-    drain(nodes, dashboard, monkeypatch, soon(20))
-    assert time.monotonic() - begun >= 1.0
+    drain(nodes, dashboard, monkeypatch, soon(30))
+    assert time.monotonic() - begun >= LATER
 
 
 def test_replicas_without_another_place_are_named_and_go_on(
@@ -186,8 +192,8 @@ def test_a_node_that_has_ended_is_drained(nodes: ModuleType, dashboard: Any, mon
     """A drained node ends by itself; Serve may list its replicas for a moment longer."""
     dashboard.applications = {"tiny": application("10.0.0.2")}
     ended = [node("10.0.0.1", head=True), node("10.0.0.2", "DEAD")]
-    threading.Timer(1.0, lambda: setattr(dashboard, "nodes", ended)).start()
-    drain(nodes, dashboard, monkeypatch, soon(20))
+    threading.Timer(LATER, lambda: setattr(dashboard, "nodes", ended)).start()
+    drain(nodes, dashboard, monkeypatch, soon(30))
 
 
 IMAGES = {

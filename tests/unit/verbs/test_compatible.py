@@ -20,7 +20,7 @@ from onprem_llm.spec.deployment import load_deployment
 from onprem_llm.spec.site import Site
 from onprem_llm.wanted import wanted_with
 
-pytestmark = pytest.mark.usefixtures("read_once")
+pytestmark = pytest.mark.usefixtures("site_of_defaults")
 
 MODEL = """api_version: 1
 name: big

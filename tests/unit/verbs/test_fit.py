@@ -257,7 +257,7 @@ def test_weights_that_were_not_pulled(site: Path) -> None:
     assert done.exception.hint == "onprem-llm weights pull model.yaml"
 
 
-@pytest.mark.usefixtures("read_once")
+@pytest.mark.usefixtures("site_of_defaults")
 def test_a_plan_from_facts_is_refused_with_the_sum(site: Path) -> None:
     """Of a model that is small on the disk, since a plan hashes the weights, and has a cache of 131 GB."""
     config = {**LLAMA_3_8B, "hidden_size": 8, "intermediate_size": 8, "head_dim": 128, "vocab_size": 64}

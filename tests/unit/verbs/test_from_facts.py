@@ -17,7 +17,7 @@ from onprem_llm.spec.deployment import parse_deployment
 from onprem_llm.spec.site import Site, parse_site
 from onprem_llm.spec.weights_identity import WeightsFile, WeightsManifest
 
-pytestmark = pytest.mark.usefixtures("read_once")
+pytestmark = pytest.mark.usefixtures("site_of_defaults")
 
 MODEL = """api_version: 1
 name: big
