@@ -3,13 +3,12 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-from tests.loopback import free_port
 
 from onprem_llm.rendering.gang import FOLDER, program
 
@@ -62,7 +61,12 @@ class Gang:
     def __init__(self, folder: Path, size: int = 2) -> None:
         self.folder, self.size, self.silence, self.beat = folder, size, 10, 0.2
         self.start_file = write_program(folder)
-        self.port, self.api_port = free_port(), free_port()
+        # Bound until the end, so that the kernel gives them to nobody else; who listens there reuses the address.
+        self._held = [socket.socket(), socket.socket()]
+        for one in self._held:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(("127.0.0.1", 0))
+        self.port, self.api_port = (int(one.getsockname()[1]) for one in self._held)
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def start(
@@ -113,6 +117,8 @@ class Gang:
             process.wait()
         for mark in self.folder.glob("*.mark"):
             kill_groups(mark.read_text())
+        for one in self._held:
+            one.close()
 
 
 class Life:

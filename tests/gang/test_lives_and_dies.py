@@ -111,6 +111,20 @@ def test_one_that_is_told_to_stop_ends_well_and_the_others_wait_for_it(gang: Gan
     gang.start(rank).waits_for("the gang serves")
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_that_had_no_time_to_listen_hears_why_the_other_has_ended(gang: Gang, rank: int) -> None:
+    """It is stopped until the other one is gone; what it says itself, first of all, comes to nobody any more."""
+    gang.beat = 0.02
+    lives = gang.start_all()
+    other = lives[1 - rank]
+    other.process.send_signal(signal.SIGSTOP)
+    lives[rank].process.terminate()
+    assert lives[rank].code() == 0
+    other.process.send_signal(signal.SIGCONT)
+    assert other.code() == 69
+    assert f"rank {rank} (host-{rank}): was stopped" in other.log
+
+
 def test_rank_0_ends_its_engine_before_the_others_when_it_is_told_to_stop(gang: Gang, tmp_path: Path) -> None:
     member = gang.start(1)
     mark = tmp_path / "polite.mark"

@@ -54,6 +54,7 @@ class Line:
         """Make the kernel notice within `silence` seconds that the other host is gone."""
         self._reader, self._writer, self._said_all = reader, writer, False
         connection = writer.get_extra_info("socket")
+        self._socket = connection.fileno()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(silence / 2)))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, int(silence / 5)))
@@ -61,9 +62,23 @@ class Line:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(silence * 1000))
 
     def say(self, **message: object) -> None:
-        """Send a message; whether it arrives shows in what is heard."""
-        if not self._writer.is_closing() and not self._said_all:
-            self._writer.write(json.dumps(message).encode() + b"\n")
+        """Send a message; whether it arrives shows in what is heard.
+
+        Past the transport where that waits for nothing: one that finds the other side gone takes the connection down,
+        and with it the other's last word, which may lie here unread.
+        """
+        if self._writer.is_closing() or self._said_all:
+            return
+        text, sent = json.dumps(message).encode() + b"\n", 0
+        if not self._writer.transport.get_write_buffer_size():
+            try:
+                sent = os.write(self._socket, text)
+            except BlockingIOError:
+                pass
+            except OSError:
+                return
+        if sent < len(text):
+            self._writer.write(text[sent:])
 
     def say_last(self, **message: object) -> None:
         """Send a message after which nothing more comes; the other side reads on until it has it, then hangs up.
