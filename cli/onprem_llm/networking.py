@@ -13,6 +13,7 @@ from onprem_llm.errors import InvalidError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.look import current_of
 from onprem_llm.output import Progress, note
+from onprem_llm.planning.gang_lines import meeting_of
 from onprem_llm.probe_values import mapping
 from onprem_llm.run_events import HostFailure, RunResult
 from onprem_llm.runner import run
@@ -51,7 +52,7 @@ def measure(connection: Connection, progress: Progress, *, seconds: int) -> Meas
     hosts = current.hosts
     span = _span(current, connection)
     names = [host.name for host in hosts]
-    addresses = {host.name: host.cluster_address for host in hosts}
+    addresses = {host.name: _address(host) for host in hosts}
     if len(hosts) < 2:
         alone = {name: {"state": "done"} for name in names}
         return Measured(document_of(names, addresses, alone, span), failures)
@@ -71,12 +72,13 @@ def keep(
 
     Of lines that were not measured now what was known before stays.
     """
-    from onprem_llm.spec.network_facts import latest
-
     if measured.keeper is None:
+        note("Plans are not told of these lines: no gateway host is among the hosts that were looked at.")
         return ()
-    whole = latest([*([measured.known] if measured.known else []), network])
-    bad = whole.model_copy(update={"lines": tuple(line for line in whole.lines if line.problems)})
+    # What was measured now counts, whatever the clock of another control host said then.
+    lines = {(line.source, line.target): line for one in (measured.known, network) if one for line in one.lines}
+    wrong = tuple(lines[way] for way in sorted(lines) if lines[way].problems)
+    bad = network.model_copy(update={"lines": wrong})
     with run_folder() as folder:
         orders = {measured.keeper: {"network": bad.model_dump(mode="json")}}
         told = run(
@@ -84,6 +86,11 @@ def keep(
             variables={"onprem_llm_order_file": str(write_orders(folder, 0, orders))},
         )  # fmt: skip
     return tuple(told.failures)
+
+
+def _address(host: HostState) -> str:
+    """Return where gangs meet this host: what is measured is the network that they will use."""
+    return meeting_of(host).address if host.gang_interface else host.cluster_address
 
 
 def _span(current: Current, connection: Connection) -> tuple[int, int]:
@@ -126,11 +133,14 @@ def _programs(hosts: Sequence[HostState], span: tuple[int, int], seconds: int) -
     """Return each host's order, as roles/network_check/files/network_check/order.py reads it."""
     port, speed_port = _free_ports(hosts)
     partners = rounds(len(hosts))
-    listed = [{"name": host.name, "address": host.cluster_address} for host in hosts]
+    # A gang that stands lets its own hosts in alone: that is no fault of a line.
+    walled = {port for host in hosts if host.firewall for wall in host.firewall.gangs for port in wall.ports}
+    listed = [{"name": host.name, "address": _address(host)} for host in hosts]
     longest = len(partners[0]) * (PAIR + PATIENCE + 2 * seconds) + 2 * BEGIN
     common = {
         "schema": 1, "hosts": listed, "port": port, "speed_port": speed_port, "seconds": seconds, "limit": longest,
-        "ports": list(range(span[0], span[1] + 1)), "begin": BEGIN, "patience": PATIENCE,
+        "ports": [port for port in range(span[0], span[1] + 1) if port not in walled],
+        "begin": BEGIN, "patience": PATIENCE,
     }  # fmt: skip
     return {host.name: {**common, "rank": rank, "rounds": partners[rank]} for rank, host in enumerate(hosts)}
 
@@ -151,7 +161,7 @@ def check_addresses(hosts: Sequence[HostState]) -> None:
     """Refuse hosts that no other one can reach by the address that is known of them."""
     seen: dict[str, str] = {}
     for host in hosts:
-        address = host.cluster_address
+        address = _address(host)
         problem = _problem(address)
         if address in seen:
             problem = f"it is {seen[address]}'s, too"

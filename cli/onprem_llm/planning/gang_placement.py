@@ -69,7 +69,8 @@ def place_gang(placer: Placer, whole: Deployment, index: int, nodes: int) -> Pla
         return _taken(placer, leader, index, staying)
     for host in _having(placer.current, leader):
         placer.refuse_blind_move(leader, [host])
-    chosen, verdicts = _chosen(placer, leader, nodes, placer.current.hosts)
+    # A slow line is better than nobody who answers: the plan names it.
+    chosen, verdicts = _chosen(placer, leader, nodes, placer.current.hosts, over_bad_lines=True)
     if chosen is None:
         raise _no_room(placer, whole, leader, nodes, verdicts)
     placer.passed_over = {verdict.host.name: verdict.why for verdict in verdicts if verdict.why}
@@ -82,7 +83,8 @@ def place_gang_beside(
     """Place a gang that takes another one's place, where the weights are or are sent anyway; None without room."""
     leader = f"{whole.name}-{index}"
     near = [host for host in placer.current.hosts if weights in host.weights or host.name in staged]
-    chosen, _ = _chosen(placer, leader, nodes, near)
+    # The gang that stands has its own lines: no other one is worth a bad one.
+    chosen, _ = _chosen(placer, leader, nodes, near, over_bad_lines=False)
     return None if chosen is None else _taken(placer, leader, index, chosen)
 
 
@@ -133,26 +135,29 @@ def _staying(placer: Placer, leader: str, nodes: int) -> list[Verdict] | None:
 
 
 def _chosen(
-    placer: Placer, leader: str, nodes: int, hosts: Sequence[HostState]
+    placer: Placer, leader: str, nodes: int, hosts: Sequence[HostState], *, over_bad_lines: bool
 ) -> tuple[list[Verdict] | None, list[Verdict]]:
-    """Return the best hosts that are as many as it takes and alike, and what was said of each."""
+    """Return the best hosts that are as many as it takes and alike, and what was said of each.
+
+    `over_bad_lines`: where there are none with good lines between them, those that there are.
+    """
     verdicts = [placer.consider(host, _own_project(host, leader) or leader) for host in hosts]
     fitting = [verdict for verdict in verdicts if verdict.why is None]
     fitting.sort(key=lambda one: (_own_project(one.host, leader) is None, placer.preference(one)))
     bad = bad_pairs(placer.current.network)
     best = _together(fitting, nodes, bad)
-    # A slow line is better than nobody who answers: it is named, and then taken.
-    chosen = best or (_together(fitting, nodes, frozenset()) if bad else None)
+    chosen = best or (_together(fitting, nodes, frozenset()) if bad and over_bad_lines else None)
     return (_in_order(chosen, leader) if chosen else None), verdicts
 
 
 def _together(fitting: Sequence[Verdict], nodes: int, bad: Set[frozenset[str]]) -> list[Verdict] | None:
     """Return the first hosts that are as many as it takes, alike, and with no bad line between two of them."""
-    alike: dict[str, list[Verdict]] = {}
-    for verdict in fitting:
-        group = alike.setdefault(verdict.gpus[0].name if verdict.gpus else "", [])
-        group.append(verdict)
-        if len(group) >= nodes and (found := joined_well(group, lambda one: one.host.name, nodes, bad)):
+    alike: dict[str, list[tuple[int, Verdict]]] = {}
+    for place, verdict in enumerate(fitting):
+        alike.setdefault(verdict.gpus[0].name if verdict.gpus else "", []).append((place, verdict))
+    enough = sorted((group for group in alike.values() if len(group) >= nodes), key=lambda one: one[nodes - 1][0])
+    for group in enough:
+        if found := joined_well([verdict for _, verdict in group], lambda one: one.host.name, nodes, bad):
             return found
     return None
 

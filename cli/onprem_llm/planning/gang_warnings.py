@@ -29,9 +29,9 @@ def _lines(starting: PlannedReplica, current: Current) -> tuple[str, ...]:
         return ()
     more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
     return (
-        f"{starting.project} goes over lines with faults: {'; '.join(bad[:SHOWN])}{more} (measured "
-        f"{network.measured_at}). No other hosts that can carry it have better ones. Mend them and measure again: "
-        "onprem-llm check --network",
+        f"{starting.project} goes over lines with faults: {'; '.join(bad[:SHOWN])}{more} (known "
+        f"since {network.measured_at} at the latest). Of the hosts that can carry it no {len(hosts)} were found with "
+        "good lines only. Mend them and measure again: onprem-llm check --network",
     )
 
 

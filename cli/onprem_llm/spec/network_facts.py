@@ -9,6 +9,7 @@ from onprem_llm.spec.canonical import Listed, Size
 from onprem_llm.spec.fields import Model
 
 T = TypeVar("T")
+TRIES = 20_000  # 20 ms: all pairs of 200 hosts
 
 
 class LineFacts(Model):
@@ -57,17 +58,24 @@ def bad_pairs(network: NetworkFacts | None) -> Set[frozenset[str]]:
 def joined_well(items: Sequence[T], name: Callable[[T], str], many: int, bad: Set[frozenset[str]]) -> list[T]:
     """Return as many items with good lines between the hosts of each two, the first ones where they can be; else none.
 
-    `name`: an item's host. What is found is not always the first that there is: each item is taken where it fits to
-    those before it.
+    `name`: an item's host. None are found, too, where it takes more than TRIES looks at an item.
     """
-    for at in range(len(items) - many + 1):
-        chosen: list[T] = []
-        for item in items[at:]:
-            if not any(frozenset((name(one), name(item))) in bad for one in chosen):
-                chosen.append(item)
-            if len(chosen) == many:
-                return chosen
-    return []
+    tries = iter(range(TRIES))
+
+    def extended(chosen: list[T], start: int) -> list[T]:
+        if len(chosen) == many:
+            return chosen
+        for at in range(start, len(items) - (many - len(chosen)) + 1):
+            if next(tries, None) is None:
+                break
+            item = items[at]
+            if any(frozenset((name(one), name(item))) in bad for one in chosen):
+                continue
+            if found := extended([*chosen, item], at + 1):
+                return found
+        return []
+
+    return extended([], 0)
 
 
 def latest(networks: Iterable[NetworkFacts]) -> NetworkFacts:

@@ -13,13 +13,15 @@ from pathlib import Path
 from ansible.module_utils.onprem_llm_book import BookError
 from ansible.module_utils.onprem_llm_write import put
 
-# Below the book's folder: revisions, what counts, events, what was said of hosts, the authority.
+# Below the book's folder: revisions, what counts, events, what was said of hosts and of their lines, the authority.
 BOOK_FILES = re.compile(
-    r"(?:[a-z0-9][a-z0-9-]{0,39}/(?:[1-9][0-9]*\.(?:yaml|json)|current|rollout\.json)|events\.jsonl|hosts\.json|ca/ca\.(?:crt|key))"
+    r"(?:[a-z0-9][a-z0-9-]{0,39}/(?:[1-9][0-9]*\.(?:yaml|json)|current|rollout\.json)|events\.jsonl|(?:hosts|network)\.json|ca/ca\.(?:crt|key))"
 )
 # Below the folder of keys. What belongs to one host stays there.
 KEY_FILES = re.compile(r"(?!engine\.(?:key|crt)$)[a-z0-9][a-z0-9._-]{0,62}")
 FOLDERS = {"book": BOOK_FILES, "keys": KEY_FILES}
+# What counts by being there.
+GOES = ("/current", "/rollout.json", "network.json")
 LARGEST = 64 * 1024 * 1024  # bytes; a copy travels in one piece
 
 
@@ -73,7 +75,7 @@ def differing(roots, whole):
         for path in sorted(files, key=lambda one: (one.endswith("/current"), one)):
             if there.get(path) != files[path]:
                 found.append((root / path, files[path]))
-        gone = [path for path in there if path.endswith(("/current", "/rollout.json")) and path not in files]
+        gone = [path for path in there if path.endswith(GOES) and path not in files]
         found += [(root / path, None) for path in sorted(gone)]
     return found
 

@@ -29,6 +29,7 @@ class Hosts:
         self.gateway: str | None = None
         self.kept: dict[str, Any] | None = None  # in the gateway's book
         self.untold: HostFailure | None = None
+        self.more: dict[str, dict[str, Any]] = {}  # what a host's probe says besides
 
     def run(self, playbook: str, connection: object, **options: Any) -> RunResult:
         if playbook == "check.yml":
@@ -57,6 +58,7 @@ class Hosts:
     def probe(self, name: str) -> dict[str, Any]:
         address = self.addresses[name]
         found = {"schema": 2, "ansible_host": address, "addresses": [address], "listeners": self.listeners, "site": {}}
+        found |= self.more.get(name, {})
         return {**found, "book": {"gateway": True}, "network": self.kept} if name == self.gateway else found
 
     def status(self, rank: int) -> dict[str, Any]:
@@ -189,13 +191,31 @@ def test_the_gateway_s_book_is_told_what_is_wrong_with_lines(hosts: Hosts, check
 def test_what_was_known_of_other_lines_stays(hosts: Hosts, check: Any) -> None:
     hosts.gateway = "a"
     known = {"source": "c", "target": "d", "bits_per_second": None, "mtu": None, "problems": ["not measured: off"]}
-    hosts.kept = {"measured_at": "2026-01-01T00:00:00Z", "lines": [known]}
+    # By a clock that was ahead of ours: what is measured now counts all the same.
+    hosts.kept = {"measured_at": "2099-01-01T00:00:00Z", "lines": [known, {**known, "target": "b"}]}
     check("--network")
     assert hosts.kept["lines"] == [known]
 
 
-def test_a_site_without_a_gateway_is_measured_and_keeps_nothing(hosts: Hosts, check: Any) -> None:
+def test_ports_of_a_gang_that_stands_are_not_tried(hosts: Hosts, check: Any) -> None:
+    """They let in its own hosts alone: a shut port there is no fault of the line."""
+    hosts.more["b"] = {"firewall": {"ports": [], "sources": [], "active": True,
+                                    "gangs": [{"ports": [7600, 7601], "sources": ["10.0.0.2"]}]}}  # fmt: skip
     check("--network")
+    assert {tuple(one["program"]["ports"]) for one in hosts.orders[0].values()} == {tuple(range(7602, 7664))}
+
+
+def test_hosts_meet_where_gangs_do(hosts: Hosts, check: Any) -> None:
+    hosts.more["b"] = {"gang_interface": "ib0", "interfaces": {"10.0.0.2": "eth0", "10.9.0.2": "ib0"}}
+    check("--network")
+    assert [one["address"] for one in hosts.orders[0]["a"]["program"]["hosts"]] == ["10.0.0.1", "10.9.0.2", "10.0.0.3"]
+    hosts.more["b"]["gang_interface"] = "ib7"
+    refused = check("--network", code=ExitCode.VALIDATION).exception
+    assert str(refused) == "b: onprem_llm_gang_interface is ib7, which has no address there"
+
+
+def test_a_site_without_a_gateway_is_measured_and_keeps_nothing(hosts: Hosts, check: Any) -> None:
+    assert "Plans are not told of these lines: no gateway host" in check("--network").stderr
     assert hosts.kept is None
 
 

@@ -37,7 +37,7 @@ def site(folder: Path) -> dict[str, str]:
 def first(tmp_path: Path) -> dict[str, str]:
     roots = site(tmp_path / "first")
     put(Path(roots["book"]), **{
-        "gateway": "this one", "bootstrap.json": "{}", "events.jsonl": "{}\n", "hosts.json": "{}",
+        "gateway": "this one", "bootstrap.json": "{}", "events.jsonl": "{}\n", "hosts.json": "{}", "network.json": "{}",
         "tiny/1.yaml": TEXT, "tiny/1.json": "{}", "tiny/current": "1\n",
         "tiny/rollout.json": "{}", "gone/4.yaml": "x", "gone/4.json": "{}",
         "ca/ca.crt": "root", "ca/ca.key": "private", "ca/.lock": "", "keys/keys.json": "hashes",
@@ -59,7 +59,8 @@ def test_what_counts_goes_and_what_is_the_hosts_own_stays(
     put(Path(second["book"]), second="another")
     shared.written(shared.differing(second, shared.unpacked(shared.packed(first))))
     assert there(second) == {
-        "second", "events.jsonl", "hosts.json", "tiny/1.yaml", "tiny/1.json", "tiny/current", "tiny/rollout.json",
+        "second", "events.jsonl", "hosts.json", "network.json", "tiny/1.yaml", "tiny/1.json", "tiny/current",
+        "tiny/rollout.json",
         "gone/4.yaml",
         "gone/4.json", "ca/ca.crt", "ca/ca.key", "tiny", "open-webui-admin", "client-onprem-llm",
     }  # fmt: skip
@@ -118,3 +119,13 @@ def test_a_link_is_not_followed(shared: ModuleType, first: dict[str, str], tmp_p
     (tmp_path / "outside").write_text("not ours")
     (Path(first["keys"]) / "link").symlink_to(tmp_path / "outside")
     assert "link" not in shared.unpacked(shared.packed(first))["keys"]
+
+
+def test_lines_that_the_first_one_knows_nothing_of_are_forgotten(
+    shared: ModuleType, first: dict[str, str], tmp_path: Path
+) -> None:
+    second = site(tmp_path / "second")
+    put(Path(second["book"]), **{"network.json": "of last year"})
+    (Path(first["book"]) / "network.json").unlink()
+    shared.written(shared.differing(second, shared.unpacked(shared.packed(first))))
+    assert "network.json" not in there(second)
