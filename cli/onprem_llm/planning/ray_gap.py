@@ -23,8 +23,8 @@ def check_surge(
         asked = f"max_unavailable of {deployment.name} is 0"
     raise InvalidError(
         f"update.{asked}, and the Ray cluster has no room for one more replica of it: the new one would wait for ever",
-        hint="set max_surge: 0 and max_unavailable: 1, with which an old replica stops first; or "
-        f"{cluster.another_node}",
+        hint="set max_surge: 0 and max_unavailable: 1 in model.yaml, with which an old replica stops first, and "
+        f"deploy that (`onprem-llm history {deployment.name} --json` has each revision's); or {cluster.another_node}",
     )
 
 

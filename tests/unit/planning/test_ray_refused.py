@@ -205,7 +205,10 @@ def test_an_update_without_room_for_one_more_is_warned_of() -> None:
 )
 def test_an_update_whose_new_replica_would_wait_for_ever_is_refused(rule: str, said: str) -> None:
     changed = model(f"update: {{{rule}}}\n").replace("8192", "1024")
-    assert said in refused(deployed(cluster(1, gpus=1), model()), changed)
+    told = refused(deployed(cluster(1, gpus=1), model()), changed)
+    assert said in told
+    # Also who goes back to a revision, which is as it is, can do what it says.
+    assert "deploy that (`onprem-llm history tiny --json` has each revision's); or " in told
     assert planned(deployed(cluster(), model()), changed).steps, "there is room for one more"
     assert planned(cluster(1, gpus=1), changed).steps, "nothing stands that is replaced"
     forgot = deployed(cluster(1, gpus=1), model())
