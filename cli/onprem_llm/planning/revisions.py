@@ -23,8 +23,9 @@ def canonical_text(deployment: Deployment, weights_id: str) -> str:
     value = {"api_version": 1, **value, "served_name": deployment.served_name}
     value["engine"]["engine_args"] = dict(sorted(deployment.engine.engine_args.items()))
     # Of a text that is kept the bytes must stay: libyaml writes others outside of ASCII.
-    dumper = fast_yaml.Dumper if json.dumps(value, ensure_ascii=False).isascii() else yaml.SafeDumper
-    body = yaml.dump(value, Dumper=dumper, sort_keys=False, allow_unicode=True, width=10_000)
+    alike = json.dumps(value, ensure_ascii=False).isascii() and fast_yaml.writes_alike(json.dumps(value))
+    dumper = fast_yaml.Dumper if alike else yaml.SafeDumper
+    body = yaml.dump(value, Dumper=dumper, sort_keys=False, allow_unicode=True, width=fast_yaml.WIDTH)
     return f"{WEIGHTS_LINE}{weights_id}\n{body}"
 
 

@@ -96,7 +96,8 @@ def to_yaml(value: Mapping[str, object]) -> str:
 # A plan renders the same gateway for each of its moments, and writing YAML is most of what a plan takes.
 @functools.lru_cache(maxsize=256)
 def _written(value: str) -> str:
-    return yaml.dump(json.loads(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+    dumper = _FastDumper if fast_yaml.writes_alike(value) else _Dumper
+    return yaml.dump(json.loads(value), Dumper=dumper, sort_keys=False, allow_unicode=True, width=fast_yaml.WIDTH)
 
 
 def user_text(value: str) -> str:
@@ -136,8 +137,15 @@ def published(address: str, port: int, inner: int) -> str:
     return f"[{address}]:{port}:{inner}" if ":" in address else f"{address}:{port}:{inner}"
 
 
-class _Dumper(fast_yaml.Dumper):
+class _Dumper(yaml.SafeDumper):
     """A safe dumper without anchors, and with our quoting."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+class _FastDumper(fast_yaml.Dumper):
+    """The same over libyaml."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
@@ -148,4 +156,5 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
-_Dumper.add_representer(str, _text)
+for _dumper in (_Dumper, _FastDumper):
+    _dumper.add_representer(str, _text)
