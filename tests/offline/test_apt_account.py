@@ -94,7 +94,7 @@ def test_a_role_installs_from_a_mirror_with_an_account(
     assert apt.offered() == {name: ["1.18.2-1"] for name in names}
     apt.install(toolkit.packages.chosen(apt.offered(), None))
     assert set(host.installed()) == set(names)
-    account = host.root / "etc/apt/auth.conf.d/ours.conf"
+    account = host.root / "etc/apt/auth.conf.d/00-onprem-llm.conf"
     assert account.stat().st_mode & 0o777 == 0o600
     assert [str(path) for path in public(host.root) if b"s3cret" in path.read_bytes()] == []
     assert str(account) in hands.record.load()["absent"]
@@ -119,8 +119,13 @@ def test_each_of_a_servers_folders_has_its_own_account(
         address, key = guarded.address(name), guarded.folder / name / "key.asc"
         paragraphs.append(f"Types: deb\nURIs: {address}/\nSuites: /\nSigned-By: {key}\n")
     host.source.unlink(missing_ok=True)
-    assert source.write_apt(host.source, "\n".join(paragraphs)) is True
-    apt.refresh([host.source])
+    # A file for each, as each role has its own; the host's entry for the whole server is another one's.
+    sources = [host.source.with_name(f"ours{number}.sources") for number in range(len(paragraphs))]
+    assert [source.write_apt(*each) for each in zip(sources, paragraphs, strict=True)] == [True] * len(sources)
+    source.auth_of(host.source).with_name("mirror.conf").write_text(
+        f"machine http://127.0.0.1:{guarded.port} login host password own\n"
+    )
+    apt.refresh()
     names = [f"onprem-llm-{number}" for number in range(len(ACCOUNTS))]
     assert [policy.candidate for policy in apt.policies(names).values()] == ["1.0"] * len(names)
     assert guarded.refused == []

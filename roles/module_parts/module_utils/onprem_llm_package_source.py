@@ -18,6 +18,8 @@ ADDRESS = re.compile(r"(https?://)(?:([^/\s]*)@)?(\S+)")
 # apt compares the addresses that it asks for with these as they stand, and has its own spelling of other characters.
 FOLDERS = re.compile(r"[A-Za-z0-9._/-]*/")
 
+ENTRY = re.compile(r"^# (\S+)\n(machine .*\n)", re.MULTILINE)
+
 
 class Account(NamedTuple):
     """Who signs in at a mirror, and below which address, which has no account in it."""
@@ -52,7 +54,7 @@ def split(address: str) -> tuple[str, Account | None]:
 
 
 def write_apt(path: Path, text: str) -> bool:
-    """Write a source of apt's, and its mirrors' accounts into a file of its own; return whether either changed.
+    """Write a source of apt's, and its mirrors' accounts where all of ours are; return whether either changed.
 
     PackageError for an account that no file can hold.
     """
@@ -64,13 +66,18 @@ def write_apt(path: Path, text: str) -> bool:
         return address
 
     text = ADDRESS.sub(bare, text)
-    changed = _write(auth_of(path), netrc(accounts), 0o600)
+    auth = auth_of(path)
+    before = auth.read_text(encoding="utf-8") if auth.exists() else ""
+    changed = _write(auth, netrc(before, path.name, accounts), 0o600)
     return _write(path, text, 0o644) or changed
 
 
 def auth_of(path: Path) -> Path:
-    """Return where the accounts of a source are, as apt_auth.conf(5) says: in the folder beside that of sources."""
-    return path.parent.parent / "auth.conf.d" / f"{path.stem}.conf"
+    """Return where the accounts of our sources are, as apt_auth.conf(5) says: in the folder beside that of sources.
+
+    Of all files there apt takes the first line that fits: ours is one, and its name comes before those of the host.
+    """
+    return path.parent.parent / "auth.conf.d" / "00-onprem-llm.conf"
 
 
 def apt_files(path: Path) -> list[str]:
@@ -78,9 +85,14 @@ def apt_files(path: Path) -> list[str]:
     return [str(path), str(auth_of(path))]
 
 
-def netrc(accounts: Iterable[Account]) -> str:
-    """Return the text of an apt_auth.conf: the first line that fits counts, so that inner folders come first."""
-    return "".join(sorted({one.line for one in accounts}, key=lambda line: (-len(line.split()[1]), line)))
+def netrc(before: str, source: str, accounts: Iterable[Account]) -> str:
+    """Return the text of our apt_auth.conf with these accounts for a source's file, and the others' as they were.
+
+    Above each line stands whose it is. The first line that fits counts, so that inner folders come first.
+    """
+    entries = {one for one in ENTRY.findall(before) if one[0] != source} | {(source, one.line) for one in accounts}
+    ordered = sorted(entries, key=lambda entry: (-len(entry[1].split()[1]), entry))
+    return "".join(f"# {name}\n{line}" for name, line in ordered)
 
 
 def write_dnf(path: Path, text: str) -> bool:

@@ -46,7 +46,7 @@ def test_an_account_that_no_file_can_hold_is_refused(part, account, tmp_path):
 
 
 def test_an_account_of_apts_comes_and_goes(part, tmp_path):
-    source, auth = tmp_path / "sources.list.d/ours.sources", tmp_path / "auth.conf.d/ours.conf"
+    source, auth = tmp_path / "sources.list.d/ours.sources", tmp_path / "auth.conf.d/00-onprem-llm.conf"
     assert part.auth_of(source) == auth
     texts = [PARAGRAPH.format(one) for one in ("http://m/d", "http://us:one@m/d", "http://us:two@m/d", "http://m/d")]
     assert [part.write_apt(source, text) for text in texts for _ in range(2)] == [True, False] * 4
@@ -54,7 +54,7 @@ def test_an_account_of_apts_comes_and_goes(part, tmp_path):
     assert not auth.exists()
     part.write_apt(source, texts[2])
     assert source.read_text() == PARAGRAPH.format("http://m/d")
-    assert auth.read_text() == "machine http://m/d/ login us password two\n"
+    assert auth.read_text() == "# ours.sources\nmachine http://m/d/ login us password two\n"
     assert (mode(source), mode(auth)) == (0o644, 0o600)
 
 
@@ -68,8 +68,26 @@ def test_a_source_that_was_written_with_the_account_in_it_is_mended(part, tmp_pa
 
 def test_the_innermost_folder_counts_and_each_line_stands_once(part):
     addresses = ["http://a:1@m/d", "http://a:1@m/d", "http://b:2@m/d/inner", "http://c:3@m/more"]
-    lines = part.netrc(part.split(one)[1] for one in addresses).splitlines()
-    assert [line.split()[1] for line in lines] == ["http://m/d/inner/", "http://m/more/", "http://m/d/"]
+    lines = part.netrc("", "ours", [part.split(one)[1] for one in addresses]).splitlines()
+    assert [line.split()[1] for line in lines[1::2]] == ["http://m/d/inner/", "http://m/more/", "http://m/d/"]
+
+
+def test_the_innermost_folder_of_all_sources_counts_and_each_changes_its_own(part, tmp_path):
+    outer, inner = tmp_path / "lists/a.sources", tmp_path / "lists/b.sources"
+
+    def lines():
+        return part.auth_of(outer).read_text().splitlines()
+
+    part.write_apt(outer, PARAGRAPH.format("http://us:1@m"))
+    part.write_apt(inner, PARAGRAPH.format("http://them:2@m/docker"))
+    of_inner, of_outer = ["# b.sources", "machine http://m/docker/ login them password 2"], ["# a.sources"]
+    assert lines() == [*of_inner, *of_outer, "machine http://m/ login us password 1"]
+    assert part.write_apt(outer, PARAGRAPH.format("http://us:3@m")) is True
+    assert lines() == [*of_inner, *of_outer, "machine http://m/ login us password 3"]
+    part.write_apt(outer, PARAGRAPH.format("http://m"))
+    assert lines() == of_inner
+    part.write_apt(inner, PARAGRAPH.format("http://m/docker"))
+    assert not part.auth_of(inner).exists()
 
 
 def test_an_account_of_dnfs_is_in_a_file_of_roots_alone(part, tmp_path):
