@@ -20,6 +20,9 @@ FOLDERS = re.compile(r"[A-Za-z0-9._/-]*/")
 
 ENTRY = re.compile(r"^# (\S+)\n(machine .*\n)", re.MULTILINE)
 
+SOURCES = ("apt/sources.list.d/onprem-llm*.sources", "yum.repos.d/onprem-llm*.repo")
+ETC = Path("/etc")
+
 
 class Account(NamedTuple):
     """Who signs in at a mirror, and below which address, which has no account in it."""
@@ -108,6 +111,12 @@ def write_dnf(path: Path, text: str) -> bool:
         )
     words = f"baseurl={address}\nusername={account.user}\npassword={account.password}"
     return _write(path, text.replace(found.group(), words), 0o600)
+
+
+def with_accounts() -> list[Path]:
+    """Return those of our sources in which an address has an account: earlier versions wrote them so."""
+    found = sorted(path for pattern in SOURCES for path in ETC.glob(pattern) if path.is_file())
+    return [path for path in found if any(account for _, account, _ in ADDRESS.findall(path.read_text("utf-8")))]
 
 
 def _write(path: Path, text: str, mode: int) -> bool:
