@@ -436,9 +436,9 @@ def _ray_serve(facts: dict[str, Facts], name: str, order: Facts, done: Plan) -> 
         there = facts[name]["serve"]
         known = there["told"]
         theirs = {one: app for one, app in there["applications"].items()
-                  if one not in order["ours"] and app["told"] not in known.get(one, ())}  # fmt: skip
-        if set(theirs) & set(told):
-            raise AssertionError(f"{name}: {set(theirs) & set(told)} are not ours")
+                  if app["told"] not in {*order["ours"].get(one, ()), *known.get(one, ())}}  # fmt: skip
+        if set(theirs) & {*told, *order["ours"]}:
+            raise AssertionError(f"{name}: {set(theirs) & {*told, *order['ours']}} are not ours")
         applications = {**theirs, **applications}
         there = {**there, "told": {one: [digest] for one, digest in told.items()}, "token_here": True}
     facts[name]["serve"] = {

@@ -10,8 +10,10 @@ from onprem_llm.json_values import is_list, is_mapping
 from onprem_llm.look import View, gateway_of, look, look_whole
 from onprem_llm.output import Progress
 from onprem_llm.planning.out_of_sight import awaited
-from onprem_llm.planning.ray_at_address import refuse_with_address
+from onprem_llm.planning.ray_at_address import as_it_is, digests, is_ours, refuse_with_address
+from onprem_llm.planning.ray_book import on_ray
 from onprem_llm.planning.ray_cluster import OtherImage, PlannedUp, other_image, plan_image, plan_up
+from onprem_llm.planning.ray_deploy import applications
 from onprem_llm.planning.ray_hosts import PROJECTS, asked_host, standing_head
 from onprem_llm.planning.ray_leaving import plan_down, plan_drain
 from onprem_llm.planning.ray_rolling import Known
@@ -19,7 +21,6 @@ from onprem_llm.planning.ray_steps import ask_order
 from onprem_llm.planning.registry_first import registry_first
 from onprem_llm.planning.types import ImageSource, Plan, Wanted
 from onprem_llm.probe_values import mapping, text
-from onprem_llm.ray_running import ray_deployments
 from onprem_llm.registry import resolve
 from onprem_llm.rendering.ray_node import HEAD_PROJECT
 from onprem_llm.run_events import RunResult
@@ -162,7 +163,7 @@ def seen(connection: Connection, progress: Progress) -> tuple[list[Node], RayVie
     view = look(connection, progress)
     site = _site(view, connection)
     if site.ray.address is not None:
-        return *_elsewhere(view.current, site.ray.address), list(view.current.unreachable)
+        return *_elsewhere(view.current, site), list(view.current.unreachable)
     ray = ask_ray(site, view.current, connection, progress)
     head = standing_head(view.current)
     nodes = [
@@ -190,29 +191,29 @@ def ask_ray(site: Site, current: Current, connection: Connection, progress: Prog
     return _ray_view(result, head)
 
 
-def _elsewhere(current: Current, address: str) -> tuple[list[Node], RayView]:
+def _elsewhere(current: Current, site: Site) -> tuple[list[Node], RayView]:
     """Return the nodes of a cluster that somebody else runs, and its applications: `ours` says which we told it."""
     asked = asked_host(current)
     serve = asked.serve if asked else None
     if asked is None or serve is None or serve.elsewhere is None:
-        return [], RayView(error="no gateway host answered, which would ask it", address=address)
-    there, mine = serve.elsewhere, {*ray_deployments(current.book), *serve.told_from_here}
+        return [], RayView(error="no gateway host answered, which would ask it", address=site.ray.address)
+    there, ours = serve.elsewhere, digests(applications(as_it_is(site, current, asked), on_ray(current)))
     nodes = [
         Node(name, "head" if name == there.head else "worker", "elsewhere", None, name, "ALIVE", resources,
              serve.proxies.get(name))
         for name, resources in there.nodes.items()
     ]  # fmt: skip
-    applications = {
+    shown = {
         name: {
             "status": app.status,
             "message": app.message,
             "replicas": [{"deployment": one.part, "address": one.address, "state": one.state} for one in app.replicas],
-            "ours": name in mine,
+            "ours": is_ours(serve, name, ours),
         }
         for name, app in serve.applications.items()
     }
     error = f"{asked.name}: {serve.error}" if serve.error else None
-    return nodes, RayView((), None if error else applications, error, address, there.version)
+    return nodes, RayView((), None if error else shown, error, site.ray.address, there.version)
 
 
 def _ray_view(result: RunResult, head: HostState) -> RayView:

@@ -1,10 +1,12 @@
 """A Ray cluster that somebody else runs, at onprem_llm_site.ray.address: what it is for the plan, and its refusals.
 
-Nothing of it is ours but the applications that the book has, and what is just as it was told from the gateway host: of
-a first deploy that was cut off.
+Nothing of it is ours but the applications that it has just as they were told from the gateway host, or as the book or
+the plan has them.
 """
 
 import re
+from collections.abc import Iterable
+from itertools import chain
 
 from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import Current, HostState
@@ -13,7 +15,8 @@ from onprem_llm.planning.ray_hosts import HEAD_GROUP, PROJECTS, WORKER_GROUP
 from onprem_llm.planning.ray_nodes import KEY
 from onprem_llm.planning.ray_nodes_standing import Cluster, Place
 from onprem_llm.planning.types import Change
-from onprem_llm.rendering.ray_serve import route_prefix
+from onprem_llm.rendering.ray_serve import RayApplication, application, route_prefix
+from onprem_llm.serve_state import ServeState, told_digest
 from onprem_llm.spec.deployment import Deployment
 from onprem_llm.spec.site import Site
 
@@ -88,7 +91,7 @@ def _is_new_enough(version: str | None) -> bool:
 
 
 def check_at_address(site: Site, deployment: Deployment, current: Current, cluster: Cluster) -> None:
-    """Raise InvalidError where Serve there cannot be asked by gateways, or has what the deployment would take."""
+    """Raise InvalidError where Serve there cannot be asked by gateways, or has the path that the deployment takes."""
     serve = cluster.asked.serve
     if serve is None or serve.elsewhere is None:
         return
@@ -103,16 +106,59 @@ def check_at_address(site: Site, deployment: Deployment, current: Current, clust
             f"Ray Serve's proxies at {site.ray.address} speak TLS (http_options.ssl_certfile), expected HTTP",
             hint="who runs the cluster has to start Serve without it; the gateway speaks TLS to clients",
         )
-    mine, name, route = {*on_ray(current), *serve.told_from_here}, deployment.name, route_prefix(deployment.name)
+    name, route = deployment.name, route_prefix(deployment.name)
+    mine = {name, *on_ray(current), *serve.told_from_here}
     for other, app in sorted(serve.applications.items()):
         if other in mine or app.status == LEAVES:
             continue
-        if other == name or app.route == route or (app.route or "").startswith(f"{route}/"):
+        if app.route == route or (app.route or "").startswith(f"{route}/"):
             raise InvalidError(
                 f"{name}: the Ray cluster at {site.ray.address} has an application {other} at {app.route} that is not "
-                f"ours: expected neither the name {name} nor the path {route} to be taken",
+                f"ours: expected the path {route} not to be taken",
                 hint="give the deployment another name; served_name may stay as it is",
             )
+
+
+Digests = dict[str, list[str]]  # application -> each way in which it may have been told
+
+
+def digests(*documents: Iterable[RayApplication]) -> Digests:
+    """Return the digests of what these have."""
+    found: Digests = {}
+    for one in chain(*documents):
+        told = told_digest(application(one))
+        if told not in found.setdefault(one.deployment.name, []):
+            found[one.deployment.name].append(told)
+    return found
+
+
+def is_ours(serve: ServeState, name: str, ours: Digests) -> bool:
+    """Tell whether an application there is as the book or the plan has it, or as it was told from the gateway host.
+
+    The name alone says nothing: the cluster may be another one than before, and somebody may have taken it meanwhile.
+    """
+    return name in serve.told_from_here or serve.applications[name].told in ours.get(name, ())
+
+
+def check_ours(site: Site, current: Current, cluster: Cluster, ours: Digests) -> None:
+    """Raise InvalidError where somebody else's application has a name of ours."""
+    serve = cluster.asked.serve
+    if serve is None or serve.elsewhere is None:
+        return
+    for name in sorted(set(ours) & set(serve.applications)):
+        app = serve.applications[name]
+        if app.status == LEAVES or is_ours(serve, name, ours):
+            continue
+        given_up = (
+            f". To give {name} up: take address out of onprem_llm_site.ray, then onprem-llm down {name}, which leaves "
+            "the cluster as it is"
+        )
+        raise InvalidError(
+            f"{name}: the Ray cluster at {site.ray.address} has an application {name} at {app.route} that is not ours: "
+            f"it is as neither {cluster.asked.name} told it nor the book or the model.yaml has it",
+            hint="give the deployment another name (served_name may stay as it is), or have who runs the cluster take "
+            f"it away{given_up if name in current.book else ''}",
+        )
 
 
 def at_address_warnings(site: Site) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from onprem_llm.hosts import Current
-from onprem_llm.planning.ray_at_address import cluster_at_address, token_change
+from onprem_llm.planning.ray_at_address import Digests, check_ours, cluster_at_address, digests, token_change
 from onprem_llm.planning.ray_book import BEFORE, DOCUMENT, PROJECT, Pair, on_ray
 from onprem_llm.planning.ray_checks import check_cluster, ray_warnings
 from onprem_llm.planning.ray_gap import check_surge, gap_warning
@@ -42,7 +42,8 @@ class PlannedServe:
     recorded: bool  # the book has the deployment as it is to be
     walls: Mapping[str, Order] = field(default_factory=dict)  # host -> rules that let the gateways in
     spare: bool = True  # there is room for one replica more
-    book: tuple[str, ...] = ()  # the deployments on Ray that it has
+    ours: Digests = field(default_factory=dict)  # at an address: as the book has them, and as they are to be
+    book: Digests = field(default_factory=dict)  # as the book has them
 
     @property
     def needed(self) -> bool:
@@ -109,6 +110,8 @@ def plan_serve(
     book = on_ray(current)
     after = applications(cluster, {**book, deployment.name: (deployment, item.weights.id)})
     port, former = site.ray.serve_port, applications(cluster, book)
+    ours = digests(former, after)
+    check_ours(site, current, cluster, ours)
     changes = _changes(cluster, after, deployment.name, why)
     focus = next(one for one in after if one.deployment.name == deployment.name)
     # What serves goes on, whatever the site's settings are by now, and with a worker less.
@@ -131,7 +134,8 @@ def plan_serve(
         recorded,
         walls,
         focus.spare,
-        tuple(book),
+        ours,
+        digests(former),
     )
 
 

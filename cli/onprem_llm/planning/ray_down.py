@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.out_of_sight import awaited
-from onprem_llm.planning.ray_at_address import cluster_at_address
+from onprem_llm.planning.ray_at_address import check_ours, cluster_at_address, digests
 from onprem_llm.planning.ray_book import DOCUMENT, PROJECT, on_ray
 from onprem_llm.planning.ray_deploy import applications
 from onprem_llm.planning.ray_hosts import asked_host, standing_head
@@ -77,10 +77,12 @@ def _leave(site: Site, current: Current, cluster: Cluster, name: str) -> Planned
     host, book = cluster.asked, on_ray(current)
     left = {other: pair for other, pair in book.items() if other != name}
     text = serve_text(applications(cluster, left), port=site.ray.serve_port)
+    ours = digests(applications(cluster, book))
+    check_ours(site, current, cluster, ours)
     timeout = (
         drain_timeout(name, current.book.get(name)) + (book[name][0].timeouts if name in book else Timeouts()).start
     )
-    order = serve_order(site, PROJECT, [], timeout, tuple(book))
+    order = serve_order(site, PROJECT, [], timeout, ours)
     return PlannedLeave(
         host,
         Step("ray_serve", f"Take {name} from Ray Serve", {host.name: order}),

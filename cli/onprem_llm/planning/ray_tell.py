@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from onprem_llm.hosts import HostState
 from onprem_llm.planning.addresses import LOOPBACK, Claim
-from onprem_llm.planning.ray_at_address import order_at_address
+from onprem_llm.planning.ray_at_address import Digests, order_at_address
 from onprem_llm.planning.ray_book import BEFORE, PROJECT
 from onprem_llm.planning.ray_deploy import PlannedServe
 from onprem_llm.planning.ray_nodes import KEY
@@ -25,10 +25,11 @@ def serve_step(site: Site, planned: PlannedServe, deployment: Deployment, *, kno
         return None
     host, name, timeout = planned.cluster.asked, deployment.name, _seconds(planned, deployment, known=known)
     order = {
-        **serve_order(site, PROJECT, [name], timeout, planned.book),
+        **serve_order(site, PROJECT, [name], timeout, planned.ours),
         "readiness": _readiness(site, host, deployment),
     }
-    back = serve_order(site, BEFORE, [name] if known else [], timeout, planned.book)
+    # Of a first one, nothing is ours on the way back but what was told from here.
+    back = serve_order(site, BEFORE, [name] if known else [], timeout, planned.ours if known else planned.book)
     undo = Step(
         "ray_serve",
         f"Tell Ray Serve of {name} as it was" if known else f"Take {name} from Ray Serve",
@@ -50,11 +51,11 @@ def _seconds(planned: PlannedServe, deployment: Deployment, *, known: bool) -> i
 
 
 def serve_order(
-    site: Site, source: str, names: Sequence[str], timeout: int, book: Sequence[str] = ()
+    site: Site, source: str, names: Sequence[str], timeout: int, ours: Digests | None = None
 ) -> dict[str, object]:
-    """Return an order of ray_serve.yml; `names`: those that are waited for. `book`: all that are ours at an address."""
+    """Return an order of ray_serve.yml; `names`: those that are waited for. `ours`: all that are, at an address."""
     own = {"dashboard_port": site.ray.ports.first + DASHBOARD, "token": KEY}
-    where = {**order_at_address(site), "ours": sorted(book)} if site.ray.address else own
+    where = {**order_at_address(site), "ours": ours or {}} if site.ray.address else own
     return {"source": source, "names": list(names), **where, "timeout": timeout}
 
 

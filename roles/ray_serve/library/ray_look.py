@@ -69,7 +69,7 @@ def looked(params):
         "proxies": {},
         "applications": {},
         "nodes": {},
-        "told": Ledger(Path(params["ledger"])).read(),
+        "told": Ledger(Path(params["ledger"]), params["address"]).read(),
         "token_here": _is_here(Path(params["token_file"]), params["token"]),
         "token_file": params["token_file"] if Path(params["token_file"]).is_file() else None,
     }

@@ -40,16 +40,17 @@ options:
     type: int
   address:
     description:
-      - Address of the dashboard of a cluster that somebody else runs, http(s)://HOST:PORT. All applications that are
-        not O(ours) are told as they stand, so that they stay.
+      - Address of the dashboard of a cluster that somebody else runs, http(s)://HOST:PORT. Its other applications are
+        told as they stand, so that they stay.
+      - Ours is what Serve has as O(document), O(ours) or told.json beside the document (what it was told from this
+        host) have it. An application of such a name that is otherwise fails this.
     type: str
   ours:
     description: >-
-      With O(address): names of applications that are ours, beside those of the document and what was told from this
-      host (told.json beside the document).
-    type: list
-    elements: str
-    default: []
+      With O(address): name of each application that is ours -> sha256 of each way in which it may have been told,
+      beside the document's.
+    type: dict
+    default: {}
   token_file:
     description: File of the cluster's token on this host; without it none is sent.
     type: path
@@ -165,19 +166,15 @@ def way_in(api, found, end):
         found = answered(api, end, "GET")
 
 
-def api_of(params, listed):
-    """Return the API that the parameters name; `listed`: the document's applications."""
+def api_of(params, document):
+    """Return the API that the parameters name."""
     file = params["token_file"]
     token = Path(file).read_text(encoding="utf-8").strip() if file else ""
     if not params["address"]:
         return RayApi(params["dashboard_port"], token)
-    api = RayApi(params["address"], token)
-    try:
-        return SharedApi(api, params["ours"], listed, Ledger(Path(params["document"]).with_name("told.json")))
-    except (RayError, OSError):
-        raise
-    except Exception as error:  # http.client's have no common base with the others
-        raise RayError(silent(api, error)) from error
+    address = params["address"]
+    ledger = Ledger(Path(params["document"]).with_name("told.json"), address)
+    return SharedApi(RayApi(address, token), params["ours"], document, ledger)
 
 
 def main():
@@ -188,7 +185,7 @@ def main():
             "names": {"type": "list", "elements": "str"},
             "dashboard_port": {"type": "int"},
             "address": {"type": "str"},
-            "ours": {"type": "list", "elements": "str", "default": []},
+            "ours": {"type": "dict", "default": {}},
             "token_file": {"type": "path", "no_log": False},
             "timeout": {"type": "int", "default": 1800},
         },
@@ -202,7 +199,7 @@ def main():
         text = path.read_text(encoding="utf-8")
         document = json.loads(text)
         listed = [app["name"] for app in document["applications"]]
-        api = api_of(params, listed)
+        api = api_of(params, document)
         names = listed if params["names"] is None else [name for name in params["names"] if name in listed]
         # A run that was cut off may leave this behind on the host, while the next one tells another document.
         current = lambda: path.read_text(encoding="utf-8") == text  # noqa: E731

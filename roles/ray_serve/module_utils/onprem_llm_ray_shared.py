@@ -27,32 +27,36 @@ class SharedApi:
 
     elsewhere = True
 
-    def __init__(self, api, ours, listed, ledger):
-        """Take the API, names that are ours, and those that are told; what is as the ledger has it is ours, too.
+    def __init__(self, api, ours, document, ledger):
+        """Take the API, and what is ours beside what the ledger has: the document's, and name -> digests in `ours`.
 
-        RayError where an application of a name that is told is somebody else's.
+        A name alone makes nothing ours: somebody else may have taken it.
         """
         self.api, self.where, self.ledger = api, api.where, ledger
-        self.ours = set(ours)
-        theirs = self._theirs(api.ask("GET", APPLICATIONS))
-        taken = [name for name in listed if name in theirs and theirs[name].get("status") != LEAVES]
-        if taken:
-            raise RayError(
-                f"the Ray cluster at {api.where} has an application {', '.join(taken)} that is not ours: "
-                "give the deployment another name. Nothing was told"
-            )
-        self.ours.update(listed)
+        self.ours = {name: set(digests) for name, digests in ours.items()}
+        for app in document["applications"]:
+            self.ours.setdefault(app["name"], set()).add(told_digest(app))
 
     def text(self, method, path, body=None):
         """Return the answer as it comes."""
         return self.api.text(method, path, body)
 
     def ask(self, method, path, body=None):
-        """Return the answer, of applications ours alone; tell theirs beside ours."""
+        """Return the answer, of applications ours alone; tell theirs beside ours.
+
+        RayError where an application of a name of ours is somebody else's: each time, as it may be taken meanwhile.
+        """
         if path != APPLICATIONS:
             return self.api.ask(method, path, body)
         found = self.api.ask("GET", APPLICATIONS)
         theirs = self._theirs(found)
+        taken = [name for name in sorted(self.ours) if name in theirs and theirs[name].get("status") != LEAVES]
+        if taken:
+            raise RayError(
+                f"the Ray cluster at {self.where} has an application {', '.join(taken)} that is not ours: it is not as "
+                "it was told from this host. Give the deployment another name, or have who runs the cluster take it "
+                "away. It was left as it is"
+            )
         if method == "GET":
             mine = {name: app for name, app in found["applications"].items() if name not in theirs}
             return {**found, "applications": mine}
@@ -61,26 +65,35 @@ class SharedApi:
         return self.api.ask(method, path, whole)
 
     def _theirs(self, found):
-        known = self.ledger.read()
+        known, theirs = self.ledger.read(), {}
         for name, app in found["applications"].items():
-            # Remembered: once it is on its way out, Serve does not say any more what it was told.
-            if told_digest(app.get("deployed_app_config") or {}) in known.get(name, ()):
-                self.ours.add(name)
-        return {name: app for name, app in found["applications"].items() if name not in self.ours}
+            mine = self.ours.get(name, set()).union(known.get(name, ()))
+            # On its way out, Serve does not say any more what it was told; it is told to nobody.
+            leaves = mine and app.get("status") == LEAVES
+            if not leaves and told_digest(app.get("deployed_app_config") or {}) not in mine:
+                theirs[name] = app
+        return theirs
 
 
 class Ledger:
-    """What was told from this host, name -> digests, in a file: whose an application is that no book has yet."""
+    """What a cluster was told from this host, name -> digests, in a file: whose an application there is.
 
-    def __init__(self, path):
-        """Name the file; there need be none."""
-        self.path = path
+    The file has it by the clusters' addresses: what one was told says nothing of another.
+    """
+
+    def __init__(self, path, address):
+        """Name the file, which need not be there, and the cluster's address."""
+        self.path, self.address = path, address
 
     def read(self):
-        """Return what it has, nothing where it cannot be read."""
+        """Return what it has of this cluster, nothing where it cannot be read."""
+        return self.whole().get(self.address, {})
+
+    def whole(self):
+        """Return what it has of all, address -> name -> digests."""
         try:
             found = json.loads(self.path.read_text(encoding="utf-8"))
-            return {name: list(digests) for name, digests in found.items()}
+            return {at: {name: list(told) for name, told in apps.items()} for at, apps in found.items()}
         except (OSError, ValueError, AttributeError, TypeError):
             return {}
 
@@ -103,6 +116,7 @@ class Ledger:
 
     def _write(self, known):
         part = self.path.with_suffix(".part")
+        known = {at: apps for at, apps in {**self.whole(), self.address: known}.items() if apps}
         part.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         part.replace(self.path)
 

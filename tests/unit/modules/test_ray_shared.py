@@ -15,6 +15,7 @@ from onprem_llm.serve_state import parse_serve, told_digest
 from .conftest import Load
 from .ray_serve_stand_in import TOKEN, app, document, serve_api, serving
 
+ADDRESS = "http://10.9.0.1:8265"
 THEIRS = app("hello")
 PROGRAM = {"status": "RUNNING", "source": "imperative", "deployed_app_config": None, "deployments": {}}
 OPTIONS = {"port": 8100, "host": "0.0.0.0", "keep_alive_timeout_s": 90}  # noqa: S104 - what Ray said
@@ -38,15 +39,19 @@ def module(load: Load, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return found
 
 
-def shared(module: ModuleType, api: Any, names: list[str], ours: tuple[str, ...] = ()) -> Any:
-    return module.SharedApi(
-        module.RayApi(f"http://127.0.0.1:{api.port}", TOKEN), ours, names, module.Ledger(api.ledger)
-    )
+def shared(
+    module: ModuleType, api: Any, told: dict[str, Any], ours: tuple[dict[str, Any], ...] = (), address: str = ADDRESS
+) -> Any:
+    at, ledger = f"http://127.0.0.1:{api.port}", module.Ledger(api.ledger, address)
+    return module.SharedApi(module.RayApi(at, TOKEN), {one["name"]: [told_digest(one)] for one in ours}, told, ledger)
 
 
-def tell(module: ModuleType, api: Any, *apps: dict[str, Any], ours: tuple[str, ...] = ()) -> Any:
+def tell(
+    module: ModuleType, api: Any, *apps: dict[str, Any], ours: tuple[dict[str, Any], ...] = (), address: str = ADDRESS
+) -> Any:
     names = [one["name"] for one in apps]
-    return module.tell(shared(module, api, names, ours), document(*apps), names, time.monotonic() + 5)
+    asked = shared(module, api, document(*apps), ours, address)
+    return module.tell(asked, document(*apps), names, time.monotonic() + 5)
 
 
 def test_theirs_are_told_as_they_stand_with_serves_own_options(module: ModuleType, api: Any) -> None:
@@ -63,16 +68,16 @@ def test_theirs_are_told_as_they_stand_with_serves_own_options(module: ModuleTyp
 def test_a_second_time_nothing_is_told_whatever_others_do(module: ModuleType, api: Any) -> None:
     tell(module, api, app())
     api.apps["late"] = {"status": "DEPLOY_FAILED", "deployed_app_config": app("late"), "deployments": {}}
-    changed, _ = tell(module, api, app(), ours=("tiny",))
+    changed, _ = tell(module, api, app())
     assert not changed
     assert len(api.puts) == 1
 
 
 def test_ours_goes_and_theirs_stay(module: ModuleType, api: Any) -> None:
     tell(module, api, app(), app("second"))
-    changed, found = tell(module, api, app("second"), ours=("tiny", "second"))
+    changed, found = tell(module, api, app("second"), ours=(app(), app("second")))
     assert (changed, list(found["applications"])) == (True, ["second"])
-    tell(module, api, ours=("second",))
+    tell(module, api, ours=(app("second"),))
     assert set(api.apps) == {"hello", "program"}
 
 
@@ -92,6 +97,51 @@ def test_a_name_that_is_somebody_elses(module: ModuleType, api: Any, name: str) 
     assert all(THEIRS in put["applications"] for put in api.puts)
 
 
+@pytest.mark.parametrize("way", ["update", "another", "down"])
+@pytest.mark.parametrize("ledger", ["none", "before", "of another address"])
+def test_a_name_of_the_book_that_somebody_took_is_left_alone(
+    module: ModuleType, api: Any, way: str, ledger: str
+) -> None:
+    if ledger != "none":
+        tell(module, api, app(), address=ADDRESS if ledger == "before" else "http://other")
+    taken = serving(app("tiny", "works2"))
+    if ledger == "of another address":  # which has what they have here
+        module.Ledger(api.ledger, "http://other").add([app("tiny", "works2")])
+    api.apps["tiny"], api.puts = taken, []
+    told = {"update": [app("tiny", "works3")], "another": [app(), app("second")], "down": []}[way]
+    with pytest.raises(
+        module.RayError, match=rf"at http://127\.0\.0\.1:{api.port} has an application tiny that is not"
+    ):
+        tell(module, api, *told, ours=(app(),))
+    assert api.puts == []
+    assert api.apps["tiny"] == taken
+
+
+def test_what_was_not_told_from_this_host_is_ours_as_the_book_or_the_document_has_it(
+    module: ModuleType, api: Any
+) -> None:
+    """A gateway host that came after another one."""
+    api.apps["tiny"] = serving(app())
+    assert tell(module, api, app())[0] is False
+    assert module.Ledger(api.ledger, ADDRESS).read() == {}
+    changed, _ = tell(module, api, app("tiny", "works2"), ours=(app(),))
+    assert changed
+    assert [one["import_path"] for one in api.puts[-1]["applications"]] == ["works", "works2"]
+    # The way back: it was told from here by now.
+    tell(module, api, app())
+    assert api.apps["tiny"]["deployed_app_config"] == app()
+
+
+def test_a_name_that_is_taken_while_it_is_waited_for(module: ModuleType, api: Any) -> None:
+    asked = shared(module, api, document(app()))
+    asked.ask("GET", "/api/serve/applications/")
+    api.apps["tiny"] = serving(app("tiny", "works2"))
+    for method, body in (("GET", None), ("PUT", document(app()))):
+        with pytest.raises(module.RayError, match="application tiny that is not ours"):
+            asked.ask(method, "/api/serve/applications/", body)
+    assert api.puts == []
+
+
 def test_the_way_back_takes_what_was_told_from_here_though_no_book_has_it(module: ModuleType, api: Any) -> None:
     tell(module, api, app())
     # Somebody has another one of that name by now.
@@ -106,11 +156,10 @@ def test_the_way_back_takes_what_was_told_from_here_though_no_book_has_it(module
 def test_what_was_told_is_known_though_the_answer_was_lost_and_forgotten_once_it_is_gone(
     module: ModuleType, api: Any
 ) -> None:
-    asked = shared(module, api, ["tiny"])
-    api.silent = 0
+    asked = shared(module, api, document(app()))
     with pytest.raises(module.RayError):
         asked.ask("PUT", "/api/serve/applications/", {**document(app()), "wrong": True})
-    ledger = module.Ledger(api.ledger)
+    ledger = module.Ledger(api.ledger, ADDRESS)
     assert ledger.read() == {"tiny": [told_digest(app())]}
     tell(module, api, app("tiny", "works2"))
     assert ledger.read() == {"tiny": [told_digest(app()), told_digest(app("tiny", "works2"))]}
@@ -118,7 +167,10 @@ def test_what_was_told_is_known_though_the_answer_was_lost_and_forgotten_once_it
     assert set(ledger.read()) == {"tiny"}
     ledger.settle([app()], ["tiny"])
     assert ledger.read() == {"tiny": [told_digest(app())]}
+    module.Ledger(api.ledger, "http://other").add([app("x")])
+    assert set(ledger.read()) == {"tiny"}
     ledger.settle([], [])
+    assert set(ledger.whole()) == {"http://other"}
     assert ledger.read() == {}
     api.ledger.write_text("[1]")
     assert ledger.read() == {}
@@ -163,7 +215,7 @@ def test_proxies_that_are_not_reached_are_said_before_anything_is_told(
     api.more = answer(closed)
     wanted = document(app(), http_options={"port": closed})
     with pytest.raises(module.RayError, match="reaches none"):
-        module.tell(shared(module, api, ["tiny"]), wanted, ["tiny"], time.monotonic() + 5)
+        module.tell(shared(module, api, wanted), wanted, ["tiny"], time.monotonic() + 5)
     assert api.puts == []
 
 
@@ -205,7 +257,9 @@ def test_a_look_says_nodes_applications_and_what_was_told_from_here(load: Load, 
     api.apps = {"hello": {**api.apps["hello"], "route_prefix": "/hello"}}
     for part in api.apps["hello"]["deployments"].values():
         part["replicas"] = []
-    load("ray_serve/ray_serve").Ledger(tmp_path / "told.json").add([app()])
+    ledger = load("ray_serve/ray_serve").Ledger
+    ledger(tmp_path / "told.json", f"http://127.0.0.1:{api.port}").add([app()])
+    ledger(tmp_path / "told.json", "http://other").add([app("hello")])
     found = looked(load, tmp_path, api.port)
     assert found["error"] is None
     assert (found["version"], found["host"], found["tls"], found["token_here"]) == ("2.60.0", "0.0.0.0", False, False)  # noqa: S104

@@ -45,7 +45,7 @@ def test_weights_come_to_the_gateway_host_which_tells_serve_at_the_address() -> 
     assert [one["id"] for one in stage.orders["lab-1"]["weights"]] == [tiny]
     assert not any("vllm" in json.dumps(image) for image in stage.orders["lab-1"]["images"])
     order = told.orders["lab-1"]
-    assert (order["address"], order["token"], order["names"], order["ours"]) == (ADDRESS, "", ["tiny"], [])
+    assert (order["address"], order["token"], order["names"], list(order["ours"])) == (ADDRESS, "", ["tiny"], ["tiny"])
     assert (order["readiness"]["url"], order["readiness"]["path"]) == (None, "/tiny/v1/chat/completions")
     (app,) = json.loads(done.files["lab-1"]["ray-serve"]["serve.json"])["applications"]
     (config,) = app["args"]["llm_configs"]
@@ -71,7 +71,9 @@ def test_other_bounds_and_the_way_back_leave_theirs() -> None:
     facts = deployed(elsewhere(), model(BOUNDS.format(2)))
     done = planned(facts, model(BOUNDS.format(3)))
     (told,) = [step for step in done.steps if step.kind == "ray_serve"]
-    assert told.orders["lab-1"]["ours"] == told.undo[0].orders["lab-1"]["ours"] == ["tiny"]
+    ours = told.orders["lab-1"]["ours"]
+    assert told.undo[0].orders["lab-1"]["ours"] == ours
+    assert {name: len(digests) for name, digests in ours.items()} == {"tiny": 2}
     after = made.failed_at(done, facts, told.title)
     assert serve(after) == serve(facts)
 
@@ -82,7 +84,7 @@ def test_a_failed_first_deploy_takes_away_what_was_told_and_no_more() -> None:
     (told,) = [step for step in done.steps if step.kind == "ray_serve"]
     (back,) = told.undo
     # The step itself may find that somebody has taken the name meanwhile. What was told from here the host knows.
-    assert back.orders["lab-1"]["ours"] == []
+    assert back.orders["lab-1"]["ours"] == {}
     assert set(serve(made.failed_at(done, facts, told.title))["applications"]) == {"hello"}
 
 
@@ -90,7 +92,7 @@ def test_down_takes_ours_alone() -> None:
     facts = deployed(elsewhere(), model())
     done = plan(site_elsewhere(), made.without(facts, "tiny"), made.current(facts))
     order = next(step for step in done.steps if step.kind == "ray_serve").orders["lab-1"]
-    assert (order["names"], order["ours"]) == ([], ["tiny"])
+    assert (order["names"], order["ours"]) == ([], {"tiny": [serve(facts)["applications"]["tiny"]["told"]]})
     assert set(serve(made.applied(done, facts))["applications"]) == {"hello"}
 
 
@@ -122,9 +124,11 @@ def test_a_deploy_that_was_cut_off_is_ours_by_what_the_gateway_host_told() -> No
     facts, done = elsewhere(), planned(elsewhere(), model())
     (app,) = json.loads(done.files["lab-1"]["ray-serve"]["serve.json"])["applications"]
     serve(facts)["applications"]["tiny"] = {"status": "DEPLOYING", "message": "", "told": told_digest(app)}
-    assert "an application tiny" in refused(facts, model())
+    planned(facts, model())  # nobody loses anything by what they have just so
+    other = model(BOUNDS.format(3))
+    assert "an application tiny" in refused(facts, other)
     serve(facts)["told"] = {"tiny": ["other", told_digest(app)]}
-    planned(facts, model())
+    planned(facts, other)
     gone = plan(site_elsewhere(), made.without(facts, "tiny"), made.current(facts))
     assert set(serve(made.applied(gone, facts))["applications"]) == {"hello"}
 
@@ -175,6 +179,32 @@ def test_what_would_not_work_there(changes: dict[str, Any], said: str) -> None:
     found = refused(facts, model())
     assert said in found
     assert "onprem-llm cluster" not in found
+
+
+@pytest.mark.parametrize("what", ["update", "the same", "another", "down"])
+def test_a_name_of_the_book_that_somebody_has_taken(what: str) -> None:
+    """Also with another cluster at the address, and with a book from a backup."""
+    facts = deployed(deployed(elsewhere(), model()), model(name="other"))
+    serve(facts)["applications"]["tiny"] = {"status": "RUNNING", "message": "", "told": "t", "route": "/tiny"}
+    said = f"tiny: the Ray cluster at {ADDRESS} has an application tiny at /tiny that is not ours"
+    if what == "down":
+        with pytest.raises(InvalidError, match="that is not ours") as caught:
+            plan(site_elsewhere(), made.without(facts, "tiny"), made.current(facts))
+        assert said in caught.value.message
+        assert "take address out of onprem_llm_site.ray, then onprem-llm down tiny" in (caught.value.hint or "")
+        return
+    texts = {"update": model(BOUNDS.format(3)), "the same": model(), "another": model(name="other")}
+    assert said in refused(facts, texts[what])
+
+
+def test_what_the_book_has_is_ours_though_this_gateway_host_never_told_it() -> None:
+    facts = deployed(elsewhere(), model())
+    serve(facts)["told"] = {}
+    assert planned(facts, model()).is_noop
+    done = planned(facts, model(BOUNDS.format(3)))
+    assert set(serve(made.applied(done, facts))["applications"]) == {"hello", "tiny"}
+    gone = plan(site_elsewhere(), made.without(facts, "tiny"), made.current(facts))
+    assert set(serve(made.applied(gone, facts))["applications"]) == {"hello"}
 
 
 @pytest.mark.parametrize("taken", [("tiny", "/x"), ("x", "/tiny"), ("x", "/tiny/v1")])

@@ -64,10 +64,14 @@ def test_cluster_status_says_whose_is_what(facts: Hosts) -> None:
     assert rows["10.9.0.2"].split()[1:] == ["worker", "8", "2", "none"]
     assert rows["hello"].endswith("somebody else's")
     assert rows["tiny"].endswith("ours")
+    facts["lab-1"]["serve"]["told"] = {}
     shown = json.loads(CliRunner().invoke(cli, ["cluster", "status", "--json"]).output)
     assert (shown["address"], shown["version"], shown["error"]) == (ADDRESS, "2.60.0", None)
     assert [(one["address"], one["proxy"]) for one in shown["nodes"]] == [("10.9.0.1", "HEALTHY"), ("10.9.0.2", None)]
     assert {name: app["ours"] for name, app in shown["applications"].items()} == {"hello": False, "tiny": True}
+    facts["lab-1"]["serve"]["applications"]["tiny"]["told"] = "another"
+    shown = json.loads(CliRunner().invoke(cli, ["cluster", "status", "--json"]).output)
+    assert shown["applications"]["tiny"]["ours"] is False
 
 
 def test_cluster_status_says_why_it_says_nothing(facts: Hosts) -> None:
