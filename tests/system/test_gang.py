@@ -125,7 +125,8 @@ def test_a_part_that_is_killed_is_back_by_itself(
     until(lambda: clients.tokens(PROMPTS[0]) != alone[0], 60, f"requests fail once {project} was killed")
     seconds = until(lambda: clients.tokens(PROMPTS[0]) == alone[0], BACK_S, "the gang serves again")
     print(f"{kill.__name__} of {project}: serving again after {seconds:.0f} s")
-    assert {status for status, _ in clients.answers} <= {200, 500, 502, 503}
+    # What docs/gateway.md has for a replica that is killed, and the engine's own 500.
+    assert {status for status, _ in clients.answers} <= {200, 500, 502, 503, 504}
     assert max(took for _, took in clients.answers) < ANSWER_S
     assert Asked(one).all_tokens() == alone
 
