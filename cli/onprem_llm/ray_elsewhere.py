@@ -62,4 +62,10 @@ def _token(path: str) -> str:
         raise InvalidError(f"onprem_llm_site.ray.token_file: {path} cannot be read on this machine: {error}") from None
     if not token:
         raise InvalidError(f"onprem_llm_site.ray.token_file: {path} is empty, expected the Ray cluster's token")
+    if not all("!" <= letter <= "~" for letter in token):
+        raise InvalidError(
+            f"onprem_llm_site.ray.token_file: {path} has more than a token: expected one line of printable ASCII "
+            "without blanks",
+            hint="write nothing but the token into it, no comment and no quotes",
+        )
     return token

@@ -63,6 +63,8 @@ class Dashboard:
 def main(address: str, file: str, node: str, worker: str, lines: str, follow: str) -> str | None:
     """Print the files one after another, side by side where they are followed; return what went wrong."""
     token = Path(file).read_text(encoding="utf-8").strip() if file else ""
+    if not all("!" <= letter <= "~" for letter in token):  # http.client would say it whole
+        return f"{file}: expected the Ray cluster's token, one line of printable ASCII without blanks"
     ray, gate = Dashboard(address, token), threading.Lock()
     found = ray.names(node, worker)
     if not found:

@@ -113,6 +113,11 @@ class ServeState:
     elsewhere: Elsewhere | None = None
 
     @property
+    def runs(self) -> bool:
+        """Tell whether Serve runs, whatever it serves."""
+        return self.port is not None
+
+    @property
     def told_from_here(self) -> frozenset[str]:
         """Name what a cluster elsewhere was told from the gateway host, and has as it was told.
 

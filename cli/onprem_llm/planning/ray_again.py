@@ -26,6 +26,6 @@ def tell_again(site: Site, current: Current, hosts: RayHosts) -> tuple[Step, dic
     carriers = (*hosts.workers, *((hosts.head,) if hosts.head_carries else ()))
     cluster = cluster_of(hosts.head, hosts.all, carriers, awaited(current))
     text = serve_text(applications(cluster, book), port=site.ray.serve_port)
-    order = serve_order(site, PROJECT, [], ANSWER_SECONDS)
+    order = serve_order(site, cluster, PROJECT, [], ANSWER_SECONDS)
     step = Step("ray_serve", "Tell Ray Serve of all deployments again", {hosts.head.name: order})
     return step, {PROJECT: {DOCUMENT: text}}

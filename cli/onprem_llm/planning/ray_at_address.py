@@ -184,6 +184,12 @@ def token_references(site: Site, project: str) -> dict[str, dict[str, dict[str, 
     return {project: {"token": {"from_file": site.ray.token_file}}} if site.ray.token_file else {}
 
 
-def order_at_address(site: Site) -> dict[str, object]:
-    """Return the part of an order of ray_serve.yml that says where Serve is."""
-    return {"address": site.ray.address, "token": KEY if site.ray.token_file else ""}
+def order_at_address(site: Site, cluster: Cluster, ours: Digests) -> dict[str, object]:
+    """Return the part of an order of ray_serve.yml that says where Serve is, and what is ours there."""
+    serve = cluster.asked.serve
+    return {
+        "address": site.ray.address,
+        "token": KEY if site.ray.token_file else "",
+        "ours": ours,
+        "runs": serve is not None and serve.runs,
+    }

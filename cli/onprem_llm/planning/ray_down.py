@@ -82,7 +82,7 @@ def _leave(site: Site, current: Current, cluster: Cluster, name: str) -> Planned
     timeout = (
         drain_timeout(name, current.book.get(name)) + (book[name][0].timeouts if name in book else Timeouts()).start
     )
-    order = serve_order(site, PROJECT, [], timeout, ours)
+    order = serve_order(site, cluster, PROJECT, [], timeout, ours)
     return PlannedLeave(
         host,
         Step("ray_serve", f"Take {name} from Ray Serve", {host.name: order}),

@@ -9,6 +9,7 @@ from onprem_llm.planning.ray_at_address import Digests, order_at_address
 from onprem_llm.planning.ray_book import BEFORE, PROJECT
 from onprem_llm.planning.ray_deploy import PlannedServe
 from onprem_llm.planning.ray_nodes import KEY
+from onprem_llm.planning.ray_nodes_standing import Cluster
 from onprem_llm.planning.replica_orders import readiness
 from onprem_llm.planning.types import Order, Step
 from onprem_llm.rendering.ray_node import DASHBOARD
@@ -25,11 +26,12 @@ def serve_step(site: Site, planned: PlannedServe, deployment: Deployment, *, kno
         return None
     host, name, timeout = planned.cluster.asked, deployment.name, _seconds(planned, deployment, known=known)
     order = {
-        **serve_order(site, PROJECT, [name], timeout, planned.ours),
+        **serve_order(site, planned.cluster, PROJECT, [name], timeout, planned.ours),
         "readiness": _readiness(site, host, deployment),
     }
     # Of a first one, nothing is ours on the way back but what was told from here.
-    back = serve_order(site, BEFORE, [name] if known else [], timeout, planned.ours if known else planned.book)
+    ours = planned.ours if known else planned.book
+    back = serve_order(site, planned.cluster, BEFORE, [name] if known else [], timeout, ours)
     undo = Step(
         "ray_serve",
         f"Tell Ray Serve of {name} as it was" if known else f"Take {name} from Ray Serve",
@@ -51,11 +53,11 @@ def _seconds(planned: PlannedServe, deployment: Deployment, *, known: bool) -> i
 
 
 def serve_order(
-    site: Site, source: str, names: Sequence[str], timeout: int, ours: Digests | None = None
+    site: Site, cluster: Cluster, source: str, names: Sequence[str], timeout: int, ours: Digests | None = None
 ) -> dict[str, object]:
     """Return an order of ray_serve.yml; `names`: those that are waited for. `ours`: all that are, at an address."""
     own = {"dashboard_port": site.ray.ports.first + DASHBOARD, "token": KEY}
-    where = {**order_at_address(site), "ours": ours or {}} if site.ray.address else own
+    where = order_at_address(site, cluster, ours or {}) if site.ray.address else own
     return {"source": source, "names": list(names), **where, "timeout": timeout}
 
 

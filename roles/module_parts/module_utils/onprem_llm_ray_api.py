@@ -38,6 +38,12 @@ class RayApi:
     def text(self, method, path, body=None):
         """Return the answer as it comes; raises as `ask`."""
         headers = {"Content-Type": "application/json"}
+        if not all("!" <= letter <= "~" for letter in self.token):
+            # Said by http.client, its words would have the token in them.
+            raise RayError(
+                "the Ray cluster's token, as it is on this host, is no single line of printable ASCII without blanks: "
+                "nothing was asked"
+            )
         if self.token:
             headers["Authorization"] = "Bearer " + self.token
         connection = self._connection()

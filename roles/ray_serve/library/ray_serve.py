@@ -51,6 +51,12 @@ options:
       beside the document's.
     type: dict
     default: {}
+  runs:
+    description: >-
+      With O(address): Serve ran when it was looked at. Then an answer without it is no reason to tell anything; it is
+      asked again.
+    type: bool
+    default: false
   token_file:
     description: File of the cluster's token on this host; without it none is sent.
     type: path
@@ -174,7 +180,7 @@ def api_of(params, document):
         return RayApi(params["dashboard_port"], token)
     address = params["address"]
     ledger = Ledger(Path(params["document"]).with_name("told.json"), address)
-    return SharedApi(RayApi(address, token), params["ours"], document, ledger)
+    return SharedApi(RayApi(address, token), params["ours"], document, ledger, params["runs"])
 
 
 def main():
@@ -186,6 +192,7 @@ def main():
             "dashboard_port": {"type": "int"},
             "address": {"type": "str"},
             "ours": {"type": "dict", "default": {}},
+            "runs": {"type": "bool", "default": False},
             "token_file": {"type": "path", "no_log": False},
             "timeout": {"type": "int", "default": 1800},
         },

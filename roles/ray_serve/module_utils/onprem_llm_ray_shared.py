@@ -27,12 +27,12 @@ class SharedApi:
 
     elsewhere = True
 
-    def __init__(self, api, ours, document, ledger):
+    def __init__(self, api, ours, document, ledger, runs=False):
         """Take the API, and what is ours beside what the ledger has: the document's, and name -> digests in `ours`.
 
-        A name alone makes nothing ours: somebody else may have taken it.
+        A name alone makes nothing ours: somebody else may have taken it. `runs`: Serve ran already.
         """
-        self.api, self.where, self.ledger = api, api.where, ledger
+        self.api, self.where, self.ledger, self.runs = api, api.where, ledger, runs
         self.ours = {name: set(digests) for name, digests in ours.items()}
         for app in document["applications"]:
             self.ours.setdefault(app["name"], set()).add(told_digest(app))
@@ -49,6 +49,12 @@ class SharedApi:
         if path != APPLICATIONS:
             return self.api.ask(method, path, body)
         found = self.api.ask("GET", APPLICATIONS)
+        if not found.get("http_options") and not found.get("controller_info"):
+            # So Ray answers where nobody serves, and where its dashboard does not find Serve for a moment.
+            if self.runs:
+                raise ValueError("it answers as if Ray Serve did not run, expected Serve, which ran a moment ago")
+        else:
+            self.runs = True
         theirs = self._theirs(found)
         taken = [name for name in sorted(self.ours) if name in theirs and theirs[name].get("status") != LEAVES]
         if taken:
@@ -60,6 +66,12 @@ class SharedApi:
         if method == "GET":
             mine = {name: app for name, app in found["applications"].items() if name not in theirs}
             return {**found, "applications": mine}
+        unsaid = sorted(name for name, app in found["applications"].items() if _is_unsaid(app))
+        if unsaid:
+            raise RayError(
+                f"Ray Serve at {self.where} does not say what it was told of {', '.join(unsaid)}, expected that of "
+                "each application: what is not told again goes. Nothing was told; run this again once it says so"
+            )
         whole = beside(theirs, found, body)
         self.ledger.add(body["applications"])
         return self.api.ask(method, path, whole)
@@ -70,7 +82,9 @@ class SharedApi:
             mine = self.ours.get(name, set()).union(known.get(name, ()))
             # On its way out, Serve does not say any more what it was told; it is told to nobody.
             leaves = mine and app.get("status") == LEAVES
-            if not leaves and told_digest(app.get("deployed_app_config") or {}) not in mine:
+            # What it says nothing of for a moment may be ours; nothing is told then.
+            unsaid = mine and _is_unsaid(app)
+            if not leaves and not unsaid and told_digest(app.get("deployed_app_config") or {}) not in mine:
                 theirs[name] = app
         return theirs
 
@@ -119,6 +133,12 @@ class Ledger:
         known = {at: apps for at, apps in {**self.whole(), self.address: known}.items() if apps}
         part.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         part.replace(self.path)
+
+
+def _is_unsaid(app):
+    # What was started from a program (serve.run) was never told.
+    is_told = app.get("source") != "imperative" and app.get("status") != LEAVES
+    return is_told and not app.get("deployed_app_config")
 
 
 def beside(theirs, found, document):

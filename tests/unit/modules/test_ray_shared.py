@@ -142,6 +142,63 @@ def test_a_name_that_is_taken_while_it_is_waited_for(module: ModuleType, api: An
     assert api.puts == []
 
 
+def test_what_serve_says_nothing_of_is_not_left_out(module: ModuleType, api: Any) -> None:
+    api.apps["hello"]["deployed_app_config"] = None
+    with pytest.raises(module.RayError, match="does not say what it was told of hello, expected that of each"):
+        tell(module, api, app())
+    assert api.puts == []
+    # Nor is ours, of which it says nothing for a moment, somebody else's.
+    api.apps = {"tiny": {**serving(app()), "deployed_app_config": None}}
+    asked = shared(module, api, document(app()))
+    assert list(asked.ask("GET", "/api/serve/applications/")["applications"]) == ["tiny"]
+
+
+def test_a_dashboard_that_does_not_find_serve_is_asked_again(
+    module: ModuleType, api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SILENT", 0.1)
+    seen = shared(module, api, document(app()))
+    seen.ask("GET", "/api/serve/applications/")  # Serve runs
+    looked_at = shared(module, api, document(app()))
+    looked_at.runs = True  # as the look before the step says
+    there, api.apps = dict(api.apps), {}
+    api.more = {"http_options": None, "proxies": {}}
+    for asked in (seen, looked_at):
+        with pytest.raises(module.RayError, match=r"as if Ray Serve did not run.*onprem-llm cluster status"):
+            module.answered(asked, time.monotonic() + 5, "PUT", document(app()))
+    assert api.puts == []
+    api.apps, api.more = there, {"http_options": OPTIONS, "proxies": {}}
+    assert set(module.answered(seen, time.monotonic() + 5, "GET")["applications"]) == set()
+    # Where nobody ever served, the first one starts it.
+    api.apps, api.more = {}, {"http_options": None, "proxies": {}}
+    module.answered(shared(module, api, document(app())), time.monotonic() + 5, "PUT", document(app()))
+    assert len(api.puts) == 1
+
+
+def test_a_dashboard_that_is_silent_for_a_moment_is_waited_for(
+    module: ModuleType, api: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    params = {"token_file": str(tmp_path / "token"), "document": str(tmp_path / "serve.json"), "ours": {},
+              "address": f"http://127.0.0.1:{api.port}", "runs": True}  # fmt: skip
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    api.silent = 3
+    module.tell(module.api_of(params, document(app())), document(app()), ["tiny"], time.monotonic() + 5)
+    assert len(api.puts) == 1
+    monkeypatch.setattr(module, "SILENT", 0.1)
+    gone = module.api_of({**params, "address": "http://127.0.0.1:1"}, document(app()))
+    with pytest.raises(
+        module.RayError, match=r"127\.0\.0\.1:1 does not answer: ConnectionRefusedError.*cluster status"
+    ):
+        module.tell(gone, document(app()), ["tiny"], time.monotonic() + 5)
+
+
+@pytest.mark.parametrize("token", ["secret-one\n# comment", "secret one", "sécret", '"secret\tone'])
+def test_a_file_with_more_than_a_token_is_shown_to_nobody(load: Load, api: Any, tmp_path: Path, token: str) -> None:
+    error = looked(load, tmp_path, api.port, token=token)["error"]
+    assert "no single line of printable ASCII" in error
+    assert "cret" not in error
+
+
 def test_the_way_back_takes_what_was_told_from_here_though_no_book_has_it(module: ModuleType, api: Any) -> None:
     tell(module, api, app())
     # Somebody has another one of that name by now.

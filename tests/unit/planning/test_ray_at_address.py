@@ -46,6 +46,7 @@ def test_weights_come_to_the_gateway_host_which_tells_serve_at_the_address() -> 
     assert not any("vllm" in json.dumps(image) for image in stage.orders["lab-1"]["images"])
     order = told.orders["lab-1"]
     assert (order["address"], order["token"], order["names"], list(order["ours"])) == (ADDRESS, "", ["tiny"], ["tiny"])
+    assert order["runs"] is True
     assert (order["readiness"]["url"], order["readiness"]["path"]) == (None, "/tiny/v1/chat/completions")
     (app,) = json.loads(done.files["lab-1"]["ray-serve"]["serve.json"])["applications"]
     (config,) = app["args"]["llm_configs"]

@@ -150,6 +150,10 @@ def test_logs_come_by_way_of_the_gateway_host(facts: Hosts, dashboard: str, tmp_
     assert code == 1
     assert "it refuses the token of this host (403)" in error
     assert "Traceback" not in error
+    token.write_text("t0ken\n# t0ken\n")
+    code, _, error = said(7)
+    assert (code, "t0ken" in error) == (1, False)
+    assert f"{token}: expected the Ray cluster's token, one line" in error
 
 
 def test_a_look_asks_with_the_token_and_says_why_it_could_not(
@@ -188,6 +192,13 @@ def test_a_look_asks_with_the_token_and_says_why_it_could_not(
     assert f"{tmp_path / 'none'} cannot be read on this machine" in why(str(tmp_path / "none"))
     (tmp_path / "token").write_text("\n")
     assert "is empty, expected the Ray cluster's token" in why(str(tmp_path / "token"))
+    for text in ("secret-one\n# comment\n", "secret one", "sécret"):
+        (tmp_path / "token").write_text(text)
+        asked_before = len(runs)
+        said_of_it = why(str(tmp_path / "token"))
+        assert f"{tmp_path / 'token'} has more than a token: expected one line of printable ASCII" in said_of_it
+        assert "cret" not in said_of_it
+        assert len(runs) == asked_before
     failure = HostFailure("lab-1", "Look at the cluster", "no route", unreachable=True)
     monkeypatch.setattr(ray_elsewhere, "run", lambda *_, **__: RunResult(("lab-1",), {}, {}, (failure,)))
     assert "no route" in why(None)
