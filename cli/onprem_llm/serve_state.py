@@ -85,7 +85,8 @@ class Elsewhere:
 
     `nodes`: address of each that is alive -> CPU, GPU, memory; `told`: what was told from this host, application ->
     digests; `listens`: where Serve's proxies do; `token_file`: where the token is on this host, None where
-    it is not; `token_here`: it is there as it was given.
+    it is not; `token_here`: it is there as it was given. `told_elsewhere`: what clusters at other addresses were told
+    from this host, application -> address.
     """
 
     address: str
@@ -97,6 +98,7 @@ class Elsewhere:
     tls: bool = False
     token_here: bool = True
     token_file: str | None = None
+    told_elsewhere: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,7 @@ def _elsewhere(raw: Mapping[str, object]) -> Elsewhere | None:
         raw.get("tls") is True,
         raw.get("token_here") is not False,
         text(raw, "token_file"),
+        text_map(raw.get("told_elsewhere")),
     )
 
 

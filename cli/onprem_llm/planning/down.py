@@ -12,13 +12,14 @@ from onprem_llm.planning.gateway import PROJECT, gateway_step
 from onprem_llm.planning.guards import firewall_without
 from onprem_llm.planning.image_chain import served, stray_text
 from onprem_llm.planning.local_registries import carries_others
-from onprem_llm.planning.out_of_sight import unseen_because
+from onprem_llm.planning.out_of_sight import awaited, unseen_because
 from onprem_llm.planning.placement import is_lost
 from onprem_llm.planning.places import place
 from onprem_llm.planning.ray_at_address import token_references
 from onprem_llm.planning.ray_book import PROJECT as RAY_SERVE
 from onprem_llm.planning.ray_book import on_ray
 from onprem_llm.planning.ray_down import is_stray, plan_serve_without
+from onprem_llm.planning.ray_hosts import standing_head
 from onprem_llm.planning.ray_nodes import KEY as RAY_KEY
 from onprem_llm.planning.ray_routes import known_nodes
 from onprem_llm.planning.removal import removal
@@ -57,14 +58,16 @@ def plan_down(site: Site, wanted: Wanted, current: Current, gateway: HostState, 
     else:
         changes += _without_registries(site, current, orders, name)
     gone = plan_serve_without(site, current, name)
-    if gone and site.ray.address and RAY_KEY in gateway.keys and not set(on_ray(current)) - {name}:
+    on_cluster = on_ray(current)
+    others = site.ray.address is not None or not (standing_head(current) or awaited(current))
+    if (gone or name in on_cluster) and others and RAY_KEY in gateway.keys and not set(on_cluster) - {name}:
         # The token of a cluster that somebody else runs is there for its deployments alone.
         order = orders.setdefault(gateway.name, dict(removal(site, [])))
         order["keys"] = [*_listed(order["keys"]), RAY_KEY]
     changes += _leavings(orders)
     record = {"deployment": name, "removed": True, "event": {"action": "down", "deployment": name}}
     left = [item.deployment.name for item in wanted.deployments]
-    changes += [gone.change] if gone else []
+    changes += gone.changes if gone else ()
     steps = (
         without_schedule(name, current),
         _drain(name, entry, current),
@@ -95,7 +98,7 @@ def plan_down(site: Site, wanted: Wanted, current: Current, gateway: HostState, 
         steps=tuple(step for step in steps if step is not None),
         files=files,
         changes=tuple(changes),
-        warnings=_left_running(entry, current),
+        warnings=(*_left_running(entry, current), *_left_on_ray(name, current, told=gone is not None)),
         secrets=secrets,
     )
 
@@ -107,6 +110,15 @@ def _left_running(entry: BookEntry | None, current: Current) -> tuple[str, ...]:
         f"run this again {'without --limit' if host in current.left_out else 'once the host is back'}"
         for project, host in places
         if host in current.unreachable and not is_lost(current, host)
+    )
+
+
+def _left_on_ray(name: str, current: Current, *, told: bool) -> tuple[str, ...]:
+    if told or name not in on_ray(current):
+        return ()
+    return (
+        f"no Ray cluster is told that {name} goes: none stands here, and onprem_llm_site.ray.address names none. Where "
+        f"it was at such an address, {name} goes on there until somebody takes it away",
     )
 
 

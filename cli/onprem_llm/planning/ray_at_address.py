@@ -140,11 +140,38 @@ def is_ours(serve: ServeState, name: str, ours: Digests) -> bool:
     return name in serve.told_from_here or serve.applications[name].told in ours.get(name, ())
 
 
+def _check_left_behind(site: Site, current: Current, serve: ServeState, ours: Digests) -> None:
+    """Raise InvalidError where the book's were told at another address: they would go on there, unseen."""
+    there = serve.elsewhere
+    if there is None:
+        return
+    left = {name: at for name, at in there.told_elsewhere.items() if name in on_ray(current) and name not in there.told}
+    left = {name: at for name, at in left.items() if name not in serve.applications or not is_ours(serve, name, ours)}
+    if left:
+        name, at = min(left.items())
+        raise InvalidError(
+            f"onprem_llm_site.ray.address: found {site.ray.address}, and {', '.join(sorted(left))} went to the Ray "
+            f"cluster at {at}, where it would stay, in nobody's sight",
+            hint=f"set address to {at} and run onprem-llm down {name} first. Where that cluster is gone for good: take "
+            f"address out of onprem_llm_site.ray, then onprem-llm down {name}",
+        )
+
+
+def removed_too(cluster: Cluster, kept: Iterable[str]) -> tuple[Change, ...]:
+    """Return what goes with the next document: told from the gateway host, and in no book."""
+    serve = cluster.asked.serve
+    gone = sorted(serve.told_from_here - set(kept)) if serve is not None else []
+    return tuple(
+        Change(cluster.asked.name, f"{name} on Ray", "remove", ("the book does not have it",)) for name in gone
+    )
+
+
 def check_ours(site: Site, current: Current, cluster: Cluster, ours: Digests) -> None:
     """Raise InvalidError where somebody else's application has a name of ours."""
     serve = cluster.asked.serve
     if serve is None or serve.elsewhere is None:
         return
+    _check_left_behind(site, current, serve, ours)
     for name in sorted(set(ours) & set(serve.applications)):
         app = serve.applications[name]
         if app.status == LEAVES or is_ours(serve, name, ours):

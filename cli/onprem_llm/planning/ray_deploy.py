@@ -5,7 +5,14 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from onprem_llm.hosts import Current
-from onprem_llm.planning.ray_at_address import Digests, check_ours, cluster_at_address, digests, token_change
+from onprem_llm.planning.ray_at_address import (
+    Digests,
+    check_ours,
+    cluster_at_address,
+    digests,
+    removed_too,
+    token_change,
+)
 from onprem_llm.planning.ray_book import BEFORE, DOCUMENT, PROJECT, Pair, on_ray
 from onprem_llm.planning.ray_checks import check_cluster, ray_warnings
 from onprem_llm.planning.ray_gap import check_surge, gap_warning
@@ -120,12 +127,15 @@ def plan_serve(
         check_room(cluster, deployment, [one for name, (one, _) in book.items() if name != deployment.name])
         if changes[0].action == "update":  # else no replica of it stands
             check_surge(cluster, former, after, deployment)
+    told = [*changes, *token_change(cluster)]
+    if not recorded or any(change.action != "keep" for change in told):
+        told += removed_too(cluster, ours)
     return PlannedServe(
         deployment.name,
         cluster,
         serve_text(after, port=port),
         serve_text(former, port=port),
-        (*changes, *token_change(cluster)),
+        tuple(told),
         (
             *ray_warnings(site, deployment, current, cluster),
             *gap_warning(former, after, deployment, why),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from onprem_llm.errors import InvalidError, UnreachableError
 from onprem_llm.hosts import Current, HostState
 from onprem_llm.planning.out_of_sight import awaited
-from onprem_llm.planning.ray_at_address import check_ours, cluster_at_address, digests
+from onprem_llm.planning.ray_at_address import check_ours, cluster_at_address, digests, removed_too
 from onprem_llm.planning.ray_book import DOCUMENT, PROJECT, on_ray
 from onprem_llm.planning.ray_deploy import applications
 from onprem_llm.planning.ray_hosts import asked_host, standing_head
@@ -34,7 +34,7 @@ class PlannedLeave:
 
     host: HostState
     step: Step
-    change: Change
+    changes: tuple[Change, ...]
     files: dict[str, dict[str, str]]
 
 
@@ -86,6 +86,6 @@ def _leave(site: Site, current: Current, cluster: Cluster, name: str) -> Planned
     return PlannedLeave(
         host,
         Step("ray_serve", f"Take {name} from Ray Serve", {host.name: order}),
-        Change(host.name, f"{name} on Ray", "remove", ("down",)),
+        (Change(host.name, f"{name} on Ray", "remove", ("down",)), *removed_too(cluster, {name, *book})),
         {PROJECT: {DOCUMENT: text}},
     )

@@ -59,6 +59,7 @@ TIME_LIMIT = 10.0  # seconds for one answer: a dashboard's first one about Serve
 
 def looked(params):
     """Return the answer; `error` where Ray does not say how it is."""
+    ledger = Ledger(Path(params["ledger"]), params["address"])
     found = {
         "error": None,
         "address": params["address"],
@@ -69,7 +70,8 @@ def looked(params):
         "proxies": {},
         "applications": {},
         "nodes": {},
-        "told": Ledger(Path(params["ledger"]), params["address"]).read(),
+        "told": ledger.read(),
+        "told_elsewhere": {name: at for at, apps in ledger.whole().items() if at != ledger.address for name in apps},
         "token_here": _is_here(Path(params["token_file"]), params["token"]),
         "token_file": params["token_file"] if Path(params["token_file"]).is_file() else None,
     }

@@ -326,6 +326,7 @@ def test_a_look_says_nodes_applications_and_what_was_told_from_here(load: Load, 
     assert serve.elsewhere.nodes == {"10.0.0.1": {"CPU": 1.0}, "10.0.0.2": {"GPU": 2.0, "memory": 5.0}}
     assert serve.elsewhere.head == "10.0.0.1"
     assert serve.elsewhere.told == {"tiny": (told_digest(app()),)}
+    assert serve.elsewhere.told_elsewhere == {"hello": "http://other"}
     assert serve.applications["hello"].route == "/hello"
     assert serve.applications["hello"].told == told_digest(THEIRS)
     (tmp_path / "token").write_text(f"{TOKEN}\n")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import recorded_facts as made
-from recorded_ray import ADDRESS, BOUNDS, Hosts, cluster, elsewhere, model, site_elsewhere
+from recorded_ray import ADDRESS, BOUNDS, Hosts, cluster, elsewhere, model, site, site_elsewhere
 
 from onprem_llm.errors import InvalidError, OnpremError
 from onprem_llm.planning.plan import plan
@@ -206,6 +206,42 @@ def test_what_the_book_has_is_ours_though_this_gateway_host_never_told_it() -> N
     assert set(serve(made.applied(done, facts))["applications"]) == {"hello", "tiny"}
     gone = plan(site_elsewhere(), made.without(facts, "tiny"), made.current(facts))
     assert set(serve(made.applied(gone, facts))["applications"]) == {"hello"}
+
+
+@pytest.mark.parametrize("what", ["tiny", "other", "down"])
+def test_another_address_while_the_book_has_deployments_at_the_former_one(what: str) -> None:
+    facts = deployed(elsewhere(), model())
+    del serve(facts)["applications"]["tiny"]
+    serve(facts).update({"told": {}, "told_elsewhere": {"tiny": "http://10.8.0.1:8265"}})
+    down = made.without(facts, "tiny")
+    with pytest.raises(InvalidError, match=r"tiny went to the Ray cluster at http://10\.8\.0\.1:8265") as caught:
+        plan(site_elsewhere(), down, made.current(facts)) if what == "down" else planned(facts, model(name=what))
+    assert "set address to http://10.8.0.1:8265 and run onprem-llm down tiny first" in (caught.value.hint or "")
+    # It is there again by now, or no book has it any more.
+    serve(facts)["told"] = {"tiny": ["x"]}
+    planned(facts, model())
+    serve(facts)["told"] = {}
+    del facts["lab-1"]["book"]["deployments"]["tiny"]
+    planned(facts, model())
+
+
+def test_without_an_address_down_says_what_stays_and_takes_the_token() -> None:
+    facts = deployed(elsewhere(), model())
+    facts["lab-1"]["serve"] = None
+    facts["lab-1"]["keys"]["ray_token"] = "f"
+    using = site(ray={})
+    done = plan(using, made.without(facts, "tiny"), made.current(facts))
+    assert any("no Ray cluster is told that tiny goes" in warning for warning in done.warnings)
+    orders = [step.orders["lab-1"].get("keys") for step in done.steps if step.kind == "remove"]
+    assert orders == [["ray_token"]]
+
+
+def test_what_goes_though_no_book_has_it_is_in_the_plan() -> None:
+    facts = deployed(elsewhere(), model())
+    del facts["lab-1"]["book"]["deployments"]["tiny"]
+    done = planned(facts, model(name="other"))
+    said = {change.subject: change.action for change in done.changes if change.subject.endswith(" on Ray")}
+    assert said == {"other on Ray": "create", "tiny on Ray": "remove"}
 
 
 @pytest.mark.parametrize("taken", [("tiny", "/x"), ("x", "/tiny"), ("x", "/tiny/v1")])
