@@ -42,16 +42,34 @@ def status() -> str:
     return subprocess.run(["dpkg-query", "-W"], capture_output=True, text=True, check=True).stdout
 
 
+Resolved = tuple[LockedPackages, tuple[str, ...]]
+
+
 @pytest.fixture(scope="module")
-def resolved(shared: Path) -> tuple[LockedPackages, tuple[str, ...]]:
+def looked(shared: Path) -> tuple[Resolved, str]:
+    """What is locked, and a kernel that the mirror has headers of.
+
+    Asked for together: another mirror's sources come into the same root later, and then apt knows no such lists.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ONPREM_LLM_CACHE", str(shared))
-        return Packages({}, Blobs()).resolve(TRIXIE)
+        resolved = Packages({}, Blobs()).resolve(TRIXIE)
+        known = apt_root.apt_root("debian", "13", "amd64").run(["apt-cache", "pkgnames", "linux-headers-6"], "headers")
+    names = [name.removeprefix("linux-headers-") for name in known.split()]
+    return resolved, next(name for name in sorted(names) if name.endswith("+deb13-amd64"))
 
 
-def test_the_closure_has_what_bootstrap_installs_down_to_libc(
-    resolved: tuple[LockedPackages, tuple[str, ...]], shared: Path
-) -> None:
+@pytest.fixture(scope="module")
+def resolved(looked: tuple[Resolved, str]) -> Resolved:
+    return looked[0]
+
+
+@pytest.fixture(scope="module")
+def kernel(looked: tuple[Resolved, str]) -> str:
+    return looked[1]
+
+
+def test_the_closure_has_what_bootstrap_installs_down_to_libc(resolved: Resolved, shared: Path) -> None:
     locked, notes = resolved
     names = {one.name for one in locked.files}
     ours = {"docker.io", "docker-compose", "docker-cli", "iperf3", "nftables", "openssl", "rsync"}
@@ -62,7 +80,7 @@ def test_the_closure_has_what_bootstrap_installs_down_to_libc(
     assert "no mirror has linux-headers-6.1-gone-amd64" in notes[0]
 
 
-def test_it_is_what_apt_would_install_on_an_empty_machine(resolved: tuple[LockedPackages, tuple[str, ...]]) -> None:
+def test_it_is_what_apt_would_install_on_an_empty_machine(resolved: Resolved) -> None:
     """Every dependency of every package is met inside of the closure: apt itself says so, given nothing else."""
     locked, _ = resolved
     root = apt_root.apt_root("debian", "13", "amd64")
@@ -73,7 +91,7 @@ def test_it_is_what_apt_would_install_on_an_empty_machine(resolved: tuple[Locked
 
 
 def test_this_machine_is_left_as_it_is_and_makes_no_difference(
-    resolved: tuple[LockedPackages, tuple[str, ...]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    resolved: Resolved, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """What is installed, pinned and configured here does not count; nor does another cache."""
     before = status()
@@ -83,9 +101,7 @@ def test_this_machine_is_left_as_it_is_and_makes_no_difference(
     assert status() == before
 
 
-def test_packages_come_by_name_and_version_and_are_what_was_locked(
-    resolved: tuple[LockedPackages, tuple[str, ...]], shared: Path
-) -> None:
+def test_packages_come_by_name_and_version_and_are_what_was_locked(resolved: Resolved, shared: Path) -> None:
     locked, _ = resolved
     some = [one for one in locked.files if one.name in {"rsync", "adduser", "libpopt0"}]
     blobs = Blobs()
@@ -96,9 +112,7 @@ def test_packages_come_by_name_and_version_and_are_what_was_locked(
         assert (hashlib.sha256(data).hexdigest(), len(data)) == (one.sha256, one.size)
 
 
-def test_a_version_that_is_gone_says_to_lock_again(
-    resolved: tuple[LockedPackages, tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_version_that_is_gone_says_to_lock_again(resolved: Resolved, monkeypatch: pytest.MonkeyPatch) -> None:
     locked, _ = resolved
     updated: list[str] = []
     # The lists are a few seconds old; fetching them takes as many.
@@ -133,19 +147,7 @@ def test_an_archive_that_nobody_signed_is_refused(tmp_path: Path) -> None:
     assert "is not signed" in (raised.value.details or "")
 
 
-@pytest.fixture(scope="module")
-def kernel(resolved: tuple[LockedPackages, tuple[str, ...]], shared: Path) -> str:
-    """A kernel that the mirror has headers of."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ONPREM_LLM_CACHE", str(shared))  # whose lists are there: the user's own cache may have none
-        known = apt_root.apt_root("debian", "13", "amd64").run(["apt-cache", "pkgnames", "linux-headers-6"], "headers")
-    names = [name.removeprefix("linux-headers-") for name in known.split()]
-    return next(name for name in sorted(names) if name.endswith("+deb13-amd64"))
-
-
-def test_a_driver_for_the_hosts_gpus_is_in_the_closure(
-    resolved: tuple[LockedPackages, tuple[str, ...]], kernel: str
-) -> None:
+def test_a_driver_for_the_hosts_gpus_is_in_the_closure(resolved: Resolved, kernel: str) -> None:
     """With all that DKMS builds it with, and again without a driver where people look after drivers themselves."""
     hosts = (GpuHost(("a",), (0x1EB8,), kernel, kernel), GpuHost(("b", "c"), (0x2901,), kernel, kernel))
     release = replace(TRIXIE, kernels=(kernel,), headers=(kernel,), gpus=hosts)
