@@ -99,6 +99,7 @@ class Elsewhere:
     token_here: bool = True
     token_file: str | None = None
     told_elsewhere: Mapping[str, str] = field(default_factory=dict)
+    proxy_location: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,7 @@ def _elsewhere(raw: Mapping[str, object]) -> Elsewhere | None:
         raw.get("token_here") is not False,
         text(raw, "token_file"),
         text_map(raw.get("told_elsewhere")),
+        text(raw, "proxy_location"),
     )
 
 

@@ -24,6 +24,8 @@ from onprem_llm.spec.site import Site
 OLDEST = (2, 60)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LEAVES = "DELETING"
+# What a PUT that has an application as it is builds once more: it is not built yet, or its last build failed.
+BEGUN_ANEW = ("DEPLOYING", "DEPLOY_FAILED")
 
 
 def refuse_with_address(site: Site, what: str, instead: str) -> None:
@@ -100,6 +102,12 @@ def check_at_address(site: Site, deployment: Deployment, current: Current, clust
             f"Ray Serve's proxies at {site.ray.address} listen on {serve.elsewhere.listens} alone, expected an address "
             "that gateways reach",
             hint="who runs the cluster has to shut Serve down and start it with http_options: {host: 0.0.0.0}",
+        )
+    if serve.runs and serve.elsewhere.proxy_location == "Disabled":
+        raise InvalidError(
+            f"Ray Serve at {site.ray.address} has no proxies (proxy_location: Disabled), expected some: gateways send "
+            "requests to them",
+            hint="who runs the cluster has to shut Serve down and start it with proxy_location: EveryNode",
         )
     if serve.elsewhere.tls:
         raise InvalidError(
@@ -188,14 +196,20 @@ def check_ours(site: Site, current: Current, cluster: Cluster, ours: Digests) ->
         )
 
 
-def at_address_warnings(site: Site) -> tuple[str, ...]:
-    """Say what crosses the network in clear."""
-    if site.ray.token_file is None or not (site.ray.address or "").startswith("http://"):
-        return ()
-    return (
-        f"the Ray cluster's token goes to {site.ray.address} in clear: have its dashboard answer over TLS and write "
-        "https://",
-    )
+def at_address_warnings(site: Site, deployment: Deployment, current: Current, cluster: Cluster) -> tuple[str, ...]:
+    """Say what crosses the network in clear, and whose applications a PUT begins anew although it changes nothing."""
+    clear = site.ray.token_file is not None and (site.ray.address or "").startswith("http://")
+    found = [f"the Ray cluster's token goes to {site.ray.address} in clear: have its dashboard answer over TLS and "
+             "write https://"] if clear else []  # fmt: skip
+    serve = cluster.asked.serve
+    mine = {deployment.name, *on_ray(current), *(serve.told_from_here if serve is not None else ())}
+    built = [name for name, app in (serve.applications.items() if serve else ()) if app.status in BEGUN_ANEW]
+    if others := sorted(set(built) - mine):
+        found.append(
+            f"Ray Serve at {site.ray.address} has not built {', '.join(others)}, which somebody else deploys: what "
+            "it is told next has it begin that anew. Wait until it runs, or ask whose it is"
+        )
+    return tuple(found)
 
 
 def token_change(cluster: Cluster) -> tuple[Change, ...]:

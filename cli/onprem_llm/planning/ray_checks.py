@@ -136,7 +136,7 @@ def ray_warnings(site: Site, deployment: Deployment, current: Current, cluster: 
     if deployment.resources.placement != "spread":
         warnings.append("resources.placement has no effect with backend: ray")
     if cluster.elsewhere:
-        warnings += at_address_warnings(site)
+        warnings += at_address_warnings(site, deployment, current, cluster)
     several = cluster.elsewhere is not None or len(current.hosts) + len(current.unreachable) > 1
     if site.gateway.engine_tls == "auto" and several:
         warnings.append(

@@ -56,7 +56,10 @@ class RayApi:
         if status in (401, 403):
             raise RayError(self._refused(status))
         if status == 400:
-            raise RayError(f"Ray does not take what it was told: {text[:REASON]}. Take an image with another Ray")
+            raise RayError(
+                f"Ray does not take what it was told, and goes on with what it had: {text[:REASON]}. Where it names a "
+                "setting, change that; where it knows no such field, this Ray is one that was not tried: take another"
+            )
         if status != 200:
             raise ValueError(f"it answered {status}: {text[:200]}")
         return text

@@ -60,6 +60,7 @@ TIME_LIMIT = 10.0  # seconds for one answer: a dashboard's first one about Serve
 def looked(params):
     """Return the answer; `error` where Ray does not say how it is."""
     ledger = Ledger(Path(params["ledger"]), params["address"])
+    token_here = _is_here(Path(params["token_file"]), params["token"])
     found = {
         "error": None,
         "address": params["address"],
@@ -67,13 +68,15 @@ def looked(params):
         "port": None,
         "host": None,
         "tls": False,
+        "proxy_location": None,
         "proxies": {},
         "applications": {},
         "nodes": {},
         "told": ledger.read(),
         "told_elsewhere": {name: at for at, apps in ledger.whole().items() if at != ledger.address for name in apps},
-        "token_here": _is_here(Path(params["token_file"]), params["token"]),
-        "token_file": params["token_file"] if Path(params["token_file"]).is_file() else None,
+        "token_here": token_here,
+        # Only where it is this cluster's: logs send what is in it.
+        "token_file": params["token_file"] if params["token"] and token_here else None,
     }
     api = RayApi(params["address"], params["token"], TIME_LIMIT)
     try:
@@ -102,20 +105,24 @@ def _said(api):
         "version": version,
         "host": options.get("host"),
         "tls": bool(options.get("ssl_certfile")),
+        "proxy_location": answer.get("proxy_location"),
         **serve_said(answer),
-        "nodes": {
-            one["node_ip"]: {
-                "head": bool(one.get("is_head_node")),
-                "resources": {
-                    name: value
-                    for name, value in (one.get("resources_total") or {}).items()
-                    if name in ("CPU", "GPU", "memory")
-                },
-            }
-            for one in api.ask("GET", NODES)["data"]["result"]["result"]
-            if one["state"] == "ALIVE"
-        },
+        "nodes": _nodes(api.ask("GET", NODES)["data"]["result"]["result"]),
     }
+
+
+def _nodes(listed):
+    """Return what is alive by its address; two nodes at one address are one, with what both have."""
+    found = {}
+    for one in listed:
+        if one["state"] != "ALIVE":
+            continue
+        node = found.setdefault(one["node_ip"], {"head": False, "resources": {}})
+        node["head"] = node["head"] or bool(one.get("is_head_node"))
+        for name, value in (one.get("resources_total") or {}).items():
+            if name in ("CPU", "GPU", "memory"):
+                node["resources"][name] = node["resources"].get(name, 0) + value
+    return found
 
 
 def main():

@@ -288,6 +288,7 @@ NODES = {
         "data": {"result": {"result": [
             {"node_ip": "10.0.0.1", "state": "ALIVE", "is_head_node": True, "resources_total": {"CPU": 1.0, "x": 1}},
             {"node_ip": "10.0.0.2", "state": "ALIVE", "resources_total": {"GPU": 2.0, "memory": 5.0}},
+            {"node_ip": "10.0.0.2", "state": "ALIVE", "resources_total": {"GPU": 1.0}},
             {"node_ip": "10.0.0.3", "state": "DEAD", "resources_total": {}},
         ]}}
     },
@@ -323,7 +324,7 @@ def test_a_look_says_nodes_applications_and_what_was_told_from_here(load: Load, 
     serve = parse_serve(found)
     assert serve is not None
     assert serve.elsewhere is not None
-    assert serve.elsewhere.nodes == {"10.0.0.1": {"CPU": 1.0}, "10.0.0.2": {"GPU": 2.0, "memory": 5.0}}
+    assert serve.elsewhere.nodes == {"10.0.0.1": {"CPU": 1.0}, "10.0.0.2": {"GPU": 3.0, "memory": 5.0}}
     assert serve.elsewhere.head == "10.0.0.1"
     assert serve.elsewhere.told == {"tiny": (told_digest(app()),)}
     assert serve.elsewhere.told_elsewhere == {"hello": "http://other"}
@@ -346,3 +347,14 @@ def test_why_a_cluster_says_nothing(load: Load, api: Any, tmp_path: Path) -> Non
     assert "answers otherwise than Ray 2.60: KeyError" in looked(load, tmp_path, api.port)["error"]
     api.others = {"/api/version": lambda _: "<html>"}
     assert "does not answer: JSONDecodeError" in looked(load, tmp_path, api.port)["error"]
+
+
+def test_a_token_of_another_cluster_is_not_this_one_s(load: Load, api: Any, tmp_path: Path) -> None:
+    """Logs send what is in the file that a look names."""
+    api.others = NODES
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    assert looked(load, tmp_path, api.port)["token_file"] == str(file)
+    assert looked(load, tmp_path, api.port, token="")["token_file"] is None
+    file.write_text("of our own cluster")
+    assert looked(load, tmp_path, api.port)["token_file"] is None

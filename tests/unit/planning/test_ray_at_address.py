@@ -171,6 +171,7 @@ def test_a_cluster_that_does_not_answer_keeps_the_nodes_that_gateways_know() -> 
         ({"port": 8100}, "serve_port: found 8000, and Ray Serve listens on 8100"),
         ({"host": "127.0.0.1"}, "listen on 127.0.0.1 alone"),
         ({"tls": True}, "speak TLS"),
+        ({"proxy_location": "Disabled"}, "has no proxies (proxy_location: Disabled)"),
         ({"nodes": {}}, "no room for 1 replica of 1 GPU"),
     ],
 )
@@ -276,3 +277,15 @@ def test_a_gateway_host_that_was_not_asked() -> None:
     facts = elsewhere()
     facts["lab-1"]["serve"] = None
     assert f"the Ray cluster at {ADDRESS} was not asked" in refused(facts, model())
+
+
+@pytest.mark.parametrize("status", ["DEPLOYING", "DEPLOY_FAILED", "RUNNING"])
+def test_what_others_are_building_is_named(status: str) -> None:
+    facts = elsewhere()
+    serve(facts)["applications"]["theirs"] = {"status": status, "message": "", "told": "t", "route": "/theirs"}
+    said = [text for text in planned(facts, model()).warnings if "has not built theirs" in text]
+    assert len(said) == (status != "RUNNING")
+    # Ours is.
+    facts = deployed(elsewhere(), model())
+    serve(facts)["applications"]["tiny"]["status"] = status
+    assert not [text for text in planned(facts, model(BOUNDS.format(3))).warnings if "has not built" in text]
