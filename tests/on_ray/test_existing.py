@@ -297,7 +297,7 @@ def test_who_leaves_ours_out_of_a_put_takes_it_away_and_the_next_deploy_brings_i
     site = tiny.served.site
     others.ask("PUT", {"applications": [HELLO]})
     until(lambda: "tiny" not in others.ask("GET")["applications"], SLOW, "Serve has dropped tiny")
-    assert "Ray Serve does not have it" in site.run("status", code=None).stdout
+    assert "tiny: Ray Serve does not have it" in site.run("status").stderr
     with others.all_the_while():
         tiny.served.deploy((ONE, BOUNDS))
     assert tiny.says()
