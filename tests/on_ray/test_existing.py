@@ -8,7 +8,6 @@ import http.client
 import json
 import os
 import secrets
-import shutil
 import subprocess
 import threading
 import time
@@ -18,9 +17,9 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.conftest import Lab, Site
-from tests.load.rehearsal import SETTINGS, Rehearsal, make_folder, until
+from tests.load.rehearsal import SETTINGS, Rehearsal, until
 from tests.load.served import Served
-from tests.on_ray.conftest import IMAGE, ROOT
+from tests.on_ray.conftest import IMAGE, bootstrapped, made_site
 from tests.on_ray.test_ray import BOUNDS, MODEL, ONE, SLOW, OnRay
 
 TOKEN = secrets.token_urlsafe(24)
@@ -120,26 +119,11 @@ class Others:
 @pytest.fixture(scope="module")
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
     """The site: one host, prepared; its settings name no cluster yet."""
-    there = os.environ.get("ONPREM_LLM_TEST_RAY_INVENTORY")
-    for names in (["tiny-model"], ["gateway", "vllm-ray"]):
-        subprocess.run(["sh", "images/build.sh", *names], cwd=ROOT, check=True)
-    folder = tmp_path_factory.mktemp("existing")
-    lab = Lab(os.environ.get("ONPREM_LLM_TEST_RAY_LAB", "ray-existing"), folder / "inventory.ini")
-    site = Site(folder, lab)
-    try:
-        if there:
-            shutil.copy(there, lab.inventory)
-        else:
-            site.run("lab", "down", "--name", lab.name, code=None)
-            site.run("lab", "up", "--name", lab.name, "--hosts", "1", "--ready", "--inventory", "inventory.ini")
-        make_folder(folder)
-        if not there:
-            site.run("bootstrap", "inventory.ini", "--yes", timeout=1200)
-        yield Rehearsal(site)
-    finally:
-        subprocess.run(["docker", "rm", "--force", "--volumes", NAME], check=True, capture_output=True)
-        if not there and not os.environ.get("ONPREM_LLM_KEEP_LAB"):
-            site.run("lab", "down", "--name", lab.name, code=None)
+    with made_site(tmp_path_factory.mktemp("existing"), "ray-existing", 1) as site:
+        try:
+            yield bootstrapped(site)
+        finally:
+            subprocess.run(["docker", "rm", "--force", "--volumes", NAME], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ import json
 import socket
 
 from ansible.module_utils.onprem_llm_ray_api import APPLICATIONS, RayError, told_digest
+from ansible.module_utils.onprem_llm_ray_wait import LEAVES
 
 # What the dashboard puts in the place of a secret where it takes the asker for a browser.
 HIDDEN = "<redacted>"
 # What a PUT would set back where it does not say it.
 OPTIONS = ("proxy_location", "http_options", "grpc_options", "target_capacity")
-LEAVES = "DELETING"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 REACH = 5.0  # seconds for a connection
 
