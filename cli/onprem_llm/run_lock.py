@@ -9,6 +9,7 @@ from onprem_llm.errors import OnpremError, RefusedError
 from onprem_llm.output import Progress, human_seconds, note
 from onprem_llm.person import person
 from onprem_llm.runner import raise_for_failures, run
+from onprem_llm.stop_signals import no_stops
 
 # A lock outlives a control host that lost power by at most this long; a transfer of days is what it must not cut off.
 LOCK_SECONDS = 48 * 3600
@@ -38,17 +39,18 @@ def locked(
             f"{gateway}: another run holds the lock: {held.get('owner')}{since}",
             hint="wait for it; if that run is dead, add --break-lock",
         )
-    progress.host(gateway, "ok", "lock taken")
     try:
+        progress.host(gateway, "ok", "lock taken")
         yield
     finally:
         _release(who, gateway, connection)
 
 
 def _release(who: str, gateway: str, connection: Connection) -> None:
-    """Let the lock go. A gateway that cannot be reached now must not hide why the run ended."""
+    """Let the lock go, at a second Ctrl-C too. A gateway that cannot be reached now must not hide why the run ended."""
     try:
-        _lock("release", who, gateway, connection)
+        with no_stops():
+            _lock("release", who, gateway, connection)
     except OnpremError as error:
         note(f"The lock on {gateway} could not be released: {error.message}. The next run needs --break-lock.")
 

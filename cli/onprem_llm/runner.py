@@ -2,13 +2,10 @@
 
 import json
 import shlex
-import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from onprem_llm.ansible_settings import all_or_none, environment, log_nothing
@@ -20,6 +17,7 @@ from onprem_llm.remedies import not_begun, remedy
 from onprem_llm.resources import folder
 from onprem_llm.run_events import Collector, HostFailure, RunResult
 from onprem_llm.run_processes import ByteTail, end_all
+from onprem_llm.stop_signals import noted_stops
 
 __all__ = ["Connection", "HostFailure", "RunResult", "raise_for_failures", "run", "run_once"]
 
@@ -84,7 +82,7 @@ def run(
 def run_once(task: _Task, progress: Progress | None = None) -> RunResult:
     """Run a playbook once, and ask nobody anything."""
     collector = Collector(progress)
-    with private_folder() as private, ByteTail(private / "progress", progress), _interruptible() as stopped:
+    with private_folder() as private, ByteTail(private / "progress", progress), noted_stops() as stopped:
         _start(task, private, collector, stopped)
         if stopped.is_set():
             end_all(private)
@@ -175,26 +173,3 @@ def _as_text(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_as_text(item) for item in value]
     return value
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Turn the signals that end us into an event during a run: an exception in the runner leaves its children alive."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        stopped.set()
-
-    before = {
-        number: signal.signal(number, stop)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

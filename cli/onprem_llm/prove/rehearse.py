@@ -1,6 +1,5 @@
 """The rehearsal itself: each phase timed and marked, each attempt to get out written down, no host left at the end."""
 
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from onprem_llm.spec.deployment import Deployment, parse_deployment
 from onprem_llm.spec.lock import FILE as LOCK
 from onprem_llm.spec.lock import Lock, LockedDeployment, read_lock
 from onprem_llm.spec.site import PREFIX
+from onprem_llm.stop_signals import no_stops
 
 QUESTION = "What is the highest mountain?"
 ANSWERING = {"chat", "completion"}
@@ -240,16 +240,13 @@ class Rehearsal:
             self._say(f"The hosts are up until: onprem-llm lab down --name {self._asked.lab}")
             self._say(f"Their inventory, with the site's settings: {self._asked.site / site_inventory.FILE}")
             return None
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            # The site's settings stay nowhere: not all of them are for everybody.
-            (self._asked.site / site_inventory.FILE).unlink(missing_ok=True)
-            lab_hosts.down(self._asked.lab, self._asked.site.parent, self._say)
-        except OnpremError as error:
-            return error
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with no_stops():
+            try:
+                # The site's settings stay nowhere: not all of them are for everybody.
+                (self._asked.site / site_inventory.FILE).unlink(missing_ok=True)
+                lab_hosts.down(self._asked.lab, self._asked.site.parent, self._say)
+            except OnpremError as error:
+                return error
         return None
 
 

@@ -1,5 +1,6 @@
 """The lock is let go whatever happens, and what went wrong first is what is said."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from onprem_llm.errors import OnpremError, RefusedError
 from onprem_llm.output import PlainProgress
 from onprem_llm.plan_folder import write_folder
 from onprem_llm.planning.types import Plan
+from onprem_llm.stop_signals import noted_stops
 
 PLAN = Plan(based_on="0", gateway="g", deployment="tiny", verb="deploy", revision=1, model_yaml="")
 HOSTS = Connection(Path("inventory.ini"))
@@ -52,6 +54,31 @@ def test_a_ctrl_c_while_the_lock_is_taken_leaves_none(monkeypatch: pytest.Monkey
     with pytest.raises(KeyboardInterrupt):
         work(None)
     assert host.asked == ["acquire", "release"]
+
+
+def test_a_second_ctrl_c_does_not_end_the_letting_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a run of Ansible does, the lock's notes signals, and would end for one."""
+
+    def lock(action: str, who: str, gateway: str, connection: Connection) -> dict[str, object]:
+        with noted_stops() as stopped:
+            if action == "release":
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    signal.raise_signal(number)
+            asked.append((action, stopped.is_set()))
+        return {"acquired": True, "owner": who, "age": 0.0}
+
+    asked: list[tuple[str, bool]] = []
+    monkeypatch.setattr(run_lock, "_lock", lock)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with pytest.raises(OnpremError, match="a step failed"):
+            work(OnpremError("a step failed"))
+        assert asked == [("acquire", False), ("release", False)]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_gateway_that_is_lost_is_said_and_hides_nothing(
