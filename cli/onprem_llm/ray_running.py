@@ -155,11 +155,7 @@ def ray_worries(current: Current, book: Mapping[str, BookEntry]) -> list[str]:
     names, said = list(ray_deployments(book)), serve_of(current)
     there = (said[1].told_from_here if said[1].elsewhere else said[1].applications) if said else ()
     strays = [name for name in sorted(there) if name not in book] if current.gateway else []
-    found = [
-        f"{name}: Ray Serve has it, and the book does not: its first deploy was cut off. Deploy it again, or: "
-        f"onprem-llm down {name}"
-        for name in strays
-    ]
+    found = [f"{name}: Ray Serve has it, and the book does not{_unwritten(current, name)}" for name in strays]
     if not names:
         return found
     if said is None:
@@ -182,6 +178,12 @@ def ray_worries(current: Current, book: Mapping[str, BookEntry]) -> list[str]:
         else:
             found += _unwell(name, app)
     return found
+
+
+def _unwritten(current: Current, name: str) -> str:
+    if current.gateway and current.gateway.lock:  # the book is written once it serves
+        return " yet: the run that holds the lock is deploying it, or left it so"
+    return f": its first deploy was cut off. Deploy it again, or: onprem-llm down {name}"
 
 
 def _unwell(name: str, app: ServeApplication) -> list[str]:

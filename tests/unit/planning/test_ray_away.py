@@ -32,6 +32,9 @@ def test_what_a_first_deploy_left_that_was_killed_is_taken_from_serve() -> None:
     assert list(made.applied(done, facts)["lab-1"]["serve"]["applications"]) == ["other"]
     (worry,) = ray_worries(made.current(facts), made.current(facts).book)
     assert "onprem-llm down tiny" in worry
+    facts["lab-1"]["lock"] = {"owner": "ann@a pid 9 (deploy tiny)", "age": 5, "unit": "u"}
+    (worry,) = ray_worries(made.current(facts), made.current(facts).book)
+    assert ("does not yet: the run that holds the lock" in worry, "down tiny" in worry) == (True, False)
 
 
 def _apart() -> Hosts:
