@@ -51,6 +51,8 @@ def loaded(rehearsal: Rehearsal) -> Iterator[Served]:
     with served(rehearsal, "tiny", tiny(1), replicas=1) as one:
         takes = capacity(rehearsal.settings("tiny", one.key), workers=16, seconds=30)
         one.more["rate"] = min(20.0, round(0.49 * takes, 2))
+        # Some changes start four engines, one after another.
+        one.more["seconds"] = 1800
         print(f"one replica takes {takes} requests a second; the load is {one.more['rate']}")
         one.text = tiny(2)
         one.deploy()
