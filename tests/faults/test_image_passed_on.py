@@ -30,7 +30,8 @@ def passed(rehearsal: Rehearsal, tmp_path: Path) -> Iterator[Served]:
     write_registry_with(tmp_path / "layout", site.folder / "registry", IMAGE, LAYER)
     text = stub_text(rehearsal, "passed", port=8050, replicas=3).replace("onprem-llm/stub-engine:1", IMAGE)
     yield Served(rehearsal, "passed", text)
-    site.run("down", "passed", "--purge", "--yes", code=None)
+    gone = site.run("down", "passed", "--purge", "--yes", code=None, timeout=600)
+    print(gone.stdout, gone.stderr)
     site.write("group_vars/all.yml", settings)
     shutil.rmtree(site.folder / "registry")
 
