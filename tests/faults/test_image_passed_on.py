@@ -23,15 +23,18 @@ PULLED = ("docker", "image", "inspect", "--format", "{{json .RepoDigests}}", IMA
 
 @pytest.fixture
 def passed(rehearsal: Rehearsal, tmp_path: Path) -> Iterator[Served]:
-    """Three replicas of an image that takes a while to pass on; not deployed yet."""
+    """Three replicas of an image that takes a while to pass on; not deployed yet.
+
+    A host keeps its registry, and so the image, while it has a replica of anything: also of what an earlier file left.
+    """
     site = rehearsal.site
+    rehearsal.down("stub")
     settings = (site.folder / "group_vars/all.yml").read_text()
     site.write("group_vars/all.yml", f"{settings}  registry_dir: registry\n  fan_out: always\n")
     write_registry_with(tmp_path / "layout", site.folder / "registry", IMAGE, LAYER)
     text = stub_text(rehearsal, "passed", port=8050, replicas=3).replace("onprem-llm/stub-engine:1", IMAGE)
     yield Served(rehearsal, "passed", text)
-    gone = site.run("down", "passed", "--purge", "--yes", code=None, timeout=600)
-    print(gone.stdout, gone.stderr)
+    site.run("down", "passed", "--purge", "--yes", code=None)
     site.write("group_vars/all.yml", settings)
     shutil.rmtree(site.folder / "registry")
 
