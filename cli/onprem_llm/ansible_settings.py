@@ -34,8 +34,11 @@ def environment(forks: int | None, private: Path) -> dict[str, str]:
     if not _decided("ANSIBLE_PIPELINING", "pipelining") and "ANSIBLE_SSH_PIPELINING" not in os.environ:
         settings["ANSIBLE_PIPELINING"] = "True"
     if not _decided("ANSIBLE_SSH_ARGS", "ssh_args"):
-        # Ansible's own default less -C: weights and images do not compress, and -C holds them to 45 MB/s.
-        settings["ANSIBLE_SSH_ARGS"] = "-o ControlMaster=auto -o ControlPersist=60s"
+        # Ansible's own default less -C: weights and images do not compress, and -C holds them to 45 MB/s. And a host
+        # that no longer says anything is unreachable after a minute; the kernel alone gives it a quarter of an hour.
+        settings["ANSIBLE_SSH_ARGS"] = (
+            "-o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=15 -o ServerAliveCountMax=4"
+        )
     if forks is not None:
         settings["ANSIBLE_FORKS"] = str(forks)
     elif not _decided("ANSIBLE_FORKS", "forks"):

@@ -182,7 +182,7 @@ def ray_worries(current: Current, book: Mapping[str, BookEntry]) -> list[str]:
 
 def _unwritten(current: Current, name: str) -> str:
     if current.gateway and current.gateway.lock:  # the book is written once it serves
-        return " yet: the run that holds the lock is deploying it, or left it so"
+        return " yet: the run that holds the lock may be deploying it. Look again when that has ended"
     return f": its first deploy was cut off. Deploy it again, or: onprem-llm down {name}"
 
 

@@ -71,6 +71,10 @@ ON_THE_WAY = (
         r"Connection closed|Connection reset|kex_exchange_identification",
         "sshd on {host} hung up: look at its log (journalctl -u ssh) and at MaxStartups, or use fewer --forks",
     ),
+    (
+        r"Timeout, server .* not responding|Data could not be sent to remote host",
+        "{host} went silent: is it still on, and its network? Look at it (journalctl), then run the command again",
+    ),
 )
 
 VAULT = re.compile(r"no vault secrets|[Dd]ecryption failed|vault password")

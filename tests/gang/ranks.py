@@ -56,10 +56,10 @@ def write_program(folder: Path) -> Path:
 
 
 class Gang:
-    """A gang's ranks, each started when the test says so; `silence` and `beat` (seconds) are what a rank is told."""
+    """A gang's ranks, each started when the test says so; told of `silence`, `beat` and `grace` (seconds)."""
 
     def __init__(self, folder: Path, size: int = 2) -> None:
-        self.folder, self.size, self.silence, self.beat = folder, size, 10, 0.2
+        self.folder, self.size, self.silence, self.beat, self.grace = folder, size, 10, 0.2, 1
         self.start_file = write_program(folder)
         # Bound until the end, so that the kernel gives them to nobody else; who listens there reuses the address.
         self._held = [socket.socket(), socket.socket()]
@@ -94,7 +94,7 @@ class Gang:
                 "--silence",
                 str(self.silence),
                 "--grace",
-                "1",
+                str(self.grace),
                 "--",
                 *(command or engine),
             ),

@@ -32,6 +32,10 @@ from onprem_llm.runner import raise_for_failures
             "ProxyJump",
         ),
         ("kex_exchange_identification: read: Connection reset by peer", "hung up"),
+        (
+            'Data could not be sent to remote host "10.0.0.1". Make sure this host can be reached over ssh:',
+            "went silent",
+        ),
         ("the key /k has a passphrase, and no agent holds it", "ssh-add"),
     ],
 )
