@@ -32,6 +32,17 @@ try:
 except urllib.error.HTTPError as error:
     print(error.code)
 """
+# Asks twice on one connection, with a pause in between.
+ASK_AGAIN = """
+import http.client, ssl, sys, time
+engine = http.client.HTTPSConnection(sys.argv[1], timeout=20, context=ssl._create_unverified_context())
+engine.request("GET", "/health")
+engine.getresponse().read()
+engine.auto_open = False
+time.sleep(float(sys.argv[2]))
+engine.request("GET", "/health")
+print(engine.getresponse().status)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +96,13 @@ def test_the_engine_is_closed_to_strangers_and_wants_its_key_of_the_gateway(depl
     gateway = deployed.lab.hosts[0]
     status = deployed.lab.exec_root(gateway, "python3", "-c", ASK, f"https://{row['address']}/v1/models")
     assert status.strip() == "401"
+
+
+def test_the_engine_leaves_it_to_the_gateway_to_close_a_connection_that_idles(deployed: Site) -> None:
+    """uvicorn's own 5 seconds are less than the gateway keeps some: a request on one of those would be lost."""
+    row = next(row for row in deployed.json("status")["replicas"] if row["project"] == "tiny-0")
+    again = deployed.lab.exec_root(deployed.lab.hosts[0], "python3", "-c", ASK_AGAIN, row["address"], "12")
+    assert again.strip() == "200"
 
 
 def test_no_secret_is_anywhere_it_should_not_be(

@@ -42,6 +42,10 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
 }
 
+# Only the gateway closes a connection that idles. An engine's own 5 seconds are too few: when load falls, the gateway
+# has some of 10, and a request that is sent on one just as it is closed has no answer (vLLM's pull request 18472).
+KEEP_ALIVE = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "3600"}
+
 
 @dataclass(frozen=True, slots=True)
 class Replica:
@@ -180,7 +184,7 @@ def _environment(replica: Replica) -> dict[str, str]:
     some = replica.gpu_access == "runtime" and replica.deployment.resources.gpus != "all"
     visible = {"NVIDIA_VISIBLE_DEVICES": ",".join(replica.devices)} if some and replica.devices else {}
     together = ranks.environment(replica.rank) if replica.rank else {}
-    return {**ENVIRONMENT, **visible, **together, **replica.deployment.literal_env}
+    return {**ENVIRONMENT, **KEEP_ALIVE, **visible, **together, **replica.deployment.literal_env}
 
 
 def _shared_memory(replica: Replica) -> dict[str, object]:
