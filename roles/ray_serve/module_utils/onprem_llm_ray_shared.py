@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.onprem_llm_ray_api import APPLICATIONS, RayError, told_digest
 from ansible.module_utils.onprem_llm_ray_wait import LEAVES
@@ -20,6 +21,7 @@ HIDDEN = "<redacted>"
 OPTIONS = ("proxy_location", "http_options", "grpc_options", "target_capacity")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 REACH = 5.0  # seconds for a connection
+AT_ONCE = 16  # connections: silent nodes are not waited for one after another
 
 
 class SharedApi:
@@ -175,15 +177,23 @@ def proxy(found):
             f"Ray Serve's proxies listen on {listens} alone, expected an address that gateways reach. Who runs the "
             "cluster has to shut Serve down (serve shutdown) and start it with http_options: {host: 0.0.0.0}"
         )
-    failed = []
-    for address in well:
-        try:
-            socket.create_connection((address, port), timeout=REACH).close()
-        except OSError as error:
-            failed.append(f"{address}:{port}: {error.strerror or error}")
-        else:
+    with ThreadPoolExecutor(AT_ONCE) as several:
+        asked = {address: several.submit(_closed, address, port) for address in well}
+    closed = {address: one.result() for address, one in asked.items()}
+    for address, why in closed.items():
+        if why is None:
             return f"http://{f'[{address}]' if ':' in address else address}:{port}"
+    said = "; ".join(f"{address}:{port}: {why}" for address, why in closed.items())
     raise RayError(
-        f"this gateway host reaches none of Ray Serve's proxies: {'; '.join(failed)}. Open that port of the cluster's "
+        f"this gateway host reaches none of Ray Serve's proxies: {said}. Open that port of the cluster's "
         "nodes for the gateway hosts"
     )
+
+
+def _closed(address, port):
+    """Say why nothing there can be connected to; None where it can."""
+    try:
+        socket.create_connection((address, port), timeout=REACH).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None

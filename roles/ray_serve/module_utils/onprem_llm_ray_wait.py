@@ -103,7 +103,7 @@ class Wait:
         own = [(name, last_lines(self.api, apps[name])) for name in ended]
         raise RayError(
             "; ".join(f"{name} does not start on Ray: {said(apps[name])}" for name in ended)
-            + ". Expected replicas that run. What served before serves on: mend model.yaml and deploy"
+            + ". Expected replicas that run. Replicas that served before serve on: mend model.yaml and deploy"
             + "".join(
                 f"\nThe last words of its replica (all: onprem-llm logs {name}):\n{text}" for name, text in own if text
             )

@@ -114,7 +114,7 @@ def test_a_failure_is_named_with_rays_reason(module: ModuleType, api: Any) -> No
         "tiny does not start on Ray: LLMServer:tiny: RuntimeError: Failed to create vLLM engine config: no"
     )
     assert "File" not in said
-    assert said.endswith("What served before serves on: mend model.yaml and deploy")
+    assert said.endswith("Replicas that served before serve on: mend model.yaml and deploy")
 
 
 def test_a_head_that_has_just_started_is_waited_for(module: ModuleType, api: Any) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -274,6 +275,20 @@ def test_proxies_that_are_not_reached_are_said_before_anything_is_told(
     with pytest.raises(module.RayError, match="reaches none"):
         module.tell(shared(module, api, wanted), wanted, ["tiny"], time.monotonic() + 5)
     assert api.puts == []
+
+
+def test_silent_nodes_are_not_waited_for_one_after_another(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight threads meet here, or it fails."""
+    together = threading.Barrier(8, timeout=20)
+
+    def silent(*_: object, **__: object) -> None:
+        together.wait()
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket, "create_connection", silent)
+    nodes = {f"10_0_0_{number}": "HEALTHY" for number in range(1, 8)}
+    with pytest.raises(module.RayError, match=r"10\.0\.0\.1:9: timed out; .*127\.0\.0\.1:9: timed out"):
+        module.proxy(answer(9, **nodes))
 
 
 def test_another_port_names_no_command_for_a_cluster_of_our_own(module: ModuleType, api: Any) -> None:
