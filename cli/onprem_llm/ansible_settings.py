@@ -35,9 +35,10 @@ def environment(forks: int | None, private: Path) -> dict[str, str]:
         settings["ANSIBLE_PIPELINING"] = "True"
     if not _decided("ANSIBLE_SSH_ARGS", "ssh_args"):
         # Ansible's own default less -C: weights and images do not compress, and -C holds them to 45 MB/s. And a host
-        # that no longer says anything is unreachable after a minute; the kernel alone gives it a quarter of an hour.
+        # that says nothing for three minutes is unreachable; the kernel alone gives it a quarter of an hour. Less would
+        # end a transfer of hours because a switch starts anew.
         settings["ANSIBLE_SSH_ARGS"] = (
-            "-o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=15 -o ServerAliveCountMax=4"
+            "-o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=15 -o ServerAliveCountMax=12"
         )
     if forks is not None:
         settings["ANSIBLE_FORKS"] = str(forks)

@@ -72,7 +72,7 @@ ON_THE_WAY = (
         "sshd on {host} hung up: look at its log (journalctl -u ssh) and at MaxStartups, or use fewer --forks",
     ),
     (
-        r"Timeout, server .* not responding|Data could not be sent to remote host",
+        r"Timeout, server .* not responding|Data could not be sent to remote host|to the host via ssh:\s*$",
         "{host} went silent: is it still on, and its network? Look at it (journalctl), then run the command again",
     ),
 )

@@ -9,7 +9,7 @@ from onprem_llm.errors import OnpremError, RefusedError
 from onprem_llm.output import Progress, human_seconds, note
 from onprem_llm.person import person
 from onprem_llm.runner import raise_for_failures, run
-from onprem_llm.stop_signals import no_stops
+from onprem_llm.stop_signals import kept_stops
 
 # A lock outlives a control host that lost power by at most this long; a transfer of days is what it must not cut off.
 LOCK_SECONDS = 48 * 3600
@@ -21,7 +21,7 @@ def locked(
 ) -> Iterator[None]:
     """Hold the inventory's lock, a transient systemd unit on the gateway host. Others are told `what` is done.
 
-    RefusedError says who has it.
+    RefusedError says who has it. KeyboardInterrupt where somebody wanted us to stop while it was let go.
     """
     who = f"{person()} pid {os.getpid()} ({what})"
     if break_lock:
@@ -43,16 +43,24 @@ def locked(
         progress.host(gateway, "ok", "lock taken")
         yield
     finally:
-        _release(who, gateway, connection)
+        stopped = _release(who, gateway, connection)
+    if stopped:
+        raise KeyboardInterrupt
 
 
-def _release(who: str, gateway: str, connection: Connection) -> None:
-    """Let the lock go, at a second Ctrl-C too. A gateway that cannot be reached now must not hide why the run ended."""
-    try:
-        with no_stops():
+def _release(who: str, gateway: str, connection: Connection) -> bool:
+    """Let the lock go, at a second Ctrl-C too: it ends by itself within the time that the playbook gives it.
+
+    Return whether somebody wanted us to stop meanwhile. A gateway that cannot be reached now must not hide why the run
+    ended.
+    """
+    with kept_stops() as stopped:
+        try:
             _lock("release", who, gateway, connection)
-    except OnpremError as error:
-        note(f"The lock on {gateway} could not be released: {error.message}. The next run needs --break-lock.")
+        except (OnpremError, OSError) as error:
+            said = error.message if isinstance(error, OnpremError) else str(error)
+            note(f"The lock on {gateway} could not be released: {said}. The next run needs --break-lock.")
+    return stopped.is_set()
 
 
 def _lock(action: str, who: str, gateway: str, connection: Connection) -> dict[str, object]:
@@ -65,6 +73,7 @@ def _lock(action: str, who: str, gateway: str, connection: Connection) -> dict[s
             "onprem_llm_lock_owner": who,
             "onprem_llm_lock_seconds": LOCK_SECONDS,
         },
+        asking=action != "release",  # a question that no Ctrl-C leaves
     )
     raise_for_failures(result, doing=f"asking for the lock ({action})")
     lock = result.returned.get(gateway, {}).get("lock")

@@ -49,6 +49,7 @@ def run(
     secrets: Mapping[str, Any] | None = None,
     unlogged: bool = False,
     together: bool = False,
+    asking: bool = True,
 ) -> RunResult:
     """Run `playbooks/<playbook>` and return what came of it. Failed hosts are in the result, not an exception.
 
@@ -56,7 +57,7 @@ def run(
     variables too, kept in a file of their own. `unlogged`: what is returned holds passwords and stays out of the
     user's log_path. `together`: where one host fails, the others do not go on either. A host that could not be
     entered because its key is unknown or our key has a passphrase is tried again once a person has confirmed the one
-    or typed the other.
+    or typed the other, if `asking`.
     Raises InvalidError for an inventory that cannot be read or a limit that matches nothing, OnpremError for a run
     that never began, KeyboardInterrupt once everything that was started is gone.
     """
@@ -66,7 +67,7 @@ def run(
     task = _Task(folder("playbooks") / playbook, connection, limit, variables or {}, secrets or {}, unlogged, together)
     result = run_once(task, progress)
     for _ in range(ATTEMPTS):
-        if not any(failure.unreachable for failure in result.failures):
+        if not asking or not any(failure.unreachable for failure in result.failures):
             break
         from onprem_llm.access import open_up  # asks people; most runs never need it
 

@@ -176,9 +176,9 @@ def alive(pid: int) -> bool:
         return False
 
 
-def until(true: Callable[[], bool], otherwise: Callable[[], str]) -> None:
-    """Wait until `true()`, for PATIENCE_S at most; fail with what `otherwise()` says."""
-    end = time.monotonic() + PATIENCE_S
+def until(true: Callable[[], bool], otherwise: Callable[[], str], seconds: float = PATIENCE_S) -> None:
+    """Wait until `true()`, for `seconds` at most; fail with what `otherwise()` says."""
+    end = time.monotonic() + seconds
     while not true():
         if time.monotonic() > end:
             raise AssertionError(otherwise())

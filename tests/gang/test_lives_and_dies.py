@@ -81,8 +81,8 @@ def test_a_rank_that_hangs_ends_the_other_within_the_silence(gang: Gang, rank: i
     lives[rank].process.send_signal(signal.SIGSTOP)
     assert lives[1 - rank].code() == 69
     assert "it does not answer" in lives[1 - rank].log
-    # The health check finds it by another clock, a beat later at most; the host's healer acts upon that.
-    until(lambda: lives[rank].healthy()[0] == ILL, lambda: str(lives[rank].healthy()))
+    # The health check goes by the last state, which may be a beat younger; the host's healer acts upon it.
+    until(lambda: lives[rank].healthy()[0] == ILL, lambda: str(lives[rank].healthy()), seconds=10)
     assert "hangs" in lives[rank].healthy()[1]
     lives[rank].process.send_signal(signal.SIGCONT)
     assert lives[rank].code() == 69

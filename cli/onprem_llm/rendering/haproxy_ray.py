@@ -12,7 +12,7 @@ def ray_backend(one: Backend, prefix: str, timeout: int) -> str:
         "    option redispatch 1",
         "    retries 3",
         "    retry-on conn-failure",
-        "    # Serve closes what idles for 90 s: long after HAProxy has.",
+        "    # Serve closes what idles for 90 s, unless it is told otherwise: long after HAProxy has.",
         "    http-reuse always",
         "    balance leastconn",
         "    # Serve's proxy on a node that is left by its replicas fails this, and ends what it began: so requests on",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import socket
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from ansible.module_utils.onprem_llm_ray_api import APPLICATIONS, RayError, told_digest
 from ansible.module_utils.onprem_llm_ray_wait import LEAVES
@@ -177,13 +177,16 @@ def proxy(found):
             f"Ray Serve's proxies listen on {listens} alone, expected an address that gateways reach. Who runs the "
             "cluster has to shut Serve down (serve shutdown) and start it with http_options: {host: 0.0.0.0}"
         )
-    with ThreadPoolExecutor(AT_ONCE) as several:
-        asked = {address: several.submit(_closed, address, port) for address in well}
-    closed = {address: one.result() for address, one in asked.items()}
-    for address, why in closed.items():
-        if why is None:
+    several = ThreadPoolExecutor(AT_ONCE)
+    asked = {several.submit(_closed, address, port): address for address in well}
+    closed = {}
+    for one in as_completed(asked):
+        address = asked[one]
+        closed[address] = one.result()
+        if closed[address] is None:
+            several.shutdown(wait=False, cancel_futures=True)
             return f"http://{f'[{address}]' if ':' in address else address}:{port}"
-    said = "; ".join(f"{address}:{port}: {why}" for address, why in closed.items())
+    said = "; ".join(f"{address}:{port}: {closed[address]}" for address in well)
     raise RayError(
         f"this gateway host reaches none of Ray Serve's proxies: {said}. Open that port of the cluster's "
         "nodes for the gateway hosts"

@@ -1,6 +1,9 @@
 """The lock is let go whatever happens, and what went wrong first is what is said."""
 
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,8 @@ from onprem_llm.errors import OnpremError, RefusedError
 from onprem_llm.output import PlainProgress
 from onprem_llm.plan_folder import write_folder
 from onprem_llm.planning.types import Plan
-from onprem_llm.stop_signals import noted_stops
+from onprem_llm.run_events import RunResult
+from onprem_llm.stop_signals import STOPS, no_stops, noted_stops
 
 PLAN = Plan(based_on="0", gateway="g", deployment="tiny", verb="deploy", revision=1, model_yaml="")
 HOSTS = Connection(Path("inventory.ini"))
@@ -56,29 +60,65 @@ def test_a_ctrl_c_while_the_lock_is_taken_leaves_none(monkeypatch: pytest.Monkey
     assert host.asked == ["acquire", "release"]
 
 
-def test_a_second_ctrl_c_does_not_end_the_letting_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a run of Ansible does, the lock's notes signals, and would end for one."""
+@pytest.fixture
+def stopped_at_release(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bool]]]:
+    """Every signal comes while the lock is let go, which notes signals as a run of Ansible does: (action, whether)."""
 
     def lock(action: str, who: str, gateway: str, connection: Connection) -> dict[str, object]:
         with noted_stops() as stopped:
             if action == "release":
-                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                for number in STOPS:
                     signal.raise_signal(number)
             asked.append((action, stopped.is_set()))
         return {"acquired": True, "owner": who, "age": 0.0}
 
     asked: list[tuple[str, bool]] = []
     monkeypatch.setattr(run_lock, "_lock", lock)
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        with pytest.raises(OnpremError, match="a step failed"):
-            work(OnpremError("a step failed"))
-        assert asked == [("acquire", False), ("release", False)]
+    before = {number: signal.signal(number, signal.default_int_handler) for number in STOPS}
+    yield asked
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_second_ctrl_c_does_not_end_the_letting_go(stopped_at_release: list[tuple[str, bool]]) -> None:
+    with pytest.raises(OnpremError, match="a step failed"):
+        work(OnpremError("a step failed"))
+    assert stopped_at_release == [("acquire", False), ("release", False)]
+    for number in STOPS:
         with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.raise_signal(number)
+
+
+def test_a_first_ctrl_c_while_the_lock_is_let_go_ends_what_would_come_after(
+    stopped_at_release: list[tuple[str, bool]],
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        work(None)
+    assert stopped_at_release == [("acquire", False), ("release", False)]
+
+
+def test_what_is_started_where_no_stops_are_heard_can_still_be_ended() -> None:
+    with no_stops(), subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"],
+                                      stdout=subprocess.PIPE) as child:  # fmt: skip
+        assert child.stdout
+        child.stdout.readline()
+        child.send_signal(signal.SIGINT)  # as a terminal does
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(0.2)
+        child.terminate()
+        assert child.wait(20) == -signal.SIGTERM
+
+
+def test_nobody_is_asked_anything_while_the_lock_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    asking: list[bool] = []
+
+    def run(*_: object, **more: object) -> RunResult:
+        asking.append(bool(more["asking"]))
+        return RunResult(hosts=("g",), changed=(), failures=(), returned={"g": {"lock": {"acquired": True}}})
+
+    monkeypatch.setattr(run_lock, "run", run)
+    work(None)
+    assert asking == [True, False]
 
 
 def test_a_gateway_that_is_lost_is_said_and_hides_nothing(

@@ -36,6 +36,7 @@ from onprem_llm.runner import raise_for_failures
             'Data could not be sent to remote host "10.0.0.1". Make sure this host can be reached over ssh:',
             "went silent",
         ),
+        ("Failed to connect to the host via ssh: ", "went silent"),
         ("the key /k has a passphrase, and no agent holds it", "ssh-add"),
     ],
 )
