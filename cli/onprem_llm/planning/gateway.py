@@ -12,6 +12,7 @@ from onprem_llm.planning.certificates import good, is_other
 from onprem_llm.planning.difference import Outcome, compare
 from onprem_llm.planning.fleet import Fleet
 from onprem_llm.planning.out_of_sight import gateway_peers
+from onprem_llm.planning.scheduled import is_due_off
 from onprem_llm.planning.staging import HostImage, image_for
 from onprem_llm.planning.types import ImageSource, Step, Wanted
 from onprem_llm.rendering.haproxy import Backend, Gateway, draft
@@ -49,7 +50,9 @@ class PlannedGateway:
             return ("its process does not answer",)
         reasons = ["it has not read its files"] if state.pending_reload else []
         reasons += ["the site gives another certificate"] if self.regiven else []
-        out = [name for name in self.servers if (s := state.servers.get(name)) is not None and s.admin != "ready"]
+        held = [name for name in self.servers if (s := state.servers.get(name)) is not None and s.admin != "ready"]
+        # The clock drains what it is about to stop, and lets it in itself once that is down.
+        out = [name for name in held if not is_due_off(self.host, name.partition("/")[2])]
         return (*reasons, *([f"out of rotation: {', '.join(out)}"] if out else []))
 
 

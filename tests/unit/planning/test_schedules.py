@@ -71,6 +71,17 @@ def test_deploying_again_changes_nothing_at_any_time_of_day(replicas: int) -> No
     assert not done.warnings
 
 
+def test_one_that_the_clock_has_drained_is_let_in_by_the_clock() -> None:
+    facts = made.clocked(deploy(lab(1, 1, 1), TEXT), "tiny", 2)
+    servers = facts["lab-1"]["gateway"]["servers"]
+    servers["tiny/tiny-2"]["admin"] = "drain"
+    assert made.planned(facts, made.deployment(TEXT)).is_noop
+    servers["tiny/tiny-1"]["admin"] = "drain"
+    done = made.planned(facts, made.deployment(TEXT))
+    (change,) = [change for change in done.changes if change.subject == "gateway"]
+    assert change.reasons == ("out of rotation: tiny/tiny-1",)
+
+
 def test_one_that_is_to_run_and_does_not_is_drift() -> None:
     facts = made.clocked(deploy(lab(1, 1, 1), TEXT), "tiny", 2)
     facts[there(facts)["tiny-1"]]["projects"]["tiny-1"]["containers"][0].update(state="exited", health=None)
