@@ -12,7 +12,8 @@ FORKS = 16
 # What the command line sets for its own runs, so that both sides have it.
 TUNED = {
     "ANSIBLE_PIPELINING": "True",
-    "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s",
+    "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s "
+    "-o ServerAliveInterval=15 -o ServerAliveCountMax=12",
     "ANSIBLE_HOST_KEY_CHECKING": "True",
 }
 
